@@ -1,0 +1,5 @@
+"""``python -m bench`` is ``doorbench``."""
+
+from bench.cli import main
+
+main()

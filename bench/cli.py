@@ -1,0 +1,210 @@
+"""The command line. It imports torch only where a command trains."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import __version__
+from bench.errors import RequestError
+
+app = typer.Typer(
+    name="doorbench",
+    help="Compare backdoor defenses for fine-tuned language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Out = Annotated[Path | None, typer.Option("--out", help="write here instead of printing")]
+
+
+def main() -> None:
+    """Run the command line; a wrong request is one line on standard error and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except RequestError as error:
+        sys.stderr.write(f"doorbench: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("doorbench: interrupted; finished cells are kept, the same command goes on from here\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what happens")] = False,
+) -> None:
+    """Compare backdoor defenses for fine-tuned language models."""
+    if verbose:
+        logging.getLogger("bench").setLevel(logging.INFO)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+) -> None:
+    """List what there is."""
+    from bench import catalogue
+
+    found = catalogue.listing(kind)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        catalogue.show(found)
+
+
+@app.command()
+def describe(name: str, as_json: AsJson = False) -> None:
+    """Say what a plugin is: citation, needs, every parameter with type, bounds and default."""
+    from bench import catalogue
+
+    found = catalogue.description(name)
+    typer.echo(json.dumps(found, indent=1) if as_json else catalogue.in_words(found))
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one a GPU, or one")] = None,
+    slots_per_gpu: Annotated[int, typer.Option(min=1, help="processes that share a GPU")] = 1,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="serial|loky|dask")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="Dask: an address or a cluster file")] = None,
+    time_limit: Annotated[float | None, typer.Option(min=1, help="seconds a cell may take")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+    report: Annotated[bool, typer.Option(help="end with the table and the figures")] = True,
+) -> None:
+    """Run a suite; what is in the store already is not done again."""
+    _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
+        scheduler=scheduler, time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
+
+
+@app.command()
+def retry(
+    suite: SuiteName,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    slots_per_gpu: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="serial|loky|dask")] = "loky",
+    scheduler: Annotated[str | None, typer.Option()] = None,
+    time_limit: Annotated[float | None, typer.Option(min=1)] = None,
+    report: Annotated[bool, typer.Option()] = True,
+) -> None:
+    """Run the failed cells of a suite again, and whatever is still missing."""
+    _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
+        scheduler=scheduler, time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
+
+
+def _go(suite: str, settings: list[str] | None, folder: Path | None, options: dict[str, Any], *,
+        dry_run: bool, report: bool, again: bool) -> None:  # fmt: skip
+    from bench import session
+
+    opened = session.Session.open(suite, settings or (), folder)
+    if dry_run:
+        typer.echo(opened.forecast())
+        return
+    summary = opened.run(again=again, **options)
+    if report:
+        opened.report()
+    if summary.failed:
+        typer.echo(
+            f"{summary.failed} jobs failed; see `doorbench status {suite}`, then `doorbench retry {suite}`.", err=True
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(suite: SuiteName, settings: Settings = None, store: StoreFolder = None) -> None:
+    """Say what is done, running, waiting and failed, from the store alone."""
+    from bench import session
+
+    session.Session.open(suite, settings or (), store).show_status()
+
+
+@app.command()
+def export(
+    suite: SuiteName,
+    format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl")] = "csv",
+    out: Out = None,
+    settings: Settings = None,
+    store: StoreFolder = None,
+) -> None:
+    """Write one row a cell."""
+    from bench import session
+
+    text = session.Session.open(suite, settings or (), store).export(format, out)
+    if text is not None:
+        typer.echo(text, nl=False)
+
+
+@app.command()
+def table(
+    suite: SuiteName,
+    format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html")] = "terminal",
+    explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
+    out: Out = None,
+    settings: Settings = None,
+    store: StoreFolder = None,
+) -> None:
+    """Print the table of a suite from whatever records exist."""
+    from bench import session
+
+    opened = session.Session.open(suite, settings or (), store)
+    if explain is not None:
+        typer.echo(opened.explain(explain))
+        return
+    text = opened.table(format)
+    if text is None:
+        return
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def figure(
+    suite: SuiteName,
+    out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
+    settings: Settings = None,
+    store: StoreFolder = None,
+) -> None:
+    """Draw the figures of a suite as PNG and PDF."""
+    from bench import session
+
+    for path in session.Session.open(suite, settings or (), store).figures(out):
+        typer.echo(str(path))
+
+
+@app.command()
+def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None, store: StoreFolder = None) -> None:
+    """Check the paper's claims against the records of a suite."""
+    from bench import session
+
+    typer.echo(session.Session.open(suite, settings or (), store).claims(as_json=as_json))

@@ -1,0 +1,145 @@
+"""Suite to cells: which victims are needed and what is done to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any, Literal
+
+from bench import registry, specs
+from bench.chain import chain, needs_of
+from bench.contracts import Attack, Budget, Defense, Needs, TaskSource
+from bench.suite import Entry, Suite
+
+Role = Literal["defended", "victim", "floor"]
+REFERENCE = "clean"  # the attack that trains the clean reference model
+NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
+
+
+@dataclass(frozen=True)
+class VictimSpec:
+    """One poisoned model: everything that decides its weights, except the data and the pre-trained weights."""
+
+    task: TaskSource
+    model: str
+    attack: Attack
+    seed: int
+    target: int
+    budget: Budget
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the clean reference model."""
+        return self.attack.name == REFERENCE
+
+    @property
+    def reference(self) -> VictimSpec:
+        """The clean model of the same task, pre-trained model, seed and budget."""
+        return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
+
+    @property
+    def label(self) -> str:
+        """Words for people."""
+        return f"{self.attack.spec} on {task_spec(self.task)}, {self.model}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation.
+
+    Attributes:
+        victim: the model that is judged or defended.
+        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
+        defense: None unless the role is ``defended``.
+        listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
+    """
+
+    victim: VictimSpec
+    role: Role
+    defense: Defense | None
+    clean_size: int
+    selection_size: int
+    tolerance: float
+    listed: bool
+
+    @property
+    def defense_spec(self) -> str:
+        """The defense as a suite spells it."""
+        return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
+
+    @property
+    def label(self) -> str:
+        """Words for people."""
+        return f"{self.victim.label} | {self.defense_spec}"
+
+
+def task_spec(source: TaskSource) -> str:
+    """Return how tables call a task: ``local/<folder>`` for local files, else its name."""
+    folder = getattr(source, "folder", None)
+    return f"local/{folder}" if source.name == "local" and folder else source.name
+
+
+def create_task(entry: Entry) -> TaskSource:
+    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
+    name, fields = specs.parse_entry(entry, "task")
+    if name.startswith("local/"):
+        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    return registry.tasks.create({"name": name, **fields})
+
+
+def uses_clean(defense: Defense) -> bool:
+    """Whether a defense reads clean examples."""
+    return Needs.CLEAN in needs_of(defense)
+
+
+def swept(entry: Entry) -> Iterator[Entry]:
+    """Spread ``{name: ..., sweep: {field: [values]}}`` into one entry for each combination of values."""
+    if isinstance(entry, str) or "sweep" not in entry:
+        yield entry
+        return
+    fixed = {key: value for key, value in entry.items() if key != "sweep"}
+    axes: dict[str, list[Any]] = entry["sweep"]
+    for values in product(*axes.values()):
+        yield {**fixed, **dict(zip(axes, values, strict=True))}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a suite, floors and ceilings included."""
+
+    suite: Suite
+
+    @cached_property
+    def tasks(self) -> list[TaskSource]:
+        """The tasks of the suite."""
+        return [create_task(entry) for raw in self.suite.task for entry in swept(raw)]
+
+    @cached_property
+    def attacks(self) -> list[Attack]:
+        """The attacks of the suite."""
+        return [registry.attacks.create(entry) for raw in self.suite.attack for entry in swept(raw)]
+
+    @cached_property
+    def defenses(self) -> list[Defense | None]:
+        """The defenses of the suite; None stands for ``none``."""
+        return [None if entry == "none" else chain(entry) for raw in self.suite.defense for entry in swept(raw)]
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
+        suite = self.suite
+        axes = product(self.tasks, suite.model, suite.seed, suite.target, self.attacks)
+        for task, model, seed, target, attack in axes:
+            victim = VictimSpec(task, model, attack, seed, target, suite.budget)
+            if victim.is_reference:
+                victim = victim.reference
+            else:
+                yield Cell(victim.reference, "victim", None, *NO_SAMPLES, False)
+                yield Cell(victim, "floor", None, *NO_SAMPLES, False)
+            yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
+            for clean_size, defense in product(suite.clean_size, self.defenses):
+                if defense is None:
+                    continue
+                samples = (clean_size, suite.selection_size, suite.tolerance)
+                yield Cell(victim, "defended", defense, *(samples if uses_clean(defense) else NO_SAMPLES), True)

@@ -1,0 +1,78 @@
+"""A suite ready to run: cells with their keys, and the jobs that make their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bench import recipes, work
+from bench.grid import Cell, Grid, VictimSpec
+from bench.suite import Suite
+
+if TYPE_CHECKING:
+    from bench.runner import Job
+
+SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a suite by their keys. Making one loads the data and hashes the pre-trained weights."""
+
+    suite: Suite
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell once; one that the suite lists counts as listed."""
+        found: dict[str, Cell] = {}
+        for cell in Grid(self.suite).cells():
+            key = recipes.cell_key(cell)
+            listed = cell.listed or (key in found and found[key].listed)
+            found[key] = replace(found.get(key, cell), listed=listed)
+        return found
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """The victims that are needed, then the cells."""
+        return [*self._victim_jobs(), *self._cell_jobs()]
+
+    @cached_property
+    def victims(self) -> dict[str, VictimSpec]:
+        """Every victim that a cell needs, by key."""
+        needed: dict[str, VictimSpec] = {}
+        for cell in self.cells.values():
+            if work.skip_reason(cell) is None:
+                for spec in (cell.victim, cell.victim.reference):
+                    needed.setdefault(recipes.victim_key(spec), spec)
+        return needed
+
+    def _victim_jobs(self) -> Iterator[Job]:
+        from bench.runner import Job
+
+        for key, spec in self.victims.items():
+            needs = () if spec.is_reference or spec.attack.start == "pretrained" else (spec.reference,)
+            yield Job(
+                key=key,
+                kind="victim",
+                needs=tuple(recipes.victim_key(need) for need in needs),
+                cost=spec.budget.epochs * len(recipes.task_of(spec.task).train) / SENTENCES_PER_SECOND,
+                label=spec.label,
+                payload=spec,
+            )
+
+    def _cell_jobs(self) -> Iterator[Job]:
+        from bench.runner import Job
+
+        for key, cell in self.cells.items():
+            skipped = work.skip_reason(cell) is not None
+            needs = (cell.victim, *((cell.victim.reference,) if cell.role == "floor" else ()))
+            yield Job(
+                key=key,
+                kind="cell",
+                needs=() if skipped else tuple(recipes.victim_key(need) for need in needs),
+                cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
+                label=cell.label,
+                payload=cell,
+            )

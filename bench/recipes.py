@@ -1,0 +1,122 @@
+"""The whole recipe of every victim and cell: what a key has to know, and nothing that it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from bench import __version__, plm, registry
+from bench.contracts import Task, TaskSource
+from bench.grid import REFERENCE, Cell, VictimSpec
+from bench.keys import key_of
+
+if TYPE_CHECKING:
+    from bench.plm import PretrainedModel
+
+SCHEMA = 1
+# Raised whenever the numbers of a room can change; a test holds a fingerprint of each room's code beside its version.
+ROOMS = {"learning": 1, "evaluation": 1, "work": 1}
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that change numbers; the build tag after ``+`` does not count."""
+    return {name: version(name).partition("+")[0] for name in LIBRARIES}
+
+
+@lru_cache(maxsize=16)
+def task_of(source: TaskSource) -> Task:
+    """Load a task once in a process."""
+    return source.load()
+
+
+@lru_cache(maxsize=16)
+def model_of(name: str) -> PretrainedModel:
+    """Locate a pre-trained model once in a process."""
+    return plm.create(name)
+
+
+@cache
+def _model_fingerprint(name: str) -> Mapping[str, Any]:
+    return model_of(name).fingerprint()
+
+
+@cache
+def _source_recipe(source: TaskSource) -> Mapping[str, Any]:
+    return {**source.recipe(), "fingerprint": task_of(source).fingerprint}
+
+
+@lru_cache(maxsize=4096)
+def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
+    """Return the recipe of a poisoned model."""
+    return {
+        "kind": "victim",
+        "schema": SCHEMA,
+        "task": _source_recipe(spec.task),
+        "model": _model_fingerprint(spec.model),
+        "attack": spec.attack.recipe(),
+        "reference": registry.attacks.get(REFERENCE).version,
+        "seed": spec.seed,
+        "target": None if spec.is_reference else spec.target,
+        "budget": spec.budget.model_dump(mode="json"),
+        "rooms": ROOMS,
+        "libraries": libraries(),
+    }
+
+
+@lru_cache(maxsize=4096)
+def victim_key(spec: VictimSpec) -> str:
+    """Return the key of a poisoned model."""
+    return key_of(victim_recipe(spec))
+
+
+def cell_recipe(cell: Cell) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's."""
+    return {
+        "kind": "cell",
+        "schema": SCHEMA,
+        "role": cell.role,
+        "victim": victim_recipe(cell.victim),
+        "defense": None if cell.defense is None else cell.defense.recipe(),
+        "clean_size": cell.clean_size,
+        "selection_size": cell.selection_size,
+        "tolerance": cell.tolerance,
+    }
+
+
+def cell_key(cell: Cell) -> str:
+    """Return the key of an evaluation. The victim enters by its key, which stands for its whole recipe."""
+    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim)})
+
+
+def cell_words(cell: Cell) -> dict[str, Any]:
+    """Return what a record says of its cell in words."""
+    from bench.grid import task_spec
+
+    return {
+        "task": task_spec(cell.victim.task),
+        "model": cell.victim.model,
+        "attack": cell.victim.attack.spec,
+        "defense": cell.defense_spec,
+        "seed": cell.victim.seed,
+        "target": cell.victim.target,
+        "clean_size": cell.clean_size,
+        "selection_size": cell.selection_size,
+    }
+
+
+def environment(device: str, precision: str) -> dict[str, str]:
+    """Return what a record says of where it was made."""
+    import platform
+
+    return {
+        "device": device,
+        "precision": precision,
+        "version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **libraries(),
+    }

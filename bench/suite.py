@@ -1,0 +1,154 @@
+"""A suite: what to run, as a YAML file that is checked to the last field before any job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bench import specs
+from bench.contracts import Budget
+from bench.errors import RequestError, unknown
+
+SUITES = Path(__file__).parent / "suites"
+_LARGEST = 1_000_000  # bytes; a suite is a page of text
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Entry = str | dict[str, Any]
+Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
+Numbers = Annotated[list[int], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Gate(BaseModel):
+    """When an attack counts as implanted. Applied to records by the report, so it is not part of any key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
+    max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+
+
+class Suite(BaseModel):
+    """A grid: the cross product of its axes, with one budget and one selection rule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    description: str = Field(description="one line")
+    task: Entries = Field(description="axis: tasks")
+    model: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = Field(description="axis: models")
+    attack: Entries = Field(description="axis: attacks")
+    defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
+    seed: Numbers = Field([0], description="axis: seeds")
+    target: Numbers = Field([1], description="axis: target labels")
+    clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
+    selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")
+    tolerance: float = Field(2.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
+    budget: Budget = Field(Budget(), description="training of victims")
+    gate: Gate = Field(Gate(), description="when an attack counts as implanted")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML only: no duplicate keys, no python tags, no aliases (so no alias bombs)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
+def built_in() -> list[str]:
+    """Names of the suites that ship with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def locate(name: str) -> Path:
+    """Return the file of a built-in suite, or the given path."""
+    if name in built_in():
+        return SUITES / f"{name}.yaml"
+    path = Path(name)
+    looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
+    if "\0" in name or not looks_like_path:
+        raise unknown("suite", name[:80], built_in())
+    if not path.is_file():
+        raise RequestError(f"no suite file {name[:200]}. Built-in suites: {', '.join(built_in())}.")
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping strictly; every mistake is one line with the place."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise RequestError(f"{path}: larger than {_LARGEST:,} bytes; this is not a suite.")
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 at byte {error.start}.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RequestError(f"{path}: {place}{error.problem}.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RequestError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(data, dict):
+        raise RequestError(f"{path}: a suite is a mapping of fields; valid: {', '.join(Suite.model_fields)}.")
+    return data
+
+
+def load(name: str, settings: Sequence[str] = ()) -> Suite:
+    """Read a suite and apply ``--set axis=a,b`` settings to it."""
+    path = locate(name)
+    data = read_yaml(path)
+    for setting in settings:
+        _apply(data, setting)
+    return check(data, str(path))
+
+
+def check(data: Mapping[str, Any], where: str) -> Suite:
+    """Validate the fields of a suite; the error names the field and the valid choices."""
+    for field in data:
+        if field not in Suite.model_fields:
+            raise unknown(f"field of {where}:", str(field), Suite.model_fields)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        told = "is missing" if first["type"] == "missing" else f"= {first['input']!r}: {first['msg']}"
+        raise RequestError(f"{where}: {field} {told}.") from None
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    axis, equals, text = setting.partition("=")
+    axis = axis.strip()
+    field, dot, inner = axis.partition(".")
+    if not equals or field not in Suite.model_fields:
+        raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
+    plain = field not in {"task", "model", "attack", "defense"}
+    try:
+        values = [yaml.safe_load(part) if plain else part for part in specs.split_top(text, ",")]
+    except yaml.YAMLError:
+        raise RequestError(f"cannot read the value of --set {setting}.") from None
+    value = values[0] if len(values) == 1 else values
+    if not dot:
+        data[field] = value
+        return
+    nested = data.setdefault(field, {})
+    if not isinstance(nested, dict):
+        raise RequestError(f"--set {setting}: {field!r} has no fields; write --set {field}=...")
+    nested[inner] = value

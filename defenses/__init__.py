@@ -1,0 +1,1 @@
+"""One defense a file. A new file here is a new defense; nothing else has to be edited."""

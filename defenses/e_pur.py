@@ -1,0 +1,81 @@
+"""E-PUR: reset the word embeddings that moved more than their frequency explains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from bench.contracts import Classifier, Defended, Defense, Needs
+
+if TYPE_CHECKING:
+    from bench.access import Access
+
+
+class EPur(Defense):
+    """Resets the word embeddings with the largest drift for their frequency to the pre-trained ones.
+
+    Zhang et al., Findings of EMNLP 2022 (arXiv 2210.09545). Needs the clean pre-trained weights. For every vocabulary
+    entry i with drift delta_i = e_b_i - e_pre_i and frequency f_i the score is ``||delta_i|| / log(max(f_i, 20))``; the
+    entries with the highest scores are set back. Frequencies come from ``wordfreq`` (English), as counts in a corpus
+    of a given size; a word piece counts as the word that it spells. Special tokens and entries that did not move are
+    never reset. Deviation: the paper's corpus and constants are not known for certain, so they are fields.
+    """
+
+    name: ClassVar[str] = "e-pur"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
+    libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.PRETRAINED})
+
+    reset: int = Field(200, ge=0, description="embeddings set back")
+    least_count: float = Field(20.0, gt=1, description="frequencies below this count as this")
+    corpus_size: float = Field(1e9, gt=1, description="words of the corpus that frequencies are counted in")
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Reset the highest-scoring embeddings."""
+        name, pretrained = embedding_of(classifier, access.pretrained)
+        table = classifier.model.get_input_embeddings().weight
+        scores = self.scores(classifier, pretrained)
+        order = np.argsort(-scores, kind="stable")[: self.reset]
+        rows = order[scores[order] > 0]
+        table.data[rows] = pretrained[rows].to(table.device, table.dtype)
+        words = classifier.tokenizer.convert_ids_to_tokens(rows.tolist())
+        return Defended(classifier, {"parameter": name, "reset_words": words})
+
+    def scores(self, classifier: Classifier, pretrained: Any) -> np.ndarray:
+        """Return float64 [vocabulary]: drift over log frequency; 0 for special tokens."""
+        table = classifier.model.get_input_embeddings().weight.detach()
+        drift = (table.double() - pretrained.to(table.device).double()).norm(dim=1).cpu().numpy()
+        drift[[i for i in classifier.tokenizer.all_special_ids if i < len(drift)]] = 0.0
+        counts = self.corpus_size * frequencies(classifier.tokenizer, len(drift))
+        scores: np.ndarray = drift / np.log(np.maximum(counts, self.least_count))
+        return scores
+
+
+def embedding_of(classifier: Classifier, pretrained: Any) -> tuple[str, Any]:
+    """Return the name of the word-embedding table and its pre-trained counterpart."""
+    table = classifier.model.get_input_embeddings().weight
+    name = next(name for name, parameter in classifier.model.named_parameters() if parameter is table)
+    return name, pretrained[name]
+
+
+def frequencies(tokenizer: Any, size: int) -> np.ndarray:
+    """Return float64 [size]: how often the word that each vocabulary entry spells occurs, as a share of all words."""
+    from wordfreq import word_frequency
+
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))
+    shares = np.zeros(size)
+    for i, token in enumerate(tokens):
+        if token is not None:
+            shares[i] = word_frequency(spelling(tokenizer, token), "en")
+    return shares
+
+
+def spelling(tokenizer: Any, token: str) -> str:
+    """Return the letters that a word piece or a byte-level piece stands for."""
+    if token.startswith("##"):
+        return token[2:]
+    text: str = tokenizer.convert_tokens_to_string([token])
+    return text.strip()
