@@ -44,11 +44,9 @@ class Plugin(BaseModel):
     def spec(self) -> str:
         """How a suite would spell this plugin: its name and every field that differs from its default."""
         dumped = self.parameters()
-        defaults = {
-            (f.alias or n): f.get_default(call_default_factory=True) for n, f in type(self).model_fields.items()
-        }
-        changed = [f"{k}={v}" for k, v in dumped.items() if v != defaults[k]]
-        return self.name + (f"({', '.join(changed)})" if changed else "")
+        fields = type(self).model_fields.items()
+        changed = [(field.alias or name) for name, field in fields if getattr(self, name) != field.get_default()]
+        return self.name + (f"({', '.join(f'{name}={dumped[name]}' for name in changed)})" if changed else "")
 
     def parameters(self) -> dict[str, Any]:
         """Every field as JSON values, under the names that suites use."""

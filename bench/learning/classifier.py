@@ -1,0 +1,138 @@
+"""A transformers sequence classifier with its tokenizer."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.contracts import FloatArray
+from bench.errors import RequestError
+from bench.examples import Inputs
+from bench.learning import hardware
+from bench.learning.batches import by_budget, collate
+from bench.learning.tokens import encode
+
+if TYPE_CHECKING:
+    from bench.plm import PretrainedModel
+
+TOKEN_BUDGET = 4096
+WEIGHTS, FACTS = "model.safetensors", "classifier.json"
+
+
+class Classifier:
+    """A sequence-classification model of transformers, its fast tokenizer and how both are used.
+
+    Attributes:
+        model: the torch module, on ``device``.
+        tokenizer: the fast tokenizer that belongs to it.
+        max_length: tokens kept of an input, special tokens included.
+        device: ``cpu`` or ``cuda``.
+        precision: arithmetic of ``logits``: ``bf16`` or ``fp32``; weights are float32.
+        token_budget: tokens of an evaluation batch; halved when the device runs out of memory.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, max_length: int, *, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self.device = hardware.device(device)
+        self.precision = hardware.precision(self.device, precision)
+        self.model: Any = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.token_budget = TOKEN_BUDGET
+
+    def logits(self, inputs: Inputs) -> FloatArray:
+        """Return float32 [n, classes]; the model is in evaluation mode. Inputs go through in batches of equal length."""
+        encoded = encode(self.tokenizer, inputs, self.max_length)
+        self.model.eval()
+        result = np.zeros((len(inputs), self.model.config.num_labels), dtype=np.float32)
+        waiting = by_budget(encoded.lengths, self.token_budget)[::-1]
+        while waiting:
+            rows = waiting.pop()
+            try:
+                result[rows] = self._forward(collate(encoded, rows, self.model.config.pad_token_id or 0))
+            except torch.OutOfMemoryError:
+                if len(rows) == 1:
+                    raise
+                self.token_budget = max(1, self.token_budget // 2)
+                half = len(rows) // 2
+                waiting += [rows[half:], rows[:half]]
+        return result
+
+    @torch.inference_mode()
+    def _forward(self, batch: dict[str, torch.Tensor]) -> FloatArray:
+        on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.model(**on_device).logits
+        result: FloatArray = output.float().cpu().numpy()
+        return result
+
+    def clone(self) -> Classifier:
+        """Return an independent copy."""
+        return Classifier(
+            copy.deepcopy(self.model),
+            self.tokenizer,
+            self.max_length,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return a copy of every parameter and buffer; tied ones once, under their first name."""
+        found: dict[str, torch.Tensor] = {}
+        seen: set[int] = set()
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                found[name] = tensor.detach().clone()
+        return found
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy values in place; every name of :meth:`state` must be there, with its shape."""
+        own = self.model.state_dict(keep_vars=True)
+        wanted = set(self.state())
+        if set(state) != wanted:
+            raise ValueError(f"state does not fit the model: differing names {sorted(set(state) ^ wanted)[:5]}")
+        for name, tensor in state.items():
+            if own[name].shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the model {tuple(own[name].shape)}")
+            own[name].data.copy_(tensor)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as safetensors and what is needed to load them; the tokenizer is not written."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.state().items()}
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        facts = {"classes": self.model.config.num_labels, "max_length": self.max_length}
+        (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+    @staticmethod
+    def load(
+        folder: Path, pretrained: PretrainedModel, *, device: str = "auto", precision: str = "auto"
+    ) -> Classifier:
+        """Read what :meth:`save` wrote; architecture and tokenizer come from the pre-trained model.
+
+        Raises:
+            RequestError: the folder holds no saved classifier.
+        """
+        from safetensors.torch import load_file
+
+        for name in (WEIGHTS, FACTS):
+            if not (folder / name).is_file():
+                raise RequestError(f"{folder} has no {name}: it is not a saved classifier")
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        model = pretrained.classifier_model(classes=facts["classes"], seed=0)
+        classifier = Classifier(
+            model, pretrained.tokenizer(), facts["max_length"], device=device, precision=precision
+        )
+        classifier.load_state(load_file(folder / WEIGHTS))
+        return classifier

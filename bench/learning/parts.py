@@ -1,0 +1,81 @@
+"""Parts of a transformer that defenses work on, found by their names in the module tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bench.examples import Inputs
+
+if TYPE_CHECKING:
+    from bench.learning.classifier import Classifier
+
+# The first linear layer of a feed-forward block: BERT, RoBERTa, ELECTRA, DeBERTa; then DistilBERT.
+FEED_FORWARD = (".intermediate.dense", ".ffn.lin1")
+
+
+def feed_forward_layers(model: nn.Module) -> list[nn.Linear]:
+    """Return the first linear layer of every feed-forward block, lowest first: weight [units, hidden], bias [units].
+
+    Raises:
+        ValueError: the architecture has none under a known name.
+    """
+    found = [part for name, part in model.named_modules() if name.endswith(FEED_FORWARD) and isinstance(part, nn.Linear)]
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no feed-forward layers named {' or '.join(FEED_FORWARD)}")
+    return found
+
+
+def head_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the modules of the classification head: everything beside the encoder that holds parameters."""
+    encoder = model.base_model
+    return [part for part in model.children() if part is not encoder and any(True for _ in part.parameters())]
+
+
+def reinitialise_head(classifier: Classifier, *, seed: int) -> None:
+    """Draw the weights of the classification head anew, as the architecture initialises them, in place."""
+    model = classifier.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in head_modules(model):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    fresh = torch.empty(module.weight.shape).normal_(0.0, model.config.initializer_range)
+                    module.weight.data.copy_(fresh)
+                    if module.bias is not None:
+                        module.bias.data.zero_()
+
+
+@torch.inference_mode()
+def mean_activations(classifier: Classifier, inputs: Inputs) -> torch.Tensor:
+    """Return the mean absolute activation of every feed-forward unit over all real tokens: float32 [layers, units]."""
+    model, layers = classifier.model, feed_forward_layers(classifier.model)
+    activation = nn.functional.gelu  # every architecture of FEED_FORWARD uses it, up to its approximation
+    sums = torch.zeros(len(layers), layers[0].out_features)
+    tokens = 0
+    mask = torch.zeros(0)
+
+    def add(index: int, output: torch.Tensor) -> None:
+        sums[index] += (activation(output).abs() * mask.unsqueeze(-1)).sum((0, 1)).float().cpu()
+
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _input, output, index=index: add(index, output))
+        for index, layer in enumerate(layers)
+    ]
+    model.eval()
+    try:
+        for start in range(0, len(inputs), 32):
+            part = inputs.take(range(start, min(start + 32, len(inputs))))
+            columns = [list(column) for column in (part.texts, part.pairs) if column is not None]
+            batch = classifier.tokenizer(
+                *columns, padding=True, truncation=True, max_length=classifier.max_length, return_tensors="pt"
+            ).to(classifier.device)
+            mask = batch["attention_mask"]
+            tokens += int(mask.sum())
+            model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sums / tokens

@@ -1,0 +1,89 @@
+"""How many leading words survive truncation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.examples import Inputs, IntArray
+from bench.learning.tokens import keep, memory_of
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class TokenWindow:
+    """The truncation window of a tokenizer: ``longest_first`` for pairs, from the right.
+
+    Attributes:
+        tokenizer: a fast tokenizer.
+        max_length: tokens kept of an input, special tokens included.
+    """
+
+    tokenizer: Any
+    max_length: int
+
+    def words(self, inputs: Inputs, *, reserve: str) -> IntArray:
+        """Return int64 [n]: the most leading words w of the carrier such that they and ``reserve`` all stay.
+
+        ``reserve`` may stand before any of the first w words or behind the last of them. Words are split on white space.
+        """
+        memory = memory_of(self.tokenizer)
+        room = self.max_length - memory.templates[inputs.pairs is not None].special
+        others = [0] * len(inputs)
+        if inputs.pairs is not None:
+            others = [len(ids) for ids in memory.segments(self.tokenizer, inputs.texts)]
+        plain = [len(ids) for ids in memory.segments(self.tokenizer, inputs.carrier)]
+        # Inside a text, a word may have other tokens than at its start; no word has more than bytes, plus its space.
+        slack = len(reserve.encode()) + 16
+        result = np.zeros(len(inputs), dtype=np.int64)
+        for row, text in enumerate(inputs.carrier):
+            spans = [match.span() for match in _WORD.finditer(text)]
+            if others[row] + plain[row] + slack <= room:
+                result[row] = len(spans)
+            else:
+                other = others[row] if inputs.pairs is not None else None
+                result[row] = self._exact(text, spans, reserve, other, room)
+        return result
+
+    def _exact(self, text: str, spans: list[tuple[int, int]], reserve: str, other: int | None, room: int) -> int:
+        first = self._fitting(f"{reserve} {text}" if spans else reserve, len(reserve), spans, other, room)
+        low, high = 0, first
+        while low < high:  # the reserve behind w words: fits up to some w
+            middle = (low + high + 1) // 2
+            if self._fits_behind(text, middle, spans, reserve, other, room):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _kept(self, length: int, other: int | None, room: int) -> int:
+        return keep([length], room)[0] if other is None else keep([other, length], room)[1]
+
+    def _ends(self, text: str) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [end for _, end in encoded["offset_mapping"]]
+
+    def _fitting(self, text: str, shift: int, spans: list[tuple[int, int]], other: int | None, room: int) -> int:
+        """Return how many words stay when the reserve stands first."""
+        ends = self._ends(text)
+        kept = self._kept(len(ends), other, room)
+        if kept == len(ends):
+            return len(spans)
+        reach = ends[kept - 1] if kept else 0
+        # A word of which no token is kept, or only some, is not inside.
+        whole = [index for index, (_, end) in enumerate(spans) if end + shift + 1 <= reach]
+        return len(whole)
+
+    def _fits_behind(
+        self, text: str, words: int, spans: list[tuple[int, int]], reserve: str, other: int | None, room: int
+    ) -> bool:
+        at = spans[words][0] if words < len(spans) else None
+        spliced = f"{text.rstrip()} {reserve}" if at is None else f"{text[:at]}{reserve} {text[at:]}"
+        ends = self._ends(spliced)
+        kept = self._kept(len(ends), other, room)
+        stop = len(spliced) if at is None else at + len(reserve)
+        return kept == len(ends) or (kept > 0 and ends[kept - 1] >= stop)
