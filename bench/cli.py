@@ -178,14 +178,12 @@ def table(
     opened = session.Session.open(suite, settings or (), store)
     if explain is not None:
         typer.echo(opened.explain(explain))
-        return
-    text = opened.table(format)
-    if text is None:
-        return
-    if out is None:
-        typer.echo(text, nl=False)
+    elif format == "terminal" and out is None:
+        opened.show_table()
+    elif out is None:
+        typer.echo(opened.table(format), nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        out.write_text(opened.table(format), encoding="utf-8")
 
 
 @app.command()
@@ -207,4 +205,42 @@ def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None,
     """Check the paper's claims against the records of a suite."""
     from bench import session
 
-    typer.echo(session.Session.open(suite, settings or (), store).claims(as_json=as_json))
+    session.Session.open(suite, settings or (), store).claims(as_json=as_json)
+
+
+@store_app.command("ls")
+def store_ls(store: StoreFolder = None) -> None:
+    """Say in words what the store holds."""
+    from bench import store_commands
+
+    store_commands.show(store)
+
+
+@store_app.command("verify")
+def store_verify(store: StoreFolder = None) -> None:
+    """Check every file; what is damaged is set aside and will be made again."""
+    from bench import store_commands
+
+    if store_commands.verify(store):
+        raise typer.Exit(1)
+
+
+@store_app.command("diff")
+def store_diff(first: str, second: str, store: StoreFolder = None) -> None:
+    """Say which ingredient of two keys differs."""
+    from bench import store_commands
+
+    store_commands.diff(store, first, second)
+
+
+@store_app.command("gc")
+def store_gc(
+    keep: Annotated[list[str] | None, typer.Option("--keep", metavar="SUITE", help="keep what it needs")] = None,
+    cap: Annotated[float | None, typer.Option(metavar="GB", help="free the least recently used above this size")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be freed")] = False,
+    store: StoreFolder = None,
+) -> None:
+    """Free victims that no named suite needs, or the least recently used; records always stay."""
+    from bench import store_commands
+
+    store_commands.collect(store, keep=keep or [], cap_gb=cap, apply=apply)

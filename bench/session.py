@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import recipes
 from bench import suite as suites
 from bench.chain import needs_of
-from bench.errors import RequestError, unknown
+from bench.grid import task_spec
 from bench.plan import Plan
 from bench.store import Store
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.report.rows import Row
     from bench.runner import Summary
-
-TABLES = ("terminal", "md", "csv", "latex", "html")
-EXPORTS = ("parquet", "csv", "jsonl")
 
 
 @dataclass(frozen=True)
@@ -78,14 +73,15 @@ class Session:
             rows.append(
                 Row(
                     suite=self.plan.suite.name,
-                    task=cell.victim.task_spec,
+                    task=task_spec(cell.victim.task),
                     model=cell.victim.model,
                     attack=cell.victim.attack.spec,
                     defense=cell.defense_spec,
                     seed=cell.victim.seed,
                     role=cell.role,
                     listed=cell.listed,
-                    victim_key=self.plan.key_of_victim(cell),
+                    target=None if cell.victim.is_reference else cell.victim.target,
+                    victim_key=recipes.victim_key(cell.victim),
                     cell_key=key,
                     clean_size=cell.clean_size,
                     attack_base=cell.victim.attack.name,
@@ -99,9 +95,59 @@ class Session:
             )
         return rows
 
-    def frame(self) -> pd.DataFrame:
-        """Return the export table."""
+    def report(self, folder: Path | None = None) -> None:
+        """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
+        from rich.console import Console
+
         from bench import report
 
-        gate = self.plan.suite.gate
-        return report.frame(self.rows(), min_asr=gate.min_asr, max_acc_drop=gate.max_acc_drop)
+        console = Console()
+        rows = self.rows()
+        report.show(rows, console=console, gate=self.plan.suite.gate)
+        place = folder or self.store.root / "reports" / self.plan.suite.name
+        for path in report.draw(rows, folder=place, gate=self.plan.suite.gate):
+            console.print(str(path), soft_wrap=True, highlight=False)
+
+    def export(self, format: str, out: Path | None) -> str | None:
+        """Return the cells as text, or write them to a file."""
+        from bench import report
+
+        return report.export(report.frame(self.rows(), gate=self.plan.suite.gate), format=format, path=out)
+
+    def table(self, format: str) -> str:
+        """Return both tables as text."""
+        from bench import report
+
+        return report.table(self.rows(), format=format, gate=self.plan.suite.gate)
+
+    def show_table(self) -> None:
+        """Print both tables as wide as the window."""
+        from rich.console import Console
+
+        from bench import report
+
+        report.show(self.rows(), console=Console(), gate=self.plan.suite.gate)
+
+    def explain(self, cell: str) -> str:
+        """Say in words how a number came about."""
+        from bench import report
+
+        return report.explain(self.rows(), cell)
+
+    def figures(self, folder: Path) -> list[Path]:
+        """Draw every figure that the cells allow."""
+        from bench import report
+
+        return report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+
+    def claims(self, *, as_json: bool) -> None:
+        """Print the verdicts on the paper's claims."""
+        from rich.console import Console
+
+        from bench import report
+        from bench.report.verdicts import as_json as to_json
+
+        if as_json:
+            Console().print_json(data=to_json(report.check_claims(self.rows(), gate=self.plan.suite.gate)))
+        else:
+            report.show_claims(self.rows(), console=Console(), gate=self.plan.suite.gate)

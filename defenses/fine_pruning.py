@@ -35,8 +35,7 @@ class FinePruning(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Score the neurons, prune, fine-tune."""
-        layers = learning.feed_forward_layers(classifier.model)
-        ranks = ranking(learning.mean_activations(classifier, layers, access.clean.inputs))
+        ranks = ranking(learning.mean_activations(classifier, access.clean.inputs))
 
         def pruned(keep: float) -> Defended:
             copy = classifier.clone()
@@ -70,9 +69,7 @@ class FinePruningF(FinePruning):
 def ranking(activations: Any) -> Any:
     """Return ranks of shape [layers, units]: 0 is the least active unit of the whole model."""
     order = activations.flatten().argsort(stable=True)
-    ranks = order.new_empty(order.shape)
-    ranks[order] = order.new_tensor(range(len(order)))
-    return ranks.reshape(activations.shape)
+    return order.argsort().reshape(activations.shape)
 
 
 def prune(classifier: Classifier, ranks: Any, keep: float) -> None:

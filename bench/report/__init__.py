@@ -1,0 +1,101 @@
+"""From records to tables, figures and verdicts. Importing it is quick; pandas and matplotlib come when they are needed.
+
+Everything starts from :class:`Row`, one for each cell of a suite with its record where there is one::
+
+    table(rows, format="md")             attacks x tasks x defenses, and a summary
+    frame(rows); export(frame(rows), format="csv")
+    draw(rows, folder=Path("out"))       PNG and PDF
+    explain(rows, "sst2:badword:fine-mixing")
+    check_claims(rows)                   the paper's claims
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import unknown
+from bench.report.explanation import explain
+from bench.report.frames import export, frame
+from bench.report.rows import Row
+from bench.suite import Gate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.report.claims import Verdict
+    from bench.report.layout import Table
+
+__all__ = ["Row", "check_claims", "draw", "explain", "export", "frame", "show", "show_claims", "table", "tables_of"]
+FORMATS = ("csv", "html", "latex", "md", "terminal")
+
+
+def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
+    """Return the table of all cells and the summary of the defenses, before they take a format."""
+    from bench.report import summary, tables
+    from bench.report.results import Results
+
+    results = Results(rows, gate=gate)
+    return [tables.build(results), summary.build(results)]
+
+
+def table(
+    rows: Iterable[Row], *, format: str, gate: Gate | None = None, standalone: bool = False, width: int = 100
+) -> str:
+    """Return both tables of a suite as text.
+
+    Args:
+        rows: every cell of the suite, floors and ceilings included.
+        format: ``md``, ``csv``, ``latex``, ``html`` or ``terminal`` (plain characters).
+        gate: when an attack counts as implanted.
+        standalone: LaTeX only: a document that compiles alone instead of a fragment.
+        width: of the terminal, in characters.
+
+    Raises:
+        RequestError: the format is unknown.
+    """
+    from bench.report import latex, markup, terminal, web
+
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    found = tables_of(rows, gate=gate)
+    match format:
+        case "md":
+            return "\n".join(markup.markdown(one) for one in found)
+        case "csv":
+            return markup.comma_separated(found)
+        case "latex":
+            return latex.latex(found, standalone=standalone)
+        case "html":
+            return web.html(found)
+    return terminal.text(found, width=width)
+
+
+def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
+    """Print both tables to a console, as wide as it is."""
+    from bench.report import terminal
+
+    terminal.show(tables_of(rows, gate=gate), console=console)
+
+
+def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
+    """Write every figure that the cells allow as PNG and PDF; returns the paths."""
+    from bench.report import figures
+
+    return figures.write(figures.figures_of(frame(rows, gate=gate)), folder)
+
+
+def check_claims(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Verdict]:
+    """Return what the records say about the paper's claims; :mod:`bench.report.verdicts` renders them."""
+    from bench.report import claims
+
+    return claims.check(rows, gate=gate)
+
+
+def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
+    """Print the verdicts on the paper's claims."""
+    from bench.report.verdicts import renderables
+
+    for part in renderables(check_claims(rows, gate=gate)):
+        console.print(part)

@@ -1,0 +1,84 @@
+"""Mean differences between two defenses over many places, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.report.results import Place, Results
+from bench.report.rows import Metric, Row
+from bench.report.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean contrast.
+
+    Attributes:
+        estimate: in percentage points; None where no finished cells can be compared.
+        places: how many places are in the mean.
+        cells: keys of the cells behind it.
+    """
+
+    estimate: Estimate | None = None
+    places: int = 0
+    cells: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds are behind it."""
+        return 0 if self.estimate is None else self.estimate.seeds
+
+
+def measure(
+    results: Results,
+    places: Sequence[Place],
+    *,
+    metric: Metric,
+    of: str,
+    minus: str | None = None,
+    most_clean: int | None = None,
+) -> Measured:
+    """Return the mean over places of a metric of one defense, less that of another.
+
+    Args:
+        results: the cells of a suite.
+        places: each weighs the same; those where a cell is missing are left out.
+        metric: what is compared.
+        of: a defense; ``none`` is the undefended victim.
+        minus: another one; without it, the level of ``of``.
+        most_clean: most clean examples to tune on; the largest allowed sample is taken.
+    """
+    sides: list[tuple[Place, list[dict[int, Row]]]] = []
+    for place in places:
+        cells = [finished(results, place, name, most_clean) for name in (of, minus) if name is not None]
+        if all(cells):
+            sides.append((place, cells))
+    every = [set(side) for _, cells in sides for side in cells]
+    seeds = sorted(set.intersection(*every)) if every else []
+    if not seeds:
+        return Measured()
+    blocks: dict[tuple[str, str, int], list[FloatArray]] = {}  # one for each test set
+    for place, cells in sides:
+        first, *second = (results.runs(side, metric, seeds) for side in cells)
+        array = difference(first, second[0]) if second else level(first)
+        blocks.setdefault((place.model, place.task, array.shape[1]), []).append(array)
+    estimate = paired_bootstrap([np.stack(block) for block in blocks.values()])
+    keys = tuple(side[seed].cell_key for _, cells in sides for side in cells for seed in seeds)
+    return Measured(estimate, len(sides), keys)
+
+
+def finished(results: Results, place: Place, defense: str, most_clean: int | None) -> dict[int, Row]:
+    """Return the finished cells of a defense by seed, among the seeds that count."""
+    cells: Mapping[int, Row] = {}
+    if defense == "none":
+        cells = results.references(place, "victim")
+    else:
+        sizes = [line for line in results.lines if line.defense == defense]
+        allowed = [line for line in sizes if most_clean is None or line.clean_size <= most_clean]
+        if allowed:
+            cells = results.cells(place, max(allowed, key=lambda line: line.clean_size))
+    used = results.used_seeds(place)
+    return {seed: row for seed, row in cells.items() if seed in used and row.done}

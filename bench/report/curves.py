@@ -1,0 +1,45 @@
+"""Cells that are points of a curve: a fixed reserve ratio, or one of several clean-data sizes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+LEAST_POINTS = 3  # fewer values are rows of a table, not a curve
+_RATIO = re.compile(r"reserve_ratio=[^,()]*(, )?")
+
+
+def curve_name(defense: str) -> str:
+    """Return a defense without its reserve ratio: ``fine-mixing(reserve_ratio=0.3)`` gives ``fine-mixing``."""
+    return _RATIO.sub("", defense).replace(", )", ")").replace("()", "")
+
+
+def fixed_ratio(table: DataFrame) -> Series[float]:
+    """Return the reserve ratio that the suite fixed for each cell; NaN where it is searched or there is none."""
+    import pandas as pd
+
+    found = pd.Series(float("nan"), index=table.index, dtype="float64")
+    for name in table.columns:
+        if name.startswith("defense.") and name.rpartition(".")[2] == "reserve_ratio":
+            found = found.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
+    return found
+
+
+def ratio_points(table: DataFrame) -> DataFrame:
+    """Return the cells of reserve-ratio curves, with ``curve`` and ``ratio``."""
+    points = table.assign(ratio=fixed_ratio(table), curve=table["defense"].map(curve_name))
+    points = points[points["ratio"].notna()]
+    values = points.groupby("curve")["ratio"].transform("nunique") if len(points) else points["ratio"]
+    return points[values >= LEAST_POINTS]
+
+
+def size_points(table: DataFrame) -> DataFrame:
+    """Return the cells of clean-size curves, with ``curve`` and ``size``; reserve-ratio curves are left out."""
+    points = table.drop(index=ratio_points(table).index)
+    points = points[points["clean_size"] > 0]
+    points = points.assign(size=points["clean_size"].astype("float64"), curve=points["defense"])
+    values = points.groupby("curve")["size"].transform("nunique") if len(points) else points["size"]
+    return points[values >= LEAST_POINTS]

@@ -1,0 +1,1 @@
+"""The leaderboard as a static site: files only, no server, no network."""

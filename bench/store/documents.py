@@ -1,0 +1,80 @@
+"""JSON documents that carry their own SHA-256, so that a truncation or a flipped byte is seen when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.keys import canonical
+
+SCHEMA = 1
+_HEAD, _MIDDLE, _TAIL = b'{"sha256":"', b'","record":', b"}\n"
+_BODY = len(_HEAD) + 64 + len(_MIDDLE)
+
+
+class Damaged(Exception):
+    """A file of the store is not what was written; the message says in what way."""
+
+
+class Newer(Exception):
+    """A document was written by a later version of the program; the message says by which."""
+
+
+def wrap(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a document with its hash: valid JSON, canonical, one line."""
+    body = canonical(document).encode("ascii")
+    return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
+
+
+def unwrap(raw: bytes, *, key: str) -> dict[str, Any]:
+    """Return the document of ``key``.
+
+    Raises:
+        Damaged: a byte is missing or changed, or the document belongs to another key.
+        Newer: the document is whole, but of a later schema.
+    """
+    body = raw[_BODY : -len(_TAIL)]
+    frame = _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE
+    if not (raw.startswith(frame) and raw.endswith(_TAIL) and len(raw) > len(frame)):
+        raise Damaged(f"its {len(raw)} bytes do not match their SHA-256")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"it is no JSON document ({error})") from None
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise Damaged("it has no schema")
+    if document["schema"] > SCHEMA:
+        raise Newer(f"schema {document['schema']}; this version reads up to {SCHEMA}, so upgrade doorbench")
+    if document.get("key") != key:
+        raise Damaged(f"it belongs to the key {document.get('key')!r}")
+    return document
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a plain file; links, folders and pipes are :class:`Damaged`."""
+    return read_with_status(path)[0]
+
+
+def read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
+    """Return the content of a plain file and its status at that moment."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if os.path.islink(path):
+            raise Damaged("it is a link") from None
+        raise error
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged("it is not a plain file")
+        parts = []
+        while part := os.read(handle, status.st_size + 1):
+            parts.append(part)
+        return b"".join(parts), status
+    finally:
+        os.close(handle)

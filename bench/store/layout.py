@@ -1,0 +1,244 @@
+"""The folder: where things lie, how they get there in one step, and what is done with damaged ones."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import platformdirs
+
+from bench.errors import RequestError
+from bench.store.documents import Damaged, read_bytes
+from bench.store.identity import me
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MARKER = "store.json"
+ROOMS = ("records", "failures", "artifacts", "claims", "temp", "damaged", "compact")
+ATTEMPTS = 8  # at taking a name from something damaged, while others do the same
+_KEY = re.compile(r"[0-9a-f]{64}")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class StoreFull(RequestError):
+    """No space is left; what was there before is whole."""
+
+
+class StoreReadOnly(RequestError):
+    """The store can be read but not written."""
+
+
+class StoreGone(RequestError):
+    """The folder of the store has vanished, as when a network folder is unplugged."""
+
+
+def check_key(key: str) -> str:
+    """Return a key that is one; anything else never becomes a path."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"{str(key)[:80]!r} is not a key: 64 of the digits 0-9a-f")
+    return key
+
+
+def default_root() -> Path:
+    """Return ``DOORBENCH_STORE``, else the user's cache folder."""
+    named = os.environ.get("DOORBENCH_STORE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("doorbench", appauthor=False))
+
+
+def sync_folder(path: str | Path) -> None:
+    """Make names in a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full; safetensors wraps the system's error into a text."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {code})" in str(error) for code in _FULL)
+
+
+class Folder:
+    """A folder that many processes share, possibly over NFS. Open it with a path; None means :func:`default_root`.
+
+    Raises:
+        RequestError: the folder cannot be a store, or a newer version made it.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = Path(os.path.abspath(Path(root or default_root()).expanduser()))
+        if not os.path.lexists(self.root / MARKER):
+            self._create()
+        self._check_format()
+        for room in ROOMS:
+            with contextlib.suppress(OSError):  # a read-only store may lack rooms that only writers need
+                os.mkdir(self.root / room)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.root)!r})"
+
+    def _create(self) -> None:
+        with self.guard():
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise RequestError(f"{self.root} is not a folder, so it cannot be a store; name another one.") from None
+            strangers = [n for n in os.listdir(self.root) if n not in ROOMS and not n.startswith(MARKER)]
+            if strangers:
+                raise RequestError(f"{self.root} is neither empty nor a store ({strangers[0]!r} is there); name another.")
+            temp = self.root / f"{MARKER}.{uuid.uuid4().hex}"
+            write_file(temp, b'{"format": %d}\n' % FORMAT)
+            publish(temp, self.root / MARKER)
+            sync_folder(self.root)
+
+    def _check_format(self) -> None:
+        try:
+            text = read_bytes(self.root / MARKER).decode()
+        except (OSError, Damaged, UnicodeDecodeError) as error:
+            raise RequestError(f"{self.root / MARKER} cannot be read: {error}.") from None
+        found = re.fullmatch(r'\s*\{\s*"format"\s*:\s*(\d{1,9})\s*\}\s*', text)
+        if not found:
+            raise RequestError(f'{self.root / MARKER} is damaged; it should read {{"format": {FORMAT}}}.')
+        if int(found[1]) > FORMAT:
+            raise RequestError(
+                f"the store {self.root} has format {found[1]}, made by a newer version; this one knows {FORMAT}: "
+                "upgrade doorbench or name another store with --store."
+            )
+
+    def place(self, room: str, key: str, suffix: str = "") -> Path:
+        """Return where something with a key lies."""
+        return self.root / room / check_key(key)[:2] / (key + suffix)
+
+    def home(self, path: Path) -> Path:
+        """Make the folder that ``path`` lies in; a link in the way is refused. The rooms themselves are never made."""
+        folder = self.root
+        for depth, part in enumerate(path.parent.relative_to(self.root).parts):
+            folder = folder / part
+            if depth and not os.path.lexists(folder):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder)
+                    sync_folder(folder.parent)
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                raise RequestError(f"{folder} is a link or a file; a store writes only into folders of its own.")
+        return folder
+
+    def scratch(self) -> Path:
+        """Return a fresh name for a temporary file or folder; it tells whose it is."""
+        return self.home(self.root / "temp" / "x") / f"{me().label}.{uuid.uuid4().hex[:12]}"
+
+    def write_new(self, path: Path, content: bytes) -> bool:
+        """Write a file in one step; False where the name is taken already, by whatever."""
+        self.home(path)
+        temp = self.scratch()
+        try:
+            write_file(temp, content)
+            made = publish(temp, path)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+        return made
+
+    def set_aside(self, path: Path, reason: object, *, still_bad: Callable[[Path], bool]) -> None:
+        """Move something damaged out of the way, for people to look at. It is neither used nor deleted.
+
+        Another process may have set it aside and rebuilt it since ``path`` was read, so what was moved is looked at
+        again and goes back if it is good.
+        """
+        room = self.root / "damaged"
+        target = room / f"{path.parent.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            self.home(target)
+            os.rename(path, target)
+        except FileNotFoundError:
+            return
+        except (OSError, RequestError) as error:
+            log.error("%s is damaged (%s) and is not used; it cannot be set aside: %s", path, reason, error)
+            return
+        if still_bad(target):
+            log.error("%s was damaged (%s); set aside as %s, to be made again", path, reason, target)
+        else:
+            with contextlib.suppress(OSError):  # a third process may have made it again meanwhile, which is as good
+                os.rename(target, path) if target.is_dir() else publish(target, path)
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn what a file system says of the whole store into one line for people."""
+        try:
+            yield
+        except OSError as error:
+            if is_full(error):
+                raise StoreFull(
+                    f"no space is left in the store {self.root}; nothing in it is damaged. Free some with "
+                    "`doorbench store gc` or name another store with --store."
+                ) from error
+            if error.errno in _READ_ONLY:
+                raise StoreReadOnly(f"the store {self.root} cannot be written ({error.strerror}).") from error
+            self.check_there(error)
+            raise
+
+    def check_there(self, error: BaseException | None = None) -> None:
+        """Raise :class:`StoreGone` if the folder has vanished: an unplugged store must not look like an empty one."""
+        try:
+            there = os.path.exists(self.root / MARKER)
+        except OSError:
+            there = False
+        if not there:
+            raise StoreGone(f"the store {self.root} is gone; is its disk or network folder connected?") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file and bring it to the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    except BaseException:
+        os.close(handle)
+        path.unlink(missing_ok=True)
+        raise
+    os.close(handle)
+
+
+def publish(temp: Path, target: Path) -> bool:
+    """Give a finished file its final name unless that is taken; ``temp`` is gone afterwards."""
+    try:
+        os.link(temp, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # No hard links here (some FUSE and Windows shares). Two writers at once would both write the same key's
+        # content, so that the later rename changes nothing that matters.
+        if os.path.lexists(target):
+            return False
+        os.rename(temp, target)
+        return True
+    finally:
+        temp.unlink(missing_ok=True)
+    return True
+
+
+def drop_tree(path: Path) -> None:
+    """Remove a folder or file that belongs to nobody any more; links are removed, not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""The one thread of a process that renews the heartbeat of every claim it holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+BEATS_A_PERIOD = 2
+
+
+class Beating(Protocol):
+    """What has a heartbeat."""
+
+    key: str
+    period: float
+
+    def renew(self) -> None:
+        """Raise the counter."""
+
+    def finish(self) -> bool:
+        """Try again to give up what was released; True when there is nothing left to do."""
+
+
+class Pulse:
+    """Renews every claim twice in a period. The thread ends with the last claim and never keeps a process alive."""
+
+    def __init__(self) -> None:
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)  # threads do not survive a fork, nor do its claims
+
+    def _forget(self) -> None:
+        self._wake = threading.Condition()
+        self._beating: dict[int, Beating] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, claim: Beating) -> None:
+        """Renew a claim from now on."""
+        with self._wake:
+            self._beating[id(claim)] = claim
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="doorbench heartbeat", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def remove(self, claim: Beating) -> None:
+        """Renew it no longer."""
+        with self._wake:
+            self._beating.pop(id(claim), None)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        due = 0.0
+        while True:
+            with self._wake:
+                while True:
+                    if not self._beating:
+                        self._thread = None
+                        return
+                    pause = min(claim.period for claim in self._beating.values()) / BEATS_A_PERIOD
+                    now = time.monotonic()
+                    due = min(due, now + pause) if due else now + pause  # a shorter period may have joined
+                    if now >= due:
+                        break
+                    self._wake.wait(due - now)
+                beating = list(self._beating.values())
+            due = 0.0
+            for claim in beating:
+                self._beat(claim)
+
+    def _beat(self, claim: Beating) -> None:
+        try:
+            claim.renew()
+            if claim.finish():
+                self.remove(claim)
+        except OSError as error:
+            log.warning("the heartbeat of %s could not be renewed: %s", claim.key, error)
+
+
+pulse = Pulse()

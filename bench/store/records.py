@@ -1,0 +1,162 @@
+"""Records: one JSON file each, written once. Failures: the last failed attempt, replaceable."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RequestError
+from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
+from bench.store.layout import ATTEMPTS, Folder, check_key, sync_folder, write_file
+
+log = logging.getLogger(__name__)
+_SUFFIX = ".json"
+
+
+class Records(Folder):
+    """The records and failures of a store."""
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """Return a record, or None where there is none that can be used. A damaged one is set aside."""
+        return self._read("records", key)
+
+    def has_record(self, key: str) -> bool:
+        """Whether a record is there and whole."""
+        return self.record(key) is not None
+
+    def put_record(self, key: str, record: Mapping[str, Any]) -> None:
+        """Write a record unless there is one: the first writer wins, and a record is never changed afterwards.
+
+        Raises:
+            ValueError: the record lacks ``schema`` or its ``key``, or holds what JSON cannot.
+            RequestError: the store cannot be written, is full, or has a newer version's record under this key.
+        """
+        self._write("records", key, record)
+
+    def keys_of_records(self) -> set[str]:
+        """Return the keys of all records, by their file names; whether one is whole shows when it is read."""
+        return set(self.scan("records"))
+
+    def records(self, keys: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the usable records of ``keys``, in that order; of all keys in ascending order by default."""
+        for key in sorted(self.scan("records")) if keys is None else keys:
+            if (record := self.record(key)) is not None:
+                yield record
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """Return the last failed attempt, or None."""
+        return self._read("failures", key)
+
+    def keys_of_failures(self) -> set[str]:
+        """Return the keys that have a failed attempt."""
+        return set(self.scan("failures"))
+
+    def put_failure(self, key: str, record: Mapping[str, Any]) -> None:
+        """Keep a failed attempt in place of the one before. It is never a result."""
+        path = self.place("failures", key, _SUFFIX)
+        content = _content(key, record)
+        with self.guard():
+            self.home(path)
+            temp = self.scratch()
+            try:
+                write_file(temp, content)
+                os.replace(temp, path)
+            finally:
+                temp.unlink(missing_ok=True)
+            sync_folder(path.parent)
+
+    def drop_failure(self, key: str) -> None:
+        """Forget a failed attempt, if there is one."""
+        with self.guard():
+            self.place("failures", key, _SUFFIX).unlink(missing_ok=True)
+
+    def scan(self, room: str) -> dict[str, tuple[int, int]]:
+        """Return size and modification time (ns) of every file of a room, by key."""
+        found: dict[str, tuple[int, int]] = {}
+        with self.guard():
+            self.check_there()
+            for folder in _entries(self.root / room):
+                if not folder.is_dir(follow_symlinks=False):
+                    continue
+                for entry in _entries(folder.path):
+                    key = entry.name.removesuffix(_SUFFIX)
+                    if len(entry.name) == 64 + len(_SUFFIX) and key[:2] == folder.name:
+                        status = entry.stat(follow_symlinks=False)
+                        found[key] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def check_record(self, room: str, key: str) -> None:
+        """Read a record or failure and set it aside if it is damaged.
+
+        Raises:
+            Damaged: it was, and why.
+            Newer: a later version wrote it; it stays.
+        """
+        path = self.place(room, key, _SUFFIX)
+        try:
+            unwrap(read_bytes(path), key=key)
+        except FileNotFoundError:
+            return  # it has just been dropped or set aside
+        except Damaged as error:
+            self.set_aside(path, error, still_bad=lambda moved: _is_bad(moved, key))
+            raise
+
+    def _read(self, room: str, key: str) -> dict[str, Any] | None:
+        path = self.place(room, key, _SUFFIX)
+        try:
+            return unwrap(read_bytes(path), key=key)
+        except FileNotFoundError:
+            self.check_there()
+        except Newer as error:
+            log.warning("%s is left alone: %s", path, error)
+        except Damaged as error:
+            self.set_aside(path, error, still_bad=lambda moved: _is_bad(moved, key))
+        except OSError as error:
+            self.check_there(error)
+            raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+        return None
+
+    def _write(self, room: str, key: str, record: Mapping[str, Any]) -> None:
+        path = self.place(room, key, _SUFFIX)
+        content = _content(key, record)
+        with self.guard():
+            for _ in range(ATTEMPTS):
+                if self.write_new(path, content):
+                    return
+                try:
+                    unwrap(read_bytes(path), key=key)
+                    return
+                except FileNotFoundError:
+                    continue  # somebody has just set it aside
+                except Newer as error:
+                    raise RequestError(f"{path} is in the way: {error}.") from None
+                except Damaged as error:
+                    self.set_aside(path, error, still_bad=lambda moved: _is_bad(moved, key))
+        raise RequestError(f"{path} is damaged and cannot be moved out of the way.")
+
+
+def _content(key: str, record: Mapping[str, Any]) -> bytes:
+    if record.get("key") != check_key(key) or record.get("schema") not in range(1, SCHEMA + 1):
+        raise ValueError(f"a record needs schema {SCHEMA} and its key; got key {record.get('key')!r} under {key}")
+    return wrap(record)
+
+
+def _is_bad(path: Path, key: str) -> bool:
+    try:
+        unwrap(read_bytes(path), key=key)
+    except Newer:
+        return False
+    except (Damaged, OSError):
+        return True
+    return False
+
+
+def _entries(path: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

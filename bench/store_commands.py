@@ -1,0 +1,60 @@
+"""What ``doorbench store`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.store import Store
+from bench.store.words import ago, size
+
+
+def _print(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for line in lines:
+        table.add_row(*(escape(text) for text in line))
+    Console().print(table)
+
+
+def show(folder: Path | None) -> None:
+    """List every victim and record in words."""
+    lines = [
+        (row.key[:12], row.kind, row.task, row.attack, row.defense, str(row.seed), row.status, size(row.bytes), ago(row.age))
+        for row in Store(folder).ls()
+    ]
+    _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), lines)
+
+
+def verify(folder: Path | None) -> bool:
+    """Check everything; return whether something was damaged."""
+    found = Store(folder).verify()
+    checked = ", ".join(f"{count} {room}" for room, count in found.checked.items())
+    console = Console()
+    console.print(f"checked {checked}")
+    for title, problems in (("damaged and set aside", found.damaged), ("of a newer version, left alone", found.newer)):
+        for problem in problems:
+            console.print(f"{title}: {problem.room} {problem.key[:12]}: {escape(problem.reason)}", soft_wrap=True)
+    return not found.ok
+
+
+def diff(folder: Path | None, first: str, second: str) -> None:
+    """Print the ingredients in which two recipes differ."""
+    lines = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
+    _print(("ingredient", first[:12], second[:12]), lines)
+
+
+def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply: bool) -> None:
+    """Print what can be freed, and free it where ``apply`` says so."""
+    from bench import suite
+    from bench.plan import Plan
+
+    kept = {key for name in keep for key in Plan(suite.load(name)).victims}
+    cap = None if cap_gb is None else int(cap_gb * 1e9)
+    freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    _print(("what", "name", "size", "why"), [(item.kind, item.name[:12], size(item.bytes), item.reason) for item in freed])
+    total = size(sum(item.bytes for item in freed if item.freed or not apply))
+    Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

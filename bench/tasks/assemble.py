@@ -1,0 +1,173 @@
+"""Turns tables into a task: the one place where labels and texts are checked and splits are cut to size."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench import seeds
+from bench.contracts import Task, TaskFacts
+from bench.errors import RequestError
+from bench.examples import Examples, Inputs, IntArray, stratified_order
+from bench.keys import key_of
+from bench.tasks.tables import Table, is_text
+
+log = logging.getLogger(__name__)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a table calls the first segment, the second one (None for single sentences) and the label."""
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
+
+
+def assemble(
+    *,
+    facts: TaskFacts,
+    columns: Columns,
+    tables: Mapping[str, Table],
+    max_train: int | None = None,
+    max_test: int | None = None,
+    validation_size: int | None = None,
+    drop_empty: bool = False,
+) -> Task:
+    """Check three tables and return them as a task.
+
+    Rows that are kept stay in the order of their table. A cut to size is stratified by label and depends on the names
+    of task and split only; smaller cuts are parts of larger ones.
+
+    Args:
+        facts: of the task; its label names bound the labels.
+        columns: how the tables call their columns.
+        tables: the splits ``train`` and ``test``, and ``validation`` unless ``validation_size`` is given.
+        max_train: training examples kept; all by default.
+        max_test: test examples kept; all by default.
+        validation_size: take so many training examples out as the validation split, stratified.
+        drop_empty: leave rows with an empty text out instead of refusing them.
+
+    Raises:
+        RequestError: the first bad cell, with its table, row and column.
+    """
+    splits = {split: _checked(table, split, columns, facts, drop_empty) for split, table in tables.items()}
+    if validation_size is not None:
+        splits["train"], splits["validation"] = splits["train"].parted(validation_size, facts.name)
+    sizes = {"train": max_train, "validation": None, "test": max_test}
+    parts = {split: splits[split].cut(size, facts.name, split).examples(columns) for split, size in sizes.items()}
+    told = {split: examples.fingerprint() for split, examples in parts.items()}
+    return Task(facts, **parts, fingerprint=key_of({"facts": dataclasses.asdict(facts), **told}))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The rows of a table that belong to a split, in the order of the table, and their labels."""
+
+    table: Table
+    rows: IntArray
+    labels: IntArray
+
+    def take(self, part: IntArray) -> _Split:
+        part = np.sort(part)
+        return _Split(self.table, self.rows[part], self.labels[part])
+
+    def cut(self, size: int | None, task: str, split: str) -> _Split:
+        if size is None or size >= len(self.rows):
+            return self
+        return self.take(stratified_order(self.labels, seeds.rng("task cut", task, split))[:size])
+
+    def parted(self, size: int, task: str) -> tuple[_Split, _Split]:
+        if size >= len(self.rows):
+            told = f"{len(self.rows)} training examples are not enough for validation_size={size}"
+            raise RequestError(f"{self.table.origin}: {told}.")
+        order = stratified_order(self.labels, seeds.rng("task validation", task))
+        return self.take(order[size:]), self.take(order[:size])
+
+    def examples(self, columns: Columns) -> Examples:
+        texts, *pairs = (tuple(self.table.cells(column, self.rows)) for column in columns.texts)
+        return Examples(Inputs(texts, pairs[0] if pairs else None), self.labels)
+
+
+def _checked(table: Table, split: str, columns: Columns, facts: TaskFacts, drop_empty: bool) -> _Split:
+    table.require((*columns.texts, columns.label))
+    rows = _rows_with_text(table, columns, drop_empty=drop_empty)
+    if not len(rows):
+        raise RequestError(f"{table.origin}: the {split} split is empty.")
+    if len(rows) < len(table):
+        log.warning("%s: %d rows with an empty text are left out", table.origin, len(table) - len(rows))
+    return _Split(table, rows, read_labels(table, columns.label, facts.labels)[rows])
+
+
+def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> IntArray:
+    """Return the labels of a table, int64 [n].
+
+    Args:
+        table: where they are.
+        column: its name there.
+        names: label names that bound the labels; None to accept any label from 0 on.
+    """
+    table.require([column])
+    labels = np.empty(len(table), dtype=np.int64)
+    for row, value in enumerate(table.cells(column), 1):
+        if value is None or value == "":
+            raise table.bad(row, column, "the label is missing")
+        if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+            value = int(value)
+        if type(value) is not int:
+            raise table.bad(row, column, f"the label {_shown(value)} is not an integer")
+        if value < 0 or value >= (2**31 if names is None else len(names)):
+            valid = "an integer from 0 on" if names is None else _choices(names)
+            raise table.bad(row, column, f"the label {_shown(value)} is out of range; valid: {valid}")
+        labels[row - 1] = value
+    return labels
+
+
+def count_labels(table: Table, column: str, *, how_to_name: str) -> tuple[str, ...]:
+    """Return names ``("0", "1", ...)`` for the labels of a training table, which must count from 0 without a gap."""
+    found = np.unique(read_labels(table, column, None))
+    gaps = np.flatnonzero(found != np.arange(len(found)))
+    if len(found) and len(gaps):
+        told = f"no example has label {gaps[0]}, but there is label {found[-1]}"
+        raise RequestError(f"{table.origin}, column {column!r}: {told}; count labels from 0, or {how_to_name}.")
+    if len(found) == 1:
+        raise RequestError(f"{table.origin}, column {column!r}: every label is 0; a task needs two labels.")
+    return tuple(str(label) for label in found)
+
+
+def _rows_with_text(table: Table, columns: Columns, *, drop_empty: bool) -> IntArray:
+    """Return the rows whose texts are all there; one that is not is an error unless ``drop_empty``."""
+    keep = np.ones(len(table), dtype=bool)
+    for column in columns.texts:
+        for row, value in enumerate(table.cells(column), 1):
+            if isinstance(value, str) and value and not value.isspace():
+                if not is_text(value):
+                    raise table.bad(row, column, "the text is not UTF-8")
+            elif value is not None and not isinstance(value, str):
+                raise table.bad(row, column, f"{_shown(value)} is not text")
+            elif drop_empty:
+                keep[row - 1] = False
+            else:
+                raise table.bad(row, column, "the text is missing" if value is None else "the text is empty")
+    return np.flatnonzero(keep)
+
+
+def _choices(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"{i} ({name})" if name != str(i) else name for i, name in enumerate(names[:12]))
+    return shown + (", ..." if len(names) > 12 else "")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

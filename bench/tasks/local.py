@@ -1,0 +1,116 @@
+"""Tasks on local files: one folder a task, in the folder that DOORBENCH_DATA names."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from bench.contracts import Task, TaskFacts, TaskSource
+from bench.errors import RequestError, unknown
+from bench.tasks.assemble import Columns, assemble, count_labels
+from bench.tasks.tables import SUFFIXES, Table, read_table
+
+SPLITS = ("train", "validation", "test")
+VARIABLE = "DOORBENCH_DATA"
+
+
+class Local(TaskSource):
+    """A task on local files: a folder with train, validation and test as .parquet, .csv, .tsv or .jsonl.
+
+    Columns are ``text``, ``text_pair`` (pairs only) and ``label``, an integer that counts from 0. Where the folder has
+    a ``labels.json``, a list of label names, these are used; otherwise labels are called by their numbers. Suites
+    write ``local/<folder>``.
+    """
+
+    name: ClassVar[str] = "local"
+
+    folder: str = Field(description=f"name of a folder inside {VARIABLE}, or an absolute path")
+
+    def load(self) -> Task:
+        """Read the folder and return the task."""
+        folder = find_folder(self.folder)
+        tables = {split: _read_split(folder, split) for split in SPLITS}
+        pair = "text_pair" in tables["train"].columns
+        labels = _read_names(folder / "labels.json") or _count(tables["train"], folder)
+        return assemble(
+            facts=TaskFacts(f"local/{folder.name}", labels, pair, self.max_length),
+            columns=Columns(text_pair="text_pair" if pair else None),
+            tables=tables,
+            max_train=self.max_train,
+            max_test=self.max_test,
+        )
+
+
+def local_folders() -> list[str]:
+    """Return the names of the task folders inside DOORBENCH_DATA; none where it is not set or not there."""
+    root = os.environ.get(VARIABLE)
+    if not root or not Path(root).is_dir():
+        return []
+    return sorted(folder.name for folder in Path(root).iterdir() if folder.is_dir() and _files(folder, "train"))
+
+
+def find_folder(name: str) -> Path:
+    """Return the folder of a task; a name must stay inside DOORBENCH_DATA, an absolute path is taken as it is."""
+    if not name or "\0" in name:
+        raise RequestError(f"task local: folder {name!r} is not the name of a folder.")
+    path = Path(name)
+    if path.is_absolute():
+        if not path.is_dir():
+            raise RequestError(f"task local: there is no folder {name}.")
+        return path.resolve()
+    if len(path.parts) != 1 or name in (".", ".."):
+        raise RequestError(f"task local: folder {name!r} is neither a name inside {VARIABLE} nor an absolute path.")
+    root = os.environ.get(VARIABLE)
+    if not root:
+        raise RequestError(
+            f"task local/{name}: set the environment variable {VARIABLE} to the folder that holds {name!r}, "
+            "or give an absolute path."
+        )
+    if not (Path(root) / name).is_dir():
+        if not Path(root).is_dir():
+            raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
+        error = unknown("task", f"local/{name}", [f"local/{folder}" for folder in local_folders()])
+        raise RequestError(f"{error} {VARIABLE} is set to {root}.")
+    return Path(root) / name
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    return [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
+
+
+def _read_split(folder: Path, split: str) -> Table:
+    files = _files(folder, split)
+    if len(files) == 1:
+        return read_table(files[0])
+    valid = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
+    if files:
+        raise RequestError(
+            f"{folder}: more than one {split} split: {', '.join(file.name for file in files)}; keep one."
+        )
+    raise RequestError(f"{folder}: the {split} split is missing; put one of {valid} there.")
+
+
+def _count(table: Table, folder: Path) -> tuple[str, ...]:
+    return count_labels(table, "label", how_to_name=f"write the list of all label names to {folder / 'labels.json'}")
+
+
+def _read_names(path: Path) -> tuple[str, ...] | None:
+    """Return the label names of a folder, or None where it has no such file."""
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}, byte {error.start + 1}: is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}, line {error.lineno}, column {error.colno}: is not JSON: {error.msg}.") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    good = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    if not good or len(names) < 2 or len(set(names)) < len(names):
+        raise RequestError(f"{path}: is not a list of two or more different label names.")
+    return tuple(names)
