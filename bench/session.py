@@ -132,7 +132,7 @@ class Session:
         """Say in words how a number came about."""
         from bench import report
 
-        return report.explain(self.rows(), cell)
+        return report.explain(self.rows(), cell, gate=self.plan.suite.gate)
 
     def figures(self, folder: Path) -> list[Path]:
         """Draw every figure that the cells allow."""

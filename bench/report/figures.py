@@ -149,7 +149,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     lines = max(sum(line_count(name) for name in (*group, *style.REFERENCES)) for group in names)
-    height = max(2.0, lines * style.SMALL * 1.3 / 72 + 0.45)
+    height = max(2.0, lines * style.SMALL * 1.35 / 72 + 0.45)
     with style.applied():
         figure, grid = _figure(rows, columns, style.PAGE if columns > 1 else 0.72 * style.PAGE, rows * height + 0.25)
         cells = [axes for row in grid for axes in row]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 WIDTH = 26  # characters of a line; longer names are wrapped
 _PARTS = re.compile(r"[^+,(\s]*[+,(\s]?")
-LINE = 1.22  # height of a line in font sizes
+LINE = 1.22  # least height of a name in font sizes
 GAP, SAMPLE, SPACE = 9.0, 9.0, 3.0  # points: panel to sample, its length, sample to name
 
 
@@ -33,7 +33,7 @@ def line_count(text: str) -> int:
 def _wrapped(text: str) -> str:
     """Break a name after its separators where it is long; a part is never cut."""
     lines = [""]
-    for part in _PARTS.findall(text):
+    for part in filter(None, _PARTS.findall(text)):
         if lines[-1] and len(lines[-1]) + len(part) > WIDTH:
             lines.append("")
         lines[-1] += part
@@ -106,9 +106,8 @@ class LabelColumn:
         data = np.array([label.point for label in self.labels], dtype=np.float64)
         starts = inverse.transform(self.axes.transData.transform(data))
         wide, tall = (self.axes.figure.dpi / 72 / size for size in (box.width, box.height))  # of a point
-        heights = np.array(
-            [style.SMALL * LINE * tall * len(label.text.get_text().splitlines()) for label in self.labels]
-        )
+        measured = [label.text.get_window_extent().height / box.height + 2 * tall for label in self.labels]
+        heights = np.maximum(measured, style.SMALL * LINE * tall)
         beside = 1 + GAP * wide
         order, places = arranged(starts, heights, beside=beside)
         for row, place in zip(order, (float(place) for place in places), strict=True):
@@ -137,7 +136,7 @@ def arranged(starts: FloatArray, heights: FloatArray, *, beside: float) -> tuple
         heights: [n] of the names, in heights of the panel.
         beside: where the names start, in widths of the panel.
     """
-    up = np.where(starts[:, 1] > 0.5, 1.0, -1.0)  # names are pushed away from the nearer edge: left ones come last
+    up = np.where(starts[:, 1] > 0.5, 1.0, -1.0)  # of equals, the left one is joined to the name further in
     order = list(np.lexsort((up * starts[:, 0], starts[:, 1])))
     places = _placed(starts, heights, order)
     for _ in range(len(order) ** 2):

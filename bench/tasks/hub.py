@@ -12,7 +12,7 @@ from pydantic import Field
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import Table
+from bench.tasks.tables import Table, told
 
 COMMIT = r"^[0-9a-f]{40}$"
 
@@ -75,7 +75,7 @@ def fetch(place: Place, revision: str) -> dict[str, Any]:
     except Exception as error:  # the library raises a dozen kinds, and each means that the data set is not here
         call = f"load_dataset({place.repo!r}, {place.config!r}, revision={revision!r})"
         raise RequestError(
-            f"data set {place.repo} ({place.config or 'default'}) at {revision} cannot be loaded: {_told(error)}. "
+            f"data set {place.repo} ({place.config or 'default'}) at {revision} cannot be loaded: {told(error)}. "
             f'To get it, run `python -c "from datasets import load_dataset; {call}"` on a machine with network, '
             "or point HF_HOME to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
         ) from error
@@ -86,18 +86,15 @@ def fetch(place: Place, revision: str) -> dict[str, Any]:
         commits = {Path(file["filename"]).parent.name for file in found[name].cache_files}
         if commits != {revision}:
             has = ", ".join(sorted(commits))
-            raise RequestError(f"data set {place.repo}: the cache serves commit {has}, not {revision}; allow the network.")
+            raise RequestError(
+                f"data set {place.repo}: the cache serves commit {has}, not {revision}; allow the network."
+            )
     return {split: found[name] for split, name in place.splits.items()}
 
 
 def _table(part: Any, origin: str) -> Table:
     columns = part.with_format("arrow")[:]
     return Table(origin, dict(zip(columns.column_names, columns.columns, strict=True)))
-
-
-def _told(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {first[:300]}"
 
 
 def _label_names(features: Any, column: str) -> tuple[str, ...] | None:

@@ -88,7 +88,7 @@ def _read_parquet(path: Path) -> Mapping[str, Any]:
     try:
         table = pq.ParquetFile(path).read()
     except pa.ArrowException as error:
-        raise RequestError(f"{path}: is not a readable parquet file: {_first_line(error)}.") from None
+        raise RequestError(f"{path}: is not a readable parquet file: {told(error)}.") from None
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
@@ -142,5 +142,7 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def told(error: Exception) -> str:
+    """Return the kind and the first line of another library's error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.report.results import LAST, Line, Place, Results
+from bench.suite import Gate
+from tests.report.synthetic import WORLD, changed, make_rows
+
+PLACE = Place("embedded", "reviews", "badword", 1)
+
+
+def results(**options: object) -> Results:
+    options = {"tasks": ("reviews",), "attacks": ("badword",), **options}
+    return Results(make_rows(**options))  # type: ignore[arg-type]
+
+
+def test_places_and_lines_keep_the_order_of_the_suite() -> None:
+    found = Results(make_rows())
+    assert [(place.task, place.attack) for place in found.places] == [
+        (task, attack) for task in ("reviews", "questions") for attack in ("clean", "badword", "badsent")
+    ]
+    assert [line.defense for line in found.lines] == list(WORLD)
+
+
+def test_best_is_the_lowest_asr_and_its_equals_are_close() -> None:
+    asr = {"fine-tuning": 99.0, "fine-mixing": 10.0, "e-pur": 10.5, "mixing": 60.0}
+    found = results(defenses=("none", *asr), outcome=lambda t, a, d, s: (86.0, asr[d]))
+    marks = {line.defense: mark for line, mark in found.marks(PLACE).items()}
+    assert sorted(marks.values()) == ["best", "close"] and set(marks) == {"fine-mixing", "e-pur"}
+
+
+def test_a_defense_that_ruins_the_model_is_not_best() -> None:
+    found = results(defenses=("none", "fine-tuning", "mixing"),
+                    outcome=lambda t, a, d, s: (50.0, 0.0) if d == "mixing" else (87.0, 99.0))  # fmt: skip
+    assert {line.defense: mark for line, mark in found.marks(PLACE).items()} == {"fine-tuning": "best"}
+    scores, sampled, seeds = found.rank_draws()
+    assert seeds == 3 and scores[0][found.lines.index(Line("mixing", 64))] == LAST
+    assert (sampled[0][found.lines.index(Line("mixing", 64))] == LAST).all()
+
+
+def test_an_oracle_is_shown_but_does_not_compete() -> None:
+    rows = changed(
+        make_rows(tasks=("reviews",), attacks=("badword",)), lambda row: row.defense == "e-pur", needs=("oracle",)
+    )
+    found = Results(rows)
+    assert Line("e-pur", 0) in found.complete(PLACE) and Line("e-pur", 0) not in found.ranked(PLACE)
+    assert all(line.defense != "e-pur" for line in found.marks(PLACE))
+    assert np.isnan(found.rank_draws()[0][0][found.lines.index(Line("e-pur", 0))])
+
+
+def test_nobody_wins_where_nothing_was_implanted() -> None:
+    found = results(victim=lambda task, attack, seed: (87.4, 70.0))
+    assert found.state(PLACE) == "not implanted"
+    assert found.marks(PLACE) == {} and found.rank_draws() == ([], [], 0)
+    assert found.used_seeds(PLACE) == [0, 1, 2]
+    assert Results(found.rows, gate=Gate(min_asr=60)).state(PLACE) == "implanted"
+
+
+def test_seeds_whose_victim_did_not_implant_do_not_count() -> None:
+    found = results(victim=lambda task, attack, seed: (87.4, 70.0 if seed == 1 else 99.0))
+    assert found.state(PLACE) == "implanted" and found.used_seeds(PLACE) == [0, 2]
+
+
+def test_a_victim_that_is_not_there_yet_leaves_the_state_open() -> None:
+    rows = changed(make_rows(tasks=("reviews",), attacks=("badword",)), lambda row: row.role == "victim", record=None)
+    found = Results(rows)
+    assert found.state(PLACE) == "unknown" and found.complete(PLACE) == [] and found.marks(PLACE) == {}
+
+
+def test_unfinished_defenses_are_not_compared() -> None:
+    rows = changed(make_rows(tasks=("reviews",), attacks=("badword",)),
+                   lambda row: row.defense == "e-pur+fine-mixing" and row.seed == 2, record=None)  # fmt: skip
+    found = Results(rows)
+    assert all(line.defense != "e-pur+fine-mixing" for line in (*found.complete(PLACE), *found.marks(PLACE)))
+
+
+def test_points_of_ratio_curves_are_not_lines() -> None:
+    fixed = [f"fine-mixing(reserve_ratio={ratio})" for ratio in (0.1, 0.5, 0.9)]
+    found = results(defenses=("none", "fine-mixing", *fixed), outcome=lambda t, a, d, s: (86.0, 50.0))
+    assert [line.defense for line in found.lines] == ["fine-mixing"] and found.swept == 9
+    single = results(defenses=("none", "fine-mixing", fixed[0]), outcome=lambda t, a, d, s: (86.0, 50.0))
+    assert [line.defense for line in single.lines] == ["fine-mixing", fixed[0]]
+
+
+def test_the_drop_is_against_the_victim() -> None:
+    found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
+    assert found.drop(PLACE, Line("mixing", 64)) == pytest.approx(87.4 - 84.5)
