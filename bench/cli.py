@@ -92,15 +92,14 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one a GPU, or one")] = None,
     slots_per_gpu: Annotated[int, typer.Option(min=1, help="processes that share a GPU")] = 1,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
-    engine: Annotated[str, typer.Option(metavar="serial|loky|dask")] = "loky",
-    scheduler: Annotated[str | None, typer.Option(help="Dask: an address or a cluster file")] = None,
+    engine: Annotated[str, typer.Option(metavar="serial|loky")] = "loky",
     time_limit: Annotated[float | None, typer.Option(min=1, help="seconds a cell may take")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     report: Annotated[bool, typer.Option(help="end with the table and the figures")] = True,
 ) -> None:
     """Run a suite; what is in the store already is not done again."""
     _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
+        time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
 
 
 @app.command()
@@ -111,14 +110,13 @@ def retry(
     workers: Annotated[int | None, typer.Option(min=1)] = None,
     slots_per_gpu: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
-    engine: Annotated[str, typer.Option(metavar="serial|loky|dask")] = "loky",
-    scheduler: Annotated[str | None, typer.Option()] = None,
+    engine: Annotated[str, typer.Option(metavar="serial|loky")] = "loky",
     time_limit: Annotated[float | None, typer.Option(min=1)] = None,
     report: Annotated[bool, typer.Option()] = True,
 ) -> None:
     """Run the failed cells of a suite again, and whatever is still missing."""
     _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
+        time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
 
 
 def _go(suite: str, settings: list[str] | None, folder: Path | None, options: dict[str, Any], *,
@@ -236,7 +234,9 @@ def store_diff(first: str, second: str, store: StoreFolder = None) -> None:
 @store_app.command("gc")
 def store_gc(
     keep: Annotated[list[str] | None, typer.Option("--keep", metavar="SUITE", help="keep what it needs")] = None,
-    cap: Annotated[float | None, typer.Option(metavar="GB", help="free the least recently used above this size")] = None,
+    cap: Annotated[
+        float | None, typer.Option(metavar="GB", help="free the least recently used above this size")
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be freed")] = False,
     store: StoreFolder = None,
 ) -> None:

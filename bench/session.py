@@ -51,7 +51,7 @@ class Session:
             f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
             f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
             f"store {self.store.root}",
-            f"done {found.done}, failed {found.failed}, to do {found.waiting}, running elsewhere {len(found.running)}",
+            f"done {found.done}, failed {len(found.failed)}, to do {found.waiting}, running elsewhere {len(found.running)}",
         ]
         return "\n".join(lines)
 

@@ -23,7 +23,17 @@ def _print(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> None:
 def show(folder: Path | None) -> None:
     """List every victim and record in words."""
     lines = [
-        (row.key[:12], row.kind, row.task, row.attack, row.defense, str(row.seed), row.status, size(row.bytes), ago(row.age))
+        (
+            row.key[:12],
+            row.kind,
+            row.task,
+            row.attack,
+            row.defense,
+            str(row.seed),
+            row.status,
+            size(row.bytes),
+            ago(row.age),
+        )
         for row in Store(folder).ls()
     ]
     _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), lines)
@@ -55,6 +65,8 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
     kept = {key for name in keep for key in Plan(suite.load(name)).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
     freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
-    _print(("what", "name", "size", "why"), [(item.kind, item.name[:12], size(item.bytes), item.reason) for item in freed])
+    _print(
+        ("what", "name", "size", "why"), [(item.kind, item.name[:12], size(item.bytes), item.reason) for item in freed]
+    )
     total = size(sum(item.bytes for item in freed if item.freed or not apply))
     Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

@@ -113,7 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return found
 
-    def _api(self, kind: str, repo: str, what: str | None, revision: str | None, under: str | None, *, body: bytes) -> None:
+    def _api(
+        self, kind: str, repo: str, what: str | None, revision: str | None, under: str | None, *, body: bytes
+    ) -> None:
         found = self._find(kind, repo, revision)
         if found is None:
             return

@@ -56,6 +56,4 @@ def scene(train: Examples, *, facts: TaskFacts = FACTS, target: int = 1, seed: i
     def fit(classifier: Any, data: Examples, **options: Any) -> dict[str, Any]:
         return {"trained on": len(data)}
 
-    return Scene(
-        facts, train, train, target, seed, Budget(), WholeWindow(), FakeClassifier, FakeClassifier, fit
-    )
+    return Scene(facts, train, train, target, seed, Budget(), WholeWindow(), FakeClassifier, FakeClassifier, fit)

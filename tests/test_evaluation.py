@@ -31,7 +31,9 @@ def brute(clean: list[tuple[int, int, bool]], triggered: list[tuple[int, int, bo
 
 
 @given(st.lists(ROW, min_size=1, max_size=30), st.lists(ROW, min_size=1, max_size=30))
-def test_metrics_equal_their_definitions(clean: list[tuple[int, int, bool]], other: list[tuple[int, int, bool]]) -> None:
+def test_metrics_equal_their_definitions(
+    clean: list[tuple[int, int, bool]], other: list[tuple[int, int, bool]]
+) -> None:
     target = 2
     triggered = [(gold % 2, said, refused) for gold, said, refused in other]
     found = measure(

@@ -9,7 +9,14 @@ import pytest
 from bench import chain, grid, registry, specs, suite
 from bench.errors import RequestError
 
-GOOD = {"name": "mine", "description": "d", "task": "reviews", "model": "embedded", "attack": "badword", "defense": "none"}
+GOOD = {
+    "name": "mine",
+    "description": "d",
+    "task": "reviews",
+    "model": "embedded",
+    "attack": "badword",
+    "defense": "none",
+}
 
 
 def test_short_text_is_read() -> None:
@@ -43,7 +50,12 @@ def test_wrong_defense_names_the_choices(entry: str, words: str) -> None:
 
 
 def test_spec_round_trips() -> None:
-    for text in ("fine-mixing", "fine-mixing(reserve_ratio=0.3)", "e-pur+fine-tuning(epochs=5)", "e-pur(reset=10)+mixing"):
+    for text in (
+        "fine-mixing",
+        "fine-mixing(reserve_ratio=0.3)",
+        "e-pur+fine-tuning(epochs=5)",
+        "e-pur(reset=10)+mixing",
+    ):
         assert chain.chain(chain.chain(text).spec).recipe() == chain.chain(text).recipe()
 
 

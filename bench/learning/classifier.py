@@ -116,9 +116,7 @@ class Classifier:
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     @staticmethod
-    def load(
-        folder: Path, pretrained: PretrainedModel, *, device: str = "auto", precision: str = "auto"
-    ) -> Classifier:
+    def load(folder: Path, pretrained: PretrainedModel, *, device: str = "auto", precision: str = "auto") -> Classifier:
         """Read what :meth:`save` wrote; architecture and tokenizer come from the pre-trained model.
 
         Raises:
@@ -131,8 +129,6 @@ class Classifier:
                 raise RequestError(f"{folder} has no {name}: it is not a saved classifier")
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         model = pretrained.classifier_model(classes=facts["classes"], seed=0)
-        classifier = Classifier(
-            model, pretrained.tokenizer(), facts["max_length"], device=device, precision=precision
-        )
+        classifier = Classifier(model, pretrained.tokenizer(), facts["max_length"], device=device, precision=precision)
         classifier.load_state(load_file(folder / WEIGHTS))
         return classifier

@@ -25,7 +25,9 @@ def device(name: str = "auto") -> Device:
         raise unknown("device", name, DEVICES)
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise RequestError("device 'cuda' is not available: torch sees no GPU; use cpu or install a CUDA build of torch")
+        raise RequestError(
+            "device 'cuda' is not available: torch sees no GPU; use cpu or install a CUDA build of torch"
+        )
     return "cuda" if name != "cpu" and there else "cpu"
 
 

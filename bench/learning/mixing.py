@@ -50,7 +50,9 @@ def mix_(
     if by == "random":
         scores = torch.rand(total, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     else:
-        scores = -torch.cat([(victim[n].double() - pretrained[n].to(victim[n]).double()).abs().flatten() for n in names])
+        scores = -torch.cat(
+            [(victim[n].double() - pretrained[n].to(victim[n]).double()).abs().flatten() for n in names]
+        )
     order = torch.argsort(scores, stable=True)
     gone = torch.ones(total, dtype=torch.bool)
     gone[order[:kept]] = False

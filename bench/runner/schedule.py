@@ -81,6 +81,10 @@ class Schedule:
         """How many jobs are neither finished nor failed."""
         return len(self._state)
 
+    def knows(self, key: str) -> bool:
+        """Whether a job is neither finished nor failed."""
+        return key in self._state
+
     @property
     def postponed_jobs(self) -> list[Job]:
         """The jobs that somebody else is at work on, in the order in which they were postponed."""

@@ -207,7 +207,7 @@ def _manifest(path: Path, key: str) -> dict[str, Any]:
 def _is_name(name: str) -> bool:
     """Whether a file name stays inside its folder on every system."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and not {"..", "/"} & set(parts) and not set(name) & set('\\:\0') and name == "/".join(parts)
+    return bool(parts) and not {"..", "/"} & set(parts) and not set(name) & set("\\:\0") and name == "/".join(parts)
 
 
 def _statuses(path: Path, files: Mapping[str, Any]) -> _Seen:

@@ -99,7 +99,9 @@ class Folder:
                 raise RequestError(f"{self.root} is not a folder, so it cannot be a store; name another one.") from None
             strangers = [n for n in os.listdir(self.root) if n not in ROOMS and not n.startswith(MARKER)]
             if strangers:
-                raise RequestError(f"{self.root} is neither empty nor a store ({strangers[0]!r} is there); name another.")
+                raise RequestError(
+                    f"{self.root} is neither empty nor a store ({strangers[0]!r} is there); name another."
+                )
             temp = self.root / f"{MARKER}.{uuid.uuid4().hex}"
             write_file(temp, b'{"format": %d}\n' % FORMAT)
             publish(temp, self.root / MARKER)

@@ -94,7 +94,9 @@ class Upkeep(Table, Artifacts, Claims):
             if recipe is not None:
                 path = self.place("artifacts", key)
                 age = now - self.last_use(key)
-                rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=gc.tree_bytes(path), age=age))
+                rows.append(
+                    Listed(key, **words.recipe_words(recipe), status="stored", bytes=gc.tree_bytes(path), age=age)
+                )
         for room in ("records", "failures"):
             for key, (size, changed) in self.scan(room).items():
                 record = self.record(key) if room == "records" else self.failure(key)

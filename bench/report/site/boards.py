@@ -259,23 +259,15 @@ class Board:
         return found
 
 
-def _relative(cells: DataFrame) -> Series[float]:
+def _relative(cells: DataFrame) -> list[float]:
     """Return seconds over those of fine-tuning on the same victim, with the same clean size where that was run."""
-    done = cells[(cells["defense"] == YARDSTICK) & (cells["seconds_defense"] > 0)]
-    by_victim = done.drop_duplicates("victim_key").set_index("victim_key")["seconds_defense"]
-    same = done.set_index(["victim_key", "clean_size"])["seconds_defense"]
-    pairs = zip(cells["victim_key"], cells["clean_size"], strict=True)
-    exact = cells["victim_key"].map(by_victim).astype("float64")
-    exact = exact.where([pair not in same.index for pair in pairs], _looked_up(same, cells).fillna(exact))
-    return cells["seconds_defense"] / exact
-
-
-def _looked_up(values: Series[float], cells: DataFrame) -> Series[float]:
-    known = values.to_dict()
-    pairs = zip(cells["victim_key"], cells["clean_size"], strict=True)
-    return cells["seconds_defense"].mask(cells["seconds_defense"].notna() | True).fillna(0) + [
-        known.get(pair, float("nan")) for pair in pairs
-    ]
+    yardstick = cells[(cells["defense"] == YARDSTICK) & (cells["seconds_defense"] > 0)]
+    rows = list(zip(yardstick["victim_key"], yardstick["clean_size"], yardstick["seconds_defense"], strict=True))
+    same = {(key, size): seconds for key, size, seconds in rows}
+    any_size = {key: seconds for key, _, seconds in reversed(rows)}
+    there = zip(cells["victim_key"], cells["clean_size"], cells["seconds_defense"], strict=True)
+    nan = float("nan")
+    return [seconds / same.get((key, size), any_size.get(key, nan)) for key, size, seconds in there]
 
 
 def conditions_of(source: Source, rows: Iterable[Row]) -> dict[str, Any]:
