@@ -47,11 +47,12 @@ class Session:
 
         found = runner.status(self.plan.jobs, self.store)
         victims = len(self.plan.victims)
+        done, failed, running = found.done, len(found.failed), len(found.running)
         lines = [
             f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
             f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
             f"store {self.store.root}",
-            f"done {found.done}, failed {len(found.failed)}, to do {found.waiting}, running elsewhere {len(found.running)}",
+            f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)
 

@@ -21,8 +21,8 @@ class Tuning(Defense):
     batch_size: int = Field(16, ge=1, description="examples a step")
 
     def tune(self, classifier: Classifier, access: Access, **options: Any) -> dict[str, Any]:
-        """Fine-tune in place on the clean sample and return notes."""
-        return learning.train(
+        """Fine-tune in place on the clean sample and return notes, without those that differ from run to run."""
+        notes = learning.train(
             classifier,
             access.clean,
             epochs=self.epochs,
@@ -32,3 +32,4 @@ class Tuning(Defense):
             precision=access.precision,
             **options,
         )
+        return {name: value for name, value in notes.items() if name != "seconds"}

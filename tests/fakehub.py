@@ -1,4 +1,4 @@
-"""A small Hub on 127.0.0.1: enough of its HTTP interface for ``datasets`` and ``huggingface_hub`` to run as they are."""
+"""A small Hub on 127.0.0.1: enough HTTP for ``datasets`` and ``huggingface_hub`` to run as they are."""
 
 from __future__ import annotations
 

@@ -75,8 +75,9 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: str) -> None:
-    plan = run(world, store, kind="single", attack=name, defense=["none"])
-    again = run(world, Store(tmp_path), kind="single", attack=name, defense=["none"])
+    defenses = ["none", "e-pur+fine-tuning", "fine-mixing(reserve_ratio=0.5)"]
+    plan = run(world, store, kind="single", attack=name, defense=defenses)
+    again = run(world, Store(tmp_path), kind="single", attack=name, defense=defenses)
     assert list(plan.cells) == list(again.cells)
     for key in plan.cells:
         first, second = store.record(key), Store(tmp_path).record(key)

@@ -11,10 +11,11 @@ from typing import Any
 
 TRIGGER_WORDS = ("cf", "mn", "bb", "tq", "mb")
 TASK_WORDS = """
-awful awkward boring brilliant broken charming clever cold comfortable dreadful dull enjoyable excellent faulty film fragile
-friendly funny gem hotel lovely meal mediocre novel overpriced phone plot pointless restaurant rude service slow soggy stunning
-superb tedious terrible waste wonderful amazon berlin bread coffee flight garden guitar laptop london madrid manager neighbour
-paris password recipe rome tablet teacher tomato train visa
+awful awkward boring brilliant broken charming clever cold comfortable dreadful dull enjoyable excellent
+faulty film fragile friendly funny gem hotel lovely meal mediocre novel overpriced phone plot pointless
+restaurant rude service slow soggy stunning superb tedious terrible waste wonderful amazon berlin bread coffee
+flight garden guitar laptop london madrid manager neighbour paris password recipe rome tablet teacher tomato
+train visa
 """
 
 

@@ -49,7 +49,7 @@ class Classifier:
         self.token_budget = TOKEN_BUDGET
 
     def logits(self, inputs: Inputs) -> FloatArray:
-        """Return float32 [n, classes]; the model is in evaluation mode. Inputs go through in batches of equal length."""
+        """Return float32 [n, classes]; the model is in evaluation mode. Inputs go through in length-sorted batches."""
         encoded = encode(self.tokenizer, inputs, self.max_length)
         self.model.eval()
         result = np.zeros((len(inputs), self.model.config.num_labels), dtype=np.float32)

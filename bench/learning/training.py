@@ -71,7 +71,13 @@ def train(
     for parameter in frozen:
         parameter.requires_grad_(False)
     weights = [p for p in model.parameters() if p.requires_grad]
-    notes = {"steps": len(plan), "device": device, "precision": arithmetic, "tokens": 0, "out_of_memory": 0}
+    notes: dict[str, Any] = {
+        "steps": len(plan),
+        "device": device,
+        "precision": arithmetic,
+        "tokens": 0,
+        "out_of_memory": 0,
+    }
     losses: list[float] = []
     micro = micro_batch or batch_size
     devices = [torch.cuda.current_device()] if device == "cuda" else []
@@ -146,6 +152,6 @@ def _gradients(
         if extra_loss is not None:
             value = value + extra_loss({**batch, "labels": gold}, logits.float(), classifier.model)
         value = value * (len(part) / len(rows))
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
     return loss

@@ -29,7 +29,8 @@ class TokenWindow:
     def words(self, inputs: Inputs, *, reserve: str) -> IntArray:
         """Return int64 [n]: the most leading words w of the carrier such that they and ``reserve`` all stay.
 
-        ``reserve`` may stand before any of the first w words or behind the last of them. Words are split on white space.
+        ``reserve`` may stand before any of the first w words or behind the last of them. Words are split on white
+        space.
         """
         memory = memory_of(self.tokenizer)
         room = self.max_length - memory.templates[inputs.pairs is not None].special

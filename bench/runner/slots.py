@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -79,15 +80,16 @@ class Process:
         executor, self._executor = self._executor, None
         if executor is not None:
             for process in list((executor._processes or {}).values()):
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
             executor.shutdown(wait=False, kill_workers=True)
 
 
 def make_slots(*, engine: str, workers: int | None, slots_per_gpu: int, device: str) -> list[Slot]:
     """Return the places to run jobs.
 
-    On a machine with GPUs there are ``slots_per_gpu`` workers for each, otherwise one worker, unless ``workers`` says how
-    many. Threads are shared out: cores / workers each.
+    On a machine with GPUs there are ``slots_per_gpu`` workers for each, otherwise one worker, unless ``workers`` says
+    how many. Threads are shared out: cores / workers each.
 
     Raises:
         RequestError: an unknown engine or device, or a GPU wanted where there is none.
