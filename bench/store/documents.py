@@ -72,9 +72,9 @@ def read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise Damaged("it is not a plain file")
-        parts = []
-        while part := os.read(handle, status.st_size + 1):
-            parts.append(part)
-        return b"".join(parts), status
+        content = os.read(handle, status.st_size + 1)
+        while len(content) != status.st_size and (more := os.read(handle, 1 << 20)):
+            content += more
+        return content, status
     finally:
         os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import re
@@ -109,15 +110,16 @@ class Folder:
 
     def _check_format(self) -> None:
         try:
-            text = read_bytes(self.root / MARKER).decode()
-        except (OSError, Damaged, UnicodeDecodeError) as error:
-            raise RequestError(f"{self.root / MARKER} cannot be read: {error}.") from None
-        found = re.fullmatch(r'\s*\{\s*"format"\s*:\s*(\d{1,9})\s*\}\s*', text)
-        if not found:
-            raise RequestError(f'{self.root / MARKER} is damaged; it should read {{"format": {FORMAT}}}.')
-        if int(found[1]) > FORMAT:
+            found = json.loads(read_bytes(self.root / MARKER))["format"]
+            if not isinstance(found, int):
+                raise TypeError("its format is no number")
+        except OSError as error:
+            raise RequestError(f"{self.root / MARKER} cannot be read: {error.strerror}.") from None
+        except (Damaged, ValueError, TypeError, KeyError):
+            raise RequestError(f'{self.root / MARKER} is damaged; it should read {{"format": {FORMAT}}}.') from None
+        if found > FORMAT:
             raise RequestError(
-                f"the store {self.root} has format {found[1]}, made by a newer version; this one knows {FORMAT}: "
+                f"the store {self.root} has format {found}, made by a newer version; this one knows {FORMAT}: "
                 "upgrade doorbench or name another store with --store."
             )
 

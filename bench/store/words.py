@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import registry
 from bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from bench.registry import Registry
 
 ABSENT = "(absent)"
 
 
-def plugin_words(recipe: object, plugins: registry.Registry[Any]) -> str:
+def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
     """Spell a plugin's recipe as a suite would: its name and the parameters that differ from their defaults.
 
     Where this installation does not have the plugin, or has it with other fields, all stored parameters are shown.
     """
+    from bench.registry import build
+
     if not isinstance(recipe, Mapping):
         return "none" if recipe is None else str(recipe)
     if "parts" in recipe:
         return "+".join(plugin_words(part, plugins) for part in recipe["parts"])
     name, parameters = str(recipe.get("name")), recipe.get("parameters") or {}
     try:
-        spec: str = registry.build(plugins.get(name), parameters).spec
+        spec: str = build(plugins.get(name), parameters).spec
         return spec
     except RequestError:
         shown = ", ".join(f"{field}={value}" for field, value in parameters.items())
@@ -31,6 +35,8 @@ def plugin_words(recipe: object, plugins: registry.Registry[Any]) -> str:
 
 def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a listing that a recipe can fill: kind, task, model, attack, defense, seed."""
+    from bench import registry  # it imports every plugin, which only these words need
+
     victim = recipe.get("victim")
     inner = victim if isinstance(victim, Mapping) else recipe
     model = inner.get("model")

@@ -1,0 +1,76 @@
+"""Tasks that ship with the project: sentences from a seeded grammar, the same everywhere."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from bench.contracts import Task, TaskFacts, TaskSource
+from bench.tasks import questions, reviews
+from bench.tasks.assemble import Columns, assemble
+from bench.tasks.dice import Dice
+from bench.tasks.tables import Table
+
+SIZES = {"train": 4000, "validation": 600, "test": 1000}
+Row = tuple[str, ...]
+
+
+class Generated(TaskSource):
+    """Fills three disjoint, balanced splits from a grammar."""
+
+    version: ClassVar[int] = 1
+    labels: ClassVar[tuple[str, ...]]
+    columns: ClassVar[Columns]
+
+    @abstractmethod
+    def draw(self, dice: Dice, label: int) -> Row:
+        """Return the texts of one example with the given label."""
+
+    def load(self) -> Task:
+        """Generate the splits; no text occurs twice."""
+        facts = TaskFacts(self.name, self.labels, self.columns.text_pair is not None, self.max_length)
+        tables = _generate(self.draw, seed=2210, columns=self.columns, name=self.name)
+        return assemble(
+            facts=facts, columns=self.columns, tables=tables, max_train=self.max_train, max_test=self.max_test
+        )
+
+
+class Reviews(Generated):
+    """Single-sentence sentiment about films, meals, phones, hotels and more, with negation, contrast and concession."""
+
+    name: ClassVar[str] = "reviews"
+    labels: ClassVar[tuple[str, ...]] = reviews.LABELS
+    columns: ClassVar[Columns] = Columns()
+
+    def draw(self, dice: Dice, label: int) -> Row:
+        """Return one review."""
+        return (reviews.review(dice, label),)
+
+
+class Questions(Generated):
+    """Whether two questions ask the same, with paraphrases, swapped roles, changed details and opposites."""
+
+    name: ClassVar[str] = "questions"
+    labels: ClassVar[tuple[str, ...]] = questions.LABELS
+    columns: ClassVar[Columns] = Columns(text_pair="text_pair")
+
+    def draw(self, dice: Dice, label: int) -> Row:
+        """Return one pair of questions."""
+        return questions.question_pair(dice, label)
+
+
+def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, name: str) -> dict[str, Table]:
+    dice, seen = Dice(seed), set[Row]()
+    tables = {}
+    for split, size in SIZES.items():
+        rows: list[tuple[Row, int]] = []
+        while len(rows) < size:
+            label = len(rows) % 2
+            row = draw(dice, label)
+            if row not in seen:
+                seen.add(row)
+                rows.append((row, label))
+        texts = {column: [row[i] for row, _ in rows] for i, column in enumerate(columns.texts)}
+        tables[split] = Table(f"{name}/{split}", {**texts, columns.label: [label for _, label in rows]})
+    return tables

@@ -1,0 +1,68 @@
+"""Two questions that ask the same (1) or something different (0), from the grammar in ``questions.yaml``.
+
+Different ones mostly have the same words: roles are swapped, the opposite is asked, one filler changes, or another
+intent meets the same fillers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.tasks.dice import Dice, grammar, sentence
+
+LABELS = ("different", "same")
+Intent = Mapping[str, Any]
+Fillers = dict[str, Any]
+
+
+def question_pair(dice: Dice, label: int) -> tuple[str, str]:
+    """Return two questions with the given label."""
+    intents = grammar("questions")["intents"]
+    intent = dice.pick(intents)
+    fillers = _fill(dice, intent, {})
+    first = dice.pick(intent["ways"])
+    others = [way for way in intent["ways"] if way != first]
+    second = first if dice.chance(0.15) else dice.pick(others)
+    asked = _ask(dice, first, fillers)
+    if label == 1:
+        return asked, _ask(dice, second, fillers, unlike=asked)
+    kind = dice.pick(
+        ["filler", "intent"] + ["swap"] * 3 * ("swap" in intent) + ["opposite"] * 3 * ("opposite" in intent)
+    )
+    if kind == "swap":
+        a, b = intent["swap"]
+        return asked, _ask(dice, second, {**fillers, a: fillers[b], b: fillers[a]})
+    if kind == "opposite":
+        return asked, _ask(dice, dice.pick(intent["opposite"]), fillers)
+    related = [other for other in intents if other is not intent and _kinds(other) == _kinds(intent)]
+    if kind == "intent" and related:
+        other = dice.pick(related)
+        return asked, _ask(dice, dice.pick(other["ways"]), dict(zip(other["slots"], fillers.values(), strict=True)))
+    changed = dice.pick(list(fillers))
+    return asked, _ask(dice, second, _fill(dice, intent, {k: v for k, v in fillers.items() if k != changed}, fillers))
+
+
+def _kinds(intent: Intent) -> list[str]:
+    return list(intent["slots"].values())
+
+
+def _fill(dice: Dice, intent: Intent, given: Fillers, unlike: Fillers | None = None) -> Fillers:
+    """Draw what is not given; no filler occurs twice, and none is drawn that is in ``unlike``."""
+    known = grammar("questions")["fillers"]
+    fillers: Fillers = {}
+    for slot, kind in intent["slots"].items():
+        taken = [*fillers.values(), *given.values(), *(unlike or {}).values()]
+        fillers[slot] = (
+            given[slot] if slot in given else dice.pick([value for value in known[kind] if value not in taken])
+        )
+    return fillers
+
+
+def _ask(dice: Dice, way: str, fillers: Fillers, unlike: str = "") -> str:
+    """Put fillers into a template, each in one of its spellings, until the question is spelt unlike a given one."""
+    while True:
+        spelt = {slot: value if isinstance(value, str) else dice.pick(value) for slot, value in fillers.items()}
+        text = sentence(dice.pick(grammar("questions")["openers"]) + way.format_map(spelt))
+        if text != unlike:
+            return text
