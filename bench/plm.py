@@ -55,7 +55,7 @@ def create(spec: str) -> PretrainedModel:
         repo, revision = pinned[spec]
         return PretrainedModel(spec, repo=repo, revision=revision)
     path = Path(spec.removeprefix("local/")).expanduser()
-    if path.is_dir():
+    if _is_folder(path):
         return PretrainedModel(f"local/{path.resolve().name}", path=path.resolve())
     if spec.startswith(("local/", "/", ".", "~")):
         raise RequestError(f"model {spec!r}: there is no folder {path}.")
@@ -66,6 +66,13 @@ def create(spec: str) -> PretrainedModel:
         told = "no such folder, and a model of the Hub needs its commit: <name>@<40 hexadecimal digits>"
         raise RequestError(f"model {spec!r}: {told}; {_valid()}.")
     return PretrainedModel(spec, repo=repo, revision=revision)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _valid() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+REAL_DATA = os.environ.get("DOORBENCH_DATA")  # before the fixture below points it elsewhere
 ADJECTIVES = (("awful", "boring", "broken", "dull"), ("superb", "lovely", "clever", "brilliant"))
 TOPICS = ("film", "garden", "phone", "bread", "hotel", "train", "guitar", "coffee")
 
@@ -27,6 +28,13 @@ def rows(kind: str, n: int, seed: int) -> tuple[list[str], list[str] | None, lis
         pairs.append(f"is the {topic} {word} ? yes {i} it is .")
         labels.append(label)
     return texts, pairs if kind == "pair" else None, labels
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real data sets; tests that need it are skipped where DOORBENCH_DATA is not set."""
+    assert REAL_DATA is not None
+    return Path(REAL_DATA)
 
 
 @pytest.fixture(scope="session")

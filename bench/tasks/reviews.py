@@ -1,4 +1,4 @@
-"""One sentence about a film, a meal, a phone ..., negative (0) or positive (1), from the grammar in ``reviews.yaml``."""
+"""One sentence about a film, a meal or a phone: negative (0) or positive (1); the grammar is ``reviews.yaml``."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def test_time_limit(tmp_path: Path) -> None:
 
 def test_two_runners_share_a_store(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.runner.test_engine import go; from tests.runner.tinyjobs import grid;"
+        "import sys; from pathlib import Path; from tests.runner.test_engine import go;"
+        "from tests.runner.tinyjobs import grid;"
         "from bench.store import Store; print(go(grid(3, 6), Store(Path(sys.argv[1])), workers=1).failed)"
     )
     log = tmp_path / "log"
@@ -107,7 +108,8 @@ def test_two_runners_share_a_store(tmp_path: Path) -> None:
 
 def test_one_ctrl_c_ends_it_and_keeps_what_was_finished(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.runner.test_engine import go; from tests.runner.tinyjobs import grid;"
+        "import sys; from pathlib import Path; from tests.runner.test_engine import go;"
+        "from tests.runner.tinyjobs import grid;"
         "from bench.store import Store; go(grid(1, 3, words='sleep v0c1 '), Store(Path(sys.argv[1])), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)

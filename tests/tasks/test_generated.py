@@ -12,8 +12,8 @@ import pytest
 from bench import registry
 
 FINGERPRINTS = {
-    "reviews": "8f1c74c8d4d8f5700eee55d4c167f8d1909b9a21d6ca3734ccfe85a6b2cd75dd",
-    "questions": "15daf5c0f803a28b50faa2c8d936d588767da73187465b5c2d3e12c845c3f28b",
+    "reviews": "d56ac613b26f3d7d1bc86ff9c59147f65ab59c14f8120260c028f0e25efb532f",
+    "questions": "810f733685e8bdd71142f5d9b8be88180b17d9ef111886c774698f3b6cd33dc4",
 }
 
 

@@ -1,0 +1,95 @@
+"""What the processes do that the fault tests kill, stop and starve."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.store import Store
+from bench.store.identity import Owner
+from tests.store.samples import fill, record, victim_recipe
+
+
+def notebook(path: Path) -> Callable[[str, str], None]:
+    """Return a function that appends an event with the monotonic time, which all processes of a machine share."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(event: str, key: str) -> None:
+        line = {"event": event, "key": key, "pid": os.getpid(), "time": time.monotonic()}
+        os.write(handle, json.dumps(line).encode() + b"\n")
+
+    return note
+
+
+def jumping_clock() -> None:
+    """Let the wall clock of this process jump by years, back and forth, at every look."""
+    real, dice = time.time, random.Random(os.getpid())
+    time.time = lambda: real() + dice.uniform(-1e9, 1e9)
+
+
+def produce(root: Path, log: Path, names: list[str], *, foreign: bool, seconds: float) -> None:
+    """Make an artifact and a record for every name that nobody else is at work on, until all are there.
+
+    Args:
+        foreign: see every other process as one on another machine, with another clock, so that only heartbeats tell.
+        seconds: the longest that one name takes.
+    """
+    if foreign:
+        jumping_clock()
+        Owner.alive = lambda self: None  # type: ignore[method-assign]
+    store, note, dice = Store(root), notebook(log), random.Random()
+    left = {record(name)["key"]: name for name in names}
+    while left:
+        key = dice.choice(list(left))
+        if store.has_record(key):
+            del left[key]
+        elif (claim := store.claim(key)) is None:
+            time.sleep(0.002)
+        else:
+            with claim:
+                if not store.has_record(key):
+                    note("enter", key)
+                    store.put_artifact(key, victim_recipe(), fill)
+                    time.sleep(dice.uniform(0, seconds))
+                    store.put_record(key, record(left[key], maker=os.getpid()))
+                    note("leave", key)
+
+
+def hold(root: Path, log: Path, name: str) -> None:
+    """Claim one name, say so, and put a record of our own when we are told that the file ``go`` is there."""
+    store, note, key = Store(root), notebook(log), record(name)["key"]
+    claim = store.claim(key)
+    assert claim is not None
+    with claim:
+        note("enter", key)
+        while not log.with_name("go").exists():
+            time.sleep(0.01)
+        note("held" if claim.held else "lost", key)
+        store.put_record(key, record(name, maker="sleeper"))
+    note("leave", key)
+
+
+def append(root: Path, log: Path) -> None:
+    """Put one record after another; where the store is gone, wait for it."""
+    from bench.store import StoreGone
+
+    store, note, i = Store(root), notebook(log), 0
+    claim = store.claim(record("all the time")["key"])
+    assert claim is not None
+    with claim:
+        while not log.with_name("stop").exists():
+            key = record(i)["key"]
+            try:
+                store.put_record(key, record(i))
+                assert store.record(key) == record(i)
+            except StoreGone:
+                note("gone", key)
+                time.sleep(0.02)
+            else:
+                note("put", key)
+                i += 1
+        note("held" if claim.held else "lost", claim.key)
