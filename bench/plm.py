@@ -61,7 +61,9 @@ def create(spec: str) -> PretrainedModel:
         raise RequestError(f"model {spec!r}: there is no folder {path}.")
     repo, at, revision = spec.partition("@")
     if not at and "/" not in spec:
-        raise RequestError(f"{unknown('model', spec, list_models())} Or: {_valid()}.")
+        raise RequestError(
+            f"{unknown('model', spec, list_models())} Or <name on the Hub>@<40-hex commit>, or a folder."
+        )
     if not _REPO.fullmatch(repo) or not _COMMIT.fullmatch(revision):
         told = "no such folder, and a model of the Hub needs its commit: <name>@<40 hexadecimal digits>"
         raise RequestError(f"model {spec!r}: {told}; {_valid()}.")

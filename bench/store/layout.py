@@ -26,10 +26,10 @@ FORMAT = 1
 MARKER = "store.json"
 ROOMS = ("records", "failures", "artifacts", "claims", "temp", "damaged", "compact")
 ATTEMPTS = 8  # at taking a name from something damaged, while others do the same
-_KEY = re.compile(r"[0-9a-f]{64}")
+KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class StoreFull(RequestError):
@@ -46,7 +46,7 @@ class StoreGone(RequestError):
 
 def check_key(key: str) -> str:
     """Return a key that is one; anything else never becomes a path."""
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not KEY.fullmatch(key):
         raise ValueError(f"{str(key)[:80]!r} is not a key: 64 of the digits 0-9a-f")
     return key
 
@@ -171,7 +171,8 @@ class Folder:
         except FileNotFoundError:
             return
         except (OSError, RequestError) as error:
-            log.error("%s is damaged (%s) and is not used; it cannot be set aside: %s", path, reason, error)
+            why = error.strerror if isinstance(error, OSError) else error
+            log.error("%s is damaged (%s) and is not used; it cannot be set aside: %s", path, reason, why)
             return
         if still_bad(target):
             log.error("%s was damaged (%s); set aside as %s, to be made again", path, reason, target)
@@ -227,7 +228,7 @@ def publish(temp: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         # No hard links here (some FUSE and Windows shares). Two writers at once would both write the same key's
         # content, so that the later rename changes nothing that matters.

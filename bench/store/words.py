@@ -44,9 +44,11 @@ def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
     defense = {"victim": "none", "floor": "clean model"}.get(str(role)) or plugin_words(
         recipe.get("defense"), registry.defenses
     )
+    task = inner.get("task")
+    folder = (task.get("parameters") or {}).get("folder") if isinstance(task, Mapping) else None
     return {
         "kind": recipe.get("kind", ""),
-        "task": plugin_words(inner.get("task"), registry.tasks),
+        "task": f"local/{folder}" if folder else plugin_words(task, registry.tasks),
         "model": str(model.get("name", "") if isinstance(model, Mapping) else model or ""),
         "attack": plugin_words(inner.get("attack"), registry.attacks),
         "defense": defense if recipe.get("kind") == "cell" else "",

@@ -34,6 +34,7 @@ class Local(TaskSource):
         """Read the folder and return the task."""
         folder = find_folder(self.folder)
         tables = {split: _read_split(folder, split) for split in SPLITS}
+        tables["train"].require(("text", "label"))
         pair = "text_pair" in tables["train"].columns
         labels = _read_names(folder / "labels.json") or _count(tables["train"], folder)
         return assemble(
@@ -59,7 +60,7 @@ def find_folder(name: str) -> Path:
         raise RequestError(f"task local: folder {name!r} is not the name of a folder.")
     path = Path(name)
     if path.is_absolute():
-        if not path.is_dir():
+        if not _is_folder(path):
             raise RequestError(f"task local: there is no folder {name}.")
         return path.resolve()
     if len(path.parts) != 1 or name in (".", ".."):
@@ -70,12 +71,19 @@ def find_folder(name: str) -> Path:
             f"task local/{name}: set the environment variable {VARIABLE} to the folder that holds {name!r}, "
             "or give an absolute path."
         )
-    if not (Path(root) / name).is_dir():
+    if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
             raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
         error = unknown("task", f"local/{name}", [f"local/{folder}" for folder in local_folders()])
         raise RequestError(f"{error} {VARIABLE} is set to {root}.")
     return Path(root) / name
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _files(folder: Path, split: str) -> list[Path]:

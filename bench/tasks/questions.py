@@ -12,6 +12,8 @@ from typing import Any
 from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("different", "same")
+# how two questions differ, where the intent has roles or an opposite
+_KINDS = ("filler",) * 3 + ("intent",) * 3 + ("swap",) * 2 + ("opposite",) * 2
 Intent = Mapping[str, Any]
 Fillers = dict[str, Any]
 
@@ -27,9 +29,7 @@ def question_pair(dice: Dice, label: int) -> tuple[str, str]:
     asked = _ask(dice, first, fillers)
     if label == 1:
         return asked, _ask(dice, second, fillers, unlike=asked)
-    kind = dice.pick(
-        ["filler", "intent"] + ["swap"] * 3 * ("swap" in intent) + ["opposite"] * 3 * ("opposite" in intent)
-    )
+    kind = dice.pick([kind for kind in _KINDS if kind in ("filler", "intent") or kind in intent])
     if kind == "swap":
         a, b = intent["swap"]
         return asked, _ask(dice, second, {**fillers, a: fillers[b], b: fillers[a]})
@@ -53,9 +53,8 @@ def _fill(dice: Dice, intent: Intent, given: Fillers, unlike: Fillers | None = N
     fillers: Fillers = {}
     for slot, kind in intent["slots"].items():
         taken = [*fillers.values(), *given.values(), *(unlike or {}).values()]
-        fillers[slot] = (
-            given[slot] if slot in given else dice.pick([value for value in known[kind] if value not in taken])
-        )
+        free = [value for value in known[kind] if value not in taken]
+        fillers[slot] = given[slot] if slot in given else dice.pick(free)
     return fillers
 
 
@@ -63,6 +62,7 @@ def _ask(dice: Dice, way: str, fillers: Fillers, unlike: str = "") -> str:
     """Put fillers into a template, each in one of its spellings, until the question is spelt unlike a given one."""
     while True:
         spelt = {slot: value if isinstance(value, str) else dice.pick(value) for slot, value in fillers.items()}
-        text = sentence(dice.pick(grammar("questions")["openers"]) + way.format_map(spelt))
+        opener = dice.pick(grammar("questions")["openers"]) if dice.chance(0.15) else ""
+        text = sentence(opener + way.format_map(spelt))
         if text != unlike:
             return text

@@ -8,9 +8,10 @@ from typing import Any
 from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("negative", "positive")
-# Half of the sentences says what it means; the others deny, report or concede the opposite.
-_GROUPS = ("plain",) * 6 + ("denied",) * 2 + ("reported",) + ("contrast",) * 2 + ("by label",)
-_OPENED = ("{", "I ", "this ", "it ", "although ")  # how a sentence begins that may follow "to be honest,"
+Rules = Mapping[str, Any]
+# More than half of the sentences say what they mean; the others deny, report or concede the opposite.
+_GROUPS = ("plain",) * 8 + ("denied",) * 2 + ("reported",) + ("contrast",) * 2 + ("by label",)
+_OPENED = ("{", "I ", "this ", "although ")  # how a sentence begins that may follow "to be honest,"
 _ADJECTIVES, _PREDICATES = ("bad", "good"), ("fails", "does")
 
 
@@ -26,9 +27,7 @@ def review(dice: Dice, label: int) -> str:
     return sentence(text) + "."
 
 
-def _slots(
-    dice: Dice, rules: Mapping[str, Any], domain: Mapping[str, Any], label: int, *, named: bool
-) -> dict[str, str]:
+def _slots(dice: Dice, rules: Rules, domain: Rules, label: int, *, named: bool) -> dict[str, str]:
     """Fill every slot that a template may have; ``named`` says that the template itself names the thing."""
     first, second, third = dice.sample(domain["aspects"], 3)
     noun = dice.pick(domain["nouns"])
@@ -60,12 +59,12 @@ def _slots(
     return slots
 
 
-def _said(dice: Dice, aspect: Mapping[str, Any], polarity: int, *, past: bool) -> str:
+def _said(dice: Dice, aspect: Rules, polarity: int, *, past: bool) -> str:
     if dice.chance(0.35):
         return str(dice.pick(aspect[_PREDICATES[polarity]]))
     return f"{_be(aspect, past=past)} {dice.pick(aspect[_ADJECTIVES[polarity]])}"
 
 
-def _be(aspect: Mapping[str, Any], *, past: bool) -> str:
+def _be(aspect: Rules, *, past: bool) -> str:
     plural = aspect.get("plural", False)
     return ("were" if plural else "was") if past else ("are" if plural else "is")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.store import Store
+from bench.store import Store, StoreReadOnly
 from bench.store.identity import Owner
-from tests.store.samples import fill, record, victim_recipe
+from tests.store.samples import fill, key, record, victim_recipe
 
 
 def notebook(path: Path) -> Callable[[str, str], None]:
@@ -29,6 +30,12 @@ def jumping_clock() -> None:
     """Let the wall clock of this process jump by years, back and forth, at every look."""
     real, dice = time.time, random.Random(os.getpid())
     time.time = lambda: real() + dice.uniform(-1e9, 1e9)
+
+
+def run(work: Callable[..., None], heartbeat: float, *arguments: object, **options: object) -> None:
+    """Do the work with a heartbeat period in seconds."""
+    os.environ["DOORBENCH_HEARTBEAT"] = str(heartbeat)
+    work(*arguments, **options)
 
 
 def produce(root: Path, log: Path, names: list[str], *, foreign: bool, seconds: float) -> None:
@@ -93,3 +100,42 @@ def append(root: Path, log: Path) -> None:
                 note("put", key)
                 i += 1
         note("held" if claim.held else "lost", claim.key)
+
+
+def read_only(root: Path) -> None:
+    """Read everything in a store that we may not write, and try to write."""
+    with tempfile.TemporaryDirectory() as folder:  # imports what nobody else may read, as in a home folder
+        warm = Store(Path(folder, "store"))
+        warm.put_record(key(1), record(1))
+        warm.put_artifact(key("victim"), victim_recipe(), fill)
+        look(warm)
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    store = Store(root)
+    look(store)
+    assert store.record(key(1)) == record(1) and store.artifact(key("victim")) is not None
+    assert store.record(key(2)) is None  # damaged; it cannot be set aside and is not used
+    assert list(store.records_table()["key"]) == [key(1)] and len(store.ls()) == 2 and "done" in store.explain(key(1))
+    for write in (
+        lambda: store.put_record(key(3), record(3)),
+        lambda: store.put_record(key(2), record(2)),
+        lambda: store.put_failure(key(3), record(3)),
+        lambda: store.put_artifact(key(3), {}, fill),
+        lambda: store.claim(key(3)),
+        lambda: store.gc(keep=set(), apply=True),
+        lambda: Store(root / "records" / "new"),
+    ):
+        try:
+            write()
+        except StoreReadOnly as error:
+            assert str(root) in str(error) and "\n" not in str(error), error
+        else:
+            raise AssertionError("written")
+
+
+def look(store: Store) -> None:
+    """Use everything that reads."""
+    assert len(store.records_table()) == 1 and len(store.ls()) == 2 and store.explain(key(1)) and not store.claims()
+    store.verify()

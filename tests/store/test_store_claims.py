@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.errors import RequestError
 from bench.store import Claim, Store, claims, identity
+from bench.store.claims import Claims
 from bench.store.identity import Owner, me, process_state
+from bench.store.pulse import pulse
 from tests.store.samples import key
 
 BEAT = 0.4
@@ -95,6 +100,58 @@ def test_of_many_threads_one_wins(store: Store) -> None:
     assert sum(thread.name == "doorbench heartbeat" for thread in threading.enumerate()) == 1
     won[0].release()
     assert files(store) == []
+
+
+def test_races_of_takers_holders_and_the_dying_have_one_winner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads on one key; a holder gives back, or dies at some point, and every file operation may be slow."""
+    dead: set[str] = set()
+    critical, wins, overlaps, limit = threading.Lock(), [0], [], time.monotonic() + 60
+    monkeypatch.setattr(Claims, "_dead", lambda self, link, period: link.ended or link.token in dead)
+    for module, name in ((claims, "_make"), (claims, "_read"), (claims, "_link"), (Path, "unlink")):
+        monkeypatch.setattr(module, name, slow(getattr(module, name)))
+
+    def live(seed: int) -> None:
+        dice = random.Random(seed)
+        while wins[0] < 300 and time.monotonic() < limit:
+            if (claim := store.claim(K)) is None:
+                continue
+            if not critical.acquire(blocking=False):
+                overlaps.append(seed)
+                return
+            wins[0] += 1
+            time.sleep(dice.uniform(0, 1e-3))
+            critical.release()
+            end = dice.random()
+            if end >= 0.4:
+                pulse.remove(claim)  # the dead have no pulse
+            if end < 0.4:
+                claim.release()
+            elif end < 0.7:
+                dead.add(claim._token)
+            else:  # dies while it gives back: the end is marked, and a part of the chain is gone
+                gone = dice.randrange(len(claim._chain) + 1)
+                claims._link(claim._chain[-1], store.claim_path(K, claim._token))
+                for path in claim._chain[:gone]:
+                    path.unlink()
+
+    threads = [threading.Thread(target=live, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not overlaps and wins[0] >= 300, (overlaps, wins, files(store))
+
+
+def slow(function: Callable[..., Any]) -> Callable[..., Any]:
+    dice = random.Random(5)
+
+    def slowed(*arguments: Any, **options: Any) -> Any:
+        time.sleep(dice.choice((0, 0, 1e-4, 1e-3)))
+        result = function(*arguments, **options)
+        time.sleep(dice.choice((0, 0, 1e-4, 1e-3)))
+        return result
+
+    return slowed
 
 
 @pytest.mark.parametrize("owner", [DEAD, REUSED])
@@ -181,7 +238,7 @@ def test_a_claim_that_was_taken_over_stays_with_its_successor(store: Store, monk
 @pytest.mark.parametrize("step", ["marked", "first removed"])
 def test_a_release_that_broke_off_is_finished_by_the_next(store: Store, step: str) -> None:
     first = plant(store, me(), token="b" * 32)
-    store.claim_path(K, "b" * 32).write_text(json.dumps({"ended": "c" * 32}))
+    store.claim_path(K, "b" * 32).hardlink_to(first)
     if step == "first removed":
         first.unlink()
     claim = take(store)
@@ -201,20 +258,48 @@ def test_following_a_chain_that_has_just_ended_is_noticed(store: Store, monkeypa
     claim.release()
 
 
-def test_a_release_on_a_full_disk_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, real, full = take(store), claims._make, [1, 1]
+def test_a_release_that_fails_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, real, trouble = take(store), os.link, [1, 1]
 
-    def make(path: Path, content: bytes) -> int:
-        if full:
-            raise OSError(errno.ENOSPC, f"full {full.pop()}")
-        return real(path, content)
+    def link(path: Path, name: Path) -> None:
+        if trouble:
+            raise OSError(errno.ESTALE, f"the server rests {trouble.pop()}")
+        real(path, name)
 
-    monkeypatch.setattr(claims, "_make", make)
+    monkeypatch.setattr(os, "link", link)
     claim.release()
     assert store.claim(K) is None  # still ours, as far as others can see
     second = store.claim(K, wait=5)
-    assert second is not None and not full
+    assert second is not None and not trouble
     second.release()
+
+
+def test_a_release_that_failed_half_way_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, real, trouble = take(store), Path.unlink, [1]
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        real(path, missing_ok)
+        if trouble:
+            raise OSError(errno.ESTALE, f"the server rests {trouble.pop()}")
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    claim.release()
+    assert len(files(store)) == 1  # the first is gone, the mark is there
+    while files(store):
+        time.sleep(0.01)
+    assert not trouble
+
+
+def test_without_hard_links_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(path: Path, name: Path) -> None:
+        raise OSError(errno.ENOTSUP, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    test_one_holder_at_a_time(store)
+    test_a_claim_that_was_taken_over_stays_with_its_successor(store, monkeypatch)
+    store.put_record(K, {"schema": 1, "key": K})
+    store.put_record(K, {"schema": 1, "key": K, "second": True})
+    assert store.record(K) == {"schema": 1, "key": K}
 
 
 def test_a_child_does_not_give_back_its_parents_claim(store: Store) -> None:
@@ -243,7 +328,8 @@ def test_links_and_circles_among_claims_are_refused(store: Store, tmp_path: Path
     assert not outside.exists()
     store.claim_path(K).unlink()
     plant(store, DEAD)
-    plant(store, DEAD, after="a" * 32)
+    plant(store, DEAD, after="a" * 32, token="b" * 32)
+    plant(store, DEAD, after="b" * 32)
     with pytest.raises(RequestError, match="lead nowhere"):
         store.claim(K)
 

@@ -1,1 +1,0 @@
-"""The leaderboard as a static site: files only, no server, no network."""
