@@ -16,9 +16,11 @@ half periods of our own monotonic clock. No two clocks are ever compared.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +37,7 @@ from bench.store.pulse import pulse
 log = logging.getLogger(__name__)
 RESTS = 1.5  # periods without a heartbeat after which an owner counts as dead
 LONGEST_PERIOD = 3600.0
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 
 def heartbeat() -> float:
@@ -72,6 +75,7 @@ class Claim:
         self.key, self.period, self.path = path.parent.name, period, path
         self._pid, self._since, self._beats = os.getpid(), time.time(), 0
         self._released = self._done = False
+        self._finishing = threading.Lock()  # the heartbeat thread may try at the same time
 
     @property
     def held(self) -> bool:
@@ -79,32 +83,39 @@ class Claim:
         return not self._released and os.path.lexists(self.path)
 
     def content(self) -> bytes:
-        """Return what the file of the claim says; its length does not change."""
+        """Return what the file of the claim says; only the counter changes, and its length never does."""
         about = {"host": me().host, "since": self._since, "period": self.period, "beats": f"{self._beats:012}"}
         return json.dumps(about).encode()
 
     def renew(self) -> None:
-        """Raise the heartbeat."""
+        """Raise the heartbeat, if the claim is still ours and its store is there."""
         self._beats += 1
-        handle = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW)
-        try:
-            os.write(handle, self.content())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW)
+            try:
+                os.ftruncate(handle, os.write(handle, self.content()))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def release(self) -> None:
         """Give the claim back. If the store cannot be written just now, the heartbeat thread tries again later."""
         self._released = True
         if self.finish():
             pulse.remove(self)
+        else:
+            pulse.add(self)
 
     def finish(self) -> bool:
         """Give back what was released; False where there is still something to do."""
-        if self._done or self._pid != os.getpid():  # a child's copy is not its own
+        if self._pid != os.getpid():  # a child's copy is not its own
             return True
-        if not self._released:
-            return False
+        with self._finishing:
+            if self._released and not self._done:
+                self._done = self._give_back()
+            return self._done
+
+    def _give_back(self) -> bool:
         try:
             self.path.unlink()
         except FileNotFoundError:
@@ -116,7 +127,6 @@ class Claim:
             return False
         with contextlib.suppress(OSError):  # another one has the key already
             self.path.parent.rmdir()
-        self._done = True
         return True
 
     def __enter__(self) -> Self:
@@ -187,10 +197,10 @@ class Claims(Folder):
             with contextlib.suppress(OSError):  # some file systems do not rename to an empty folder
                 claim.path.parent.rmdir()
             os.rename(temp, claim.path.parent)
-        except OSError:
+        except OSError as error:
             if claim.held:  # done, and the reply was lost on the way
                 return True
-            if not os.path.lexists(temp / claim.path.name) or not os.path.lexists(claim.path.parent):
+            if error.errno not in _TAKEN:
                 raise
             return False
         finally:
@@ -205,21 +215,26 @@ def _succeed(path: Path, claim: Claim) -> bool:
     except FileNotFoundError:
         if not claim.held:  # otherwise it is done, and the reply was lost on the way
             return False
-    claim.renew()
+    try:
+        claim.renew()
+    except OSError:
+        claim.release()
+        raise
     return True
 
 
 def _file(folder: Path) -> Path | None:
     """Return the file in the folder of a claim, or None where the key is free."""
     try:
-        names = os.listdir(folder)
+        names = [name for name in os.listdir(folder) if not name.startswith(".nfs")]  # removed, but open somewhere
     except FileNotFoundError:
         return None
     except NotADirectoryError:
         names = [""]
-    if os.path.islink(folder) or len(names) > 1 or any(owner_of(name) is None for name in names):
+    paths = [folder / name for name in names]
+    if len(paths) > 1 or any(owner_of(path.name) is None or path.is_symlink() for path in paths) or folder.is_symlink():
         raise RequestError(f"{folder} is not what a claim looks like; remove it.")
-    return folder / names[0] if names else None
+    return paths[0] if paths else None
 
 
 def _about(path: Path) -> tuple[str, float, float, bytes]:
@@ -241,12 +256,13 @@ def _dead(path: Path, owner: Owner | None, period: float) -> bool:
 class _Look:
     """What we saw of a heartbeat, by our own monotonic clock."""
 
+    name: str
     raw: bytes
     last: float
     rested: float = 0.0
 
 
-_looks: dict[str, _Look] = {}
+_looks: dict[Path, _Look] = {}  # by the folder of the claim
 
 
 def _rests(path: Path, period: float) -> bool:
@@ -256,9 +272,9 @@ def _rests(path: Path, period: float) -> bool:
     """
     _, _, its_period, raw = _about(path)
     now, period = time.monotonic(), max(period, its_period)
-    look = _looks.get(str(path))
-    if look is None or look.raw != raw:
-        _looks[str(path)] = _Look(raw, now)
+    look = _looks.get(path.parent)
+    if look is None or (look.name, look.raw) != (path.name, raw):
+        _looks[path.parent] = _Look(path.name, raw, now)
         return False
     look.rested += min(now - look.last, period)
     look.last = now

@@ -72,13 +72,16 @@ def _free_artifacts(store: Upkeep, unneeded: list[Freed], apply: bool) -> Iterat
             continue
         with claim, store.guard():
             trash = store.scratch()
-            os.rename(store.place("artifacts", found.name), trash)  # gone for others at once, as a whole
+            with contextlib.suppress(FileNotFoundError):  # somebody has just set it aside
+                os.rename(store.place("artifacts", found.name), trash)  # gone for others at once, as a whole
             drop_tree(trash)
         yield replace(found, freed=True)
 
 
 def _free_leftovers(store: Upkeep, apply: bool) -> Iterator[Freed]:
-    now, working = _file_system_time(store), store.owners_at_work()
+    now = _file_system_time(store)
+    alive_keys = {claim.key for claim in store.claims() if claim.alive}
+    working = {owner.token for path, owner in store.claim_files() if path.parent.name in alive_keys}
     for path in sorted((store.root / "temp").iterdir()):
         owner = owner_of(path.name)
         alive = owner is not None and (owner.alive() or owner.token in working)
@@ -87,13 +90,12 @@ def _free_leftovers(store: Upkeep, apply: bool) -> Iterator[Freed]:
             if apply:
                 drop_tree(path)
             yield replace(found, freed=apply)
-    for path in store.orphan_claims():
-        with contextlib.suppress(FileNotFoundError):
-            status = path.lstat()
-            if now - status.st_mtime > DAY:
-                if apply:
-                    path.unlink()
-                yield Freed("claim", path.name, status.st_size, "part of a claim that has ended", freed=apply)
+    for info in store.claims():
+        if not info.alive:
+            taken = store.claim(info.key) if apply else None
+            if taken is not None:
+                taken.release()
+            yield Freed("claim", info.key, 0, f"process {info.pid} on {info.host} is dead", taken is not None)
 
 
 def _file_system_time(store: Upkeep) -> float:

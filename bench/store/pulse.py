@@ -74,9 +74,10 @@ class Pulse:
 
     def _beat(self, claim: Beating) -> None:
         try:
-            claim.renew()
             if claim.finish():
                 self.remove(claim)
+            else:
+                claim.renew()
         except OSError as error:
             log.warning("the heartbeat of %s could not be renewed: %s", claim.key, error)
 

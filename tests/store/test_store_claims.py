@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import pytest
 
 from bench.errors import RequestError
 from bench.store import Claim, Store, claims, identity
-from bench.store.claims import Claims
 from bench.store.identity import Owner, me, process_state
+from bench.store.layout import drop_tree
 from bench.store.pulse import pulse
 from tests.store.samples import key
 
@@ -45,14 +44,14 @@ def take(store: Store, name: str = K) -> Claim:
 
 
 def files(store: Store) -> list[str]:
-    return sorted(path.name for path in (store.root / "claims").iterdir())
+    return sorted(str(path.relative_to(store.root / "claims")) for path in (store.root / "claims").rglob("*"))
 
 
-def plant(store: Store, owner: Owner | None, *, after: str = "", token: str = "a" * 32) -> Path:
-    """Write a claim file as a process would that died later."""
-    path = store.claim_path(K, after)
-    about = {"owner": asdict(owner or me()), "token": token, "since": 0.0, "period": BEAT, "beats": "0"}
-    path.write_text(json.dumps(about) if owner else "")
+def plant(store: Store, owner: Owner, content: str = "") -> Path:
+    """Leave a claim as a process does that died."""
+    path = store.root / "claims" / K / f"{owner.label}.{'0' * 12}"
+    path.parent.mkdir()
+    path.write_text(content or json.dumps({"host": "there", "since": 0.0, "period": BEAT, "beats": "0"}))
     return path
 
 
@@ -106,8 +105,8 @@ def test_races_of_takers_holders_and_the_dying_have_one_winner(store: Store, mon
     """Many threads on one key; a holder gives back, or dies at some point, and every file operation may be slow."""
     dead: set[str] = set()
     critical, wins, overlaps, limit = threading.Lock(), [0], [], time.monotonic() + 60
-    monkeypatch.setattr(Claims, "_dead", lambda self, link, period: link.ended or link.token in dead)
-    for module, name in ((claims, "_make"), (claims, "_read"), (claims, "_link"), (Path, "unlink")):
+    monkeypatch.setattr(claims, "_dead", lambda path, owner, period: path.name in dead)
+    for module, name in ((claims, "_file"), (os, "rename"), (Path, "unlink"), (Path, "rmdir"), (claims, "write_file")):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
 
     def live(seed: int) -> None:
@@ -127,12 +126,13 @@ def test_races_of_takers_holders_and_the_dying_have_one_winner(store: Store, mon
             if end < 0.4:
                 claim.release()
             elif end < 0.7:
-                dead.add(claim._token)
-            else:  # dies while it gives back: the end is marked, and a part of the chain is gone
-                gone = dice.randrange(len(claim._chain) + 1)
-                claims._link(claim._chain[-1], store.claim_path(K, claim._token))
-                for path in claim._chain[:gone]:
-                    path.unlink()
+                dead.add(claim.path.name)
+            elif end < 0.8:  # dies while it gives back
+                claim.path.unlink()
+            else:  # is taken for dead, is succeeded, and wakes
+                dead.add(claim.path.name)
+                time.sleep(dice.uniform(0, 5e-3))
+                claim.release()
 
     threads = [threading.Thread(target=live, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -157,9 +157,9 @@ def slow(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("owner", [DEAD, REUSED])
 def test_a_dead_neighbour_is_succeeded_at_once(store: Store, owner: Owner) -> None:
     plant(store, owner)
-    assert [c.alive for c in store.claims()] == [False]
+    assert [(c.host, c.alive) for c in store.claims()] == [("there", False)]
     claim = take(store)
-    assert files(store) == [K, f"{K}.{'a' * 32}"] and store.claim(K) is None
+    assert [(c.pid, c.alive) for c in store.claims()] == [(os.getpid(), True)] and store.claim(K) is None
     claim.release()
     assert files(store) == []
 
@@ -181,12 +181,13 @@ def test_a_stopped_neighbour_counts_by_its_heartbeat(store: Store) -> None:
     os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("owner", [AWAY, None])
-def test_one_elsewhere_is_succeeded_within_two_heartbeats(store: Store, owner: Owner | None) -> None:
-    plant(store, owner)
+@pytest.mark.parametrize("content", ["", "torn", '{"host": 1, "since": null, "period": 1e99}', "[]", "long" * 99])
+def test_one_elsewhere_is_succeeded_within_two_heartbeats(store: Store, content: str) -> None:
+    plant(store, AWAY, content)
     began = time.monotonic()
     claim = store.claim(K, wait=10 * BEAT)
     assert claim is not None and BEAT <= time.monotonic() - began <= 2 * BEAT + 0.2
+    assert json.loads(claim.path.read_bytes())["host"] == me().host  # the file is ours now, all of it
     claim.release()
     assert files(store) == []
 
@@ -228,78 +229,76 @@ def test_a_claim_that_was_taken_over_stays_with_its_successor(store: Store, monk
         patch.setattr(Owner, "alive", lambda self: False)
         successor = take(store)
     assert not sleeper.held and successor.held
+    said = successor.path.read_bytes()
     sleeper.renew()  # it wakes, and does what it would have done
+    assert successor.path.read_bytes() == said
     sleeper.release()
     assert successor.held and store.claim(K) is None
     successor.release()
     assert files(store) == [] and successor.held is False
 
 
-@pytest.mark.parametrize("step", ["marked", "first removed"])
-def test_a_release_that_broke_off_is_finished_by_the_next(store: Store, step: str) -> None:
-    first = plant(store, me(), token="b" * 32)
-    store.claim_path(K, "b" * 32).hardlink_to(first)
-    if step == "first removed":
-        first.unlink()
-    claim = take(store)
-    claim.release()
-    assert files(store) == ([] if step == "marked" else [f"{K}.{'b' * 32}"])
-    assert [path.name for path in store.orphan_claims()] == files(store)
+def test_what_a_process_leaves_that_dies_while_giving_back(store: Store) -> None:
+    (store.root / "claims" / K).mkdir()
+    assert store.claims() == []
+    take(store).release()
+    assert files(store) == []
 
 
-def test_following_a_chain_that_has_just_ended_is_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A racer reads a dead claim, is put to sleep, and wakes when others have taken it over and given it back."""
-    old = claims._read(plant(store, DEAD))
-    old.path.unlink()
-    real, stale = store._chain, [[old]]
-    monkeypatch.setattr(store, "_chain", lambda key: stale.pop() if stale else real(key))
-    claim = take(store)
-    assert not stale and files(store) == [K]
-    claim.release()
+def test_a_free_key_is_taken_where_folders_do_not_replace_empty_ones(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if os.path.isdir(target):
+            raise FileExistsError(errno.EEXIST, "not here")
+        real(source, target)
+
+    (store.root / "claims" / K).mkdir()
+    monkeypatch.setattr(os, "rename", rename)
+    with take(store):
+        assert store.claim(K) is None
+    assert files(store) == []
 
 
-def test_a_release_that_fails_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, real, trouble = take(store), os.link, [1, 1]
+@pytest.mark.parametrize("before", [None, DEAD])
+def test_a_reply_that_is_lost_does_not_lose_the_claim(
+    store: Store, before: Owner | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS sends a call again when no reply came; the second one fails, as the first one was done."""
+    real = os.rename
 
-    def link(path: Path, name: Path) -> None:
-        if trouble:
-            raise OSError(errno.ESTALE, f"the server rests {trouble.pop()}")
-        real(path, name)
+    def rename(source: Path, target: Path) -> None:
+        real(source, target)
+        real(source, target)
 
-    monkeypatch.setattr(os, "link", link)
-    claim.release()
-    assert store.claim(K) is None  # still ours, as far as others can see
-    second = store.claim(K, wait=5)
-    assert second is not None and not trouble
-    second.release()
+    if before:
+        plant(store, before)
+    monkeypatch.setattr(os, "rename", rename)
+    with take(store) as claim:
+        assert claim.held and store.claim(K) is None
 
 
-def test_a_release_that_failed_half_way_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, real, trouble = take(store), Path.unlink, [1]
+@pytest.mark.parametrize("half", [False, True])
+def test_a_release_that_fails_is_tried_again(store: Store, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, real, trouble = take(store), Path.unlink, [1, 1]
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
-        real(path, missing_ok)
+        if half:
+            real(path, missing_ok=True)
         if trouble:
             raise OSError(errno.ESTALE, f"the server rests {trouble.pop()}")
+        real(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", unlink)
     claim.release()
-    assert len(files(store)) == 1  # the first is gone, the mark is there
-    while files(store):
+    if not half:
+        assert store.claim(K) is None  # still ours, as far as others can see
+    end = time.monotonic() + 5
+    while files(store) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not trouble
-
-
-def test_without_hard_links_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(path: Path, name: Path) -> None:
-        raise OSError(errno.ENOTSUP, "no links here")
-
-    monkeypatch.setattr(os, "link", link)
-    test_one_holder_at_a_time(store)
-    test_a_claim_that_was_taken_over_stays_with_its_successor(store, monkeypatch)
-    store.put_record(K, {"schema": 1, "key": K})
-    store.put_record(K, {"schema": 1, "key": K, "second": True})
-    assert store.record(K) == {"schema": 1, "key": K}
+    assert files(store) == [] and not trouble
 
 
 def test_a_child_does_not_give_back_its_parents_claim(store: Store) -> None:
@@ -311,27 +310,21 @@ def test_a_child_does_not_give_back_its_parents_claim(store: Store) -> None:
         assert os.waitpid(child, 0)[1] == 0 and claim.held
 
 
-@pytest.mark.parametrize("token", ["../../x", "", "a" * 65, 7, None])
-def test_a_token_that_is_none_is_never_a_path(store: Store, token: object) -> None:
-    plant(store, AWAY, token=token)  # type: ignore[arg-type]
-    claim = store.claim(K, wait=5 * BEAT)  # such a file rests for ever
-    assert claim is not None
-    claim.release()
-    assert files(store) == []
-
-
-def test_links_and_circles_among_claims_are_refused(store: Store, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    store.claim_path(K).symlink_to(outside)
-    with pytest.raises(RequestError, match="link"):
-        store.claim(K)
-    assert not outside.exists()
-    store.claim_path(K).unlink()
-    plant(store, DEAD)
-    plant(store, DEAD, after="a" * 32, token="b" * 32)
-    plant(store, DEAD, after="b" * 32)
-    with pytest.raises(RequestError, match="lead nowhere"):
-        store.claim(K)
+def test_what_is_no_claim_is_left_alone(store: Store, tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", store.root / "claims" / K
+    outside.mkdir()
+    for make in (
+        lambda: folder.symlink_to(outside),
+        lambda: folder.write_text("x"),
+        lambda: plant(store, DEAD).with_name("stranger").write_text("x"),
+        lambda: folder.mkdir() or (folder / "stranger").write_text("x"),
+        lambda: folder.mkdir() or (folder / f"{AWAY.label}.0").symlink_to(outside / "x"),
+    ):
+        make()
+        with pytest.raises(RequestError, match="remove it"):
+            store.claim(K)
+        assert os.path.lexists(folder) and not list(outside.iterdir())
+        drop_tree(folder)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "ten", "nan", "inf", "1e9"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,8 +165,6 @@ def test_a_record_rebuilt_by_another_process_is_put_back(store: Store) -> None:
 
 
 def test_links_folders_and_pipes_are_no_records(store: Store, tmp_path: Path) -> None:
-    import os
-
     outside = tmp_path / "outside.json"
     outside.write_bytes(wrap(record(1)))
     for i, make in enumerate((lambda p: p.symlink_to(outside), Path.mkdir, os.mkfifo)):
@@ -257,3 +258,8 @@ def test_a_vanished_store_does_not_look_empty(store: Store) -> None:
     assert not store.root.exists()
     away.rename(store.root)
     assert store.record(key(1)) == record(1)
+
+
+def test_a_store_is_opened_without_heavy_imports() -> None:
+    code = "import sys, bench.store; print([m for m in ('torch', 'pandas', 'pyarrow', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

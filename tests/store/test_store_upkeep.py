@@ -160,13 +160,14 @@ def test_gc_clears_what_dead_processes_left(store: Store, monkeypatch: pytest.Mo
     assert not any(path.exists() for path in old) and all(path.exists() for path in kept)
 
 
-def test_gc_clears_claim_files_that_lead_nowhere(store: Store) -> None:
-    stray = store.root / "claims" / f"{key(5)}.{'a' * 32}"
-    stray.write_text("{}")
-    assert store.gc(keep=store.keys_of_artifacts(), apply=True) == []  # younger than a day
-    os.utime(stray, (0, time.time() - 2 * DAY))
-    assert [f.kind for f in store.gc(keep=store.keys_of_artifacts(), apply=True)] == ["claim"]
-    assert not stray.exists()
+def test_gc_clears_claims_of_the_dead(store: Store) -> None:
+    path = store.root / "claims" / key(5) / f"{Owner('d' * 32, '', me().machine, 2**22 + 1, 1).label}.0"
+    path.parent.mkdir()
+    path.write_text('{"host": "here", "since": 0, "period": 10}')
+    assert [(f.kind, f.freed) for f in store.gc(keep=store.keys_of_artifacts())] == [("claim", False)]
+    with store.claim(key(6)) or pytest.fail("not claimed") as held:
+        assert [(f.name, f.freed) for f in store.gc(keep=store.keys_of_artifacts(), apply=True)] == [(key(5), True)]
+        assert not path.parent.exists() and held.held
 
 
 @pytest.mark.parametrize(
