@@ -2,70 +2,79 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
+from bench.runner.estimates import Estimate
 from bench.runner.jobs import Event, Job
 
-ENDS = {"found", "done", "n/a", "failed"}
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_PAUSE = 10.0  # seconds between plain lines that only say how far it is
+ENDS = ("found", "done", "n/a", "failed")
 
 
-@dataclass
 class Tally:
-    """What has happened so far, and how long the rest may take.
+    """What has happened so far, and how long the rest may take."""
 
-    Attributes:
-        total: number of jobs.
-        cost: estimated seconds of all jobs that were not there at the start.
-    """
-
-    total: int
-    started: float = field(default_factory=time.monotonic)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDS, 0))
-    running: dict[str, Job] = field(default_factory=dict)
-    left: float = 0.0
-    worked: float = 0.0
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.counts = {kind: dict.fromkeys(ENDS, 0) for kind in ("victim", "cell")}
+        self.total = {kind: sum(job.kind == kind for job in jobs) for kind in ("victim", "cell")}
+        self.left = {kind: sum(job.cost for job in jobs if job.kind == kind) for kind in ("victim", "cell")}
+        self.running: dict[str, Job] = {}
+        self.workers = 0  # most jobs that ran at once
+        self.estimate = Estimate()
+        self._ended: set[str] = set()
 
     def add(self, event: Event) -> None:
         """Take note of an event."""
-        if event.job is None:
+        job = event.job
+        if job is None:
             return
         if event.kind == "start":
-            self.running[event.job.key] = event.job
+            self.running[job.key] = job
+            self.workers = max(self.workers, len(self.running))
             return
-        self.running.pop(event.job.key, None)
-        if event.kind in ENDS:
-            self.counts[event.kind] += 1
-            self.left -= event.job.cost
-            if event.kind in {"done", "n/a"}:
-                self.worked += event.job.cost
+        self.running.pop(job.key, None)
+        if event.kind in ENDS and job.key not in self._ended:
+            self._ended.add(job.key)
+            self.counts[job.kind][event.kind] += 1
+            self.left[job.kind] -= job.cost
+            if event.kind == "done" and event.seconds is not None:
+                self.estimate.observe(job, event.seconds)
+
+    def ended(self, kind: str) -> int:
+        """How many jobs of a kind need no more work."""
+        return sum(self.counts[kind].values())
 
     @property
-    def ended(self) -> int:
-        """Jobs that need no more work."""
-        return sum(self.counts.values())
-
-    @property
-    def time_left(self) -> str:
-        """The estimated rest in words: estimates scaled by how good they were so far."""
-        if self.worked <= 0 or self.left <= 0:
-            return "?" if self.left > 0 else "0 s"
-        return duration((time.monotonic() - self.started) * self.left / self.worked)
+    def seconds_left(self) -> float | None:
+        """The estimated rest; None while nothing has been measured."""
+        left = {kind: max(0.0, cost) for kind, cost in self.left.items() if self.ended(kind) < self.total[kind]}
+        if not left:
+            return 0.0
+        if not self.workers or not self.estimate.knows_something:
+            return None
+        return sum(self.estimate.seconds(kind, cost) for kind, cost in left.items()) / self.workers
 
     def line(self) -> str:
         """Return the state in words."""
-        made = self.counts["done"] + self.counts["n/a"]
-        return (
-            f"{self.ended}/{self.total} finished ({self.counts['found']} were there, {made} made), "
-            f"{len(self.running)} running, {self.counts['failed']} failed, {self.time_left} left"
-        )
+        cells, left = self.counts["cell"], self.seconds_left
+        failed = sum(counts["failed"] for counts in self.counts.values())
+        parts = [
+            f"cells {self.ended('cell')}/{self.total['cell']}",
+            f"victims {self.ended('victim')}/{self.total['victim']}",
+            f"{len(self.running)} running",
+            f"{failed} failed",
+        ]
+        if cells["n/a"]:
+            parts.append(f"{cells['n/a']} n/a")
+        if left:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -77,35 +86,58 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(jobs: Sequence[Job]) -> Iterator[Callable[[Event], None]]:
-    """Yield a function that is told the events of a run and shows them."""
-    tally = Tally(len(jobs), left=sum(job.cost for job in jobs))
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain(tally)
-        sys.stderr.write(f"{tally.line()}\n")
-        return
-    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"))
+    """Yield a function that is told the events of a run and shows them on standard error."""
+    from rich.console import Console
+
+    tally, console = Tally(jobs), Console(stderr=True)
+    if console.is_terminal:
+        with _live(tally, console) as show:
+            yield show
+    else:
+        yield _plain(tally, console)
+    console.print(tally.line(), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _live(tally: Tally, console: Console) -> Iterator[Callable[[Event], None]]:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as live:
-        bar = live.add_task(tally.line(), total=tally.total)
+        bar = live.add_task(tally.line(), total=sum(tally.total.values()))
 
         def show(event: Event) -> None:
             tally.add(event)
-            if event.kind in {"failed", "lost"} and event.job is not None:
-                live.console.print(f"{event.kind}: {escape(event.job.label)}: {escape(event.text)}")
+            if text := _worth_a_line(event):
+                live.console.print(text, markup=False, highlight=False)
             now = ", ".join(job.label for job in list(tally.running.values())[:2])
-            live.update(bar, completed=tally.ended, description=escape(f"{tally.line()}  {now}"[:160]))
+            live.update(bar, completed=sum(map(tally.ended, tally.total)), description=f"{tally.line()}  {now}"[:160])
 
         yield show
-    console.print(tally.line())
 
 
-def _plain(tally: Tally) -> Callable[[Event], None]:
+def _plain(tally: Tally, console: Console) -> Callable[[Event], None]:
+    last = time.monotonic()
+
     def show(event: Event) -> None:
+        nonlocal last
         tally.add(event)
-        if event.job is not None and event.kind in {"done", "failed", "lost"}:
-            seconds = "" if event.seconds is None else f" in {duration(event.seconds)}"
-            text = f": {event.text}" if event.text else ""
-            sys.stderr.write(f"[{tally.ended}/{tally.total}] {event.kind}{seconds}: {event.job.label}{text}\n")
-            sys.stderr.flush()
+        text = _worth_a_line(event)
+        if event.kind == "done" and event.job is not None and event.job.kind == "victim":
+            text = f"trained: {event.job.label} in {duration(event.seconds or 0.0)}"
+        if not text and event.kind in ENDS and time.monotonic() - last > PLAIN_PAUSE:
+            text = tally.line()
+        if text:
+            last = time.monotonic()
+            clock = time.strftime("%H:%M:%S", time.localtime(event.when))
+            console.print(f"{clock} {text}", markup=False, highlight=False, soft_wrap=True)
 
     return show
+
+
+def _worth_a_line(event: Event) -> str:
+    if event.job is None:
+        return event.text
+    if event.kind == "lost":
+        return f"{event.job.label}: {event.text}; it is tried once more"
+    return f"failed: {event.job.label}: {event.text}" if event.kind == "failed" else ""

@@ -1,139 +1,219 @@
-"""Places to run a job: this process, or loky processes that are pinned to a device before torch is imported."""
+"""Places on this machine to run a job: this process, or loky processes that are pinned before torch is imported."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import re
 import signal
-import subprocess
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any, Protocol
 
-from bench.errors import RequestError, unknown
-from bench.runner.jobs import Execute, Job
-from bench.runner.worker import THREADS, Result, Worker, attempt, attempt_here, pin
+from bench.errors import RequestError
+from bench.runner.devices import choose_gpus, cores
+from bench.runner.jobs import Execute, Job, Outcome
+from bench.runner.worker import THREADS, Result, Stopped, TimeLimit, Worker, attempt, attempt_here, pin
 from bench.store import Store
-
-ENGINES = ("serial", "loky")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class Slot(Protocol):
     """A place that does one job at a time."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the schedule and people call it."""
 
     def submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
         """Begin a job."""
 
+    def stop(self) -> None:
+        """Ask what runs to give its claim back and end."""
+
     def kill(self) -> None:
-        """End whatever runs, at once; the slot can be used again."""
+        """End what runs, at once. A slot of this machine can be used again."""
+
+
+class Pool(Protocol):
+    """All the slots of a run."""
+
+    def slots(self) -> Sequence[Slot]:
+        """Return the slots that are there now; on a cluster they come and go."""
+
+    def close(self) -> None:
+        """End every slot."""
+
+
+class WorkerDied(Exception):
+    """A worker ended in the middle of a job; the message says how."""
+
+
+class Local:
+    """A fixed number of slots on this machine."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+
+    def slots(self) -> Sequence[Slot]:
+        """Return all of them."""
+        return self._slots
+
+    def close(self) -> None:
+        """End every slot."""
+        for slot in self._slots:
+            slot.kill()
 
 
 class Here:
     """This process."""
 
-    def __init__(self, device: str) -> None:
-        self.name = "here"
-        self._worker = Worker(device=device)
+    name = "here"
+
+    def __init__(self, device: str, time_limit: float | None) -> None:
+        self._worker = Worker(device, self.name, cores())
+        self._time_limit = time_limit
 
     def submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
         """Do the job before returning."""
+
+        def timed(job: Job, store: Store, worker: Worker) -> Outcome:
+            with alarm(self._time_limit):
+                return execute(job, store, worker)
+
         future: Future[Result] = Future()
-        try:
-            future.set_result(attempt(job, store, execute, self._worker))
-        except Exception as error:
-            future.set_exception(error)
+        future.set_result(attempt(job, store, timed, self._worker))
         return future
+
+    def stop(self) -> None:
+        """Nothing runs while nobody waits for it."""
 
     def kill(self) -> None:
         """Nothing runs while nobody waits for it."""
+        self._worker.cache.clear()
+
+
+@contextlib.contextmanager
+def alarm(seconds: float | None) -> Iterator[None]:
+    """Raise :class:`TimeLimit` in the main thread after some seconds; code that never returns to Python goes on."""
+    if seconds is None:
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimeLimit(f"time limit of {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Process:
-    """A loky process of its own, so that when it dies it is clear which job it was at.
+    """A loky process in an executor of its own: when it dies nothing else does, and it is clear what it was at.
 
     Args:
-        slot: number, for people.
-        device: for the worker.
-        environment: set before anything is imported: pinned GPU and thread counts.
+        number: of the slot.
+        gpu: as CUDA_VISIBLE_DEVICES names it; None for the CPU.
+        threads: cores of its own.
     """
 
-    def __init__(self, slot: int, device: str, environment: dict[str, str]) -> None:
-        self.name = f"worker {slot}"
-        self._arguments = (device, slot, environment)
+    def __init__(self, number: int, gpu: str | None, threads: int) -> None:
+        self.name = f"worker {number}"
+        self._environment = {
+            **dict.fromkeys(THREADS, str(threads)),
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": gpu or "",
+        }
+        self._arguments = (self.name, "cuda" if gpu else "cpu", threads, os.getpid())
         self._executor: Any = None
 
     def submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
-        """Send the job to the process; a process that died before is replaced."""
+        """Send the job to the process; one that died is replaced."""
+        try:
+            return self._submit(job, store, execute)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self.kill()
+            return self._submit(job, store, execute)
+
+    def _submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
         if self._executor is None:
-            environment = self._arguments[2]
-            self._executor = ProcessPoolExecutor(1, initializer=pin, initargs=self._arguments, env=environment)
-        future: Future[Result] = self._executor.submit(attempt_here, job, store, execute)
-        return future
+            # loky sets the environment before the new process imports anything, for a single worker too
+            self._executor = ProcessPoolExecutor(
+                1, initializer=pin, initargs=self._arguments, env=self._environment, timeout=None
+            )
+        with _deaf_to_ctrl_c():
+            sent: Future[Result] = self._executor.submit(attempt_here, job, store, execute)
+        return sent
+
+    def stop(self) -> None:
+        """Send SIGTERM, which :func:`bench.runner.worker.pin` turns into an exception in the job."""
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Kill the process and its children."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            for process in list((executor._processes or {}).values()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-            executor.shutdown(wait=False, kill_workers=True)
+            executor.shutdown(wait=True, kill_workers=True)
+
+    def _pids(self) -> list[int]:
+        return [] if self._executor is None else list(self._executor._processes or ())
 
 
-def make_slots(*, engine: str, workers: int | None, slots_per_gpu: int, device: str) -> list[Slot]:
-    """Return the places to run jobs.
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start threads and processes with SIGINT blocked: the terminal sends Ctrl-C to all, but only the runner reacts.
+
+    One that arrives meanwhile is delivered afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, time_limit: float | None) -> list[Slot]:
+    """Return the slots of this machine.
 
     On a machine with GPUs there are ``slots_per_gpu`` workers for each, otherwise one worker, unless ``workers`` says
     how many. Threads are shared out: cores / workers each.
 
     Raises:
-        RequestError: an unknown engine or device, or a GPU wanted where there is none.
+        RequestError: an unknown device, a GPU wanted where there is none, or more workers than the GPUs have slots.
     """
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
-    gpus = [] if device == "cpu" else visible_gpus()
-    if device == "cuda" and not gpus:
-        raise RequestError("device 'cuda' is wanted, but there is no GPU; use --device cpu, or see nvidia-smi.")
+    gpus = choose_gpus(device)
     if engine == "serial":
-        return [Here("cuda" if gpus else "cpu")]
+        if time_limit is not None and threading.current_thread() is not threading.main_thread():
+            raise RequestError("engine 'serial' keeps a time limit only in the main thread; use loky.")
+        return [Here("cuda" if gpus else "cpu", time_limit)]
     count = workers or max(1, len(gpus) * slots_per_gpu)
-    threads = str(max(1, cores() // count))
-    slots: list[Slot] = []
-    for slot in range(count):
-        environment = dict.fromkeys(THREADS, threads)
-        environment["TOKENIZERS_PARALLELISM"] = "false"
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)] if gpus else ""
-        slots.append(Process(slot, "cuda" if gpus else "cpu", environment))
-    return slots
+    if gpus and count > len(gpus) * slots_per_gpu:
+        raise RequestError(
+            f"{count} workers on {len(gpus)} GPUs with {slots_per_gpu} slots each; use at most "
+            f"{len(gpus) * slots_per_gpu} workers, or more --slots-per-gpu."
+        )
+    threads = max(1, cores() // count)
+    return [Process(i, gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in {"", "-1"}]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU "))]
-
-
-def death(error: BaseException) -> str:
-    """Return in words how a worker died."""
-    text = " ".join(str(error).split())
-    for name in ("SIGKILL", "SIGSEGV", "SIGTERM", "SIGABRT", "SIGBUS"):
-        if name in text or f"EXIT_CODE: -{int(getattr(signal, name))}" in text:
-            return f"the worker was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"the worker died: {type(error).__name__}"
+def death(error: BaseException) -> str | None:
+    """Return in words how a worker died, or None where the error says something else."""
+    if isinstance(error, Stopped):
+        return "the worker was ended by SIGTERM"
+    if isinstance(error, WorkerDied):
+        return str(error)
+    if isinstance(error, BrokenProcessPool) and (found := re.search(r"(SIG\w+|EXIT)\((-?\d+)\)", str(error))):
+        if found[1] == "EXIT":
+            return f"the worker ended with exit status {found[2]}"
+        return f"the worker was killed by {found[1]}" + (" (out of memory?)" if found[1] == "SIGKILL" else "")
+    return None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-
+from bench.runner.estimates import Estimate
 from bench.runner.jobs import Job
 from bench.runner.progress import duration
 from bench.store import ClaimInfo, Store
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MOST_ROWS = 40  # of a table; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Status:
         waiting: jobs that nobody is at work on.
         running: jobs that somebody is at work on, and who.
         failed: jobs with a stored failure, and the error.
-        seconds_left: estimate from the jobs' costs and the number of workers; None where nobody works.
+        seconds_left: estimate from measured durations and the number of workers; None where nobody works.
     """
 
     done: int
@@ -38,36 +41,51 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
     """Read the state of jobs from the store."""
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
     claims = {claim.key: claim for claim in store.claims() if claim.alive}
-    done, waiting, left = 0, 0, 0.0
-    running, failed = [], []
+    there = {job.key for job in jobs if job.key in (artifacts if job.kind == "victim" else records)}
+    running, failed, open_jobs = [], [], []
     for job in jobs:
-        if job.key in (artifacts if job.kind == "victim" else records):
-            done += 1
-        elif job.key in claims:
+        if job.key in there:
+            continue
+        if job.key in claims:
             running.append((job, claims[job.key]))
-            left += job.cost
         elif job.key in failures:
             failed.append((job, str((store.failure(job.key) or {}).get("error", "unknown"))))
-        else:
-            waiting += 1
-            left += job.cost
-    return Status(done, waiting, tuple(running), tuple(failed), left / len(running) if running else None)
+            continue
+        open_jobs.append(job)
+    left = None
+    if running:
+        estimate = Estimate.of_store(jobs, store, there)
+        left = sum(estimate.seconds(job.kind, job.cost) for job in open_jobs) / len(running)
+    return Status(len(there), len(open_jobs) - len(running), tuple(running), tuple(failed), left)
 
 
 def render_status(found: Status) -> RenderableType:
     """Return the state for a terminal."""
-    left = "" if found.seconds_left is None else f", about {duration(found.seconds_left)} left"
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    left = "" if found.seconds_left is None else _until(found.seconds_left)
     head = f"done {found.done}, running {len(found.running)}, waiting {found.waiting}, failed {len(found.failed)}{left}"
     parts: list[RenderableType] = [head]
     if found.running:
         table = Table("running", "who", "for", box=None, pad_edge=False, header_style="bold")
-        for job, claim in found.running:
+        for job, claim in found.running[:MOST_ROWS]:
             since = duration(max(0.0, time.time() - claim.since))
-            table.add_row(escape(job.label), escape(f"{claim.host}:{claim.pid}"), since)
+            table.add_row(Text(job.label), Text(f"{claim.host}:{claim.pid}"), since)
         parts.append(table)
     if found.failed:
         table = Table("failed", "error", box=None, pad_edge=False, header_style="bold")
-        for job, error in found.failed:
-            table.add_row(escape(job.label), escape(error))
+        for job, error in found.failed[:MOST_ROWS]:
+            table.add_row(Text(job.label), Text(error))
         parts.append(table)
+    hidden = max(0, len(found.running) - MOST_ROWS) + max(0, len(found.failed) - MOST_ROWS)
+    if hidden:
+        parts.append(f"... and {hidden} more")
     return Group(*parts)
+
+
+def _until(seconds: float) -> str:
+    end = time.time() + seconds
+    clock = time.strftime("%H:%M" if seconds < 43_200 else "%a %H:%M", time.localtime(end))
+    return f"; about {duration(seconds)} left, until {clock}"

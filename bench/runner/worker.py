@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
+import socket
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Literal
 
+from bench import __version__
 from bench.errors import RequestError
 from bench.runner.jobs import Execute, Job
 from bench.store import Store, StoreFull, StoreGone, StoreReadOnly
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-Ending = Literal["found", "done", "n/a", "failed", "held"]
+Ending = Literal["found", "done", "n/a", "failed", "held", "missing", "lost", "gone", "stop"]
+LONGEST_TRACE = 20_000  # characters; the end of a traceback says most
+
+
+class Stopped(BaseException):
+    """The runner ends; the job that hears it gives its claim back and leaves."""
+
+
+class TimeLimit(BaseException):
+    """A job took too long. Not an Exception, so that no plugin catches it by mistake."""
 
 
 @dataclass
@@ -23,35 +37,71 @@ class Worker:
     """Where a job runs.
 
     Attributes:
-        device: ``auto``, ``cpu`` or ``cuda``; a GPU is pinned by the environment, so ``cuda`` is always the right one.
-        slot: number of the worker, for people.
+        device: ``cpu`` or ``cuda``; a GPU is pinned by the environment, so ``cuda`` is always the right one.
+        slot: name of the worker, for people.
+        threads: how many cores are its own.
         cache: what a job wants to keep for the next one in this process.
     """
 
-    device: str = "auto"
-    slot: int = 0
+    device: str = "cpu"
+    slot: str = ""
+    threads: int = 1
     cache: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """How an attempt at a job ended."""
+    """How an attempt at a job ended.
+
+    Attributes:
+        ending: ``found``: it was there already; ``held``: somebody else is at work on it; ``missing``: some of its
+            needs are not there; ``lost``: out of memory, worth another try; ``gone``: the store has vanished;
+            ``stop``: the store takes no more, so that nothing can go on.
+        seconds: how long the job took.
+        error: one line, where something went wrong.
+        needs: keys of what is missing.
+    """
 
     ending: Ending
     seconds: float = 0.0
     error: str = ""
+    needs: tuple[str, ...] = ()
 
 
 _worker = Worker()
 
 
-def pin(device: str, slot: int, environment: dict[str, str]) -> None:
-    """Set up this process before anything imports torch. Ctrl-C is for the runner, which ends its workers itself."""
+def pin(slot: str, device: str, threads: int, parent: int) -> None:
+    """Set up a process that belongs to the runner ``parent``, before anything imports torch.
+
+    Ctrl-C is for the runner, which tells its workers; SIGTERM is how. A worker whose runner has died ends too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    _worker.device, _worker.slot = device, slot
-    _worker.cache.clear()
+    _worker.slot, _worker.device, _worker.threads = slot, device, threads
+    _keep_grown_workers()
+    threading.Thread(target=_watch, args=(parent,), name="doorbench watch", daemon=True).start()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the claim must be given back in peace
+    raise Stopped
+
+
+def _keep_grown_workers() -> None:
+    """Keep loky from replacing a worker that grew: a victim in memory is wanted there, not leaked."""
+    from joblib.externals.loky import process_executor
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3.0)
+    os._exit(1)
 
 
 def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
@@ -60,24 +110,44 @@ def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
 
 
 def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
-    """Claim a job and do it. An error is stored as a failure; only trouble with the store itself is raised."""
-    with_claim = store.claim(job.key)
-    if with_claim is None:
-        return Result("held")
-    with with_claim:
+    """Claim a job and do it. What a plugin raises is stored as a failure; trouble with the store is only reported."""
+    try:
         if present(job, store):
             return Result("found")
-        started = time.perf_counter()
-        try:
-            ending = execute(job, store, worker)
-        except (StoreFull, StoreGone, StoreReadOnly):
-            raise
-        except Exception as error:  # a plugin may raise anything; the grid goes on and the row says what happened
-            seconds = time.perf_counter() - started
-            message = one_line(error)
-            store.put_failure(job.key, failure(job, message, traceback.format_exc(), seconds))
-            return Result("failed", seconds, message)
-        return Result(ending, time.perf_counter() - started)
+        claim = store.claim(job.key)
+        if claim is None:
+            return Result("held")
+        with claim:
+            return _claimed(job, store, execute, worker)
+    except StoreGone as error:
+        return Result("gone", error=str(error))
+    except (StoreFull, StoreReadOnly) as error:
+        return Result("stop", error=str(error))
+
+
+def _claimed(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
+    if present(job, store):
+        return Result("found")
+    if (known := store.failure(job.key)) is not None:
+        return Result("failed", error=str(known.get("error")))
+    if needs := tuple(need for need in job.needs if store.artifact(need) is None):
+        return Result("missing", needs=needs)
+    started = time.perf_counter()
+    try:
+        ending = execute(job, store, worker)
+    except (StoreFull, StoreGone, StoreReadOnly):
+        raise
+    except (Exception, TimeLimit) as error:  # a plugin may raise anything; the grid goes on and the row says what
+        seconds = time.perf_counter() - started
+        store.check_there()  # whatever was raised, a store that is gone is the reason
+        message = one_line(error)
+        if is_out_of_memory(error):
+            return Result("lost", seconds, message)
+        where = environment(worker)
+        store.put_failure(job.key, failure(job, message, traceback.format_exc(), seconds, where))
+        return Result("failed", seconds, message)
+    store.drop_failure(job.key)  # another runner may have given it up meanwhile
+    return Result(ending, time.perf_counter() - started)
 
 
 def present(job: Job, store: Store) -> bool:
@@ -85,7 +155,9 @@ def present(job: Job, store: Store) -> bool:
     return (store.artifact(job.key) if job.kind == "victim" else store.record(job.key)) is not None
 
 
-def failure(job: Job, error: str, trace: str = "", seconds: float = 0.0) -> dict[str, Any]:
+def failure(
+    job: Job, error: str, trace: str = "", seconds: float = 0.0, where: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what is stored of a failed attempt."""
     return {
         "schema": 1,
@@ -94,12 +166,36 @@ def failure(job: Job, error: str, trace: str = "", seconds: float = 0.0) -> dict
         "status": "failed",
         "label": job.label,
         "error": error,
-        "traceback": trace,
+        "traceback": trace[-LONGEST_TRACE:],
         "seconds": {"attempt": seconds},
+        "environment": where or {},
+        "when": time.time(),
     }
+
+
+def environment(worker: Worker) -> dict[str, Any]:
+    """Return what a failure says of where it happened."""
+    return {
+        "device": worker.device,
+        "slot": worker.slot,
+        "threads": worker.threads,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "version": __version__,
+    }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, which a neighbour may have caused; torch has its own errors for that."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+    )
 
 
 def one_line(error: BaseException) -> str:
     """Return an error as one line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, RequestError) else f"{type(error).__name__}: {text}"
+    plain = isinstance(error, (RequestError, TimeLimit))
+    return text if plain else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,8 +55,23 @@ def test_engines_agree(tmp_path: Path) -> None:
 def test_workers_are_pinned_before_anything_is_imported(tmp_path: Path) -> None:
     store = Store(tmp_path)
     go(grid(1, 2), store, workers=1)
-    threads = {record["environment"]["threads"] for record in store.records()}
-    assert threads == {str(len(os.sched_getaffinity(0)))}
+    environments = [record["environment"] for record in store.records()]
+    assert {found["threads"] for found in environments} == {str(len(os.sched_getaffinity(0)))}
+    assert {found["pid"] for found in environments} != {os.getpid()}
+    assert not any(found["torch"] for found in environments)
+    assert {(found["gpu"], found["device"]) for found in environments} == {("", "cpu")}
+
+
+def test_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.runner.devices.visible_gpus", lambda: ["2", "GPU-5"])
+    store = Store(tmp_path)
+    options: dict[str, Any] = {"store": store, "execute": execute, "slots_per_gpu": 2}
+    runner.run(grid(4, 8, words="".join(f"doze v{v} " for v in range(4))), **options)
+    environments = [record["environment"] for record in store.records()]
+    pinned = {found["pid"]: (found["gpu"], found["device"]) for found in environments}
+    assert sorted(pinned.values()) == [("2", "cuda"), ("2", "cuda"), ("GPU-5", "cuda"), ("GPU-5", "cuda")]
+    with pytest.raises(RequestError, match="use at most 4 workers, or more --slots-per-gpu"):
+        runner.run(grid(1, 1), workers=5, **options)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -84,11 +100,93 @@ def test_a_killed_worker_costs_one_more_try_and_then_one_cell(tmp_path: Path) ->
     assert sum(event.kind == "lost" for event in events) == 3
 
 
-def test_time_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_time_limit(tmp_path: Path, engine: str) -> None:
     jobs, store = grid(1, 3, words="sleep v0c1 "), Store(tmp_path)
-    found = go(jobs, store, time_limit=3.0)
+    found = go(jobs, store, engine=engine, time_limit=4.0)
     assert (found.done, found.failed) == (3, 1)
-    assert "time limit" in (store.failure(key("v0c1")) or {})["error"]
+    assert (store.failure(key("v0c1")) or {})["error"] == "time limit of 4 seconds"
+    assert store.claims() == []
+
+
+def test_too_little_memory_is_worth_a_second_try_in_a_fresh_process(tmp_path: Path) -> None:
+    jobs, store, events = grid(1, 3, words="memory v0c1 "), Store(tmp_path), list[Event]()
+    found = go(jobs, store, events=events)
+    assert (found.done, found.failed) == (3, 1)
+    assert [event.text for event in events if event.kind == "lost"] == ["MemoryError"]
+    assert (store.failure(key("v0c1")) or {})["error"] == "MemoryError"
+
+
+def test_a_worker_that_dies_while_idle_is_replaced(tmp_path: Path) -> None:
+    store, killed = Store(tmp_path), []
+
+    def on_event(event: Event) -> None:
+        if event.kind == "done" and event.job and event.job.kind == "cell" and not killed:
+            record = store.record(event.job.key)
+            assert record is not None
+            killed.append(record["environment"]["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.5)
+
+    found = runner.run(grid(1, 4), store=store, execute=execute, workers=1, device="cpu", on_event=on_event)
+    assert killed
+    assert (found.done, found.failed) == (5, 0)
+
+
+def test_a_full_store_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RequestError, match="^no space is left$"):
+        go(grid(2, 3, words="full v0c1 "), store)
+    assert store.claims() == []
+    assert not store.keys_of_failures()
+    assert go(grid(2, 3), store).failed == 0
+
+
+def test_what_makes_no_sense_is_counted(tmp_path: Path) -> None:
+    found = go(grid(1, 3, words="senseless v0c1 "), Store(tmp_path))
+    assert (found.done, found.not_applicable, found.failed) == (3, 1, 0)
+
+
+def test_a_damaged_victim_is_made_again_before_its_cells(tmp_path: Path) -> None:
+    jobs, store = grid(2, 3), Store(tmp_path)
+    go(jobs, store)
+    before = sums(store)
+    folder = store.artifact(key("v0"))
+    assert folder is not None
+    (path,) = (path for path in folder.iterdir() if path.name != "manifest.json")
+    path.write_bytes(b"x" * path.stat().st_size)
+    store.place("records", key("v0c1"), ".json").unlink()
+    store.place("records", key("v0c2"), ".json").unlink()
+    events: list[Event] = []
+    found = go(jobs, store, events=events, workers=2)
+    assert (found.done, found.failed) == (3, 0), "the victim and two cells"
+    assert any("is made again" in event.text for event in events if event.kind == "note")
+    assert sums(store) == before
+
+
+def test_victims_that_nothing_needs_are_not_made_again(tmp_path: Path) -> None:
+    jobs, store = grid(2, 3), Store(tmp_path)
+    go(jobs, store)
+    shutil.rmtree(store.place("artifacts", key("v0")))
+    assert go(jobs, store).done == 0
+    store.place("records", key("v0c1"), ".json").unlink()
+    assert go(jobs, store).done == 2, "one cell and its victim"
+
+
+def test_a_dead_runners_claim_is_taken_over_at_once(tmp_path: Path) -> None:
+    jobs, store = grid(1, 2), Store(tmp_path)
+    code = "import os, sys; from pathlib import Path; from bench.store import Store;"
+    code += "Store(Path(sys.argv[1])).claim(sys.argv[2]); os._exit(1)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), key("v0")], check=False)
+    assert [claim.alive for claim in store.claims()] == [False]
+    started = time.monotonic()
+    assert go(jobs, store).failed == 0
+    assert time.monotonic() - started < 8
+
+
+def test_needs_that_nobody_makes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither in the store nor among the jobs"):
+        go(grid(1, 2)[1:], Store(tmp_path))
 
 
 def test_two_runners_share_a_store(tmp_path: Path) -> None:
@@ -129,8 +227,15 @@ def test_one_ctrl_c_ends_it_and_keeps_what_was_finished(tmp_path: Path) -> None:
 
 
 def test_wrong_requests(tmp_path: Path) -> None:
-    for more in ({"engine": "slurm"}, {"device": "tpu"}):
-        with pytest.raises(RequestError, match="Valid:"):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"engine": "slurm"}, "Valid: dask, loky, serial"),
+        ({"device": "tpu"}, "Valid: auto, cpu, cuda"),
+        ({"device": "tpu", "engine": "dask"}, "Valid: auto, cpu, cuda"),
+        ({"time_limit": 0.0}, "more than 0"),
+        ({"scheduler": "tcp://host:8786"}, "for the engine 'dask'"),
+    ]
+    for more, words in wrong:
+        with pytest.raises(RequestError, match=words):
             runner.run([], store=Store(tmp_path), execute=execute, **more)
 
 

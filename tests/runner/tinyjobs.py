@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 from bench.runner import Job, Outcome, Worker
-from bench.store import Store
+from bench.store import Store, StoreFull
 
 
 def key(name: str) -> str:
@@ -40,9 +41,18 @@ def execute(job: Job, store: Store, worker: Worker) -> Outcome:
     if f"die once {name} " in words and not (store.root / f"died-{name}").exists():
         (store.root / f"died-{name}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if f"memory {name} " in words:
+        raise MemoryError
+    if f"full {name} " in words:
+        raise StoreFull("no space is left")
+    if f"senseless {name} " in words:
+        store.put_record(job.key, {"schema": 1, "key": job.key, "status": "n/a", "error": "senseless"})
+        return "n/a"
     if f"sleep {name} " in words:
+        (store.root / f"asleep-{name}").write_text(str(os.getpid()))
         time.sleep(30)
-    time.sleep(0.02)
+    for _ in range(3000 if f"nap {name} " in words else 200 if f"doze {name} " in words else 2):
+        time.sleep(0.01)
     number = int(key(name)[:6], 16)
     if job.kind == "victim":
         store.put_artifact(job.key, {"kind": "victim"}, lambda folder: _write(folder, number))
@@ -50,7 +60,13 @@ def execute(job: Job, store: Store, worker: Worker) -> Outcome:
     base = store.artifact(job.needs[0])
     assert base is not None
     total = number + int((base / "number.txt").read_text())
-    environment = {"threads": os.environ.get("OMP_NUM_THREADS", ""), "torch": "no"}
+    environment = {
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "device": worker.device,
+        "torch": "torch" in sys.modules,
+        "pid": os.getpid(),
+    }
     record = {"schema": 1, "key": job.key, "kind": "cell", "status": "done", "sum": total, "environment": environment}
     store.put_record(job.key, record)
     return "done"

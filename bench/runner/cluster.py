@@ -1,0 +1,308 @@
+"""The Dask engine: the same jobs on workers anywhere. docs/cluster.md says how to set one up."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from bench.errors import RequestError
+from bench.runner.devices import choose_gpus, cores
+from bench.runner.jobs import Execute, Job
+from bench.runner.slots import Slot, WorkerDied
+from bench.runner.worker import THREADS, Result, Stopped, Worker, attempt
+from bench.store import Store
+from bench.suite import read_yaml
+
+log = logging.getLogger(__name__)
+CONNECT_SECONDS = 30
+TELL_SECONDS = 2.0
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
+LOOK_SECONDS = 1.0  # between looks at which workers are there
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AddressFile(_File):
+    """A scheduler that runs already."""
+
+    kind: Literal["address"]
+    address: str = Field(description="such as tcp://host:8786")
+
+
+class LocalFile(_File):
+    """Workers on this machine."""
+
+    kind: Literal["local"]
+    workers: int = Field(1, ge=1, description="processes")
+    threads: int | None = Field(None, ge=1, description="cores of each; default: cores / workers")
+    memory: str | int = Field("auto", description="limit of each, such as 8GB; 0 for none")
+    gpus: bool = Field(False, description="one worker a GPU, pinned by dask-cuda")
+
+
+class SlurmFile(_File):
+    """Workers that SLURM starts."""
+
+    kind: Literal["slurm"]
+    workers: int = Field(1, ge=0, description="processes in all; 0: none yet")
+    options: dict[str, Any] = Field({}, description="arguments of dask_jobqueue.SLURMCluster")
+
+
+ClusterFile = Annotated[AddressFile | LocalFile | SlurmFile, Field(discriminator="kind")]
+
+
+Request = AddressFile | LocalFile | SlurmFile
+
+
+def read_request(scheduler: str | None, workers: int | None) -> Request:
+    """Return what is meant by an address or a cluster file; without either, processes on this machine.
+
+    Raises:
+        RequestError: the file is missing or wrong.
+    """
+    if scheduler is None:
+        return LocalFile(kind="local", workers=workers or 1)
+    if workers is not None:
+        raise RequestError("a Dask scheduler or cluster file says how many workers there are; leave out --workers.")
+    return AddressFile(kind="address", address=scheduler) if "://" in scheduler else read_file(Path(scheduler))
+
+
+def connect(told: Request, device: str) -> Cluster:
+    """Start a cluster, or connect to one that runs.
+
+    Raises:
+        RequestError: Dask is not installed, its options are wrong, or the scheduler does not answer.
+    """
+    distributed = _need("distributed", "the engine 'dask' needs Dask: pip install 'doorbench[cluster]'.")
+    own = None if isinstance(told, AddressFile) else start(told)
+    where = told.address if isinstance(told, AddressFile) else own
+    try:
+        client = distributed.Client(where, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        if own is not None:
+            own.close()
+        raise RequestError(f"no Dask scheduler answers at {where}: {' '.join(str(error).split())}.") from None
+    return Cluster(client, own, device)
+
+
+def read_file(path: Path) -> Request:
+    """Read a cluster file; every mistake is one line."""
+    if not path.is_file():
+        raise RequestError(f"no cluster file {path}; give a YAML file or an address such as tcp://host:8786.")
+    adapter: TypeAdapter[Request] = TypeAdapter(ClusterFile)
+    try:
+        return adapter.validate_python(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RequestError(f"{path}: {field or 'kind'}: {first['msg']}; valid kinds: address, local, slurm.") from None
+
+
+def start(told: LocalFile | SlurmFile) -> Any:
+    """Start a cluster of our own."""
+    if isinstance(told, SlurmFile):
+        jobqueue = _need("dask_jobqueue", "SLURM needs dask-jobqueue: pip install 'doorbench[cluster]'.")
+        try:
+            cluster = jobqueue.SLURMCluster(**{"dashboard_address": ":0", **told.options})
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"options of the cluster file: {' '.join(str(error).split())}.") from None
+        cluster.scale(told.workers)
+        return cluster
+    # The terminal sends Ctrl-C to every process; ours are ended by the runner.
+    shared = {"n_workers": told.workers, "memory_limit": told.memory, "dashboard_address": ":0", "preload": [DEAF]}
+    if told.gpus:
+        cuda = _need("dask_cuda", "one worker a GPU needs dask-cuda: pip install dask-cuda; or set gpus: false.")
+        return cuda.LocalCUDACluster(**shared)
+    threads = told.threads or max(1, cores() // told.workers)
+    # A nanny sets thread counts to 1 before its worker imports anything; `env` overrides it.
+    environment = dict.fromkeys(THREADS, str(threads))
+    distributed = import_module("distributed")
+    return distributed.LocalCluster(processes=True, threads_per_worker=threads, env=environment, **shared)
+
+
+def _need(module: str, hint: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise RequestError(hint) from None
+
+
+class Remote:
+    """One Dask worker process. It is given one job at a time, however many threads it has."""
+
+    def __init__(self, cluster: Cluster, address: str) -> None:
+        self.name = address
+        self._cluster = cluster
+        self.left = False
+        self._future: Any = None
+        self._result: Future[Result] = Future()
+
+    def submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
+        """Send the job to this very worker, which may have its victim in memory."""
+        cluster, result = self._cluster, Future[Result]()
+        self._result = result
+        self._future = cluster.client.submit(
+            attempt_remote,
+            job,
+            store,
+            execute,
+            cluster.run,
+            cluster.device,
+            key=f"doorbench-{cluster.run}-{uuid.uuid4().hex}",
+            workers=[self.name],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        self._future.add_done_callback(lambda future: _settle(result, future))
+        return result
+
+    def stop(self) -> None:
+        """Raise an exception inside the job, which gives its claim back on the way out."""
+        self._cluster.tell(interrupt, self.name, self._cluster.run)
+
+    def kill(self) -> None:
+        """Kill the process; its nanny, if it has one, starts another one, which is a new slot."""
+        if not self.left:
+            self._cluster.tell(die, self.name)
+            self._cluster.forget(self)
+            self.lost("the worker was ended")
+
+    def lost(self, how: str) -> None:
+        """Give up the job in flight: the worker is gone, so Dask would wait for it for ever."""
+        self.left = True
+        with contextlib.suppress(InvalidStateError):
+            self._result.set_exception(WorkerDied(how))
+        if self._future is not None:
+            self._future.cancel(force=True)
+
+
+class Cluster:
+    """The workers of a Dask scheduler, which come and go.
+
+    Args:
+        client: connected.
+        own: a cluster that ends with the run; None for one that others started.
+        device: ``auto``, ``cpu`` or ``cuda``; every worker looks what it has.
+    """
+
+    def __init__(self, client: Any, own: Any, device: str) -> None:
+        self.client, self.device, self.run = client, device, uuid.uuid4().hex
+        self._own = own
+        self._slots: dict[str, Remote] = {}
+        self._killed: set[str] = set()
+        self._looked = -LOOK_SECONDS
+
+    def slots(self) -> Sequence[Slot]:
+        """Return the workers that are there; the jobs of those that left are given up."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            try:
+                there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+            except OSError as error:
+                raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
+            if self.client.status != "running":
+                raise RequestError("the Dask scheduler is gone; what was finished is kept.")
+            for address in self._slots.keys() - there:
+                self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
+            self._killed &= there
+            for address in there - self._slots.keys() - self._killed:
+                self._slots[address] = Remote(self, address)
+        return list(self._slots.values())
+
+    def forget(self, slot: Remote) -> None:
+        """Use a worker no longer, although the scheduler may list it for a moment."""
+        self._killed.add(slot.name)
+        self._slots.pop(slot.name, None)
+
+    def tell(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
+        """Let the event loop of a worker call a coroutine function, without waiting for it."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
+            how = {"wait": False, "on_error": "ignore", "callback_timeout": TELL_SECONDS}
+            self.client.run(function, *arguments, workers=[address], **how)
+
+    def close(self) -> None:
+        """Leave the scheduler, and end a cluster of our own."""
+        self.client.close()
+        if self._own is not None:
+            self._own.close()
+
+
+def _settle(result: Future[Result], future: Any) -> None:
+    """Pass on how a Dask future ended."""
+    with contextlib.suppress(InvalidStateError):
+        if future.status == "finished":
+            try:
+                result.set_result(future.result(timeout=30))
+            except Exception as error:  # the worker died while its answer was on the way
+                result.set_exception(WorkerDied(f"the worker's answer was lost: {type(error).__name__}"))
+        elif future.status == "error":
+            raised = future.exception()
+            killed = type(raised).__name__ == "KilledWorker"
+            result.set_exception(WorkerDied("the worker was killed") if killed else raised)
+        else:
+            result.set_exception(WorkerDied(f"Dask gave the job up ({future.status})"))
+
+
+_workers: dict[str, Worker] = {}  # in a worker: by run, the latest one only
+_threads: dict[str, int] = {}  # in a worker: by run, the thread that is at a job
+_lock = threading.Lock()
+
+
+def attempt_remote(job: Job, store: Store, execute: Execute, run: str, device: str) -> Result:
+    """Try a job in a Dask worker."""
+    worker = _worker_of(run, device)
+    try:
+        with _lock:
+            _threads[run] = threading.get_ident()
+        try:
+            return attempt(job, store, execute, worker)
+        finally:
+            with _lock:
+                _threads.pop(run, None)
+    except Stopped:
+        return Result("lost", error="the runner ended")
+
+
+async def interrupt(run: str) -> None:
+    """Raise :class:`Stopped` in the thread that is at a job of a run."""
+    with _lock:
+        if run in _threads:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(_threads[run]), ctypes.py_object(Stopped))
+
+
+async def die() -> None:
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _worker_of(run: str, device: str) -> Worker:
+    """Return this process's worker for a run; one of an earlier run is forgotten with all it kept in memory."""
+    if run not in _workers:
+        from distributed import get_worker
+
+        dask = get_worker()
+        threads = int(dask.state.nthreads)
+        for name in THREADS:  # read when torch is imported
+            os.environ[name] = str(threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+        _workers.clear()
+        gpus = choose_gpus(device)
+        _workers[run] = Worker("cuda" if gpus else "cpu", str(dask.address), threads)
+    return _workers[run]

@@ -1,0 +1,52 @@
+"""How long jobs take: their own estimates, scaled by what was measured of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
+
+from bench.runner.jobs import Job
+from bench.store import Store
+
+SAMPLE = 200  # records that are read for a first guess
+
+
+class Estimate:
+    """Learns from measured jobs. Victims and cells are scaled each on their own."""
+
+    def __init__(self) -> None:
+        self._seconds = {"victim": 0.0, "cell": 0.0}
+        self._costs = {"victim": 0.0, "cell": 0.0}
+
+    @classmethod
+    def of_store(cls, jobs: Sequence[Job], store: Store, finished: Collection[str]) -> Self:
+        """Read durations from an even sample of the records that are there.
+
+        ``seconds`` of a record are a mapping; what stands under ``victim`` was spent on the victim, the
+        rest on the cell.
+        """
+        found, by_key = cls(), {job.key: job for job in jobs if job.kind == "victim"}
+        cells = [job for job in jobs if job.kind == "cell" and job.key in finished]
+        for job in cells[:: len(cells) // SAMPLE + 1]:
+            seconds = (store.record(job.key) or {}).get("seconds")
+            if not isinstance(seconds, Mapping) or not seconds:
+                continue
+            found.observe(job, sum(float(value) for name, value in seconds.items() if name != "victim"))
+            if "victim" in seconds and job.needs and job.needs[0] in by_key:
+                found.observe(by_key[job.needs[0]], float(seconds["victim"]))
+        return found
+
+    def observe(self, job: Job, seconds: float) -> None:
+        """Take note of how long a job took."""
+        self._seconds[job.kind] += seconds
+        self._costs[job.kind] += job.cost
+
+    @property
+    def knows_something(self) -> bool:
+        """Whether any job has been measured."""
+        return any(self._seconds.values())
+
+    def seconds(self, kind: str, cost: float) -> float:
+        """Return the seconds that jobs of a kind take, given the sum of their costs."""
+        known = self._costs[kind] > 0 and self._seconds[kind] > 0
+        return cost * self._seconds[kind] / self._costs[kind] if known else cost

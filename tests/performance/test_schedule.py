@@ -1,0 +1,160 @@
+"""The schedule in numbers: how busy it keeps 64 workers, and what planning 100,000 cells costs.
+
+A discrete-event simulation asks the real :class:`Schedule`; only the passing of time is simulated. Run it as a program
+for the figures of many cases: ``python -m tests.performance.test_schedule``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from bench.runner.jobs import Job
+from bench.runner.schedule import Schedule
+
+LOAD = 0.05  # of a mean cell: what it costs to load a victim that is not in memory
+
+
+def key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def grid(cells: int, victims: int, *, references: int = 20, seed: int = 0) -> tuple[list[Job], dict[str, float]]:
+    """Return jobs and their true seconds: lognormal, victims seven times a cell in the mean, as real ones.
+
+    Every ``victims / references`` victims share a clean reference; a third of them start from it, and one cell of
+    each needs it besides its own victim.
+    """
+    rng = np.random.default_rng(seed)
+    jobs: list[Job] = []
+    seconds: dict[str, float] = {}
+
+    def add(name: str, kind: str, needs: tuple[str, ...], mean: float, spread: float) -> str:
+        job = Job(key(name), "victim" if kind == "victim" else "cell", needs, mean, name)
+        seconds[job.key] = mean * float(rng.lognormal(-(spread**2) / 2, spread))
+        jobs.append(job)
+        return job.key
+
+    clean = [add(f"clean {i}", "victim", (), 7.0, 0.4) for i in range(references)]
+    trained = []
+    for i in range(victims - references):
+        reference = clean[i % references]
+        needs = (reference,) if i % 3 == 0 else ()
+        trained.append((add(f"victim {i}", "victim", needs, 7.0, 0.4), reference))
+    for i in range(cells):
+        victim, reference = trained[i % len(trained)]
+        first = i < len(trained)
+        add(f"cell {i}", "cell", (victim, reference) if first else (victim,), 1.0, 0.8)
+    return jobs, seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a simulated run came to.
+
+    Attributes:
+        utilisation: time spent on jobs / (workers x makespan), percent; loading a victim does not count as work.
+        warm: cells that found their victim in memory, percent.
+        asking: real seconds that the schedule took in all.
+    """
+
+    makespan: float
+    utilisation: float
+    warm: float
+    asking: float
+
+
+def simulate(jobs: list[Job], seconds: Mapping[str, float], costs: Mapping[str, float], workers: int) -> Outcome:
+    """Let a schedule that believes ``costs`` run jobs that take ``seconds``."""
+    started = time.perf_counter()
+    schedule, clock, busy, cells, warm = Schedule(jobs, costs), 0.0, 0.0, 0, 0
+    running: list[tuple[float, int, Job]] = []
+    idle, memory = list(range(workers)), dict[int, str]()
+    while len(schedule):
+        waiting = []
+        for worker in idle:
+            job = schedule.next(worker)
+            if job is None:
+                waiting.append(worker)
+                continue
+            takes = seconds[job.key]
+            if job.kind == "cell":
+                cells += 1
+                warm += memory.get(worker) == job.needs[0]
+                takes += 0.0 if memory.get(worker) == job.needs[0] else LOAD
+            memory[worker] = job.needs[0] if job.kind == "cell" else job.key
+            busy += seconds[job.key]
+            heapq.heappush(running, (clock + takes, worker, job))
+        clock, worker, job = heapq.heappop(running)
+        schedule.finished(job.key)
+        idle = [*waiting, worker]
+    asking = time.perf_counter() - started
+    return Outcome(clock, 100 * busy / (workers * clock), 100 * warm / cells, asking)
+
+
+def believed(jobs: list[Job], seconds: Mapping[str, float], how: str, seed: int = 0) -> dict[str, float]:
+    """Return what a schedule may know: ``exact`` durations, within a factor (``noisy``), or their ``mean``."""
+    rng = np.random.default_rng(seed)
+    match how:
+        case "exact":
+            return dict(seconds)
+        case "noisy":
+            return {k: value * float(rng.lognormal(0, 0.5)) for k, value in seconds.items()}
+        case _:
+            return {job.key: job.cost for job in jobs}
+
+
+@pytest.mark.parametrize("how", ["exact", "noisy", "mean"])
+def test_64_workers_are_busy_95_percent_of_the_time(how: str) -> None:
+    jobs, seconds = grid(10_000, 400)
+    found = simulate(jobs, seconds, believed(jobs, seconds, how), 64)
+    assert found.utilisation >= 95.0, found
+    assert found.warm >= 80.0, found
+
+
+def test_planning_100_000_cells_takes_under_10_s_and_1_gb() -> None:
+    code = "from tests.performance.test_schedule import plan; plan()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, megabytes = map(float, done.stdout.split())
+    assert seconds < 10
+    assert megabytes < 1024
+
+
+def plan() -> None:
+    """Plan 100,000 cells and hand all of them out; print seconds and peak megabytes of the process."""
+    jobs, _ = grid(100_000, 4_000)
+    started = time.perf_counter()
+    schedule = Schedule(jobs)
+    while (job := schedule.next(0)) is not None:
+        schedule.finished(job.key)
+    seconds = time.perf_counter() - started
+    sys.stdout.write(f"{seconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}\n")
+
+
+def main() -> None:
+    """Print the figures of many cases."""
+    sys.stdout.write("cells victims workers costs    utilisation   warm  makespan  asking\n")
+    for cells, victims, workers in ((10_000, 400, 64), (10_000, 400, 256), (1_000, 60, 16), (84, 12, 2)):
+        for how in ("exact", "noisy", "mean"):
+            jobs, seconds = grid(cells, victims, references=max(1, victims // 20))
+            found = simulate(jobs, seconds, believed(jobs, seconds, how), workers)
+            sys.stdout.write(
+                f"{cells:>6} {victims:>6} {workers:>7} {how:<8} {found.utilisation:>9.2f} % {found.warm:>5.1f} % "
+                f"{found.makespan:>9.1f} {found.asking:>6.2f} s\n"
+            )
+    sys.stdout.write("100,000 cells, 4,000 victims, planned and handed out (seconds, MB): ")
+    sys.stdout.flush()
+    plan()
+
+
+if __name__ == "__main__":
+    main()
