@@ -32,6 +32,11 @@ class Chain(Defense):
         """The recipes of the parts, in order."""
         return {"name": "+".join(part.name for part in self.parts), "parts": [part.recipe() for part in self.parts]}
 
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The kind of the last part: it decides what the result is."""
+        return self.parts[-1].kind
+
     def skip(self, facts: TaskFacts) -> str | None:
         """The first reason of a part."""
         return next((reason for part in self.parts if (reason := part.skip(facts))), None)

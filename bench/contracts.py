@@ -63,6 +63,16 @@ class Plugin(BaseModel):
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
+class Board(StrEnum):
+    """Threat models. Each has a board of its own, because the defender is given different things."""
+
+    FINE_TUNED = "fine-tuned model received"
+    PRE_TRAINED = "poisoned pre-trained model received"
+    DATA = "poisoned data received"
+    FILTER = "test-time filter"
+    DETECTION = "model detection"
+
+
 class Precision(StrEnum):
     """Arithmetic of the forward and backward pass; weights and optimiser are always float32."""
 
@@ -252,7 +262,12 @@ class Attack(Plugin, ABC):
     """Implants a backdoor. Most attacks are a trigger and a poisoning rule; this class trains.
 
     Override ``trigger`` and, if the rule differs, ``poison``; weight attacks override ``implant``.
+
+    Class attributes:
+        received: what the defender downloads: a fine-tuned model, or a pre-trained one that the user fine-tunes.
     """
+
+    received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "fine-tuned"
 
     start: Literal["pretrained", "finetuned"] = Field(
         "pretrained", alias="from", description="weights the attacker starts from: pretrained | finetuned (clean model)"
@@ -338,10 +353,12 @@ class Defense(Plugin, ABC):
     Class attributes:
         needs: what ``access`` hands over.
         purifies: whether the result is a plain classifier, so that another defense can follow in a ``+`` chain.
+        kind: purifies the weights, trains from poisoned data, filters inputs at test time, or detects bad models.
     """
 
     needs: ClassVar[frozenset[Needs]] = frozenset()
     purifies: ClassVar[bool] = True
+    kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "purification"
 
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this defense makes no sense on a task, or None."""
@@ -350,3 +367,15 @@ class Defense(Plugin, ABC):
     @abstractmethod
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
+
+
+def board_of(attack: Attack, defense: Defense) -> Board:
+    """Return the board on which a defense against an attack is compared."""
+    match defense.kind:
+        case "training":
+            return Board.DATA
+        case "filter":
+            return Board.FILTER
+        case "detection":
+            return Board.DETECTION
+    return Board.PRE_TRAINED if attack.received == "pre-trained" else Board.FINE_TUNED

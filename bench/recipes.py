@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
-from bench.contracts import Task, TaskSource
+from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
 from bench.keys import key_of
 
@@ -105,6 +105,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
         "target": cell.victim.target,
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
+        "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
     }
 
 
