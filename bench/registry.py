@@ -22,6 +22,7 @@ from bench.errors import RequestError, unknown
 
 log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Plugin)
+BUILT_IN = "built-in"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -55,7 +56,7 @@ class Registry(Generic[P]):
         """Every plugin by name. A third party's plugin that cannot be loaded is reported and left out."""
         plugins: dict[str, Found[P]] = {}
         for plugin in self._classes_in(importlib.import_module(self.package)):
-            self._add(plugins, plugin, "built-in")
+            self._add(plugins, plugin, BUILT_IN)
         for point in entry_points(group=self.group):
             origin = point.dist.name if point.dist else point.value
             try:
@@ -131,3 +132,13 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
+
+
+def origin_of(plugin: Plugin | type[Plugin]) -> str:
+    """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
+    every: tuple[Registry[Any], ...] = (attacks, defenses, tasks)
+    for found in every:
+        if isinstance(plugin, found.base) or (inspect.isclass(plugin) and issubclass(plugin, found.base)):
+            entry = found.found.get(plugin.name)
+            return BUILT_IN if entry is None else entry.origin
+    return BUILT_IN

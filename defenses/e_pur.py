@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from bench.access import Access
 
 
+ROWS = 4096  # embeddings whose difference is in memory at once
+
+
 class EPur(Defense):
     """Resets the word embeddings with the largest drift for their frequency to the pre-trained ones.
 
@@ -47,7 +50,8 @@ class EPur(Defense):
     def scores(self, classifier: Classifier, pretrained: Any) -> np.ndarray:
         """Return float64 [vocabulary]: drift over log frequency; 0 for special tokens."""
         table = classifier.model.get_input_embeddings().weight.detach()
-        drift = (table.double() - pretrained.to(table.device).double()).norm(dim=1).cpu().numpy()
+        pairs = zip(table.split(ROWS), pretrained.split(ROWS), strict=True)
+        drift = np.concatenate([(b.double() - a.to(b.device).double()).norm(dim=1).cpu().numpy() for b, a in pairs])
         drift[[i for i in classifier.tokenizer.all_special_ids if i < len(drift)]] = 0.0
         counts = self.corpus_size * frequencies(classifier.tokenizer, len(drift))
         scores: np.ndarray = drift / np.log(np.maximum(counts, self.least_count))

@@ -82,9 +82,9 @@ def train(
     micro = micro_batch or batch_size
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        rates = {"learning_rate": learning_rate, "weight_decay": weight_decay, "max_grad_norm": max_grad_norm}
+        with torch.random.fork_rng(devices=devices), classifier.optimiser(weights, **rates) as optimiser:
             torch.manual_seed(seed)
-            optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
             model.train()
             for step, rows in enumerate(plan):
                 for group in optimiser.param_groups:

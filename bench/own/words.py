@@ -1,0 +1,63 @@
+"""Words whose embeddings moved more than their frequency explains: the scores of E-PUR, as a list for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import registry
+
+if TYPE_CHECKING:
+    from bench.contracts import Classifier
+    from bench.own.tensors import LazyWeights
+
+SCORER = "e-pur"  # the plugin that scores words
+
+
+@dataclass(frozen=True)
+class Word:
+    """One vocabulary entry.
+
+    Attributes:
+        token: as the tokenizer spells it.
+        row: its number.
+        score: drift over log frequency.
+        distance: how far the score lies above the median of all that moved, in median absolute deviations.
+        reset: whether its embedding was set back to the pre-trained one; None where nothing was changed.
+    """
+
+    token: str
+    row: int
+    score: float
+    distance: float
+    reset: bool | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> list[Word]:
+    """Return the words with the highest scores, highest first; none where no embedding moved."""
+    scorer: Any = registry.defenses.create(SCORER)
+    table = pretrained[embedding_name(classifier.model)]
+    scores: np.ndarray = scorer.scores(classifier, table)
+    moved = scores[scores > 0]
+    if not len(moved):
+        return []
+    centre = float(np.median(moved))
+    spread = float(np.median(np.abs(moved - centre))) or float("inf")
+    rows = [int(row) for row in np.argsort(-scores, kind="stable")[:top] if scores[row] > 0]
+    tokens = classifier.tokenizer.convert_ids_to_tokens(rows)
+    return [
+        Word(str(token), row, float(scores[row]), float(scores[row] - centre) / spread)
+        for token, row in zip(tokens, rows, strict=True)
+    ]
+
+
+def embedding_name(model: Any) -> str:
+    """Return the name of the word-embedding table."""
+    table = model.get_input_embeddings().weight
+    return next(name for name, parameter in model.named_parameters() if parameter is table)
