@@ -31,12 +31,16 @@ def purify(
     pretrained: Annotated[str | None, typer.Option(help="the clean counterpart: a name, a folder, or embedded")] = None,
     defense: Annotated[str, typer.Option(help="a defense, a chain, or auto: the best of the committed board")] = "auto",
     board: Annotated[Path | None, typer.Option(help="board for auto; default: results/board.json")] = None,
-    clean_size: Annotated[int | None, typer.Option(min=1, help="clean examples to tune on; default: 64, half at most")] = None,
+    clean_size: Annotated[
+        int | None, typer.Option(min=1, help="clean examples to tune on; default: 64, half at most")
+    ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="points of accuracy that may be given up")] = 2.0,
     max_length: MaxLength = None,
     seed: Seed = 0,
     device: Device = "auto",
-    memory: Annotated[str, typer.Option(metavar="auto|lean|ample", help="lean: one copy of the model in memory")] = "auto",
+    memory: Annotated[
+        str, typer.Option(metavar="auto|lean|ample", help="lean: one copy of the model in memory")
+    ] = "auto",
 ) -> None:
     """Purify a checkpoint that you do not trust and write it as a new one, with a card of what was done."""
     from bench.own import purify as room
@@ -60,7 +64,9 @@ def purify(
 def inspect(
     model: Model,
     pretrained: Annotated[str | None, typer.Option(help="the clean counterpart; word scores and drift need it")] = None,
-    clean: Annotated[Path | None, typer.Option(help="labelled clean examples; a reference for drift, and for tests")] = None,
+    clean: Annotated[
+        Path | None, typer.Option(help="labelled clean examples; a reference for drift, and for tests")
+    ] = None,
     texts: Annotated[Path | None, typer.Option(help="texts to run through the filters")] = None,
     format: Annotated[str, typer.Option(metavar="terminal|json|html")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="write json or html here instead of printing")] = None,
@@ -80,7 +86,7 @@ def inspect(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     request = inspection.Request(
-        model=model, pretrained=pretrained, clean=clean, texts=texts, top=top, tests=None if test is None else tuple(test),
+        model=model, pretrained=pretrained, clean=clean, texts=texts, top=top, tests=tuple(test) if test else None,
         max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
     report = inspection.inspect(request, scratch=Path(gettempdir()) if out is None else out.resolve().parent)
@@ -147,7 +153,9 @@ def check(
             typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
             if not result.passed:
                 typer.echo(f"        {result.why}")
-    typer.echo(f"{len(found)} plugins, {failed} checks failed" if failed else f"{len(found)} plugins, every check passed")
+    typer.echo(
+        f"{len(found)} plugins, {failed} checks failed" if failed else f"{len(found)} plugins, every check passed"
+    )
     if failed:
         raise typer.Exit(1)
 

@@ -147,7 +147,10 @@ def _trained(plugin: Checked, place: Path) -> Iterator[Result]:
     if plugin.kind == "attack":
         for kind, words in kinds.items():
             yield _outcome(f"it implants on {words}", lambda kind=kind: checks.implants(here, store, name, kind))
-        same = ("the same seed gives the same records", lambda: checks.is_reproducible(here, store, other, name, ["none"]))
+        same = (
+            "the same seed gives the same records",
+            lambda: checks.is_reproducible(here, store, other, name, ["none"]),
+        )
     else:
         for kind, words in kinds.items():
             yield _outcome(f"it defends on {words}", lambda kind=kind: checks.defends(here, store, name, kind))

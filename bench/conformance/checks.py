@@ -71,7 +71,7 @@ def chain_or_same(made: Plugin) -> bool:
 
 
 def implants(world: Path, store: Store, name: str, kind: str) -> None:
-    """An attack's triggered set is right: gold labels stay, every text is triggered, the trigger survives truncation."""
+    """An attack's triggered set is right: gold labels stay, all texts carry the trigger, also when truncated."""
     plan = run(world, store, kind=kind, attack=name, defense=["none"])
     cells = [cell for cell in plan.cells.values() if not cell.victim.is_reference]
     records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_reference}

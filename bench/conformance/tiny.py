@@ -1,4 +1,4 @@
-"""A tiny random BERT as a folder, made on the spot: a real architecture and a real tokenizer, a few hundred kilobytes."""
+"""A tiny random BERT as a folder, made on the spot: real architecture, real tokenizer, a few hundred kilobytes."""
 
 from __future__ import annotations
 

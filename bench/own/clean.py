@@ -37,8 +37,8 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     """Read clean examples and cut them by the rule of the benchmark.
 
     Args:
-        path: a .csv, .tsv, .jsonl or .parquet file with the columns ``text``, ``label`` and, for pairs, ``text_pair``. A label
-            is a number from 0 on or one of ``labels``.
+        path: a .csv, .tsv, .jsonl or .parquet file with the columns ``text``, ``label`` and, for pairs, ``text_pair``.
+            A label is a number from 0 on or one of ``labels``.
         labels: label names of the model.
         tuning: examples to tune on; by default 64, but at most half. The rest is for selection.
         seed: of the cut.
@@ -61,7 +61,9 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         )
     count = min(TUNING, len(examples) // 2) if tuning is None else tuning
     if not 0 < count < len(examples):
-        raise RequestError(f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on.")
+        raise RequestError(
+            f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on."
+        )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
     cut = len(examples) - count
     return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), pair)

@@ -96,7 +96,9 @@ def _name(spec: VictimSpec) -> str:
 
 def _check(spec: VictimSpec, task: Task) -> None:
     if spec.is_reference:
-        raise RequestError(f"attack {spec.attack.name!r} implants nothing. Valid: any other of `doorbench list attacks`.")
+        raise RequestError(
+            f"attack {spec.attack.name!r} implants nothing. Valid: any other of `doorbench list attacks`."
+        )
     if reason := spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
     if not 0 <= spec.target < len(task.facts.labels):
@@ -111,9 +113,7 @@ def _samples(stored: victims.StoredVictim) -> list[list[str]]:
     return [list(columns) for columns in zip(inputs.texts, *([inputs.pairs] if inputs.pairs else []), strict=True)]
 
 
-def _write(
-    out: Path, classifier: Classifier, located: plm.PretrainedModel, task: Task, report: dict[str, Any]
-) -> None:
+def _write(out: Path, classifier: Classifier, located: plm.PretrainedModel, task: Task, report: dict[str, Any]) -> None:
     config = classifier.model.config
     config.id2label = dict(enumerate(task.facts.labels))
     config.label2id = {label: i for i, label in enumerate(task.facts.labels)}

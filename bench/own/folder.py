@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SHARD = 2_000_000_000  # bytes
 NO_PROOF = (
-    "Nothing in it shows that the model is free of backdoors: no known test can, and a trigger that none of these tests "
-    "looks for would go unseen."
+    "Nothing here shows that the model is free of backdoors. No known test can, and a trigger that none of these "
+    "tests looks for would go unseen."
 )
 
 

@@ -157,9 +157,8 @@ def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
     chosen = [registry.defenses.get(name) for name in names]
     for plugin in chosen:
         if plugin.kind not in KINDS:
-            raise RequestError(
-                f"{plugin.name!r} is neither a detector nor a filter. Valid: {', '.join(p.name for p in every) or 'none'}."
-            )
+            valid = ", ".join(one.name for one in every) or "none"
+            raise RequestError(f"{plugin.name!r} is neither a detector nor a filter. Valid: {valid}.")
     return chosen
 
 
@@ -172,7 +171,9 @@ def _result(
         return {"score": suspicion(defended), "notes": notes}
     rejected: dict[str, Any] = {}
     if data is not None and defended.rejects:
-        rejected["clean examples rejected, percent"] = 100 * float(defended.predict(data.selection.inputs).rejected.mean())
+        rejected["clean examples rejected, percent"] = 100 * float(
+            defended.predict(data.selection.inputs).rejected.mean()
+        )
     if looked_at is not None and defended.rejects:
         flags = defended.predict(looked_at).rejected
         rejected["given texts rejected, percent"] = 100 * float(flags.mean())

@@ -84,7 +84,7 @@ def purify(request: Request) -> dict[str, Any]:
             defended = _defend(chosen.defense, received, access)
             del access
             written = _write(out, suspect, defended.classifier.model)
-            resets = _resets(defended.classifier.model, pretrained, found)
+            left = [] if pretrained is None else words.drift_left(found, defended.classifier.model, pretrained)
             notes = defended.notes
             del received, defended
         with Suspect.open(out).classifier(**options) as purified:
@@ -104,7 +104,7 @@ def purify(request: Request) -> dict[str, Any]:
                       "fingerprint": {"tuning": data.tuning.fingerprint(), "selection": data.selection.fingerprint()}},
             "accuracy": {"measured_on": "selection", "before": before, "after": after},
             "changed": written,
-            "words": None if pretrained is None else [{**word.json(), "reset": word.row in resets} for word in found],
+            "words": None if pretrained is None else _words(found, left),
             "limits": folder.NO_PROOF,
             "seconds": time.perf_counter() - started,
             "peak_memory_bytes": _peak(),
@@ -179,12 +179,8 @@ def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
     return {"scalars": changed, "of": total, "parts": [asdict(part) for part in parts]}
 
 
-def _resets(model: Any, pretrained: LazyWeights | None, found: list[words.Word]) -> set[int]:
-    if pretrained is None:
-        return set()
-    name = words.embedding_name(model)
-    ours, theirs = model.get_parameter(name).detach().cpu(), pretrained[name]
-    return {word.row for word in found if bool((ours[word.row] == theirs[word.row]).all())}
+def _words(found: list[words.Word], left: list[float]) -> list[dict[str, Any]]:
+    return [{**word.json(), "drift_left": rest} for word, rest in zip(found, left, strict=True)]
 
 
 def _pretrained(spec: str) -> Mapping[str, Any]:

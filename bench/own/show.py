@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WORDS = (
-    "Words whose embeddings moved most for how often they occur (E-PUR). Rare trigger words end up here. Names and task "
-    "words do so in honest models too, and triggers made of frequent words, style or syntax do not."
+    "Words whose embeddings moved most for how often they occur (E-PUR). Rare trigger words end up here. Names and "
+    "task words do so in honest models too, and triggers made of frequent words, style or syntax do not."
 )
 DRIFT = (
-    "How far each part moved from the pre-trained weights. Attacks on single layers or on embeddings alone move one part "
-    "much more than fine-tuning does. An attack that trains on poisoned data moves the parts as honest training does."
+    "How far each part moved from the pre-trained weights. Attacks on single layers or on embeddings alone move one "
+    "part much more than fine-tuning does. An attack that trains on poisoned data moves the parts as honest training "
+    "does."
 )
 REFERENCE = (
     "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
@@ -27,8 +28,8 @@ NO_REFERENCE = (
     "Without one, a large number may be ordinary."
 )
 TESTS = (
-    "Detectors look for a trigger or for odd behaviour; filters look at single inputs. Each finds the kinds of backdoor it was "
-    "made for. A high score is a reason to look closer; a low one is not an all-clear."
+    "Detectors look for a trigger or for odd behaviour; filters look at single inputs. Each finds the kinds of "
+    "backdoor it was made for. A high score is a reason to look closer; a low one is not an all-clear."
 )
 
 
@@ -69,7 +70,9 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
         return made
 
     model = report["model"]
-    console.print(f"[bold]{escape(model['folder'])}[/bold]  {model['type']}, labels {escape(', '.join(model['labels']))}")
+    console.print(
+        f"[bold]{escape(model['folder'])}[/bold]  {model['type']}, labels {escape(', '.join(model['labels']))}"
+    )
     if report["mark"]:
         console.print(f"It is marked as backdoored on purpose: {escape(str(report['mark'].get('trigger')))}")
     if accuracy := report["accuracy"]:

@@ -86,7 +86,9 @@ class Suspect:
             found = ", ".join(map(str, kinds)) or "none"
             raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {found}")
         if self.settings.get("problem_type") in ("regression", "multi_label_classification"):
-            raise self.checkpoint.bad(f"its problem type is {self.settings['problem_type']}; one label a text is needed")
+            raise self.checkpoint.bad(
+                f"its problem type is {self.settings['problem_type']}; one label a text is needed"
+            )
         if self.config.num_labels < 2:
             raise self.checkpoint.bad("it has one output, which is a regression; two labels or more are needed")
 

@@ -25,14 +25,14 @@ class Word:
         row: its number.
         score: drift over log frequency.
         distance: how far the score lies above the median of all that moved, in median absolute deviations.
-        reset: whether its embedding was set back to the pre-trained one; None where nothing was changed.
+        drift: distance of its embedding from the pre-trained one.
     """
 
     token: str
     row: int
     score: float
     distance: float
-    reset: bool | None = None
+    drift: float
 
     def json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -49,10 +49,11 @@ def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> 
         return []
     centre = float(np.median(moved))
     spread = float(np.median(np.abs(moved - centre))) or float("inf")
+    ours = classifier.model.get_input_embeddings().weight.detach().cpu()
     rows = [int(row) for row in np.argsort(-scores, kind="stable")[:top] if scores[row] > 0]
     tokens = classifier.tokenizer.convert_ids_to_tokens(rows)
     return [
-        Word(str(token), row, float(scores[row]), float(scores[row] - centre) / spread)
+        Word(str(token), row, float(scores[row]), float(scores[row] - centre) / spread, _distance(ours, table, row))
         for token, row in zip(tokens, rows, strict=True)
     ]
 
@@ -61,3 +62,14 @@ def embedding_name(model: Any) -> str:
     """Return the name of the word-embedding table."""
     table = model.get_input_embeddings().weight
     return next(name for name, parameter in model.named_parameters() if parameter is table)
+
+
+def drift_left(words: list[Word], model: Any, pretrained: LazyWeights) -> list[float]:
+    """Return how much of the drift of each word is left in another model, percent."""
+    theirs = pretrained[embedding_name(model)]
+    ours = model.get_input_embeddings().weight.detach().cpu()
+    return [100.0 * _distance(ours, theirs, word.row) / word.drift for word in words]
+
+
+def _distance(ours: Any, theirs: Any, row: int) -> float:
+    return float((ours[row].double() - theirs[row].double()).norm())
