@@ -242,7 +242,7 @@ class _Scalars:
         return torch.frombuffer(buffer, dtype=torch.float32) if count else torch.empty(0)
 
     def write(self, start: int, values: torch.Tensor) -> None:
-        data = memoryview(values.detach().cpu().contiguous().view(torch.uint8).numpy())
+        data = values.detach().cpu().contiguous().view(torch.uint8).numpy().data
         done = 0
         while done < len(data):
             done += os.pwrite(self._handle, data[done:], 4 * start + done)

@@ -111,7 +111,7 @@ def write(file: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype, 
         for _, dtype, values in tensors.values():
             tensor = values().detach().to("cpu", dtype).contiguous()
             if tensor.numel():
-                opened.write(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+                opened.write(tensor.flatten().view(torch.uint8).numpy().data)
 
 
 @dataclass(frozen=True)
