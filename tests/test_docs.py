@@ -10,14 +10,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import reference, registry
+from tests import preloaded
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
+FIRST = "quickstart.md"  # other pages look at what it ran
+PAGES = sorted((ROOT / "docs").glob("*.md"), key=lambda page: (page.name != FIRST, page.name)) + [ROOT / "README.md"]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SUITE = """
 name: quickstart
@@ -25,7 +29,7 @@ description: small
 task: [{name: reviews, max_train: 64, max_test: 40, max_length: 32}]
 model: [embedded]
 attack: [clean, badword]
-defense: [none, fine-mixing(reserve_ratio=0.5, epochs=1), e-pur]
+defense: [none, "fine-mixing(reserve_ratio=0.5, epochs=1)", e-pur]
 clean_size: 16
 selection_size: 32
 budget: {epochs: 1, learning_rate: 0.001}
@@ -52,7 +56,7 @@ def is_run(block: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which commands are run; ``doorbench`` and ``pip`` on the path are those of this Python."""
     import shutil
 
@@ -69,8 +73,7 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
     work, tools, installed = here / "work", here / "bin", here / "installed"
     for folder in (work, tools, installed):
         folder.mkdir()
-    run = f'#!/bin/sh\nexec "{sys.executable}" -m'
-    (tools / "doorbench").write_text(f'{run} bench "$@"\n')
+    (tools / "doorbench").write_text(preloaded.client(str(here / "socket")))
     # An editable install would change this environment; a target folder on the path shows the same.
     offline = f"--quiet --no-deps --no-build-isolation --target {installed}"
     (tools / "pip").write_text(
@@ -83,7 +86,7 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
     (work / "data").mkdir()
     shutil.copytree(world / "single", work / "data" / "mine")
     environment = {name: value for name, value in os.environ.items() if name != "DOORBENCH_DATA"}
-    return {
+    environment = {
         **environment,
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(map(str, (here / "site", installed, ROOT))),
@@ -92,6 +95,13 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
         "PWD": str(work),
         "COLUMNS": "120",
     }
+    command = [sys.executable, "-m", "tests.preloaded", str(here / "socket")]
+    with subprocess.Popen(command, env=environment, cwd=work) as server:
+        while not (here / "socket").exists():
+            assert server.poll() is None, "the command server has ended"
+            time.sleep(0.1)
+        yield environment
+        server.terminate()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run, blocks(page)))], ids=lambda page: page.name)
