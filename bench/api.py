@@ -192,10 +192,10 @@ def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
         if row.status == "n/a":
             raise RequestError(f"{row.attack} and {row.defense} on {row.task}: {row.error}.")
         found = table.loc[row.cell_key]
-        percent = {name: _number(found[name]) for name in _PERCENT}
         implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
-        words = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
-        outcomes.append(Outcome(**words, **percent, implanted=implanted, record=row.record))
+        fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
+        fields.update({name: _number(found[name]) for name in _PERCENT})
+        outcomes.append(Outcome(**fields, implanted=implanted, record=row.record))
     return outcomes
 
 

@@ -134,11 +134,13 @@ defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbenc
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
 
 
+by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, defenses, tasks)}
+
+
 def origin_of(plugin: Plugin | type[Plugin]) -> str:
     """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
-    every: tuple[Registry[Any], ...] = (attacks, defenses, tasks)
-    for found in every:
-        if isinstance(plugin, found.base) or (inspect.isclass(plugin) and issubclass(plugin, found.base)):
-            entry = found.found.get(plugin.name)
-            return BUILT_IN if entry is None else entry.origin
+    kind = plugin if inspect.isclass(plugin) else type(plugin)
+    for found in by_kind.values():
+        if issubclass(kind, found.base) and kind.name in found.found:
+            return found.found[kind.name].origin
     return BUILT_IN

@@ -166,7 +166,7 @@ def _versions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"is version {rooms.get(room)}; this version has {version}: run it again",
             )
     for kind, plugin in _plugins(recipe):
-        known = {"attack": registry.attacks, "defense": registry.defenses, "task": registry.tasks}[kind].found
+        known = registry.by_kind[kind].found
         entry = known.get(plugin["name"])
         if entry is not None and entry.origin == registry.BUILT_IN and entry.plugin.version != plugin["version"]:
             told = f"is version {plugin['version']}; this version has {entry.plugin.version}: run it again"
@@ -194,7 +194,7 @@ def _other_versions(record: Mapping[str, Any]) -> Iterator[str]:
     except (KeyError, TypeError, AttributeError):
         return
     for kind, plugin in plugins:
-        known = {"attack": registry.attacks, "defense": registry.defenses, "task": registry.tasks}[kind].found
+        known = registry.by_kind[kind].found
         entry = known.get(plugin["name"])
         if entry is None:
             yield f"{kind} {plugin['name']} is not installed here: its version cannot be checked"

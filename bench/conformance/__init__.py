@@ -16,27 +16,23 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from bench import registry
 from bench.errors import RequestError, unknown
 
-Kind = Literal["attack", "defense", "task"]
-REGISTRIES: dict[Kind, registry.Registry[Any]] = {
-    "attack": registry.attacks,
-    "defense": registry.defenses,
-    "task": registry.tasks,
-}
+REGISTRIES = registry.by_kind
 
 
 @dataclass(frozen=True)
 class Checked:
     """A plugin to check."""
 
-    kind: Kind
+    kind: str
     name: str
 
 
@@ -146,14 +142,14 @@ def _trained(plugin: Checked, place: Path) -> Iterator[Result]:
     kinds = {"single": "single texts", "pair": "pairs", "four": "four classes"}
     if plugin.kind == "attack":
         for kind, words in kinds.items():
-            yield _outcome(f"it implants on {words}", lambda kind=kind: checks.implants(here, store, name, kind))
+            yield _outcome(f"it implants on {words}", partial(checks.implants, here, store, name, kind))
         same = (
             "the same seed gives the same records",
             lambda: checks.is_reproducible(here, store, other, name, ["none"]),
         )
     else:
         for kind, words in kinds.items():
-            yield _outcome(f"it defends on {words}", lambda kind=kind: checks.defends(here, store, name, kind))
+            yield _outcome(f"it defends on {words}", partial(checks.defends, here, store, name, kind))
         yield _outcome("it reads what it declares only", lambda: checks.keeps_to_its_needs(here, store, name))
         same = (
             "the same seed gives the same records",

@@ -128,7 +128,13 @@ def _tests(
         providers.update(clean=lambda: data.tuning, selection=lambda: data.selection)
         providers["unlabelled"] = lambda: data.tuning.inputs
     for plugin in _plugins(request.tests):
-        found = {"name": plugin.name, "kind": plugin.kind, "about": plugin.summary(), "score": None, "notes": {}}
+        found: dict[str, Any] = {
+            "name": plugin.name,
+            "kind": plugin.kind,
+            "about": plugin.summary(),
+            "score": None,
+            "notes": {},
+        }
         try:
             defense = registry.defenses.create(plugin.name)
         except RequestError as error:

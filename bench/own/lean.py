@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ class LeanClassifier(Classifier):
         """Write the parameters to disk and leave empty ones behind."""
         fresh = self._pager.file("copy")
         named = dict(self._module.named_parameters())
-        tensors.write(fresh, {name: (tuple(p.shape), p.dtype, lambda p=p: p) for name, p in named.items()})
+        tensors.write(
+            fresh, {name: (tuple(p.shape), p.dtype, partial(nn.Parameter.detach, p)) for name, p in named.items()}
+        )
         if self._file is not None:
             self._file.unlink()
         self._file = fresh
@@ -167,7 +170,7 @@ class LeanAdamW:
         self._norms: dict[int, torch.Tensor] = {}
         self._steps = 0
         self._hooks = [
-            weight.register_post_accumulate_grad_hook(lambda w, index=index: self._take(index, w))
+            weight.register_post_accumulate_grad_hook(partial(self._take, index))  # type: ignore[no-untyped-call]
             for index, weight in enumerate(weights)
         ]
 

@@ -121,7 +121,7 @@ class Suspect:
         from transformers.utils import logging
 
         auto: Any = AutoModelForSequenceClassification
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             model, report = auto.from_pretrained(
                 self.folder,

@@ -61,7 +61,8 @@ def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> 
 def embedding_name(model: Any) -> str:
     """Return the name of the word-embedding table."""
     table = model.get_input_embeddings().weight
-    return next(name for name, parameter in model.named_parameters() if parameter is table)
+    found: str = next(name for name, parameter in model.named_parameters() if parameter is table)
+    return found
 
 
 def drift_left(words: list[Word], model: Any, pretrained: LazyWeights) -> list[float]:

@@ -30,7 +30,7 @@ def create(kind: str, name: str, folder: Path) -> Path:
         raise RequestError(
             f"name {name[:80]!r} is not made of lower-case words joined by '-', {_LONGEST} characters at most."
         )
-    taken = {"attack": registry.attacks, "defense": registry.defenses, "task": registry.tasks}[kind]
+    taken = registry.by_kind[kind]
     if name in taken.found:
         raise RequestError(f"{kind} {name!r} is taken: {taken.found[name].origin}. Choose another name.")
     package = folder / f"doorbench-{name}"
