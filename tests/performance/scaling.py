@@ -1,6 +1,6 @@
 """How cost grows with sequence length, model size and grid size: ``python -m tests.performance.scaling DIR``.
 
-Writes ``scaling.json``, ``scaling.png`` and ``scaling.pdf``. Every exponent is the slope of a line through the logarithms.
+Writes ``scaling.json``, ``scaling.png`` and ``scaling.pdf``. An exponent is the slope of a line through logarithms.
 """
 
 from __future__ import annotations
@@ -90,9 +90,6 @@ def slope(x: list[float], y: list[float]) -> float:
 
 
 def measure() -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(torch.get_num_threads())
     small = bert(*SHAPES[23])
     by_length = [rates(small, length) for length in LENGTHS]
     by_size, sizes = [], []
