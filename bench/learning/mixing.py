@@ -37,13 +37,15 @@ class Piece:
     """Some neighbouring scalars of one tensor.
 
     Attributes:
-        own: the victim's scalars, one-dimensional, changed in place.
+        own: the victim's scalars, one-dimensional.
         whole: call for the pre-trained tensor that these belong to, one-dimensional.
+        mixed: where the result goes; may be ``own``.
         place: number of the tensor and of the first scalar in it.
     """
 
     own: torch.Tensor
     whole: Callable[[], torch.Tensor]
+    mixed: torch.Tensor
     place: tuple[int, int]
 
     @property
@@ -56,24 +58,24 @@ class Piece:
         moved: NDArray[np.float32] = (self.own.float() - self.other.float()).abs().cpu().numpy()
         return moved
 
-    def reset(self, gone: Mask) -> None:
-        """Put the pre-trained scalars where the mask is true."""
+    def mix(self, gone: Mask) -> None:
+        """Take the pre-trained scalars where the mask is true."""
         if self.own.device.type != "cpu":
-            self.own.copy_(torch.where(torch.from_numpy(gone).to(self.own.device), self.other, self.own))
+            self.mixed.copy_(torch.where(torch.from_numpy(gone).to(self.own.device), self.other, self.own))
             return
         whole = WHOLE_NUMBERS[self.own.element_size()]  # moving bits as whole numbers is exact, and fast
-        mine, theirs = self.own.view(whole).numpy(), self.other.view(whole).numpy()
-        difference = np.bitwise_xor(mine, theirs)
+        own, other, mixed = (tensor.view(whole).numpy() for tensor in (self.own, self.other, self.mixed))
+        difference = np.bitwise_xor(own, other)
         difference *= gone
-        mine ^= difference
+        np.bitwise_xor(own, difference, out=mixed)
 
 
 def mix(
     victim: Tensors, pretrained: Tensors, *, reserve_ratio: float, seed: int, by: By = "random"
 ) -> dict[str, torch.Tensor]:
     """Return new tensors, for the names in both, with floor(reserve_ratio * d) of the victim's d scalars."""
-    mixed = {name: victim[name].detach().clone() for name in victim if name in pretrained}
-    mix_(mixed, pretrained, reserve_ratio=reserve_ratio, seed=seed, by=by)
+    mixed = {name: torch.empty_like(victim[name]) for name in victim if name in pretrained}
+    _mix(victim, pretrained, mixed, reserve_ratio, seed, by)
     return mixed
 
 
@@ -86,19 +88,26 @@ def mix_into(
 
 
 def mix_(victim: Tensors, pretrained: Tensors, *, reserve_ratio: float, seed: int, by: By = "random") -> None:
-    """Mix in place: floor(reserve_ratio * d) of the victim's d scalars stay, the rest become the pre-trained ones.
+    """Mix in place: floor(reserve_ratio * d) of the victim's d scalars stay, the rest become the pre-trained ones."""
+    _mix(victim, pretrained, victim, reserve_ratio, seed, by)
 
-    Tensors must be contiguous. Pre-trained ones are asked for when their turn comes and the latest few are kept, so
-    that they need not be in memory together.
+
+def _mix(victim: Tensors, pretrained: Tensors, mixed: Tensors, ratio: float, seed: int, by: By) -> None:
+    """Mix contiguous tensors into ``mixed``, for the names in it.
+
+    Pre-trained tensors are asked for when their turn comes and the latest few are kept, so that they need not be in
+    memory together.
     """
     pieces = []
     turn = _Turn(pretrained)
-    for i, (name, tensor) in enumerate(victim.items()):
-        own, whole = tensor.detach().view(-1), partial(turn.flat, name, tensor)
-        pieces += [Piece(own[at : at + PIECE], whole, (i, at)) for at in range(0, len(own), PIECE)]
-    kept = int(reserve_ratio * sum(len(piece.own) for piece in pieces))
+    for i, name in enumerate(mixed):
+        own, result = (tensor.detach().view(-1) for tensor in (victim[name], mixed[name]))
+        whole = partial(turn.flat, name, own)
+        for at in range(0, len(own), PIECE):
+            pieces.append(Piece(own[at : at + PIECE], whole, result[at : at + PIECE], (i, at)))
+    kept = int(ratio * sum(len(piece.own) for piece in pieces))
     gone = random_masks(pieces, kept, seed) if by == "random" else largest_drift(pieces, kept)
-    _each(lambda number: pieces[number].reset(gone(number)), range(len(pieces)))
+    _each(lambda number: pieces[number].mix(gone(number)), range(len(pieces)))
 
 
 class _Turn:
@@ -113,7 +122,7 @@ class _Turn:
             if name not in self._latest:
                 while len(self._latest) > 2:
                     del self._latest[next(iter(self._latest))]
-                self._latest[name] = self._pretrained[name].to(like).reshape(-1)
+                self._latest[name] = self._pretrained[name].detach().to(like).reshape(-1)
             return self._latest[name]
 
 
@@ -140,6 +149,7 @@ def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int
     def gone(number: int) -> Mask:
         mask = drawn[number] >= level
         mask[ties[number]] = ~stays[number]
+        drawn[number] = np.zeros(0, dtype=np.uint8)  # so that bytes go as results come
         return mask
 
     return gone
