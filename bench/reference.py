@@ -11,7 +11,7 @@ from bench.own.folder import markdown
 
 KINDS: dict[str, tuple[registry.Registry[Any], str]] = {
     "attacks": (registry.attacks, "What implants a backdoor."),
-    "defenses": (registry.defenses, "What removes or blocks one."),
+    "defenses": (registry.defenses, "What removes or blocks a backdoor."),
     "tasks": (registry.tasks, "Where text comes from. Folders in `DOORBENCH_DATA` are tasks too: `local/<folder>`."),
 }
 
