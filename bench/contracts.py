@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bench.access import Access
 
 FloatArray = NDArray[np.float32]
+version = cache(metadata.version)  # reading it from the disk takes longer than all the rest of a recipe
 
 
 class Plugin(BaseModel):

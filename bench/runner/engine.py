@@ -27,6 +27,7 @@ T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
 CAUSE = "its victim failed"
+LONELY = 60.0  # seconds without any worker after which people are told
 GRACE = 2.0  # seconds that jobs get to give their claims back before they are killed
 
 
@@ -135,6 +136,7 @@ class _Run:
         self.gone_since: dict[str, float] = {}  # by slot: when it first missed the store
         self.counts = {"done": 0, "failed": 0, "skipped": 0, "n/a": 0}
         self.pause = self.next_look = 0.0
+        self.lonely_since = time.monotonic()
 
     def go(self) -> Summary:
         started = time.monotonic()
@@ -185,6 +187,7 @@ class _Run:
         if not self.flights:
             if len(self.schedule) and self.names and not self.schedule.postponed_jobs:
                 raise RuntimeError(f"{len(self.schedule)} jobs wait for something that nobody makes")
+            self._tell_loneliness()
             time.sleep(min(0.2, self.pause or 0.2))
             return
         finished, _ = wait(self.flights, timeout=self._patience_for_results(), return_when=FIRST_COMPLETED)
@@ -194,6 +197,15 @@ class _Run:
             if self.time_limit is not None and time.monotonic() - flight.started > self.time_limit:
                 del self.flights[future]
                 self._died(flight, f"time limit of {self.time_limit:g} seconds", again=False)
+
+    def _tell_loneliness(self) -> None:
+        """Say it when a cluster has had no worker for long."""
+        now = time.monotonic()
+        if self.names:
+            self.lonely_since = now
+        elif now - self.lonely_since > LONELY:
+            self.lonely_since = now
+            self.tell(Event("note", text=f"the cluster has had no worker for {LONELY:g} seconds; still waiting"))
 
     def _patience_for_results(self) -> float:
         now, moments = time.monotonic(), [0.5]
