@@ -90,6 +90,7 @@ def connect(told: Request, device: str) -> Cluster:
         RequestError: Dask is not installed, its options are wrong, or the scheduler does not answer.
     """
     distributed = _need("distributed", "the engine 'dask' needs Dask: pip install 'doorbench[cluster]'.")
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells every connection otherwise
     own: Any = None if isinstance(told, AddressFile) else start(told)
     where = told.address if isinstance(told, AddressFile) else own.scheduler_address
     try:

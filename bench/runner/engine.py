@@ -16,7 +16,7 @@ from typing import TypeVar
 from bench.errors import RequestError, unknown
 from bench.runner.devices import check_device
 from bench.runner.estimates import Estimate
-from bench.runner.jobs import Event, Execute, Job, Summary
+from bench.runner.jobs import CAUSE, Event, Execute, Job, Summary
 from bench.runner.schedule import Schedule
 from bench.runner.slots import Local, Pool, Slot, death, local
 from bench.runner.survey import survey
@@ -26,7 +26,6 @@ from bench.store import Store, StoreGone, heartbeat
 T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
-CAUSE = "its victim failed"
 LONELY = 60.0  # seconds without any worker after which people are told
 GRACE = 2.0  # seconds that jobs get to give their claims back before they are killed
 
