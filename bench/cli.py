@@ -14,6 +14,7 @@ import typer
 from bench import __version__
 from bench.errors import RequestError
 
+LONGEST_LINE = 2000  # characters of an error
 app = typer.Typer(
     name="doorbench",
     help="Compare backdoor defenses for fine-tuned language models.",
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         app()
     except RequestError as error:
-        sys.stderr.write(f"doorbench: {error}\n")
+        sys.stderr.write(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("doorbench: interrupted; finished cells are kept, the same command goes on from here\n")

@@ -35,7 +35,9 @@ class Plugin(BaseModel):
     numbers, beyond torch, transformers, tokenizers and numpy).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
@@ -86,7 +88,7 @@ class Precision(StrEnum):
 class Budget(BaseModel):
     """How a victim is trained. Part of every key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=0, description="passes over the training set")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")

@@ -51,11 +51,10 @@ def skip_reason(cell: Cell) -> str | None:
 
 def build_victim(spec: VictimSpec, store: Store, worker: Worker) -> None:
     """Train a victim and put it into the store."""
-    task = recipes.task_of(spec.task)
+    task, plm = recipes.task_of(spec.task), recipes.model_of(spec.model)
     scene = make_scene(spec, store, worker)
-    store.put_artifact(
-        recipes.victim_key(spec), recipes.victim_recipe(spec), partial(victims.build, spec.attack, scene, task)
-    )
+    fill = partial(victims.build, spec.attack, scene, task, plm)
+    store.put_artifact(recipes.victim_key(spec), recipes.victim_recipe(spec), fill)
 
 
 def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -175,11 +176,31 @@ class _Run:
         self.names = names
         busy = {flight.slot.name for flight in self.flights.values()}
         for slot in slots:
-            job = None if slot.name in busy else self.schedule.next(slot.name)
+            job = None if slot.name in busy else self._next(slot.name)
             if job is not None:
                 self.tell(Event("start", job, slot.name))
                 flight = _Flight(job, slot)
                 self.flights[slot.submit(job, self.store, self.execute)] = flight
+
+    def _next(self, name: str) -> Job | None:
+        """Return the next job for a slot. One that another runner has done or is at work on is not sent to a worker."""
+        while (job := self.schedule.next(name)) is not None:
+            if self._is_there(job):
+                self._there(job)
+            elif self._ask(partial(self.store.is_claimed, job.key)):
+                self.schedule.postponed(job.key)
+                self._look_soon()
+                self.tell(Event("held", job, name))
+            else:
+                break
+        return job
+
+    def _is_there(self, job: Job) -> bool:
+        """Whether a result is in the store. Victims are found by name only; the worker that loads one checks it."""
+        if job.kind == "victim":
+            return os.path.lexists(self.store.place("artifacts", job.key))
+        there = os.path.lexists(self.store.place("records", job.key, ".json"))
+        return there and self._ask(partial(present, job, self.store))
 
     def _take(self) -> None:
         """Wait for results and act on them."""
@@ -249,7 +270,7 @@ class _Run:
         job = flight.job
         flight.slot.kill()
         self.schedule.left(flight.slot.name)
-        if self._ask(partial(present, job, self.store)):
+        if self._is_there(job):
             self._there(job)
             return
         self.deaths[job.key] = self.deaths.get(job.key, 0) + 1
@@ -300,7 +321,7 @@ class _Run:
             if job.key in alive:
                 continue
             moved = True
-            if self._ask(partial(present, job, self.store)):
+            if self._is_there(job):
                 self._there(job)
             elif known := self._ask(partial(self.store.failure, job.key)):
                 self._failed(job, str(known.get("error")))
