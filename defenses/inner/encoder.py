@@ -82,16 +82,8 @@ def inputs_of(batch: Mapping[str, torch.Tensor]) -> Batch:
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
-@contextmanager
-def same_random_state(model: nn.Module) -> Iterator[None]:
-    """Leave the random state as it was, so that training draws the same numbers with and without a further pass."""
-    device: Any = model.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-
-
 def forward(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None, **options: Any) -> Any:
-    """Run a further pass and return the output of the model; the random state is as before.
+    """Run a further pass and return the output of the model; in training it has dropout of its own.
 
     Args:
         model: a sequence classifier.
@@ -101,10 +93,9 @@ def forward(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None =
     """
     inputs = inputs_of(batch)
     if embeddings is not None:
-        inputs = {**{name: tensor for name, tensor in inputs.items() if name != "input_ids"}}
+        inputs = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
         inputs["inputs_embeds"] = embeddings
-    with same_random_state(model):
-        return model(**inputs, **options)
+    return model(**inputs, **options)
 
 
 def hidden_states(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from defenses.inner.encoder import Batch, forward, hidden_states
+from defenses.inner.encoder import Batch, forward, hidden_states, inputs_of
 
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
 
@@ -137,9 +137,5 @@ def sharpness(*, radius: float, adaptive: bool) -> ExtraLoss:
 
 
 def _at(model: nn.Module, weights: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-    from defenses.inner.encoder import inputs_of, same_random_state
-
-    with same_random_state(model):
-        output = torch.func.functional_call(model, weights, args=(), kwargs=inputs_of(batch))
-    result: torch.Tensor = output.logits
+    result: torch.Tensor = torch.func.functional_call(model, weights, args=(), kwargs=inputs_of(batch)).logits
     return result

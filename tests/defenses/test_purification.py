@@ -44,10 +44,10 @@ SAME_AS_FINE_TUNING = [
 
 
 @pytest.mark.parametrize("entry", SAME_AS_FINE_TUNING, ids=lambda entry: str(entry["name"]))
-def test_without_its_idea_a_method_is_fine_tuning_to_the_last_bit(
+def test_without_its_idea_a_method_is_fine_tuning_up_to_rounding(
     bench: Bench, tuned: Any, entry: dict[str, Any]
 ) -> None:
-    assert difference(bench.run({**entry, **SHORT}).classifier, tuned) == 0.0
+    assert difference(bench.run({**entry, **SHORT}).classifier, tuned) < 1e-5
 
 
 def test_sam_with_radius_0_is_fine_tuning(world: Path) -> None:
@@ -55,8 +55,8 @@ def test_sam_with_radius_0_is_fine_tuning(world: Path) -> None:
     plain = still.run({"name": "fine-tuning", **SHORT}).classifier
     for adaptive in (True, False):
         same = still.run({"name": "sam", "rho": 0.0, "adaptive": adaptive, **SHORT}).classifier
-        assert difference(same, plain) == 0.0
-    assert difference(still.run({"name": "sam", "rho": 0.5, **SHORT}).classifier, plain) > 0
+        assert difference(same, plain) < 1e-5
+    assert difference(still.run({"name": "sam", "rho": 0.5, **SHORT}).classifier, plain) > 1e-4
 
 
 def test_one_round_of_beear_without_weight_is_fine_tuning(bench: Bench) -> None:
@@ -66,7 +66,7 @@ def test_one_round_of_beear_without_weight_is_fine_tuning(bench: Bench) -> None:
     plain = bench.victim.clone()
     seed = seeds.derive("removal", 5, 0)
     learning.train(plain, bench.clean, batch_size=16, seed=seed, precision="fp32", **SHORT)
-    assert difference(found, plain) == 0.0
+    assert difference(found, plain) < 1e-5
 
 
 def test_one_cycle_of_super_fine_tuning_is_tuning_with_a_triangle(bench: Bench) -> None:
