@@ -66,7 +66,7 @@ class Beear(Tuning):
             total = 0.0
             for drift in drifts:
                 with drifted(model, self.block(model), drift):
-                    found = encoder.forward(model, batch).logits
+                    found = encoder.forward(model, batch)
                 total = total + functional.cross_entropy(found, batch["labels"])
             return self.weight * total / len(drifts)
 

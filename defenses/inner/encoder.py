@@ -82,25 +82,42 @@ def inputs_of(batch: Mapping[str, torch.Tensor]) -> Batch:
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
-def forward(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None, **options: Any) -> Any:
-    """Run a further pass and return the output of the model; in training it has dropout of its own.
+def forward(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
+    """Run a further pass and return the logits; in training it has dropout of its own.
 
     Args:
         model: a sequence classifier.
         batch: as :func:`bench.learning.train` hands it to an extra loss.
         embeddings: word embeddings [rows, tokens, hidden] to use instead of those of ``input_ids``.
-        options: such as ``output_hidden_states``.
     """
     inputs = inputs_of(batch)
     if embeddings is not None:
         inputs = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
         inputs["inputs_embeds"] = embeddings
-    return model(**inputs, **options)
+    logits: torch.Tensor = model(**inputs).logits
+    return logits
+
+
+def states_and_logits(
+    model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Run a further pass; return its hidden states and logits.
+
+    The states are the output of the embeddings and of every block, [rows, tokens, hidden] each. They are caught by
+    hooks of our own: those that transformers installs for ``output_hidden_states`` stay on the model.
+    """
+    seen: dict[Any, torch.Tensor] = {}
+    parts = blocks(model)
+    after = hooked([(block, _keep(seen, number)) for number, block in enumerate(parts)])
+    before = hooked([(parts[0], lambda _module, inputs: seen.__setitem__("start", inputs[0]))], before=True)
+    with before, after:
+        logits = forward(model, batch, embeddings=embeddings)
+    return [seen["start"], *(seen[number] for number in range(len(parts)))], logits
 
 
 def hidden_states(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """Return the output of the embeddings and of every block: tensors of shape [rows, tokens, hidden]."""
-    return list(forward(model, batch, embeddings=embeddings, output_hidden_states=True).hidden_states)
+    """Return the hidden states of a further pass, as :func:`states_and_logits` does."""
+    return states_and_logits(model, batch, embeddings=embeddings)[0]
 
 
 def cls_attention(model: nn.Module, batch: Batch) -> list[torch.Tensor]:
@@ -119,8 +136,8 @@ def cls_attention(model: nn.Module, batch: Batch) -> list[torch.Tensor]:
 
 
 def _keep(seen: dict[Any, torch.Tensor], place: Any) -> Callable[..., None]:
-    def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        seen[place] = output
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen[place] = output[0] if isinstance(output, tuple) else output
 
     return hook
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from defenses.inner.encoder import Batch, forward, hidden_states, inputs_of
+from defenses.inner.encoder import Batch, hidden_states, inputs_of, states_and_logits
 
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
 
@@ -99,16 +99,16 @@ def distillation(teacher: nn.Module, *, logits_weight: float, features_weight: f
     teacher.eval()
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
-        own = forward(model, batch, output_hidden_states=True)
+        own_states, own = states_and_logits(model, batch)
         with torch.no_grad():
-            other = forward(teacher, batch, output_hidden_states=True)
+            other_states, other = states_and_logits(teacher, batch)
         soft = functional.kl_div(
-            functional.log_softmax(own.logits / temperature, dim=-1),
-            functional.log_softmax(other.logits / temperature, dim=-1),
+            functional.log_softmax(own / temperature, dim=-1),
+            functional.log_softmax(other / temperature, dim=-1),
             reduction="batchmean",
             log_target=True,
         )
-        features = functional.mse_loss(own.hidden_states[-1][:, 0], other.hidden_states[-1][:, 0])
+        features = functional.mse_loss(own_states[-1][:, 0], other_states[-1][:, 0])
         return logits_weight * temperature**2 * soft + features_weight * features
 
     return loss
