@@ -314,11 +314,13 @@ class Other:
         attack: how its owner trained it, as a suite spells it; ``clean`` for none. The defense is not told.
         shift: its seed is the victim's plus this.
         part: ``(i, n)``: trained on the i-th of n disjoint parts of the training set; None for all of it.
+        same_head: whether its classification head was initialised as the victim's was.
     """
 
     attack: str
     shift: int
     part: tuple[int, int] | None = None
+    same_head: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class VictimSpec:
     target: int
     budget: Budget
     part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
+    head: int | None = None  # the seed that its head is initialised from; its own seed if None
 
     @property
     def is_reference(self) -> bool:
@@ -43,7 +44,8 @@ class VictimSpec:
     def other(self, wanted: Other) -> VictimSpec:
         """A model of the same task, pre-trained model, target and budget that somebody else trained."""
         attack = registry.attacks.create(wanted.attack)
-        spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part)
+        head = self.seed if wanted.same_head else None
+        spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
         return spec.reference if spec.is_reference else spec
 
     @property

@@ -65,6 +65,7 @@ def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
         "rooms": ROOMS,
         "libraries": libraries(),
         **({"part": list(spec.part)} if spec.part else {}),
+        **({"head": spec.head} if spec.head is not None else {}),
     }
 
 

@@ -81,7 +81,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
     order = seeds.derive("data order", facts.name, spec.seed)
 
     def pretrained() -> Classifier:
-        head = seeds.derive("head", facts.name, spec.seed)
+        head = seeds.derive("head", facts.name, spec.seed if spec.head is None else spec.head)
         model = plm.classifier_model(classes=len(facts.labels), seed=head)
         return learning.Classifier(
             model, plm.tokenizer(), facts.max_length, device=worker.device, precision=budget.precision

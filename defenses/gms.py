@@ -38,7 +38,9 @@ class Gms(Merging):
        one; stop after ``patience`` steps without a new best state.
 
     Kinds: query, key, value, output, intermediate and projection layers; ``embeddings: true`` adds the word embeddings
-    as a kind, which does not depend on the blocks. Norms and the head stay the victim's. Deviation: only ``scored``
+    as a kind, which does not depend on the blocks. Norms and the head stay the victim's. Where no label is poisoned the
+    suspect set is like the plain one, and with a < 0.5 the score rises as the model gets worse: nothing in the method
+    keeps a clean model from harm. Deviation: only ``scored``
     training examples take part in step 1, so that its cost does not grow with the task.
     """
 

@@ -21,7 +21,9 @@ class Merging(Defense):
     which of them to trust. Model i is trained by the suite with the i-th attack of ``models`` and the victim's seed +
     1 + i; its attacker aims at the victim's target, the worst case. ``data: disjoint`` gives each a part of the
     training set of its own; the victim's own training set, which its attacker chose, is not known to be disjoint from
-    them. The default is one clean model and one that carries another backdoor: with clean models only
+    them. ``head: shared`` initialises their heads as the victim's, as the
+    authors of these methods do by using one seed; ``own`` is harder, because heads that start apart do not average.
+    The default is one clean model and one that carries another backdoor: with clean models only
     (``models: [clean, clean]``) the result says little, because a defender who knows a clean model of the task needs
     no defense. ASR is that of the victim's trigger; a backdoor that comes in with another model is not measured.
     """
@@ -33,6 +35,8 @@ class Merging(Defense):
         "disjoint", description="training set of the others: disjoint parts, at most one half each, or all of it"
     )
 
+    head: Literal["shared", "own"] = Field("shared", description="how the heads of the others are initialised")
+
     @field_validator("models")
     @classmethod
     def _known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,8 +45,10 @@ class Merging(Defense):
     def others(self) -> tuple[Other, ...]:
         """One model for each attack."""
         parts = max(2, len(self.models))
-        disjoint = self.data == "disjoint"
-        return tuple(Other(attack, 1 + i, (i, parts) if disjoint else None) for i, attack in enumerate(self.models))
+        return tuple(
+            Other(attack, 1 + i, (i, parts) if self.data == "disjoint" else None, self.head == "shared")
+            for i, attack in enumerate(self.models)
+        )
 
     def received(self, access: Access) -> list[Classifier]:
         """Return the other models in order."""

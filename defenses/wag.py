@@ -18,8 +18,7 @@ class Wag(Merging):
 
     Arora et al., Findings of ACL 2024 (arXiv 2402.19334). Needs other models that were fine-tuned from the same
     pre-trained weights, and no data. Controls: ``victim_share: 0`` is the others alone. Deviation: the others are
-    trained by the suite, each from a head of its own, where the authors' models share one initial head; see
-    ``models`` and ``data`` for what is known of them.
+    trained by the suite; ``models``, ``data`` and ``head`` say what is known of them.
     """
 
     name: ClassVar[str] = "wag"

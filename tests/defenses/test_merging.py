@@ -173,7 +173,7 @@ def test_models_of_others_are_planned_before_the_cell_that_merges_them(world: Pa
     assert jobs[cells["wag"]].needs == (recipes.victim_key(wag.victim), *wanted)
     assert len(jobs[cells["fine-tuning"]].needs) == 1
     clean, poisoned = wag.others.values()
-    assert (clean.is_reference, clean.seed, clean.part) == (True, 1, (0, 2))
+    assert (clean.is_reference, clean.seed, clean.part, clean.head) == (True, 1, (0, 2), 0)
     assert (poisoned.attack.words, poisoned.seed, poisoned.part, poisoned.target) == (("bb",), 2, (1, 2), 1)
 
 
@@ -197,11 +197,12 @@ def test_a_model_that_starts_from_a_finetuned_one_brings_its_reference(world: Pa
 
 def test_keys_know_the_models_of_others(world: Path) -> None:
     keys = set()
-    for fields in ({}, {"models": ["clean"]}, {"models": ["badsent"]}, {"data": "whole"}):
+    for fields in ({}, {"models": ["clean"]}, {"models": ["badsent"]}, {"data": "whole"}, {"head": "own"}):
         (key,) = [k for k, cell in plan_of(world, {"name": "wag", **fields}).cells.items() if cell.others]
         keys.add(key)
-    assert len(keys) == 4
-    whole = plan_of(world, {"name": "wag", "data": "whole", "models": ["clean"]}, seed=[0, 1])
+    assert len(keys) == 5
+    independent = {"name": "wag", "data": "whole", "models": ["clean"], "head": "own"}
+    whole = plan_of(world, independent, seed=[0, 1])
     (first, _) = [cell for cell in whole.cells.values() if cell.others]
     (shared,) = first.others.values()
     assert shared == whole.cells[list(whole.cells)[-1]].victim.reference  # trained once, as the reference of seed 1
