@@ -309,7 +309,7 @@ def test_conflict_merging_with_the_victim_only_returns_the_victim(bench: Bench) 
 
 
 def test_beear_finds_a_drift_that_forces_a_label_and_makes_the_model_resist_it(bench: Bench) -> None:
-    entry = {"name": "beear", "radius": 1.0, "epochs": 4, "learning_rate": 1e-3}
+    entry = {"name": "beear", "radius": 1.0, "epochs": 15, "learning_rate": 2e-3}
     defense = registry.defenses.create(entry)
     assert isinstance(defense, Beear)
     access, model = bench.access(defense), bench.victim.clone()
