@@ -29,7 +29,8 @@ def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def markdown(found: list[tuple[str, ...]], machine: str, when: str) -> str:
     lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *(" | ".join(row) for row in found)]
     table = "\n".join(f"| {line} |" for line in lines)
-    return f"# Performance on {machine}\n\nMeasured {when} with `tox run -e perf`; each way in turn, best round.\n\n{table}\n"
+    told = f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each."
+    return f"# Performance on {machine}\n\n{told}\n\n{table}\n"
 
 
 def main(source: str, folder: str) -> None:

@@ -115,7 +115,10 @@ def test_training(benchmark: Any, task: Any, pretrained: Any, size: Any) -> None
 
     compare(
         benchmark, work="one training epoch, batch 32", ours=train, examples=len(examples),
-        others={"naive": lambda: naive_epoch(naive, examples, 32), "buckets": lambda: bucketed_epoch(bucketed, examples)},
+        others={
+            "naive": lambda: naive_epoch(naive, examples, 32),
+            "buckets": lambda: bucketed_epoch(bucketed, examples),
+        },
         limit="the matrix rate", used=6.0 * MATRICES * tokens(ours, examples), rate=matrix_rate,
     )  # fmt: skip
 
@@ -148,7 +151,7 @@ def test_one_fine_mixing_cell(benchmark: Any, task: Any, pretrained: Any, size: 
     before = pretrained.encoder_weights(victim.model)
 
     def naive() -> None:
-            mixed = fresh(pretrained)
+        mixed = fresh(pretrained)
         mixed.model = copy.deepcopy(victim.model)
         for name, parameter in mixed.model.named_parameters():
             if name in before:
