@@ -13,7 +13,7 @@ from bench.errors import UndeclaredAccess
 from bench.examples import Examples, Inputs
 
 if TYPE_CHECKING:
-    from bench.contracts import Classifier, Defended, Needs, Precision, TaskFacts
+    from bench.contracts import Classifier, Defended, Needs, Other, Precision, TaskFacts
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,12 @@ class Access:
         """The test inputs without labels (needs TEST_STREAM)."""
         inputs: Inputs = self._hand_over("test_stream", "test_stream")
         return inputs
+
+    @property
+    def other_models(self) -> Mapping[Other, Classifier]:
+        """What the defense's ``others`` asks for, as trained models (needs OTHER_MODELS)."""
+        models: Mapping[Other, Classifier] = self._hand_over("other_models", "other_models")
+        return models
 
     @property
     def oracle(self) -> Mapping[str, Any]:

@@ -9,8 +9,8 @@ from itertools import product
 from typing import Any, Literal
 
 from bench import registry, specs
-from bench.chain import chain, needs_of
-from bench.contracts import Attack, Budget, Defense, Needs, TaskSource
+from bench.chain import chain, needs_of, others_of
+from bench.contracts import Attack, Budget, Defense, Needs, Other, TaskSource
 from bench.errors import RequestError
 from bench.suite import Entry, Suite
 
@@ -29,6 +29,8 @@ class VictimSpec:
     seed: int
     target: int
     budget: Budget
+    part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
+    head: int | None = None  # the seed that its head is initialised from; its own seed if None
 
     @property
     def is_reference(self) -> bool:
@@ -37,13 +39,21 @@ class VictimSpec:
 
     @property
     def reference(self) -> VictimSpec:
-        """The clean model of the same task, pre-trained model, seed and budget."""
+        """The clean model of the same task, pre-trained model, seed, budget and part of the training set."""
         return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
+
+    def other(self, wanted: Other) -> VictimSpec:
+        """A model of the same task, pre-trained model, target and budget that somebody else trained."""
+        attack = registry.attacks.create(wanted.attack)
+        head = self.seed if wanted.same_head else None
+        spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
+        return spec.reference if spec.is_reference else spec
 
     @property
     def label(self) -> str:
         """Words for people."""
-        return f"{self.attack.spec} on {task_spec(self.task)}, {self.model}, seed {self.seed}"
+        part = f" (part {self.part[0] + 1} of {self.part[1]})" if self.part else ""
+        return f"{self.attack.spec} on {task_spec(self.task)}{part}, {self.model}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ class Cell:
     def defense_spec(self) -> str:
         """The defense as a suite spells it."""
         return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
+
+    @property
+    def others(self) -> dict[Other, VictimSpec]:
+        """The models of others that the defense wants."""
+        return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}
 
     @property
     def label(self) -> str:

@@ -20,6 +20,7 @@ FIELDS = {
     "training_set": Needs.TRAINING_SET,
     "unlabelled": Needs.UNLABELLED,
     "test_stream": Needs.TEST_STREAM,
+    "other_models": Needs.OTHER_MODELS,
     "oracle": Needs.ORACLE,
 }
 

@@ -120,7 +120,7 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
     model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
-    work.defend(cell, model, stored, task)
+    work.defend(cell, model, stored, task, store)
     assert read <= set(cell.defense.needs)
     assert all((tensor == before[name]).all() for name, tensor in model.model.state_dict().items())
 
