@@ -87,6 +87,16 @@ def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
 
 
 @torch.inference_mode()
+def last_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
+    """Return the last state of the first token: float32 [n, hidden]."""
+    model = classifier.model.eval()
+    found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
+    for rows, batch in batches(classifier, inputs):
+        found[rows] = model.base_model(**batch).last_hidden_state[:, 0].float().cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
 def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
     """Return unit vectors, float32 [n, hidden]: the mean of the last states over the real tokens."""
     model = classifier.model.eval()

@@ -60,7 +60,8 @@ def descend(
         model.train()
         for step, rows in enumerate(plan):
             gold = torch.from_numpy(examples.labels[rows]).to(device)
-            value = loss(padded(classifier, examples.inputs, rows), gold)
+            with torch.autocast(device.type, torch.bfloat16, enabled=classifier.precision == "bf16"):
+                value = loss(padded(classifier, examples.inputs, rows), gold)
             value.backward()
             if after_backward is not None:
                 after_backward(float(value.detach()), step / total)
