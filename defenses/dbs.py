@@ -28,9 +28,9 @@ class Dbs(Detector):
     1. For every possible target label: the trigger is a row of soft words, softmax(V / T) over the vocabulary, behind
        the first token of clean inputs of other labels. V minimises the cross-entropy to the target, plus a hinge that
        keeps a benign model's loss on those inputs from falling below a bound, so that no ordinary word will do.
-    2. The temperature T follows: every few steps it is halved while the loss is below its bound, otherwise V gets noise
-       and T is doubled (at most to its start). The bound is halved each time that the hard words reach it and doubled
-       after five rollbacks.
+    2. Once the loss has been below its bound, the temperature T follows: every few steps it is halved while the loss
+       is below, otherwise V gets noise and T is doubled (at most to its start). The bound is halved each time that
+       the hard words reach it and doubled after five rollbacks.
     3. The score of a label is the lowest loss that hard words (the highest entry of V) reached on the inputs, where the
        benign model is not fooled; the suspicion is minus the lowest over labels.
 
@@ -83,7 +83,7 @@ class Dbs(Detector):
         values = torch.rand(self.words, len(words), generator=generator).to(words.device).requires_grad_()
         optimiser = torch.optim.Adam([values], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, 50, 0.5)
-        temperature, bound, rollbacks = self.start, self.bound, 0
+        temperature, bound, rollbacks, started = self.start, self.bound, 0, False
         best = Trigger([], float("inf"))
         for step in range(1, self.steps + 1):
             loss, own = search.soft((values / temperature).softmax(-1))
@@ -95,6 +95,9 @@ class Dbs(Detector):
                 continue
             hard = search.hard(values.detach())
             best = min(best, hard, key=lambda trigger: trigger.loss)
+            started = started or own < bound
+            if not started:
+                continue
             if own < bound:
                 temperature /= 2
                 if hard.loss < bound:
