@@ -15,7 +15,7 @@ from pydantic import Field
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
 from bench.examples import Inputs
 from defenses.filtering import columns_of, rebuilt
-from defenses.forwards import TOKENS, device_of, edited_embeddings
+from defenses.forwards import TOKENS, arithmetic, device_of, edited_embeddings
 
 if TYPE_CHECKING:
     from bench.access import Access
@@ -142,8 +142,8 @@ def integrated_gradients(classifier: Classifier, encoded: Any, labels: np.ndarra
     total = torch.zeros_like(end)
     for step in range(steps):
         point = (start + (step + 0.5) / steps * (end - start)).requires_grad_()
-        with edited_embeddings(model, lambda _ids, _found, point=point: point):
-            logits = model(input_ids=ids, **batch).logits
+        with edited_embeddings(model, lambda _ids, _found, point=point: point), arithmetic(classifier):
+            logits = model(input_ids=ids, **batch).logits.float()
         chosen = logits[torch.arange(len(ids)), torch.from_numpy(labels)]
         total += torch.autograd.grad(chosen.sum(), point)[0]
     attribution: np.ndarray = ((end - start) * total / steps).sum(-1).double().cpu().numpy()

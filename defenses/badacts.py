@@ -14,7 +14,7 @@ from pydantic import Field
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Inputs
 from defenses.filtering import low_quantile
-from defenses.forwards import batches, device_of, first_states, frozen, layers_of, padded, sample_batches
+from defenses.forwards import arithmetic, batches, device_of, first_states, frozen, layers_of, padded, sample_batches
 
 if TYPE_CHECKING:
     from bench.access import Access
@@ -101,7 +101,7 @@ class BadActs(Defense):
         rng = access.rng("badacts")
         for epoch in range(self.epochs):
             for rows in sample_batches(len(inputs), self.batch_size, rng):
-                with ranges.applied(classifier.model):
+                with ranges.applied(classifier.model), arithmetic(classifier):
                     logits = classifier.model(**padded(classifier, inputs, rows)).logits.float()
                 loss = (logits - original[rows]).square().mean() + c * ranges.log_width.exp().norm()
                 optimiser.zero_grad()
@@ -163,7 +163,8 @@ class Ranges:
         model = classifier.model.eval()
         low = high = torch.zeros(0)
         for _rows, batch in batches(classifier, inputs):
-            states = torch.stack(model(**batch, output_hidden_states=True).hidden_states[1:]).float()
+            with arithmetic(classifier):
+                states = torch.stack(model(**batch, output_hidden_states=True).hidden_states[1:]).float()
             real = batch["attention_mask"].bool()
             part = states[:, real]
             least, most = part.amin(1), part.amax(1)
@@ -194,7 +195,7 @@ class Ranges:
 def clamped_logits(ranges: Ranges, classifier: Classifier, inputs: Inputs) -> np.ndarray:
     """Return float32 [n, classes] with clamped activations."""
     found = np.zeros((len(inputs), classifier.model.config.num_labels), dtype=np.float32)
-    with ranges.applied(classifier.model.eval()):
+    with ranges.applied(classifier.model.eval()), arithmetic(classifier):
         for rows, batch in batches(classifier, inputs):
             found[rows] = classifier.model(**batch).logits.float().cpu().numpy()
     return found

@@ -58,6 +58,12 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def arithmetic(classifier: Classifier) -> Any:
+    """Return the context in which the model predicts: bf16 where its device computes in it natively."""
+    low = getattr(classifier, "precision", "fp32") == "bf16"
+    return torch.autocast(device_of(classifier.model).type, torch.bfloat16, enabled=low)
+
+
 def layers_of(model: Any) -> nn.ModuleList:
     """Return the transformer blocks of the encoder, lowest first.
 
@@ -77,7 +83,8 @@ def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     model = classifier.model.eval()
     found: FloatArray | None = None
     for rows, batch in batches(classifier, inputs):
-        states = torch.stack([h[:, 0] for h in model(**batch, output_hidden_states=True).hidden_states[1:]], dim=1)
+        with arithmetic(classifier):
+            states = torch.stack([h[:, 0] for h in model(**batch, output_hidden_states=True).hidden_states[1:]], dim=1)
         if found is None:
             found = np.zeros((len(inputs), *states.shape[1:]), dtype=np.float32)
         found[rows] = states.float().cpu().numpy()
@@ -92,7 +99,9 @@ def last_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     model = classifier.model.eval()
     found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
-        found[rows] = model.base_model(**batch).last_hidden_state[:, 0].float().cpu().numpy()
+        with arithmetic(classifier):
+            states = model.base_model(**batch).last_hidden_state[:, 0]
+        found[rows] = states.float().cpu().numpy()
     return found
 
 
@@ -102,7 +111,8 @@ def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
     model = classifier.model.eval()
     found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
-        states = model.base_model(**batch).last_hidden_state
+        with arithmetic(classifier):
+            states = model.base_model(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
         vectors = nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
         found[rows] = vectors.float().cpu().numpy()

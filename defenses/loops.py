@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.contracts import Classifier
 from bench.examples import Examples
-from defenses.forwards import Batch, device_of, padded, sample_batches
+from defenses.forwards import Batch, arithmetic, device_of, padded, sample_batches
 
 Loss = Callable[[Batch, torch.Tensor], torch.Tensor]
 
@@ -60,7 +60,7 @@ def descend(
         model.train()
         for step, rows in enumerate(plan):
             gold = torch.from_numpy(examples.labels[rows]).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=classifier.precision == "bf16"):
+            with arithmetic(classifier):
                 value = loss(padded(classifier, examples.inputs, rows), gold)
             value.backward()
             if after_backward is not None:

@@ -14,7 +14,7 @@ from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Examples, Inputs
 from defenses.filtering import Screened, low_quantile
-from defenses.forwards import Batch, batches, device_of, frozen, soft_prompt, widened
+from defenses.forwards import Batch, arithmetic, batches, device_of, frozen, soft_prompt, widened
 from defenses.loops import descend
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Prompt(nn.Module):
 def confidence(twin: Classifier, prompt: Prompt, inputs: Inputs) -> np.ndarray:
     """Return the highest probability of the identification model: float [n]."""
     found = np.zeros(len(inputs))
-    with soft_prompt(twin.model.eval(), prompt()):
+    with soft_prompt(twin.model.eval(), prompt()), arithmetic(twin):
         for rows, batch in batches(twin, inputs):
             logits = twin.model(**widened(twin, batch, len(prompt.free))).logits
             found[rows] = softmax(logits.float().cpu().numpy()).max(axis=-1)
