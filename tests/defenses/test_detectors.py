@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.chain import chain
 from bench.contracts import Detector
+from bench.errors import RequestError
 from bench.examples import Inputs
 from bench.grid import Grid
 from bench.suite import check
@@ -28,6 +30,13 @@ def test_a_detector_judges_every_clean_reference_too(world: Path) -> None:
         ("clean", 0), ("badword", 0), ("clean", 1), ("badword", 1)
     ]  # fmt: skip
     assert all(cell.listed and isinstance(cell.defense, Detector) for cell in cells)
+
+
+def test_a_detector_stands_alone() -> None:
+    with pytest.raises(RequestError, match="stands alone"):
+        chain("fine-tuning+weight-drift")
+    with pytest.raises(RequestError, match="nothing can follow"):
+        chain("weight-drift+fine-tuning")
 
 
 def test_a_moved_embedding_is_suspicious(world: Path) -> None:
