@@ -37,8 +37,8 @@ class MuScleLoRA(Retraining):
        tensor moves along ``|scale| g_r`` with ``scale = ||g|| cos(g, g_r) / ||g_r||``. Once the reference loss or its
        gradient is small, a share of the raw g that grows from 0 to a tenth over the epochs is mixed in.
 
-    Deviations: the references are the clean sample (the paper has 96); no checkpoint is selected; the learning rate is
-    a field whose default suits small encoders, where the paper's 2e-5 leaves the adapters at their start. The control
+    Deviations: the references are the clean sample (the paper has 96); no checkpoint is selected; the default
+    learning rate is higher than the paper's 2e-5, because the encoders here are smaller. The control
     ``musclelora-references`` does the same without the poisoned data.
     """
 

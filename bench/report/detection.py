@@ -8,36 +8,48 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.report.frames import References, implanted
 from bench.report.rows import Row
+from bench.suite import Gate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-GROUP = ("task", "model", "defense")
-COLUMNS = (*GROUP, "attack", "seed", "backdoored", "suspicion")
+GROUP = ("task", "model", "defense", "clean_size")
+COLUMNS = (*GROUP, "attack", "seed", "backdoored", "implanted", "suspicion")
 DRAWS = 2000
 LEVEL = 0.95
 
 
-def suspicions(rows: Iterable[Row]) -> DataFrame:
-    """Return one row for each judged model, with ``COLUMNS``: victims and clean models that have a score."""
+def suspicions(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
+    """Return one row for each judged model, with ``COLUMNS``: victims and clean models that have a score.
+
+    Args:
+        rows: every cell of a suite, floors and ceilings included: they say whether an attack implanted.
+        gate: when an attack counts as implanted. ``implanted`` is <NA> for clean models and where it is not known.
+    """
     import pandas as pd
 
+    rows = list(rows)
+    references = References.of(rows)
     found = []
     for row in rows:
         if row.role != "detected" or not row.done or row.record is None:
             continue
         score = float(row.record["notes"]["suspicion"])
-        place = {"task": row.task, "model": row.model, "defense": row.defense, "attack": row.attack, "seed": row.seed}
-        found.append({**place, "backdoored": row.attack_base != "clean", "suspicion": score})
-    return pd.DataFrame(found, columns=list(COLUMNS))
+        place = {name: getattr(row, name) for name in (*GROUP, "attack", "seed")}
+        known = implanted(references.joined(row), gate or Gate())
+        found.append({**place, "backdoored": row.attack_base != "clean", "implanted": known, "suspicion": score})
+    table = pd.DataFrame(found, columns=list(COLUMNS))
+    return table.astype({"backdoored": "bool", "implanted": "boolean", "suspicion": "float64"})
 
 
 def auroc(table: DataFrame, *, by_attack: bool = False, seed: int = 0) -> DataFrame:
     """Return the AUROC of every detector on every task and model, in percent.
 
-    Scores are compared within a task and a model only. The interval is a bootstrap over seeds: a seed is drawn with its
-    clean model and all its victims, because they share data and initialisation. With one seed there is no interval.
+    Scores are compared within a task and a model only, and victims whose attack did not implant are left out. The
+    interval is a bootstrap over seeds: a seed is drawn with its clean model and all its victims, because they share
+    data and initialisation. With one seed there is no interval.
 
     Args:
         table: as :func:`suspicions` returns it.
@@ -52,7 +64,8 @@ def auroc(table: DataFrame, *, by_attack: bool = False, seed: int = 0) -> DataFr
 
     lines = []
     for place, group in table.groupby(list(GROUP), sort=False):
-        clean, victims = group[~group["backdoored"].astype(bool)], group[group["backdoored"].astype(bool)]
+        clean = group[~group["backdoored"]]
+        victims = group[group["backdoored"] & group["implanted"].fillna(True)]
         parts = victims.groupby("attack", sort=False) if by_attack else [(None, victims)]
         for attack, part in parts:
             if len(part) == 0 or len(clean) == 0:

@@ -56,6 +56,20 @@ def test_auroc_over_seeds_and_by_attack() -> None:
     assert detection.auroc(table).equals(detection.auroc(table)), "the draws are seeded"
 
 
+def test_an_attack_that_did_not_implant_does_not_count() -> None:
+    def metrics(acc: float, asr: float | None) -> dict[str, object]:
+        return {"status": "done", "metrics": {"acc": acc, "asr": asr}}
+
+    rows = [row("clean", 0, 5.0), row("weak", 0, 9.0), row("strong", 0, 1.0)]
+    for attack, asr in (("weak", 40.0), ("strong", 99.0)):
+        rows.append(row(attack, 0, 0.0, role="victim", record=metrics(90.0, asr)))
+        rows.append(row(attack, 0, 0.0, role="floor", record=metrics(90.0, 10.0)))
+    table = detection.suspicions(rows)
+    assert table["implanted"].tolist() == [pd.NA, False, True]
+    (line,) = detection.auroc(table).to_dict("records")
+    assert line["auroc"] == 0.0 and line["victims"] == 1
+
+
 def test_one_seed_has_no_interval_and_no_clean_model_no_line() -> None:
     (line,) = detection.auroc(detection.suspicions([row("clean", 0, 0.0), row("a", 0, 1.0)])).to_dict("records")
     assert line["auroc"] == 100.0 and pd.isna(line["low"]) and pd.isna(line["high"])
