@@ -397,6 +397,36 @@ class Defense(Plugin, ABC):
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
 
 
+@dataclass(frozen=True)
+class Suspicion:
+    """What a detector says of a model.
+
+    Attributes:
+        score: the higher, the more suspicious; only its order among models of one task and architecture counts.
+        notes: JSON values for the record.
+    """
+
+    score: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Detector(Defense):
+    """Says how suspicious a model is, and changes nothing. It is scored by AUROC over victims and clean models."""
+
+    purifies: ClassVar[bool] = False
+    kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "detection"
+
+    @abstractmethod
+    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+        """Return a finite score. ``classifier`` is this detector's own copy and may be changed in place."""
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Return an unchanged copy of the model with the score among the notes."""
+        unchanged = classifier.clone()
+        found = self.suspicion(classifier, access)
+        return Defended(unchanged, {**found.notes, "suspicion": found.score})
+
+
 def board_of(attack: Attack, defense: Defense) -> Board:
     """Return the board on which a defense against an attack is compared."""
     match defense.kind:

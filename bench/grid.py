@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from bench import registry, specs
 from bench.chain import chain, needs_of, others_of
-from bench.contracts import Attack, Budget, Defense, Needs, Other, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
 from bench.errors import RequestError
 from bench.suite import Entry, Suite
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 REFERENCE = "clean"  # the attack that trains the clean reference model
 NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
 
@@ -62,8 +62,9 @@ class Cell:
 
     Attributes:
         victim: the model that is judged or defended.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
-        defense: None unless the role is ``defended``.
+        role: ``defended``; ``detected``: a detector gives a score; ``victim``: no defense; ``floor``: the clean model
+            on the victim's triggered test set.
+        defense: None unless the role is ``defended`` or ``detected``.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
     """
 
@@ -165,5 +166,9 @@ class Grid:
             for clean_size, defense in product(suite.clean_size, self.defenses):
                 if defense is None:
                     continue
-                samples = (clean_size, suite.selection_size, suite.tolerance)
-                yield Cell(victim, "defended", defense, *(samples if uses_clean(defense) else NO_SAMPLES), True)
+                samples = (clean_size, suite.selection_size, suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+                    yield Cell(victim.reference, "detected", defense, *samples, True)
+                    yield Cell(victim, "detected", defense, *samples, True)
+                else:
+                    yield Cell(victim, "defended", defense, *samples, True)

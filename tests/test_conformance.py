@@ -11,11 +11,14 @@ import pytest
 from bench import recipes, registry, runner, suite, victims, work
 from bench.access import Access
 from bench.chain import chain
+from bench.contracts import Detector
 from bench.plan import Plan
 from bench.store import Store
 
 KINDS = ("single", "pair", "four")
 ATTACKS = [name for name in registry.attacks.names() if name != "clean"]
+DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
+DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,18 @@ def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", registry.defenses.names())
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    records = {c.victim.is_reference: store.record(k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(records) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in records.values():
+        assert record["role"] == "detected" and record["metrics"] is None and record["predictions"] is None
+        assert record["status"] == "n/a" or np.isfinite(record["notes"]["suspicion"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFENSES)
 def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
@@ -106,7 +120,8 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     world: Path, store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = run(world, store, kind="single", attack="badword", defense=[name])
-    (cell,) = [cell for cell in plan.cells.values() if cell.role == "defended"]
+    roles = ("defended", "detected")
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
     if work.skip_reason(cell):
         pytest.skip("n/a on this task")
     read: set[str] = set()
