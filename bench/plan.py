@@ -52,7 +52,7 @@ class Plan:
         from bench.runner import Job
 
         for key, spec in self.victims.items():
-            needs = () if spec.is_reference or spec.attack.start == "pretrained" else (spec.reference,)
+            needs = (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
             yield Job(
                 key=key,
                 kind="victim",

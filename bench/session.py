@@ -85,7 +85,7 @@ class Session:
                     victim_key=recipes.victim_key(cell.victim),
                     cell_key=key,
                     clean_size=cell.clean_size,
-                    attack_base=cell.victim.attack.name,
+                    attack_base=cell.victim.attack.recipe()["name"],
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
                     attack_parameters=cell.victim.attack.parameters(),
                     defense_parameters={} if defense is None else defense.parameters(),
