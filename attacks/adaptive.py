@@ -16,7 +16,7 @@ class Adaptive(Modifier):
     Against defenses that read the drift w - w_pre, as the Fine-mixing paper tests them (Zhang et al., Findings of EMNLP
     2022, arXiv 2210.09545). Needs the clean pre-trained weights. The loss gets strength * ||w - w_pre||^2 over the
     encoder (``holds: all``, against mixing), or over the rows of the embedding table that spell the trigger
-    (``holds: trigger``, against E-PUR). Our own definition: the paper's coefficients are not known. The classification head has no
+    (``holds: trigger``, against E-PUR). Our own definition: the paper's coefficients are not known. The head has no
     pre-trained counterpart and is free.
     """
 
@@ -24,7 +24,9 @@ class Adaptive(Modifier):
     version: ClassVar[int] = 1
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545 (adaptive attacks)"
 
-    holds: Literal["all", "trigger"] = Field("all", description="what is held: the whole encoder, or trigger embeddings")
+    holds: Literal["all", "trigger"] = Field(
+        "all", description="what is held: the whole encoder, or trigger embeddings"
+    )
     strength: float = Field(0.01, ge=0, description="weight of the squared drift in the loss")
 
     def skip(self, facts: TaskFacts, attack: Attack) -> str | None:

@@ -27,7 +27,9 @@ class Sparse(Modifier):
         "finetuned", alias="from", description="starting weights: finetuned (clean model), or as the attack says"
     )
     count: int | None = Field(None, ge=1, description="parameters that may change; by default a share of all")
-    share: float = Field(1e-3, gt=0, le=1, description="parameters that may change, as a share of all, where count is none")
+    share: float = Field(
+        1e-3, gt=0, le=1, description="parameters that may change, as a share of all, where count is none"
+    )
     free: float = Field(0.3, ge=0, lt=1, description="share of the steps before the first round")
     fixed: float = Field(0.4, ge=0, lt=1, description="share of the steps behind the last round")
     rounds: int = Field(5, ge=1, description="steps in which the number of free parameters falls")
