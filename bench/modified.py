@@ -32,11 +32,11 @@ class Modified(Attack):
         return "+".join([*(part.spec for part in self.modifiers), self.attack.spec])
 
     def parameters(self) -> dict[str, Any]:
-        """The fields of the attack, and those of the modifiers under ``modifier.field``."""
+        """The fields of the attack as it is carried out, and those of the modifiers under ``modifier.field``."""
         of_modifiers = {
             f"{part.name}.{field}": value for part in self.modifiers for field, value in part.parameters().items()
         }
-        return {**self.attack.parameters(), **of_modifiers}
+        return {**self.started.parameters(), **of_modifiers}
 
     def recipe(self) -> dict[str, Any]:
         """The recipes of the modifiers, then that of the attack."""

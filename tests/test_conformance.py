@@ -15,7 +15,12 @@ from bench.plan import Plan
 from bench.store import Store
 
 KINDS = ("single", "pair", "four")
-ATTACKS = [name for name in registry.attacks.names() if name != "clean"]
+ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
+PLUGINS = [
+    name
+    for plugins in (registry.attacks, registry.modifiers, registry.defenses, registry.tasks)
+    for name in plugins.names()
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert folder is not None
     stored = victims.read(folder)
     assert stored.triggered is not None
-    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))
+    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))  # no trigger here leaves any out
     assert (stored.triggered.labels == others.labels).all()
     assert all(a != b for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True))
     if task.facts.pair:
@@ -133,7 +138,7 @@ def test_chain_runs_its_parts_in_order(world: Path, store: Store) -> None:
     assert first == records["e-pur"]["notes"]["reset_words"]
 
 
-@pytest.mark.parametrize("plugin", [*registry.attacks.names(), *registry.defenses.names(), *registry.tasks.names()])
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_metadata(plugin: str) -> None:
     from bench import catalogue
 

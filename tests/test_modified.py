@@ -85,6 +85,7 @@ def test_keys_know_every_modifier_and_its_fields(world: Path) -> None:
     made = modified("anchored+badword")
     assert made.recipe()["parts"][-1] == registry.attacks.create("badword").recipe()
     assert {"rate", "anchored.strength"} <= set(made.parameters())
+    assert made.parameters()["from"] == "finetuned"  # where anchoring starts
 
 
 @pytest.mark.parametrize(
