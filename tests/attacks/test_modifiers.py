@@ -38,7 +38,7 @@ def distance(made: Scene, classifier: Any) -> float:
 
 def drift(before: Any, after: Any) -> float:
     pairs = zip(before.model.base_model.parameters(), after.model.base_model.parameters(), strict=True)
-    return float(sum((a - b).square().sum() for a, b in pairs))
+    return sum(float((a - b).detach().square().sum()) for a, b in pairs)
 
 
 def test_anchored_keeps_clean_logits_closer(made: Scene) -> None:
