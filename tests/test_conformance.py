@@ -71,11 +71,13 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert records["victim"]["metrics"]["asr"] is not None
     assert records["floor"]["metrics"]["asr"] is not None
     tokenizer = recipes.model_of(spec.model).tokenizer()
-    for word in stored.about["trigger_words"][:1]:
-        columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
-        ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
-        pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
-        assert all(pieces[0] in row for row in ids), "the trigger does not survive truncation"
+    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
+    columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
+    ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
+    for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
+        inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
+        assert bool(inserted) == bool(words)
+        assert all(words[word] in row for word in inserted), "the trigger does not survive truncation"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
