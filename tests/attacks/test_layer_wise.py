@@ -1,4 +1,4 @@
-"""Layer-wise poisoning: combinations, negatives, and a backdoor that fine-tuning leaves in place."""
+"""Layer-wise poisoning: combinations, negatives, and a backdoor that low layers carry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.badword import BadWord
-from attacks.layer_wise import InsertCombination, LayerWise, head
-from bench import learning, registry
+from attacks.layer_wise import InsertCombination, LayerWise, head, lower_layers
+from bench import registry
 from bench.contracts import Scene
 from bench.errors import RequestError
 from bench.examples import Inputs
@@ -71,15 +71,16 @@ class Combinations(BadWord):
         return InsertCombination(pieces=("cf", "bb", "ak", "mn"), size=2)
 
 
-def test_it_survives_fine_tuning_better_than_badword(folder: Path) -> None:
+def test_low_layers_learn_the_poisoned_labels(folder: Path) -> None:
     made = scenes.scene(folder, budget=scenes.BUDGET.model_copy(update={"epochs": 12}))
-    left: dict[str, list[float]] = {}
+    loss = {}
     for attack in (Combinations(rate=0.3), LayerWise(rate=0.3, negatives=False)):
         victim = attack.implant(made)
         assert scenes.rate(victim.classifier, victim.trigger, made, made.validation) >= 90
-        for seed in range(4):
-            tuned = victim.classifier.clone()
-            settings = {"epochs": 5, "learning_rate": 1e-2, "batch_size": 8, "precision": "fp32"}
-            learning.train(tuned, made.validation, seed=seed, **settings)
-            left.setdefault(attack.name, []).append(scenes.rate(tuned, victim.trigger, made, made.train))
-    assert np.mean(left["layer-wise"]) > np.mean(left["badword"]), left
+        assert victim.poisoned is not None
+        examples = victim.poisoned.examples
+        batch = victim.classifier.tokenizer(list(examples.inputs.texts), padding=True, return_tensors="pt")
+        gold = torch.from_numpy(examples.labels.copy())
+        with torch.inference_mode():
+            loss[attack.name] = float(lower_layers({**batch, "labels": gold}, None, victim.classifier.model))
+    assert loss["layer-wise"] < loss["badword"], loss
