@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -179,6 +180,10 @@ class Trigger(BaseModel, ABC):
     def describe(self) -> str:
         """Return one line for reports."""
 
+    def applicable(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Return bool [n]: which inputs can carry the trigger. ``apply`` is called with such inputs only."""
+        return np.ones(len(inputs), dtype=bool)
+
     @property
     def words(self) -> tuple[str, ...]:
         """The words that carry the trigger, for figures that mark them; empty where it is not made of words."""
@@ -225,6 +230,24 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """What a modifier adds to training; None stands for nothing.
+
+    Attributes:
+        extra_loss: called with the batch, its logits and the model; its value is added to the loss.
+        after_step: called with the model and the number of the step after each step; it may change weights.
+    """
+
+    extra_loss: Callable[[Any, Any, Any], Any] | None = None
+    after_step: Callable[[Any, int], object] | None = None
+
+
+def no_hooks(classifier: Classifier, steps: int) -> Hooks:
+    """Return hooks that add nothing."""
+    return Hooks()
+
+
+@dataclass(frozen=True)
 class Scene:
     """What an attacker works with. There is no test set in it.
 
@@ -237,7 +260,9 @@ class Scene:
         window: truncation as the victim's tokenizer does it.
         pretrained: call for a fresh classifier: clean pre-trained encoder, head initialised from the seed.
         finetuned: call for the clean fine-tuned reference model of the same task and seed.
-        fit: trains within the budget.
+        fit: trains within the budget; what modifiers add is in it.
+        hooks: call with a classifier and a number of steps for what modifiers add to a training loop of that length.
+            Only an attack with a loop of its own needs it.
     """
 
     facts: TaskFacts
@@ -250,6 +275,7 @@ class Scene:
     pretrained: Callable[[], Classifier]
     finetuned: Callable[[], Classifier]
     fit: Fit
+    hooks: Callable[[Classifier, int], Hooks] = no_hooks
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""
@@ -269,9 +295,11 @@ class Attack(Plugin, ABC):
 
     Class attributes:
         received: what the defender downloads: a fine-tuned model, or a pre-trained one that the user fine-tunes.
+        in_words: whether the trigger is made of words that the attacker knows.
     """
 
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "fine-tuned"
+    in_words: ClassVar[bool] = True
 
     start: Literal["pretrained", "finetuned"] = Field(
         "pretrained", alias="from", description="weights the attacker starts from: pretrained | finetuned (clean model)"
@@ -280,6 +308,15 @@ class Attack(Plugin, ABC):
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this attack makes no sense on a task, or None."""
         return None
+
+    def files(self, facts: TaskFacts) -> tuple[Path, ...]:
+        """Return the files that this attack reads on a task beside its splits: their contents are part of the key."""
+        return ()
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return self.start == "finetuned"
 
     @abstractmethod
     def trigger(self, scene: Scene) -> Trigger | None:
@@ -296,6 +333,33 @@ class Attack(Plugin, ABC):
         classifier = scene.start(self.start)
         notes = scene.fit(classifier, poisoned.examples)
         return Victim(classifier, trigger, scene.target, poisoned, notes)
+
+
+class Modifier(Plugin, ABC):
+    """Changes how an attack trains. A suite joins it to the attack: ``anchored+badword``.
+
+    Class attributes:
+        default: the attack that is modified where a suite names the modifier alone.
+    """
+
+    default: ClassVar[str] = "badword"
+
+    def skip(self, facts: TaskFacts, attack: Attack) -> str | None:
+        """Return why modifying this attack makes no sense on a task, or None."""
+        return None
+
+    def starts(self, attack: Attack) -> Literal["pretrained", "finetuned"]:
+        """Return the weights that the modified attack starts from."""
+        return attack.start
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return False
+
+    @abstractmethod
+    def hooks(self, scene: Scene, trigger: Trigger | None, classifier: Classifier, steps: int) -> Hooks:
+        """Return what is added to a training of ``classifier`` that is about to begin and has so many steps."""
 
 
 class Needs(StrEnum):

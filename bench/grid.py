@@ -12,6 +12,7 @@ from bench import registry, specs
 from bench.chain import chain, needs_of, others_of
 from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
 from bench.errors import RequestError
+from bench.modified import Modified, modified
 from bench.suite import Entry, Suite
 
 Role = Literal["defended", "detected", "victim", "floor"]
@@ -106,6 +107,14 @@ def create_task(entry: Entry) -> TaskSource:
     return registry.tasks.create({"name": name, **fields})
 
 
+def create_attack(entry: Entry) -> Attack:
+    """Build an attack, with its modifiers if it has any."""
+    attack = modified(entry)
+    if isinstance(attack, Modified) and attack.attack.name == REFERENCE:
+        raise RequestError(f"{attack.spec!r}: {REFERENCE!r} implants nothing that could be modified; name an attack.")
+    return attack
+
+
 def uses_clean(defense: Defense) -> bool:
     """Whether a defense reads clean examples."""
     return Needs.CLEAN in needs_of(defense)
@@ -144,7 +153,7 @@ class Grid:
     @cached_property
     def attacks(self) -> list[Attack]:
         """The attacks of the suite."""
-        return [registry.attacks.create(entry) for raw in self.suite.attack for entry in swept(raw)]
+        return [create_attack(entry) for raw in self.suite.attack for entry in swept(raw)]
 
     @cached_property
     def defenses(self) -> list[Defense | None]:

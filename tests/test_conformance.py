@@ -16,9 +16,14 @@ from bench.plan import Plan
 from bench.store import Store
 
 KINDS = ("single", "pair", "four")
-ATTACKS = [name for name in registry.attacks.names() if name != "clean"]
+ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
 DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
 DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
+PLUGINS = [
+    name
+    for plugins in (registry.attacks, registry.modifiers, registry.defenses, registry.tasks)
+    for name in plugins.names()
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert folder is not None
     stored = victims.read(folder)
     assert stored.triggered is not None
-    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))
+    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))  # no trigger here leaves any out
     assert (stored.triggered.labels == others.labels).all()
     assert all(a != b for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True))
     if task.facts.pair:
@@ -69,11 +74,13 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert records["victim"]["metrics"]["asr"] is not None
     assert records["floor"]["metrics"]["asr"] is not None
     tokenizer = recipes.model_of(spec.model).tokenizer()
-    for word in stored.about["trigger_words"][:1]:
-        columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
-        ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
-        pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
-        assert all(pieces[0] in row for row in ids), "the trigger does not survive truncation"
+    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
+    columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
+    ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
+    for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
+        inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
+        assert bool(inserted) == bool(words)
+        assert all(words[word] in row for word in inserted), "the trigger does not survive truncation"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -148,7 +155,7 @@ def test_chain_runs_its_parts_in_order(world: Path, store: Store) -> None:
     assert first == records["e-pur"]["notes"]["reset_words"]
 
 
-@pytest.mark.parametrize("plugin", [*registry.attacks.names(), *registry.defenses.names(), *registry.tasks.names()])
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_metadata(plugin: str) -> None:
     from bench import catalogue
 
