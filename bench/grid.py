@@ -45,7 +45,7 @@ class VictimSpec:
 
     def other(self, wanted: Other) -> VictimSpec:
         """A model of the same task, pre-trained model, target and budget that somebody else trained."""
-        attack = registry.attacks.create(wanted.attack)
+        attack = create_attack(wanted.attack)
         head = self.seed if wanted.same_head else None
         spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
         return spec.reference if spec.is_reference else spec
