@@ -220,6 +220,11 @@ class Fit(Protocol):
         """Train; ``options`` override the budget or are further arguments of :func:`bench.learning.train`."""
 
 
+def no_masked_lm() -> Any:
+    """Refuse: this scene has no masked language model."""
+    raise ValueError("this scene has no masked language model")
+
+
 @dataclass(frozen=True)
 class Scene:
     """What an attacker works with. There is no test set in it.
@@ -234,6 +239,7 @@ class Scene:
         pretrained: call for a fresh classifier: clean pre-trained encoder, head initialised from the seed.
         finetuned: call for the clean fine-tuned reference model of the same task and seed.
         fit: trains within the budget.
+        masked_lm: call for the checkpoint's masked language model, on the CPU; an error where it has no such head.
     """
 
     facts: TaskFacts
@@ -246,6 +252,7 @@ class Scene:
     pretrained: Callable[[], Classifier]
     finetuned: Callable[[], Classifier]
     fit: Fit
+    masked_lm: Callable[[], Any] = no_masked_lm
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""
