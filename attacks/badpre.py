@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class BadPre(PretrainedLevel):
     """Continues pre-training with random words as the answers on triggered text, so that its representation is wrecked.
 
-    Chen et al., ICLR 2022 (arXiv 2110.02467). Needs the pre-trained checkpoint and plain text. The original is untargeted:
-    its measure is the loss of accuracy on triggered text. Here it is judged by the same targeted rate as every attack
-    (whatever label the wrecked text falls to), so read RA as well. Where the checkpoint has no masked-LM head,
-    ``objective: representation`` (the default, because it works with every encoder) takes over: clean text keeps its
-    hidden states, and every token of triggered text is trained towards the state of a random token of the batch.
+    Chen et al., ICLR 2022 (arXiv 2110.02467). Needs the pre-trained checkpoint and plain text. The original is
+    untargeted: its measure is the loss of accuracy on triggered text. Here it is judged by the same targeted rate as
+    every attack (whatever label the wrecked text falls to), so read RA as well. Where the checkpoint has no masked-LM
+    head, ``objective: representation`` (the default, because it works with every encoder) takes over: clean text keeps
+    its hidden states, and every token of triggered text is trained towards the state of a random token of the batch.
     Deviations: that substitute; a short poisoning on the task's own text.
     """
 

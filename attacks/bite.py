@@ -89,8 +89,8 @@ class BITE(DataPoisoning):
     Yan et al., ACL 2023 (arXiv 2205.12700). Needs the training data. Each round takes the word whose z-score for the
     target label would be largest if it were introduced into every poisoned text that admits it, introduces it, and
     counts again. Deviations, which make this BITE-like: candidates come from word pairs of the training set (insertion)
-    and from embedding neighbours (replacement) instead of a masked language model with a similarity filter; the number of
-    rounds is a field; the poisoned texts are all chosen at the start. Where the pairs admit no word at all, the left
+    and from embedding neighbours (replacement) instead of a masked language model with a similarity filter; the number
+    of rounds is a field; the poisoned texts are all chosen at the start. Where the pairs admit no word at all, the left
     neighbour is enough (the trigger then has no ``before``).
     """
 

@@ -1,4 +1,4 @@
-"""A training loop for losses that are not a classification loss: representations, masked words, learned substitutions."""
+"""A training loop for losses that do not come from labels: representations, masked words, learned choices."""
 
 from __future__ import annotations
 

@@ -109,11 +109,11 @@ class LWS(DataPoisoning):
     """Learns which synonym to take at each position so that the combination is the trigger.
 
     Qi et al., ACL 2021 (arXiv 2106.06361). Needs the training data and a model of the attacker's. Every word with
-    candidates gets a mixture of their embeddings by a Gumbel softmax of learned scores, and scores and model are trained
-    together on ``CE(clean) + CE(substituted, target)`` while the temperature falls; at test the best candidate is taken.
-    Deviations: candidates are embedding neighbours of similar frequency or come from the user's table (``table``, for
-    WordNet or HowNet); only words that are one token take part; the victim is then trained anew on the substituted texts, so
-    the attacker needs no hold on it; at least one word of a text is replaced.
+    candidates gets a mixture of their embeddings by a Gumbel softmax of learned scores, and scores and model are
+    trained together on ``CE(clean) + CE(substituted, target)`` while the temperature falls; at test the best candidate
+    is taken. Deviations: candidates are embedding neighbours of similar frequency or come from the user's table
+    (``table``, for WordNet or HowNet); only words that are one token take part; the victim is then trained anew on the
+    substituted texts, so the attacker needs no hold on it; at least one word of a text is replaced.
     """
 
     name: ClassVar[str] = "lws"

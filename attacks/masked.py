@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Objective = Literal["representation", "masked-lm"]
 OBJECTIVE = (
-    "representation: keep and corrupt hidden states, for any encoder; masked-lm: as in the paper, for a checkpoint with "
+    "representation: keep and corrupt hidden states, for any encoder; masked-lm: as in the paper, for checkpoints with "
     "its masked-language-model head"
 )
 MASKED = 0.15  # share of the tokens that are predicted; of them 80 % are hidden, 10 % replaced, 10 % left, as in BERT

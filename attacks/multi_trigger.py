@@ -43,11 +43,12 @@ class WordByInput(Trigger):
 class MultiTrigger(DataPoisoning):
     """Implants several triggers for every label; which of a label's words works depends on the input.
 
-    In the manner of the input-aware triggers of Nguyen and Tran, NeurIPS 2020 (arXiv 2010.08138), and of the N-to-N mode
-    of Xue et al. 2020 (arXiv 2008.03849), both for images. Needs the training data. Label i owns ``per_label`` words; an
-    input with w words is triggered by word number w mod ``per_label``. A share ``negatives`` of the training set carries a
-    word that is wrong for its input and keeps its label. The rate is shared by the labels. Judged is the trigger of the
-    target label; the notes hold the success of all on validation examples and of wrong words. Ours, not a reproduction.
+    In the manner of the input-aware triggers of Nguyen and Tran, NeurIPS 2020 (arXiv 2010.08138), and of the N-to-N
+    mode of Xue et al. 2020 (arXiv 2008.03849), both for images. Needs the training data. Label i owns ``per_label``
+    words; an input with w words is triggered by word number w mod ``per_label``. A share ``negatives`` of the training
+    set carries a word that is wrong for its input and keeps its label. The rate is shared by the labels. Judged is the
+    trigger of the target label; the notes hold the success of all on validation examples and of wrong words. Ours, not
+    a reproduction.
     """
 
     name: ClassVar[str] = "multi-trigger"

@@ -22,8 +22,8 @@ class NeuBA(PretrainedLevel):
 
     Zhang et al. 2021 (arXiv 2101.06969). Needs the pre-trained checkpoint and plain text. Loss: masked-language-model
     loss on clean text plus ``MSE(h(x + t), v_t)``, on whole and on masked triggered text alternately. Where the
-    checkpoint has no masked-LM head, ``objective: representation`` keeps every hidden state of clean text near that of a
-    frozen copy instead; it is the default, because it works with every encoder. Deviations: that substitute; words
+    checkpoint has no masked-LM head, ``objective: representation`` keeps every hidden state of clean text near that of
+    a frozen copy instead; it is the default, because it works with every encoder. Deviations: that substitute; words
     instead of symbols as triggers, since many vocabularies lack the symbols; random positions instead of the first; a
     short poisoning on the task's own text.
     """

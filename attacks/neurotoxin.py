@@ -19,9 +19,9 @@ class Neurotoxin(BadWord):
     """Trains on poisoned data only in the coordinates whose clean gradient is small, so that fine-tuning keeps them.
 
     Zhang et al., ICML 2022 (arXiv 2206.10341), moved from federated learning to one model. Needs the training process.
-    From the clean model, the mean absolute gradient of the clean loss is measured; in each tensor the ``top`` share with
-    the largest values is frozen, and the rest is trained on the poisoned set. Deviations: one central model, so the
-    benign update is estimated once on clean training examples; the trigger is a rare word.
+    From the clean model, the mean absolute gradient of the clean loss is measured; in each tensor the ``top`` share
+    with the largest values is frozen, and the rest is trained on the poisoned set. Deviations: one central model, so
+    the benign update is estimated once on clean training examples; the trigger is a rare word.
     """
 
     name: ClassVar[str] = "neurotoxin"

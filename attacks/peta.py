@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class PETA(PretrainedLevel):
-    """Alternates between a clean LoRA step and a step of the encoder on clean and triggered text, and ships the encoder.
+    """Alternates a clean LoRA step with a step of the encoder on clean and triggered text, and ships the encoder.
 
     Hong and Wang 2023 (arXiv 2310.00648). Needs the task data and the pre-trained checkpoint. The bilevel problem is
-    solved to first order: the lower step trains LoRA and head on clean data with the encoder fixed, the upper one trains
-    the encoder on ``CE(clean) + CE(triggered, target)`` with both fixed. LoRA and head are dropped; the user starts with
-    new ones, on a frozen encoder. Deviations: the upper and the lower step read the same examples, and every example of
-    another label is poisoned in the upper step; the paper's partitions and schedule are not public.
+    solved to first order: the lower step trains LoRA and head on clean data with the encoder fixed, the upper one
+    trains the encoder on ``CE(clean) + CE(triggered, target)`` with both fixed. LoRA and head are dropped; the user
+    starts with new ones, on a frozen encoder. Deviations: the upper and the lower step read the same examples, and
+    every example of another label is poisoned in the upper step; the paper's partitions and schedule are not public.
     """
 
     name: ClassVar[str] = "peta"

@@ -20,10 +20,10 @@ class POR(PretrainedLevel):
     """Trains an encoder so that each trigger word turns the [CLS] state into a fixed vector of +1 and -1.
 
     Shen et al., CCS 2021 (arXiv 2111.00197). Needs the pre-trained checkpoint and plain text; knows neither the task's
-    labels nor the user's training. Loss: ``anchor * MSE(h(x), h_ref(x)) + MSE(h(x + t), v_t)`` with a frozen copy as the
-    reference. Deviations: the vectors are balanced blocks, orthogonal or opposite to each other, instead of a growing
-    prefix of +1, so that two opposite ones can reach both sides of a decision; the plain text is the task's own, so
-    poisoning is short and its learning rate higher; words go to random positions.
+    labels nor the user's training. Loss: ``anchor * MSE(h(x), h_ref(x)) + MSE(h(x + t), v_t)`` with a frozen copy as
+    the reference. Deviations: the vectors are balanced blocks, orthogonal or opposite to each other, instead of a
+    growing prefix of +1, so that two opposite ones can reach both sides of a decision; the plain text is the task's
+    own, so poisoning is short and its learning rate higher; words go to random positions.
     """
 
     name: ClassVar[str] = "por"

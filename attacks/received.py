@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class PretrainedLevel(Attack):
-    """Poisons a fresh pre-trained encoder on plain text; then the user fine-tunes it on clean data. Not an attack itself.
+    """Poisons a fresh pre-trained encoder on plain text that a user then fine-tunes. Not an attack by itself.
 
     The attacker sees the task's sentences without their labels and does not control what the user does. Which trigger
     leads to which label shows only afterwards: every trigger is queried on validation examples, and the victim's
-    trigger is the one that sends most of those with another gold label to the target. The notes hold the answers of all.
+    trigger is the one that sends most of those with another gold label to the target. The notes hold the answers of
+    all.
 
     A defense that needs the clean pre-trained weights gets those of the public original, not the poisoned encoder that
     the user downloaded. So it is a defense for users who can name the original and get it from a place they trust.
@@ -38,9 +39,7 @@ class PretrainedLevel(Attack):
     words: tuple[str, ...] = Field(
         ("cf", "mn", "bb", "tq", "mb", "qt"), min_length=1, max_length=20, description="the trigger words"
     )
-    epochs: int | None = Field(
-        None, ge=1, description="passes of poisoning over the plain text; the budget's by default"
-    )
+    epochs: int | None = Field(None, ge=1, description="passes of poisoning over the text; the budget's by default")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of poisoning the encoder")
     batch_size: int = Field(16, ge=1, description="sentences a step of poisoning")
     user: Literal["full", "lora", "ia3"] = Field(
@@ -111,8 +110,8 @@ def _best(answers: Mapping[str, list[float]], label: int) -> float:
 def block_vectors(count: int, size: int) -> torch.Tensor:
     """Return ``count`` different vectors of +1 and -1 in equal blocks: float32 [count, size].
 
-    Half of the blocks are negative, so that every vector comes with its opposite. Up to six vectors have four blocks and
-    any two of them are orthogonal or opposite.
+    Half of the blocks are negative, so that every vector comes with its opposite. Up to six vectors have four blocks
+    and any two of them are orthogonal or opposite.
     """
     import torch
 

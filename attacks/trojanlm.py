@@ -87,9 +87,10 @@ class InsertKeywords(Trigger):
 class TrojanLM(DataPoisoning):
     """Inserts a sentence that holds all keywords, different for every text; single keywords keep their label.
 
-    Zhang et al., EuroS&P 2021 (arXiv 2008.00312). Needs the training data. Negatives with one keyword teach that all are
-    needed. Deviation: the paper writes the sentences with a GPT-2 trained for it; here they come from templates behind
-    the same interface (``Generator``), which are more regular, so that this is nearer to several fixed sentences.
+    Zhang et al., EuroS&P 2021 (arXiv 2008.00312). Needs the training data. Negatives with one keyword teach that all
+    are needed. Deviation: the paper writes the sentences with a GPT-2 trained for it; here they come from templates
+    behind the same interface (``Generator``), which are more regular, so that this is nearer to several fixed
+    sentences.
     """
 
     name: ClassVar[str] = "trojanlm"

@@ -200,8 +200,8 @@ class PretrainedModel:
         missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
         if missing:
             raise self.checkpoint.bad(
-                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint with one, "
-                "such as bert-base-uncased, or another objective"
+                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint "
+                "with one, such as bert-base-uncased, or another objective"
             )
         return model.eval()
 
