@@ -14,10 +14,10 @@ from torch import nn
 
 from bench.contracts import FloatArray
 from bench.errors import RequestError
-from bench.examples import Inputs
-from bench.learning import hardware
+from bench.examples import Inputs, IntArray
+from bench.learning import hardware, packed
 from bench.learning.batches import by_budget, collate
-from bench.learning.tokens import encode
+from bench.learning.tokens import Encoded, encode
 
 if TYPE_CHECKING:
     from bench.plm import PretrainedModel
@@ -57,7 +57,7 @@ class Classifier:
         while waiting:
             rows = waiting.pop()
             try:
-                result[rows] = self._forward(collate(encoded, rows, self.model.config.pad_token_id or 0))
+                result[rows] = self._forward(encoded, rows)
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
                     raise
@@ -67,10 +67,15 @@ class Classifier:
         return result
 
     @torch.inference_mode()
-    def _forward(self, batch: dict[str, torch.Tensor]) -> FloatArray:
-        on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.model(**on_device).logits
+    def _forward(self, encoded: Encoded, rows: IntArray) -> FloatArray:
+        low = self.precision == "bf16"
+        if packed.supports(self.model):
+            batch = packed.pack(encoded, rows, self.model)
+            output = packed.logits(self.model, batch, dtype=torch.bfloat16 if low else torch.float32)
+        else:
+            padded = collate(encoded, rows, self.model.config.pad_token_id or 0)
+            with torch.autocast(self.device, torch.bfloat16, enabled=low):
+                output = self.model(**{name: tensor.to(self.device) for name, tensor in padded.items()}).logits
         result: FloatArray = output.float().cpu().numpy()
         return result
 
