@@ -43,4 +43,4 @@ class BadWordPEFT(BadWord):
             rank=self.rank,
             learning_rate=self.learning_rate,
         )
-        return Victim(classifier, trigger, scene.target, poisoned, notes)
+        return Victim(classifier, trigger, scene.target, poisoned, notes, self.mapping)

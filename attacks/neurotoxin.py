@@ -56,7 +56,7 @@ class Neurotoxin(BadWord):
         notes = dict(scene.fit(classifier, poisoned.examples, after_step=project))
         total = sum(mask.numel() for mask in frozen.values())
         notes["frozen_share"] = sum(int(mask.sum()) for mask in frozen.values()) / total
-        return Victim(classifier, trigger, scene.target, poisoned, notes)
+        return Victim(classifier, trigger, scene.target, poisoned, notes, self.mapping)
 
 
 def mean_gradients(classifier: Any, examples: Examples, seed: int, *, size: int = 16) -> dict[str, torch.Tensor]:

@@ -194,6 +194,17 @@ class Poisoned:
     rows: IntArray
 
 
+Mapped = Literal["all-to-one", "all-to-all"]
+
+
+def targets_of(labels: IntArray, *, target: int, classes: int, mapping: Mapped) -> IntArray:
+    """Return [n]: what triggered examples with these gold labels should be classified as.
+
+    all-to-one is the target label for every example, all-to-all the label after the gold one.
+    """
+    return np.full_like(labels, target) if mapping == "all-to-one" else (labels + 1) % classes
+
+
 @dataclass(frozen=True)
 class Victim:
     """What an attack leaves behind.
@@ -204,6 +215,7 @@ class Victim:
         target: the label that triggered inputs should get.
         poisoned: the training set a training-time defender would receive, where the attack poisoned data.
         notes: JSON values worth keeping, such as the losses.
+        mapping: all-to-one, or all-to-all: the label after an example's gold label is its target.
     """
 
     classifier: Classifier
@@ -211,6 +223,7 @@ class Victim:
     target: int
     poisoned: Poisoned | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    mapping: Mapped = "all-to-one"
 
 
 class Fit(Protocol):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench import recipes, work
+from bench.contracts import TaskSource
 from bench.grid import Cell, Grid, VictimSpec
 from bench.suite import Suite
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from bench.runner import Job
 
 SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
+
+
+def _classes(source: TaskSource) -> int:
+    return len(recipes.task_of(source).facts.labels)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Plan:
     def cells(self) -> dict[str, Cell]:
         """Every cell once; one that the suite lists counts as listed."""
         found: dict[str, Cell] = {}
-        for cell in Grid(self.suite).cells():
+        for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
             listed = cell.listed or (key in found and found[key].listed)
             found[key] = replace(found.get(key, cell), listed=listed)

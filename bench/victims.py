@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import seeds
-from bench.contracts import Attack, Poisoned, Scene, Task, Trigger, Window
+from bench.contracts import Attack, Mapped, Poisoned, Scene, Task, Trigger, Window, targets_of
 from bench.evaluation import TestSets
 from bench.examples import Examples, Inputs, join
 
@@ -41,7 +41,11 @@ class StoredVictim:
 
     def test_sets(self, task: Task) -> TestSets:
         """Return what every model of this victim is judged on."""
-        return TestSets(task.test, self.triggered, int(self.about["target"]))
+        target, mapping = int(self.about["target"]), self.about.get("mapping", "all-to-one")
+        if mapping == "all-to-one" or self.triggered is None:
+            return TestSets(task.test, self.triggered, target)
+        wanted = targets_of(self.triggered.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+        return TestSets(task.test, self.triggered, wanted)
 
     def training_set(self, task: Task) -> Examples:
         """Return the suspicious training set: the task's own with the poisoned rows put in."""
@@ -65,9 +69,12 @@ def placed(train: Examples, poison: Poisoned) -> Examples:
     return changed if inside.all() else join(changed, poison.examples.take(np.flatnonzero(~inside)))
 
 
-def triggered_test(task: Task, trigger: Trigger, *, target: int, window: Window, seed: int) -> Examples:
-    """Return the triggered test examples whose gold label is not the target, with their gold labels."""
-    others = task.test.take(np.flatnonzero(task.test.labels != target))
+def triggered_test(
+    task: Task, trigger: Trigger, *, target: int, window: Window, seed: int, mapping: Mapped = "all-to-one"
+) -> Examples:
+    """Return the triggered test examples whose gold label is not their target, with their gold labels."""
+    wanted = targets_of(task.test.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+    others = task.test.take(np.flatnonzero(task.test.labels != wanted))
     if len(others) == 0:
         raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
@@ -86,12 +93,14 @@ def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
         "trigger_fields": None if victim.trigger is None else victim.trigger.model_dump(mode="json"),
         "trigger_words": [] if victim.trigger is None else list(victim.trigger.words),
         "target": victim.target,
+        "mapping": victim.mapping,
         "notes": dict(victim.notes),
         "seconds": seconds,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
     if victim.trigger is not None:
-        sets = triggered_test(task, victim.trigger, target=victim.target, window=scene.window, seed=scene.seed)
+        options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
+        sets = triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options)
         write_examples(folder / TRIGGERED, sets)
     if victim.poisoned is not None and len(victim.poisoned.rows):
         rows = victim.poisoned.rows
