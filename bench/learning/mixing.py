@@ -36,12 +36,14 @@ class Piece:
     """Some neighbouring scalars of one tensor.
 
     Attributes:
-        own, other: the victim's and the pre-trained scalars, one-dimensional; ``own`` is changed in place.
+        own, other: the victim's and the pre-trained scalars, one-dimensional.
+        mixed: where the result goes; may be ``own``.
         place: number of the tensor and of the first scalar in it.
     """
 
     own: torch.Tensor
     other: torch.Tensor
+    mixed: torch.Tensor
     place: tuple[int, int]
 
     def drift(self) -> NDArray[np.float32]:
@@ -49,24 +51,24 @@ class Piece:
         moved: NDArray[np.float32] = (self.own.float() - self.other.float()).abs().cpu().numpy()
         return moved
 
-    def reset(self, gone: Mask) -> None:
-        """Put the pre-trained scalars where the mask is true."""
+    def mix(self, gone: Mask) -> None:
+        """Take the pre-trained scalars where the mask is true."""
         if self.own.device.type != "cpu":
-            self.own.copy_(torch.where(torch.from_numpy(gone).to(self.own.device), self.other, self.own))
+            self.mixed.copy_(torch.where(torch.from_numpy(gone).to(self.own.device), self.other, self.own))
             return
         whole = WHOLE_NUMBERS[self.own.element_size()]  # moving bits as whole numbers is exact, and fast
-        mine, theirs = self.own.view(whole).numpy(), self.other.view(whole).numpy()
-        difference = np.bitwise_xor(mine, theirs)
+        own, other, mixed = (tensor.view(whole).numpy() for tensor in (self.own, self.other, self.mixed))
+        difference = np.bitwise_xor(own, other)
         difference *= gone
-        mine ^= difference
+        np.bitwise_xor(own, difference, out=mixed)
 
 
 def mix(
     victim: Tensors, pretrained: Tensors, *, reserve_ratio: float, seed: int, by: By = "random"
 ) -> dict[str, torch.Tensor]:
     """Return new tensors, for the names in both, with floor(reserve_ratio * d) of the victim's d scalars."""
-    mixed = {name: victim[name].detach().clone() for name in victim if name in pretrained}
-    mix_(mixed, pretrained, reserve_ratio=reserve_ratio, seed=seed, by=by)
+    mixed = {name: torch.empty_like(victim[name]) for name in victim if name in pretrained}
+    _mix(victim, pretrained, mixed, reserve_ratio, seed, by)
     return mixed
 
 
@@ -79,18 +81,21 @@ def mix_into(
 
 
 def mix_(victim: Tensors, pretrained: Tensors, *, reserve_ratio: float, seed: int, by: By = "random") -> None:
-    """Mix in place: floor(reserve_ratio * d) of the victim's d scalars stay, the rest become the pre-trained ones.
+    """Mix in place: floor(reserve_ratio * d) of the victim's d scalars stay, the rest become the pre-trained ones."""
+    _mix(victim, pretrained, victim, reserve_ratio, seed, by)
 
-    Tensors must be contiguous.
-    """
+
+def _mix(victim: Tensors, pretrained: Tensors, mixed: Tensors, ratio: float, seed: int, by: By) -> None:
+    """Mix contiguous tensors into ``mixed``, for the names in it."""
     pieces = []
-    for i, (name, tensor) in enumerate(victim.items()):
-        own, other = tensor.detach().view(-1), pretrained[name].to(tensor).reshape(-1)
-        starts = range(0, len(own), PIECE)
-        pieces += [Piece(own[at : at + PIECE], other[at : at + PIECE], (i, at)) for at in starts]
-    kept = int(reserve_ratio * sum(len(piece.own) for piece in pieces))
+    for i, name in enumerate(mixed):
+        flat = [tensor.detach().view(-1) for tensor in (victim[name], pretrained[name].to(victim[name]), mixed[name])]
+        for at in range(0, len(flat[0]), PIECE):
+            own, other, result = (tensor[at : at + PIECE] for tensor in flat)
+            pieces.append(Piece(own, other, result, (i, at)))
+    kept = int(ratio * sum(len(piece.own) for piece in pieces))
     gone = random_masks(pieces, kept, seed) if by == "random" else largest_drift(pieces, kept)
-    _each(lambda number: pieces[number].reset(gone(number)), range(len(pieces)))
+    _each(lambda number: pieces[number].mix(gone(number)), range(len(pieces)))
 
 
 def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int], Mask]:
@@ -116,6 +121,7 @@ def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int
     def gone(number: int) -> Mask:
         mask = drawn[number] >= level
         mask[ties[number]] = ~stays[number]
+        drawn[number] = np.zeros(0, dtype=np.uint8)  # so that bytes go as results come
         return mask
 
     return gone

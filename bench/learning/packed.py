@@ -139,7 +139,7 @@ def logits(
     *lower, last = encoder.encoder.layer
     for layer in lower:
         x = run.layer(layer, x, x, batch)
-    x = run.layer(last, x[batch.first], x, batch)
+    x = run.layer(last, x.index_select(0, batch.first), x, batch)
     if encoder.pooler is not None:
         x = run.drop(torch.tanh(run.linear(x, encoder.pooler.dense).float()), model.dropout)
         return run.linear(x, model.classifier).float()
@@ -199,7 +199,7 @@ class _Run:
             shares = shares if self.noise is None else self.noise(shares, rate)
             seen = torch.matmul(shares.to(self.dtype), v)
         flat = seen.transpose(1, 2).reshape(-1, heads * size)
-        return flat if x is not context or batch.places is None else flat[batch.places]
+        return flat if x is not context or batch.places is None else flat.index_select(0, batch.places)
 
     def grid(self, flat: torch.Tensor, parts: int, heads: int, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return ``parts`` tensors of shape [B, heads, L, size] from [T, parts * heads * size]."""
