@@ -14,7 +14,7 @@ import numpy as np
 from bench import seeds
 from bench.contracts import Attack, Mapped, Poisoned, Scene, Task, Trigger, Window, targets_of
 from bench.evaluation import TestSets
-from bench.examples import Examples, Inputs, join
+from bench.examples import Examples, Inputs, IntArray, join
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -32,12 +32,14 @@ class StoredVictim:
         about: trigger, target, notes and seconds, as JSON values.
         triggered: triggered test examples with their gold labels; None for the clean reference.
         poison: the poisoned training examples, and which rows of the training set they replace or follow.
+        sources: int64 [n triggered]: the rows of the test set that the triggered examples were made from.
     """
 
     folder: Path
     about: Mapping[str, Any]
     triggered: Examples | None
     poison: Poisoned | None
+    sources: IntArray | None = None
 
     def test_sets(self, task: Task) -> TestSets:
         """Return what every model of this victim is judged on."""
@@ -69,14 +71,20 @@ def placed(train: Examples, poison: Poisoned) -> Examples:
     return changed if inside.all() else join(changed, poison.examples.take(np.flatnonzero(~inside)))
 
 
+def triggered_rows(task: Task, *, target: int, mapping: Mapped = "all-to-one") -> IntArray:
+    """Return the rows of the test set whose gold label is not their target: those that a trigger is put into."""
+    wanted = targets_of(task.test.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+    rows = np.flatnonzero(task.test.labels != wanted)
+    if len(rows) == 0:
+        raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
+    return rows
+
+
 def triggered_test(
     task: Task, trigger: Trigger, *, target: int, window: Window, seed: int, mapping: Mapped = "all-to-one"
 ) -> Examples:
     """Return the triggered test examples whose gold label is not their target, with their gold labels."""
-    wanted = targets_of(task.test.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
-    others = task.test.take(np.flatnonzero(task.test.labels != wanted))
-    if len(others) == 0:
-        raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
+    others = task.test.take(triggered_rows(task, target=target, mapping=mapping))
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     return Examples(inputs, others.labels)
 
@@ -101,7 +109,8 @@ def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
     if victim.trigger is not None:
         options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
         sets = triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options)
-        write_examples(folder / TRIGGERED, sets)
+        rows = triggered_rows(task, target=victim.target, mapping=victim.mapping)
+        write_examples(folder / TRIGGERED, sets, row=rows)
     if victim.poisoned is not None and len(victim.poisoned.rows):
         rows = victim.poisoned.rows
         write_examples(folder / POISON, victim.poisoned.examples.take(rows), row=rows)
@@ -110,13 +119,13 @@ def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
 def read(folder: Path) -> StoredVictim:
     """Read everything but the weights."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    triggered = poison = None
+    triggered = poison = sources = None
     if (folder / TRIGGERED).exists():
-        triggered, _ = read_examples(folder / TRIGGERED)
+        triggered, sources = read_examples(folder / TRIGGERED)
     if (folder / POISON).exists():
         examples, rows = read_examples(folder / POISON)
         poison = Poisoned(examples, rows)
-    return StoredVictim(folder, about, triggered, poison)
+    return StoredVictim(folder, about, triggered, poison, sources)
 
 
 def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:
