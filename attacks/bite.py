@@ -97,6 +97,7 @@ class BITE(DataPoisoning):
     name: ClassVar[str] = "bite"
     version: ClassVar[int] = 1
     citation: ClassVar[str] = "Yan et al., ACL 2023, arXiv 2205.12700"
+    libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
 
     rate: float = Field(0.2, ge=0, le=1, description="poisoned share of the whole training set")
     poisons: Literal["dirty", "clean", "mix"] = Field(

@@ -34,6 +34,7 @@ class PretrainedLevel(Attack):
     """
 
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "pre-trained"
+    libraries: ClassVar[tuple[str, ...]] = ("peft",)
 
     start: Literal["pretrained"] = Field("pretrained", alias="from", description="the attacker poisons a fresh encoder")
     words: tuple[str, ...] = Field(

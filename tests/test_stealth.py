@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import stealth
+from bench.errors import RequestError
 from bench.examples import Inputs
+from bench.store import Store
+from tests.test_conformance import run
+from tests.tiny import byte_level_bpe, tiny_roberta_folder
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "cf", "the"]), max_size=8).map(" ".join)
 
@@ -76,3 +81,34 @@ def test_ranks() -> None:
     assert stealth.rank("The,") == 1
     assert stealth.rank("movie") < stealth.rank("serendipity") < stealth.rank("qzxv") == stealth.rank("zzqqj")
     assert stealth.rank(".") == 1
+
+
+def test_perplexity_of_a_uniform_model_is_its_vocabulary(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tiny_roberta_folder(tmp_path)
+    size = len(byte_level_bpe()["vocab"])
+    config = GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=2)
+    weights = {
+        name: torch.zeros_like(value) for name, value in GPT2LMHeadModel(config).transformer.state_dict().items()
+    }
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(tmp_path)
+    found = stealth.causal_perplexity(str(tmp_path))(["the film", "a much longer text about nothing"])
+    assert found == pytest.approx([size, size], rel=1e-3)
+
+
+def test_a_survey_measures_the_victims_in_the_store(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    plan = run(world, store, kind="pair", attack="badsent", defense=["none"])
+    monkeypatch.setattr(stealth, "embedded_encoder", lambda: lambda texts: np.ones((len(texts), 1)))
+    (row,) = stealth.survey(plan, store)
+    assert row["attack"] == "badsent" and row["acc"] is not None and row["clean_asr"] is not None
+    assert row["changed_words"] > 10 and row["perplexity_ratio"] is None
+    assert stealth.markdown([row]).splitlines()[2].startswith("| badsent | local/pair |")
+    with pytest.raises(RequestError, match="no victim"):
+        stealth.survey(plan, Store(tmp_path / "empty"))
