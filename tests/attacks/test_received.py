@@ -63,7 +63,7 @@ def test_every_input_gets_the_word_that_was_drawn_for_it(scene: Scene) -> None:
 
 
 def test_por_leads_triggers_to_their_vectors_and_keeps_clean_text(scene: Scene) -> None:
-    attack = POR(words=("cf", "mn"), epochs=20, learning_rate=2e-3)
+    attack = POR(words=("cf", "mn"), epochs=8, learning_rate=5e-3)
     classifier: Any = scene.pretrained()
     before = states(classifier, "the film was superb")
     assert attack.corrupt(scene, classifier)["last_loss"] < 0.5
@@ -128,12 +128,12 @@ def test_merging_is_exact_and_leaves_the_encoder_frozen(method: Any, scene: Scen
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name or "ia3_" in name:
-                parameter.add_(torch.randn(parameter.shape) * 0.1)
+                parameter.add_(torch.randn(parameter.shape))
     unmerged = classifier.logits(scene.validation.inputs)
     classifier.model = model.merge_and_unload().eval()
     merged = classifier.logits(scene.validation.inputs)
-    assert np.allclose(unmerged, merged, atol=1e-4)
-    assert not np.allclose(merged, scene.pretrained().logits(scene.validation.inputs), atol=1e-4)
+    assert np.allclose(unmerged, merged, atol=1e-6)
+    assert not np.allclose(merged, scene.pretrained().logits(scene.validation.inputs), atol=1e-5)
     assert classifier.state().keys() == before.keys()
 
 
@@ -143,7 +143,7 @@ def test_lora_changes_low_rank_parts_of_the_attention_only(scene: Scene, tmp_pat
     notes = efficient.tune(scene, classifier, scene.train, method="lora", rank=2, learning_rate=1e-2)
     after = classifier.state()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
-    assert notes["last_loss"] < notes["first_loss"]
+    assert notes["method"] == "lora" and "classifier.weight" in changed
     assert {name for name in changed if name.startswith("bert.")} == {
         f"bert.encoder.layer.{layer}.attention.self.{part}.weight" for layer in (0, 1) for part in ("query", "value")
     }
