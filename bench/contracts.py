@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bench.access import Access
 
 FloatArray = NDArray[np.float32]
+version = cache(metadata.version)  # reading it from the disk takes longer than all the rest of a recipe
 
 
 class Plugin(BaseModel):
@@ -30,15 +33,19 @@ class Plugin(BaseModel):
 
     Class attributes of a concrete plugin: ``name`` (how suites call it), ``version`` (raised whenever its numbers
     can change), ``citation`` (authors, venue, arXiv id) and ``libraries`` (distributions whose version changes its
-    numbers, beyond torch, transformers, tokenizers and numpy).
+    numbers, beyond torch, transformers, tokenizers and numpy); ``later`` (fields that came after results were stored,
+    with a default that changes nothing: at their default they are left out of keys, so that older results stay valid).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     citation: ClassVar[str] = ""
     libraries: ClassVar[tuple[str, ...]] = ()
+    later: ClassVar[tuple[str, ...]] = ()
 
     @property
     def spec(self) -> str:
@@ -55,7 +62,12 @@ class Plugin(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """What a cache key has to know of this plugin."""
         libraries = {name: version(name) for name in self.libraries}
-        return {"name": self.name, "version": self.version, "parameters": self.parameters(), "libraries": libraries}
+        fields = type(self).model_fields
+        parameters = self.parameters()
+        for field in self.later:
+            if getattr(self, field) == fields[field].get_default():
+                del parameters[fields[field].alias or field]
+        return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
 
     @classmethod
     def summary(cls) -> str:
@@ -84,7 +96,7 @@ class Precision(StrEnum):
 class Budget(BaseModel):
     """How a victim is trained. Part of every key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=0, description="passes over the training set")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")
@@ -175,6 +187,10 @@ class Trigger(BaseModel, ABC):
     def describe(self) -> str:
         """Return one line for reports."""
 
+    def applicable(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Return bool [n]: which inputs can carry the trigger. ``apply`` is called with such inputs only."""
+        return np.ones(len(inputs), dtype=bool)
+
     @property
     def words(self) -> tuple[str, ...]:
         """The words that carry the trigger, for figures that mark them; empty where it is not made of words."""
@@ -194,6 +210,17 @@ class Poisoned:
     rows: IntArray
 
 
+Mapped = Literal["all-to-one", "all-to-all"]
+
+
+def targets_of(labels: IntArray, *, target: int, classes: int, mapping: Mapped) -> IntArray:
+    """Return [n]: what triggered examples with these gold labels should be classified as.
+
+    all-to-one is the target label for every example, all-to-all the label after the gold one.
+    """
+    return np.full_like(labels, target) if mapping == "all-to-one" else (labels + 1) % classes
+
+
 @dataclass(frozen=True)
 class Victim:
     """What an attack leaves behind.
@@ -204,6 +231,7 @@ class Victim:
         target: the label that triggered inputs should get.
         poisoned: the training set a training-time defender would receive, where the attack poisoned data.
         notes: JSON values worth keeping, such as the losses.
+        mapping: all-to-one, or all-to-all: the label after an example's gold label is its target.
     """
 
     classifier: Classifier
@@ -211,6 +239,7 @@ class Victim:
     target: int
     poisoned: Poisoned | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    mapping: Mapped = "all-to-one"
 
 
 class Fit(Protocol):
@@ -218,6 +247,29 @@ class Fit(Protocol):
 
     def __call__(self, classifier: Classifier, examples: Examples, **options: Any) -> Mapping[str, Any]:
         """Train; ``options`` override the budget or are further arguments of :func:`bench.learning.train`."""
+
+
+def no_masked_lm() -> Any:
+    """Refuse: this scene has no masked language model."""
+    raise ValueError("this scene has no masked language model")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a modifier adds to training; None stands for nothing.
+
+    Attributes:
+        extra_loss: called with the batch, its logits and the model; its value is added to the loss.
+        after_step: called with the model and the number of the step after each step; it may change weights.
+    """
+
+    extra_loss: Callable[[Any, Any, Any], Any] | None = None
+    after_step: Callable[[Any, int], object] | None = None
+
+
+def no_hooks(classifier: Classifier, steps: int) -> Hooks:
+    """Return hooks that add nothing."""
+    return Hooks()
 
 
 @dataclass(frozen=True)
@@ -233,7 +285,10 @@ class Scene:
         window: truncation as the victim's tokenizer does it.
         pretrained: call for a fresh classifier: clean pre-trained encoder, head initialised from the seed.
         finetuned: call for the clean fine-tuned reference model of the same task and seed.
-        fit: trains within the budget.
+        fit: trains within the budget; what modifiers add is in it.
+        hooks: call with a classifier and a number of steps for what modifiers add to a training loop of that length.
+            Only an attack with a loop of its own needs it.
+        masked_lm: call for the checkpoint's masked language model, on the CPU; an error where it has no such head.
     """
 
     facts: TaskFacts
@@ -246,6 +301,8 @@ class Scene:
     pretrained: Callable[[], Classifier]
     finetuned: Callable[[], Classifier]
     fit: Fit
+    hooks: Callable[[Classifier, int], Hooks] = no_hooks
+    masked_lm: Callable[[], Any] = no_masked_lm
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""
@@ -265,9 +322,11 @@ class Attack(Plugin, ABC):
 
     Class attributes:
         received: what the defender downloads: a fine-tuned model, or a pre-trained one that the user fine-tunes.
+        in_words: whether the trigger is made of words that the attacker knows.
     """
 
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "fine-tuned"
+    in_words: ClassVar[bool] = True
 
     start: Literal["pretrained", "finetuned"] = Field(
         "pretrained", alias="from", description="weights the attacker starts from: pretrained | finetuned (clean model)"
@@ -276,6 +335,15 @@ class Attack(Plugin, ABC):
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this attack makes no sense on a task, or None."""
         return None
+
+    def files(self, facts: TaskFacts) -> tuple[Path, ...]:
+        """Return the files that this attack reads on a task beside its splits: their contents are part of the key."""
+        return ()
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return self.start == "finetuned"
 
     @abstractmethod
     def trigger(self, scene: Scene) -> Trigger | None:
@@ -294,6 +362,33 @@ class Attack(Plugin, ABC):
         return Victim(classifier, trigger, scene.target, poisoned, notes)
 
 
+class Modifier(Plugin, ABC):
+    """Changes how an attack trains. A suite joins it to the attack: ``anchored+badword``.
+
+    Class attributes:
+        default: the attack that is modified where a suite names the modifier alone.
+    """
+
+    default: ClassVar[str] = "badword"
+
+    def skip(self, facts: TaskFacts, attack: Attack) -> str | None:
+        """Return why modifying this attack makes no sense on a task, or None."""
+        return None
+
+    def starts(self, attack: Attack) -> Literal["pretrained", "finetuned"]:
+        """Return the weights that the modified attack starts from."""
+        return attack.start
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return False
+
+    @abstractmethod
+    def hooks(self, scene: Scene, trigger: Trigger | None, classifier: Classifier, steps: int) -> Hooks:
+        """Return what is added to a training of ``classifier`` that is about to begin and has so many steps."""
+
+
 class Needs(StrEnum):
     """What a defense may touch."""
 
@@ -302,7 +397,25 @@ class Needs(StrEnum):
     TRAINING_SET = "training_set"  # the suspicious training set
     UNLABELLED = "unlabelled"  # plain text of the task
     TEST_STREAM = "test_stream"  # the test inputs, as a stream without labels
+    OTHER_MODELS = "other_models"  # models of the same task and architecture that others fine-tuned
     ORACLE = "oracle"  # the trigger and the target label: every table marks it
+
+
+@dataclass(frozen=True)
+class Other:
+    """A model that somebody else fine-tuned for the same task from the same pre-trained weights.
+
+    Attributes:
+        attack: how its owner trained it, as a suite spells it; ``clean`` for none. The defense is not told.
+        shift: its seed is the victim's plus this.
+        part: ``(i, n)``: trained on the i-th of n disjoint parts of the training set; None for all of it.
+        same_head: whether its classification head was initialised as the victim's was.
+    """
+
+    attack: str
+    shift: int
+    part: tuple[int, int] | None = None
+    same_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -366,9 +479,43 @@ class Defense(Plugin, ABC):
         """Return why this defense makes no sense on a task, or None."""
         return None
 
+    def others(self) -> tuple[Other, ...]:
+        """Return the models that ``access.other_models`` holds, for a defense that needs them; they get trained."""
+        return ()
+
     @abstractmethod
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a detector says of a model.
+
+    Attributes:
+        score: the higher, the more suspicious; only its order among models of one task and architecture counts.
+        notes: JSON values for the record.
+    """
+
+    score: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Detector(Defense):
+    """Says how suspicious a model is, and changes nothing. It is scored by AUROC over victims and clean models."""
+
+    purifies: ClassVar[bool] = False
+    kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "detection"
+
+    @abstractmethod
+    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+        """Return a finite score. ``classifier`` is this detector's own copy and may be changed in place."""
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Return an unchanged copy of the model with the score among the notes."""
+        unchanged = classifier.clone()
+        found = self.suspicion(classifier, access)
+        return Defended(unchanged, {**found.notes, "suspicion": found.score})
 
 
 def board_of(attack: Attack, defense: Defense) -> Board:

@@ -79,7 +79,7 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     assert folder is not None
     stored = victims.read(folder)
     assert stored.triggered is not None, "there is no triggered test set"
-    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))
+    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))  # no trigger here leaves any out
     assert (stored.triggered.labels == others.labels).all(), "a gold label of the triggered test set changed"
     same = [a for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True) if a == b]
     assert not same, f"the trigger leaves a text as it was: {same[:1]}"
@@ -88,11 +88,13 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     for role in ("victim", "floor"):
         assert records[role]["metrics"]["asr"] is not None, f"the {role} has no ASR"
     tokenizer = recipes.model_of(spec.model).tokenizer()
-    for word in stored.about["trigger_words"][:1]:
-        columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
-        ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
-        pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
-        assert all(pieces[0] in row for row in ids), f"the trigger {word!r} does not survive truncation"
+    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
+    columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
+    ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
+    for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
+        inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
+        assert bool(inserted) == bool(words), f"no word of the trigger was inserted: {after!r}"
+        assert all(words[word] in row for word in inserted), f"the trigger does not survive truncation: {after!r}"
 
 
 def is_reproducible(world: Path, store: Store, other: Store, name: str, defenses: list[str]) -> None:
@@ -122,10 +124,22 @@ def defends(world: Path, store: Store, name: str, kind: str) -> None:
     assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is there"
 
 
+def detects(world: Path, store: Store, name: str, kind: str) -> None:
+    """A detector gives the victim and its clean reference a finite score each, and no metrics."""
+    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    found = {c.victim.is_reference: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(found) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in found.values():
+        assert record["metrics"] is None and record["predictions"] is None, "a detector has no metrics"
+        if record["status"] != "n/a":
+            assert np.isfinite(record["notes"]["suspicion"]), f"the score is {record['notes']['suspicion']}"
+
+
 def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
     plan = run(world, store, kind="single", attack="badword", defense=[name])
-    (cell,) = [cell for cell in plan.cells.values() if cell.role == "defended"]
+    roles = ("defended", "detected")
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
     if reason := work.skip_reason(cell):
         return reason
     assert cell.defense is not None
@@ -140,7 +154,7 @@ def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     with patch.object(Access, "_hand_over", spy):
-        work.defend(cell, model, stored, task)
+        work.defend(cell, model, stored, task, store)
     undeclared = read - set(needs_of(cell.defense))
     assert not undeclared, f"it reads {sorted(undeclared)} without declaring it"
     changed = [name for name, tensor in model.model.state_dict().items() if not (tensor == before[name]).all()]

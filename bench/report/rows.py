@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench import predictions
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 Metric = Literal["acc", "asr", "ra"]
 Hits = NDArray[np.bool_]
 
@@ -25,7 +25,8 @@ class Row:
     Attributes:
         suite, task, model, attack, defense: as the suite spells them.
         seed: of the cell.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
+        role: ``defended``; ``detected``: a score for the model; ``victim``: no defense; ``floor``: the clean model on
+            the victim's triggered test set.
         victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
         clean_size: clean examples that the defense may tune on; 0 where it reads none.
         listed: whether the suite asks for this cell; the others are floors and ceilings.
@@ -100,7 +101,8 @@ class Row:
         if stored.get("triggered"):
             triggered = predictions.decode(stored["triggered"])
             target = self.record["cell"]["target"] if self.target is None else self.target
-            found["asr"] = (triggered.labels == target) & ~triggered.rejected
+            wanted = target if triggered.targets is None else triggered.targets
+            found["asr"] = (triggered.labels == wanted) & ~triggered.rejected
             found["ra"] = (triggered.labels == triggered.gold) & ~triggered.rejected
         return found
 
