@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__
+from bench import __version__, own_commands
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
