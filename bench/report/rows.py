@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import predictions
+from bench.contracts import Board
 
 Role = Literal["defended", "victim", "floor"]
 Metric = Literal["acc", "asr", "ra"]
@@ -36,6 +37,7 @@ class Row:
         record: as stored; None where the cell has not been run.
         failure: the stored failure (at least ``error``); None where there is none.
         path: the record's file.
+        listed_on: the threat model, where the suite knows it; else the record says it.
     """
 
     suite: str
@@ -58,6 +60,13 @@ class Row:
     record: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     path: Path | None = None
+    listed_on: Board | None = None
+
+    @property
+    def board(self) -> Board:
+        """The threat model on whose board the cell is; records from before there were boards have the first one."""
+        stated = ((self.record or {}).get("cell") or {}).get("board")
+        return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
 
     @property
     def oracle(self) -> bool:
