@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from bench.contracts import Board
 from bench.report.rows import Row
 
+DEFENDED = ("defended", "detected")
 WHAT: dict[Board, str] = {
-    Board.FINE_TUNED: "The defender downloads a fine-tuned classifier that may hold a backdoor, and purifies it.",
-    Board.PRE_TRAINED: "The defender downloads a pre-trained model that may hold a backdoor, fine-tunes and purifies it.",
-    Board.DATA: "The defender gets a training set that may be poisoned, and trains a model of its own.",
-    Board.FILTER: "The defender deploys the received model as it is, and checks or rewrites every input.",
-    Board.DETECTION: "The defender says of a whole model how suspicious it is; nothing is repaired.",
+    Board.FINE_TUNED: "A fine-tuned classifier that may hold a backdoor is downloaded and purified.",
+    Board.PRE_TRAINED: "A pre-trained model that may hold a backdoor is downloaded, fine-tuned, and purified.",
+    Board.DATA: "A training set that may be poisoned is received; the defender trains on it.",
+    Board.FILTER: "The received model is deployed; the defender checks or rewrites every input.",
+    Board.DETECTION: "The defender says how suspicious a whole model is; nothing is repaired.",
 }
 
 
@@ -24,7 +25,7 @@ def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:
     A victim that nobody defends is on the board of its attack.
     """
     rows = list(rows)
-    defended = [row for row in rows if row.role == "defended"]
+    defended = [row for row in rows if row.role in DEFENDED]
     boards_of: dict[str, set[Board]] = defaultdict(set)  # defense -> boards
     attacked: dict[str, set[Board]] = defaultdict(set)  # victim -> boards
     for row in defended:
@@ -33,7 +34,7 @@ def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:
             attacked[row.victim_key].add(row.board)
     found: dict[Board, list[Row]] = {board: [] for board in Board}
     for row in rows:
-        if row.role == "defended":
+        if row.role in DEFENDED:
             shared = boards_of.get(row.defense) if row.attack_base == "clean" else None
             wanted = shared or {row.board}
         elif row.attack_base == "clean":
@@ -48,4 +49,4 @@ def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:
 
 def _makes_a_board(row: Row) -> bool:
     """Whether a row is more than the reference that every board shows."""
-    return row.role == "defended" or row.attack_base != "clean"
+    return row.role in DEFENDED or row.attack_base != "clean"

@@ -74,7 +74,7 @@ class Results:
             if not row.listed or row.role == "floor" or row.cell_key in points:
                 continue
             self._keys[_place(row)][row.seed] = row.victim_key
-            if row.role == "defended":
+            if row.role in ("defended", "detected"):
                 self._cells[_place(row), Line(row.defense, row.clean_size)][row.seed] = row
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
@@ -145,7 +145,7 @@ class Results:
         if not all(seed in victims and victims[seed].done for seed in seeds):
             return []
         there = ((line, self.cells(place, line)) for line in self.lines)
-        return [line for line, cells in there if all(seed in cells and cells[seed].done for seed in seeds)]
+        return [line for line, cells in there if all(seed in cells and cells[seed].predicts for seed in seeds)]
 
     def ranked(self, place: Place) -> list[Line]:
         """Return the defenses that are compared at a place: complete, and not told the trigger."""

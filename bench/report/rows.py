@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench import predictions
 from bench.contracts import Board
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 Metric = Literal["acc", "asr", "ra"]
 Hits = NDArray[np.bool_]
 
@@ -26,7 +26,8 @@ class Row:
     Attributes:
         suite, task, model, attack, defense: as the suite spells them.
         seed: of the cell.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
+        role: ``defended``; ``detected``: a score for the model; ``victim``: no defense; ``floor``: the clean model on
+            the victim's triggered test set.
         victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
         clean_size: clean examples that the defense may tune on; 0 where it reads none.
         listed: whether the suite asks for this cell; the others are floors and ceilings.
@@ -91,6 +92,11 @@ class Row:
     def done(self) -> bool:
         """Whether there are numbers."""
         return self.status == "done"
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there are predictions: a detector leaves none."""
+        return self.done and bool((self.record or {}).get("predictions"))
 
     def metric(self, name: str) -> float | None:
         """Return a metric in percent; None where it is not defined or not known yet."""

@@ -281,28 +281,40 @@ def area_under_curve(bad: ArrayLike, good: ArrayLike) -> float:
     high, low = np.asarray(bad, dtype=np.float64), np.asarray(good, dtype=np.float64)
     if not len(high) or not len(low):
         return float("nan")
-    both = ranks(np.concatenate([high, low]))
-    return float((both[: len(high)].sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
+    order = np.sort(low)
+    below, up_to = np.searchsorted(order, high, "left"), np.searchsorted(order, high, "right")
+    return float((below + up_to).sum() / (2 * len(high) * len(low)))
 
 
 def area_interval(
-    bad: ArrayLike, good: ArrayLike, *, seed: int = 0, draws: int = DRAWS, confidence: float = LEVEL
+    groups: Sequence[tuple[ArrayLike, ArrayLike]], *, seed: int = 0, draws: int = DRAWS, confidence: float = LEVEL
 ) -> Estimate | None:
-    """Return the AUROC with the percentile interval of a bootstrap over bad and good ones; None without both.
+    """Return the mean AUROC of groups with the percentile interval of a bootstrap inside each; None without any.
 
-    Where every bad one scores above every good one the bootstrap sees no variation, so the ends are widened to
-    Wilson's interval of that many independent pairs, taken as the smaller of the two groups.
+    Where every bad one scores above every good one the bootstrap sees no variation, so the ends are then those of
+    Wilson's interval of as many independent pairs as there are ones in the smaller half of every group.
+
+    Args:
+        groups: scores of bad and of good ones that can be compared with each other; groups without both do not count.
+        seed: of the bootstrap.
+        draws: bootstrap samples.
+        confidence: of the interval.
     """
-    high, low = np.asarray(bad, dtype=np.float64), np.asarray(good, dtype=np.float64)
-    if not len(high) or not len(low):
+    pairs = [(np.asarray(bad, dtype=np.float64), np.asarray(good, dtype=np.float64)) for bad, good in groups]
+    pairs = [(bad, good) for bad, good in pairs if len(bad) and len(good)]
+    if not pairs:
         return None
-    value, rng, tail = area_under_curve(high, low), np.random.default_rng(seed), 50 * (1 - confidence)
-    drawn = [area_under_curve(rng.choice(high, len(high)), rng.choice(low, len(low))) for _ in range(draws)]
-    ends = [float(end) for end in np.percentile(drawn, [tail, 100 - tail])]
+    value, rng = float(np.mean([area_under_curve(*pair) for pair in pairs])), np.random.default_rng(seed)
+    tail = 50 * (1 - confidence)
+    drawn = [
+        np.mean([area_under_curve(rng.choice(bad, len(bad)), rng.choice(good, len(good))) for bad, good in pairs])
+        for _ in range(draws)
+    ]
+    low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
     if value in (0.0, 1.0):
         from scipy import stats
 
-        count = min(len(high), len(low))
+        count = sum(min(len(bad), len(good)) for bad, good in pairs)
         wilson = stats.binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
-        ends = [float(wilson.low), float(wilson.high)]
-    return Estimate(value, min(ends[0], value), max(ends[1], value), float(np.std(drawn, ddof=1)), np.inf, 1)
+        low, high = float(wilson.low), float(wilson.high)
+    return Estimate(value, min(low, value), max(high, value), float(np.std(drawn, ddof=1)), np.inf, 1)

@@ -27,14 +27,14 @@ NEEDS = {
 SCORES = ("acc", "drop", "asr", "ra", "effectiveness", "score")
 
 
-def build(results: Results, *, board: str = "") -> Table:
+def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None = None) -> Table:
     """Return the summary: best mean rank first, then the defenses that are not finished everywhere.
 
     Means are taken over seeds, then over the places (model, task, attack) on which a defense is finished. Mean rank has
     the 95 % interval of a bootstrap over tasks, attacks, seeds and test examples. Time is the median ratio of seconds
     to fine-tuning's.
     """
-    leaderboard = Leaderboard(results)
+    leaderboard = leaderboard or Leaderboard(results)
     labels, notes = tables.labels(results), Footnotes()
     of = len(leaderboard.places)
     lines = [
