@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bench.contracts import Board
 from bench.report.rows import Row
@@ -32,19 +32,34 @@ def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:
         if row.attack_base != "clean":
             boards_of[row.defense].add(row.board)
             attacked[row.victim_key].add(row.board)
+    beside: dict[tuple[str, str, int], set[Board]] = defaultdict(set)  # clean model -> boards
+    for row in rows:
+        if row.role in DEFENDED:
+            beside[_model(row)] |= _boards(row, boards_of)
+        elif row.attack_base != "clean":
+            beside[_model(row)] |= attacked.get(row.victim_key) or {row.board}
     found: dict[Board, list[Row]] = {board: [] for board in Board}
     for row in rows:
         if row.role in DEFENDED:
-            shared = boards_of.get(row.defense) if row.attack_base == "clean" else None
-            wanted = shared or {row.board}
+            wanted = _boards(row, boards_of)
         elif row.attack_base == "clean":
-            wanted = set(Board)
+            wanted = beside[_model(row)]
         else:
             wanted = attacked.get(row.victim_key) or {row.board}
         for board in wanted:
             found[board].append(row)
     there = {board: part for board, part in found.items() if any(_makes_a_board(row) for row in part)}
     return there or ({Board.FINE_TUNED: rows} if rows else {})
+
+
+def _boards(row: Row, boards_of: Mapping[str, set[Board]]) -> set[Board]:
+    """Return the boards of a defended cell."""
+    return (boards_of.get(row.defense) if row.attack_base == "clean" else None) or {row.board}
+
+
+def _model(row: Row) -> tuple[str, str, int]:
+    """Return what the clean model of a row was trained for."""
+    return row.task, row.model, row.seed
 
 
 def _makes_a_board(row: Row) -> bool:

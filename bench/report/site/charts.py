@@ -29,6 +29,20 @@ def specifications() -> dict[str, dict[str, Any]]:
     return found
 
 
+def _fit() -> Any:
+    """Fit the width to the page; the height is the chart's."""
+    import altair as alt
+
+    return alt.AutoSizeParams(type="fit-x", contains="padding")
+
+
+def _only(side: str) -> Any:
+    """Return the labels of the points whose text touches them with this side."""
+    import altair as alt
+
+    return alt.when(f"datum.side == '{side}'").then(alt.Text("label:N")).otherwise(alt.value(""))
+
+
 def tradeoff() -> Any:
     """Return ASR against the ACC that a defense costs; lower left is better."""
     import altair as alt
@@ -58,17 +72,19 @@ def tradeoff() -> Any:
         )
         .add_params(pick)
     )
-    names = (
-        alt.Chart(alt.NamedData(ROWS))
-        .transform_filter("datum.label")
-        .mark_text(align="left", dx=8, fontSize=11)
-        .encode(x=x, y=y, text="label:N", opacity=shown)
+    references = (
+        alt.Chart(alt.NamedData(EXTRA))
+        .mark_point(shape="cross", size=80, filled=True, color="#808080")
+        .encode(x=x, y=y, tooltip=[alt.Tooltip("name:N", title="reference"), *tips[1:3]])
     )
-    marks = alt.Chart(alt.NamedData(EXTRA)).encode(x=x, y=y)
-    references = marks.mark_point(shape="cross", size=80, filled=True, color="#808080") + marks.mark_text(
-        align="left", dx=8, fontSize=11, fontStyle="italic"
-    ).encode(text="name:N")
-    return (references + points + names).properties(width="container", height=380)
+    names = [
+        alt.Chart(alt.NamedData(data))
+        .mark_text(align=side, dx=8 if side == "left" else -8, fontSize=11, fontStyle=font, clip=True)
+        .encode(x=x, y=y, text=_only(side), opacity=opacity)
+        for data, font, opacity in ((ROWS, "normal", shown), (EXTRA, "italic", alt.value(1)))
+        for side in ("left", "right")
+    ]
+    return alt.layer(references, points, *names).properties(width="container", height=380, autosize=_fit())
 
 
 def ranks() -> Any:
@@ -96,7 +112,7 @@ def ranks() -> Any:
             alt.Tooltip("high:Q", title="to", format=".2f"),
         ],
     )
-    return (band + intervals + points).properties(width="container", height=alt.Step(20))
+    return (band + intervals + points).properties(width="container", height=alt.Step(22), autosize=_fit())
 
 
 def heat() -> Any:
@@ -123,7 +139,7 @@ def heat() -> Any:
         text=alt.Text("asr:Q", format=".0f"),
         color=alt.when("datum.asr > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
     )
-    return (cells + texts).properties(width="container", height=alt.Step(20))
+    return (cells + texts).properties(width="container", height=alt.Step(22), autosize=_fit())
 
 
 def curve(metric: str, title: str) -> Any:
@@ -138,7 +154,7 @@ def curve(metric: str, title: str) -> Any:
             x=alt.X("x:Q", title=None),
             y=alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(zero=metric == "asr", nice=True)),
             color=alt.Color("curve:N", title="defense", scale=alt.Scale(range=list(COLOURS))),
-            shape=alt.Shape("curve:N", title="defense"),
+            shape=alt.Shape("curve:N", legend=None),
             opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12)),
             tooltip=[
                 alt.Tooltip("curve:N", title="defense"),
@@ -148,5 +164,5 @@ def curve(metric: str, title: str) -> Any:
             ],
         )
         .add_params(pick)
-        .properties(width="container", height=260)
+        .properties(width="container", height=260, autosize=_fit())
     )

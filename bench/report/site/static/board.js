@@ -126,7 +126,7 @@
       ...tasks.map((task) => el("th", { scope: "col", class: "num" }, task)));
     const rows = attacks.map((attack) => el("tr", {}, el("th", { scope: "row", class: "name" }, attack),
       ...tasks.map((task) => detail(found, by.get(JSON.stringify([attack, task]))))));
-    return el("table", { class: "matrix" }, el("caption", {}, "ASR, and ACC drop in brackets; each leads to its records"),
+    return el("table", { class: "matrix" }, el("caption", {}, el("span", {}, "ASR, and ACC drop in brackets; each leads to its records")),
       el("thead", {}, head), el("tbody", {}, ...rows));
   }
 

@@ -50,21 +50,29 @@
       acc: board.mean([...places].map((i) => found.places[i][who][0])),
     });
     const [victim, floor] = [over("victim"), over("floor")];
-    const rows = made.map((one, i) => ({ ...one, cells: null, label: made.length <= 12 || i < 3 ? one.name : "" }));
     const extra = [];
     if (victim.asr !== null) extra.push({ name: "no defense", drop: 0, asr: victim.asr });
     if (floor.asr !== null) extra.push({ name: "clean model", drop: victim.acc - floor.acc, asr: floor.asr });
-    return { rows: spaced(rows), extra };
+    const labels = labelled([...extra, ...made.map((one) => ({ ...one, cells: null }))]);
+    return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
   }
 
-  // Labels of points that lie on each other are dropped; the tooltip has every name.
-  function spaced(rows) {
-    const kept = [];
-    const width = Math.max(...rows.map((row) => row.drop), 1) - Math.min(...rows.map((row) => row.drop), 0);
-    return rows.map((row) => {
-      const near = kept.some((one) => Math.abs(one.asr - row.asr) < 4.5 && Math.abs(one.drop - row.drop) < width / 4);
-      if (row.label && !near) kept.push(row);
-      return near ? { ...row, label: "" } : row;
+  // Names beside the points, best first; one that would lie on another is left out, its tooltip has it.
+  function labelled(rows) {
+    const plot = document.querySelector("#chart-tradeoff").clientWidth - 110;
+    const drops = rows.map((row) => row.drop);
+    const [low, high] = [Math.min(...drops, 0), Math.max(...drops, 1)];
+    const x = (drop) => ((drop - low) / (high - low)) * plot; // pixels, about
+    const boxes = rows.map((row) => [x(row.drop) - 6, x(row.drop) + 6, row.asr]);
+    return rows.map((row, i) => {
+      const name = row.name.length > 26 ? `${row.name.slice(0, 25)}…` : row.name;
+      const side = x(row.drop) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
+      const ends = [x(row.drop) + 8, x(row.drop) + 8 + name.length * 6.2];
+      const box = side === "left" ? [...ends, row.asr] : [x(row.drop) - 8 - name.length * 6.2, x(row.drop) - 8, row.asr];
+      const inside = box[0] >= -4 && box[1] <= plot + 10;
+      const free = inside && boxes.every(([left, right, at], j) => j === i || Math.abs(at - row.asr) > 4.5 || right < box[0] || left > box[1]);
+      if (free) boxes.push(box);
+      return { ...row, side, label: free ? name : "" };
     });
   }
 
@@ -134,6 +142,7 @@
     const shared = lines(found, filter);
     for (const [name, [make, spec]] of Object.entries(makers)) {
       const figure = document.getElementById(`chart-${name}`);
+      figure.hidden = false; // so that it has a width
       const content = make(found, shared, filter);
       figure.hidden = content.rows.length < 2;
       if (figure.hidden) continue;
@@ -141,6 +150,7 @@
       const data = { rows: content.rows, extra: content.extra || [] };
       const many = name === "heat" && content.rows.length > 400;
       const full = { ...specs[spec], datasets: data, config: config() };
+      if (full.height.step) full.height = full.height.step * new Set(content.rows.map((row) => row.name)).size;
       if (many) full.layer = full.layer.slice(0, 1);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const renderer = many ? "canvas" : "svg";
