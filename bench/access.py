@@ -128,6 +128,15 @@ class Access:
         right = (verdicts.labels == self.selection.labels) & ~verdicts.rejected
         return 100.0 * float(right.mean())
 
+    def rated(self, defended: Defended) -> Defended:
+        """Return a model with its accuracy on the selection sample and the rule's floor in its notes (needs CLEAN).
+
+        With these of every candidate, another rule can be applied to records without training anything.
+        """
+        floor = self.accuracy(self.received) - self.tolerance
+        defended.notes.update(selection_acc=self.accuracy(defended), selection_floor=floor)
+        return defended
+
     def smallest_passing(self, candidates: Iterable[float], build: Callable[[float], Defended]) -> Choice:
         """Return the smallest candidate whose accuracy on ``selection`` is within the tolerance of the victim's.
 

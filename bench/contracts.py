@@ -354,11 +354,13 @@ class Defense(Plugin, ABC):
         needs: what ``access`` hands over.
         purifies: whether the result is a plain classifier, so that another defense can follow in a ``+`` chain.
         kind: purifies the weights, trains from poisoned data, filters inputs at test time, or detects bad models.
+        candidates: the field that the shared selection rule chooses and the values that it tries, if there is one.
     """
 
     needs: ClassVar[frozenset[Needs]] = frozenset()
     purifies: ClassVar[bool] = True
     kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "purification"
+    candidates: ClassVar[tuple[str, tuple[float, ...]] | None] = None
 
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this defense makes no sense on a task, or None."""

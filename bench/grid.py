@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench import registry, specs
 from bench.chain import chain, needs_of
 from bench.contracts import Attack, Budget, Defense, Needs, TaskSource
+from bench.errors import RequestError
 from bench.suite import Entry, Suite
 
 Role = Literal["defended", "victim", "floor"]
@@ -95,12 +96,20 @@ def uses_clean(defense: Defense) -> bool:
 
 
 def swept(entry: Entry) -> Iterator[Entry]:
-    """Spread ``{name: ..., sweep: {field: [values]}}`` into one entry for each combination of values."""
+    """Spread ``{name: ..., sweep: {field: [values]}}`` into one entry for each combination of values.
+
+    ``sweep: full`` of a defense stands for every value that its selection rule would try.
+    """
     if isinstance(entry, str) or "sweep" not in entry:
         yield entry
         return
     fixed = {key: value for key, value in entry.items() if key != "sweep"}
-    axes: dict[str, list[Any]] = entry["sweep"]
+    axes: Mapping[str, Sequence[Any]] = entry["sweep"]
+    if entry["sweep"] == "full":
+        last = registry.defenses.get(specs.split_top(str(entry["name"]), "+")[-1])
+        axes = {last.candidates[0]: last.candidates[1]} if last.candidates else {}
+    if not isinstance(axes, Mapping) or not axes:
+        raise RequestError(f"{entry['name']}: sweep is {{field: [values]}}, or full for a defense that searches.")
     for values in product(*axes.values()):
         yield {**fixed, **dict(zip(axes, values, strict=True))}
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 # Raised whenever the numbers of a room can change; a test holds a fingerprint of each room's code beside its version.
-ROOMS = {"learning": 1, "evaluation": 1, "work": 1}
+ROOMS = {"learning": 2, "evaluation": 1, "work": 1}
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 

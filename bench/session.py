@@ -145,10 +145,31 @@ class Session:
         return report.explain(self.rows(), cell, gate=self.plan.suite.gate)
 
     def figures(self, folder: Path) -> list[Path]:
-        """Draw every figure that the cells allow."""
+        """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
 
-        return report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+        drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+        return drawn + self.study(folder)
+
+    def study(self, folder: Path) -> list[Path]:
+        """Draw the figures of weights that the suite asks for, and write their data beside them."""
+        from bench import studies
+        from bench.report import style, weights
+
+        written: list[Path] = []
+        for spec, stored in studies.victims(self.plan, self.store) if self.plan.suite.study else ():
+            name = f"{self.plan.suite.study}-{studies.file_name(spec)}"
+            if self.plan.suite.study == "word-scores":
+                words = studies.word_scores(spec, stored)
+                words.to_csv(folder / f"{name}.csv", index=False)
+                written += style.save(weights.word_scores(words), folder / name)
+                continue
+            for cell in studies.purified_cells(self.plan, spec):
+                grid, points = studies.landscape(cell, stored)
+                place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
+                grid.to_csv(place.with_suffix(".csv"), index=False)
+                written += style.save(weights.landscape(grid, points), place)
+        return written
 
     def claims(self, *, as_json: bool) -> None:
         """Print the verdicts on the paper's claims."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -53,6 +53,8 @@ class Suite(BaseModel):
     tolerance: float = Field(2.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
+    study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw besides")
+    profiles: dict[str, dict[str, Any]] = Field({}, description="other values of fields, under a name each")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -111,12 +113,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load(name: str, settings: Sequence[str] = ()) -> Suite:
-    """Read a suite and apply ``--set axis=a,b`` settings to it."""
+    """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others."""
     path = locate(name)
     data = read_yaml(path)
+    profiles = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "profile"]
+    for profile in profiles[-1:]:
+        data = profiled(check(data, str(path)), data, profile)
     for setting in settings:
-        _apply(data, setting)
+        if setting.partition("=")[0].strip() != "profile":
+            _apply(data, setting)
     return check(data, str(path))
+
+
+def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """Return the fields of a suite with those of one of its profiles in place; its name tells the profile."""
+    if profile not in suite.profiles:
+        raise unknown(f"profile of suite {suite.name!r}:", profile, suite.profiles)
+    return {**data, **suite.profiles[profile], "name": f"{suite.name}-{profile}"}
 
 
 def check(data: Mapping[str, Any], where: str) -> Suite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -37,21 +38,37 @@ class EPur(Defense):
         """Reset the highest-scoring embeddings."""
         name, pretrained = embedding_of(classifier, access.pretrained)
         table = classifier.model.get_input_embeddings().weight
-        scores = self.scores(classifier, pretrained)
-        order = np.argsort(-scores, kind="stable")[: self.reset]
-        rows = order[scores[order] > 0]
+        rows = self.highest(self.scores(classifier, pretrained))
         table.data[rows] = pretrained[rows].to(table.device, table.dtype)
         words = classifier.tokenizer.convert_ids_to_tokens(rows.tolist())
         return Defended(classifier, {"parameter": name, "reset_words": words})
 
     def scores(self, classifier: Classifier, pretrained: Any) -> np.ndarray:
         """Return float64 [vocabulary]: drift over log frequency; 0 for special tokens."""
+        drift, logs = self.drift(classifier, pretrained)
+        return drift / logs
+
+    def drift(self, classifier: Classifier, pretrained: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return float64 [vocabulary] twice: ``||delta_i||``, 0 for special tokens, and ``log(max(f_i, 20))``."""
         table = classifier.model.get_input_embeddings().weight.detach()
         drift = (table.double() - pretrained.to(table.device).double()).norm(dim=1).cpu().numpy()
         drift[[i for i in classifier.tokenizer.all_special_ids if i < len(drift)]] = 0.0
         counts = self.corpus_size * frequencies(classifier.tokenizer, len(drift))
-        scores: np.ndarray = drift / np.log(np.maximum(counts, self.least_count))
-        return scores
+        return drift, np.log(np.maximum(counts, self.least_count))
+
+    def highest(self, scores: np.ndarray) -> np.ndarray:
+        """Return the rows to set back, the highest score first."""
+        order = np.argsort(-scores, kind="stable")[: self.reset]
+        return order[scores[order] > 0]
+
+    def word_table(self, classifier: Classifier, pretrained: Mapping[str, Any]) -> dict[str, Any]:
+        """Return columns for every vocabulary entry: id, word, log_frequency, drift, score, reset."""
+        drift, logs = self.drift(classifier, embedding_of(classifier, pretrained)[1])
+        ids, scores = np.arange(len(drift)), drift / logs
+        reset = np.isin(ids, self.highest(scores))
+        words = classifier.tokenizer.convert_ids_to_tokens(ids[: len(classifier.tokenizer)].tolist())
+        words += [""] * (len(ids) - len(words))
+        return {"id": ids, "word": words, "log_frequency": logs, "drift": drift, "score": scores, "reset": reset}
 
 
 def embedding_of(classifier: Classifier, pretrained: Any) -> tuple[str, Any]:

@@ -34,6 +34,7 @@ class FineMixing(Tuning):
     version: ClassVar[int] = 1
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
+    candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("reserve_ratio", RATIOS)
     kept: ClassVar[Literal["random", "drift"]] = "random"
     tunes: ClassVar[bool] = True
 
@@ -43,7 +44,7 @@ class FineMixing(Tuning):
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Mix and fine-tune at the given reserve ratio, or at the smallest one that passes the shared rule."""
         if self.reserve_ratio is not None:
-            return self.purified(classifier, access, self.reserve_ratio)
+            return access.rated(self.purified(classifier, access, self.reserve_ratio))
         choice = access.smallest_passing(RATIOS, lambda ratio: self.purified(classifier, access, ratio))
         choice.defended.notes.update(choice.notes())
         return choice.defended

@@ -13,6 +13,8 @@ from defenses.tuning import Tuning
 if TYPE_CHECKING:
     from bench.access import Access
 
+RATIOS = tuple(step / 20 for step in range(21))
+
 
 class FinePruning(Tuning):
     """Zeroes the feed-forward neurons that are least active on clean text, then fine-tunes everything.
@@ -29,6 +31,7 @@ class FinePruning(Tuning):
     version: ClassVar[int] = 1
     citation: ClassVar[str] = "Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv 1805.12185"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
+    candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("keep_ratio", RATIOS)
     frozen: ClassVar[bool] = False
 
     keep_ratio: float | None = Field(None, ge=0, le=1, description="share of neurons kept; searched when not given")
@@ -43,9 +46,9 @@ class FinePruning(Tuning):
             return Defended(copy, {"keep_ratio": keep})
 
         if self.keep_ratio is not None:
-            defended = pruned(self.keep_ratio)
+            defended = access.rated(pruned(self.keep_ratio))
         else:
-            choice = access.smallest_passing([step / 20 for step in range(21)], pruned)
+            choice = access.smallest_passing(RATIOS, pruned)
             defended = choice.defended
             defended.notes.update(choice.notes())
         keep, model = float(defended.notes["keep_ratio"]), defended.classifier

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.learning.batches import by_length as by_length
     from bench.learning.classifier import Classifier as Classifier
     from bench.learning.hardware import device as device
     from bench.learning.hardware import precision as precision
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.learning.parts import reinitialise_head as reinitialise_head
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
+    from bench.learning.training import schedule as schedule
     from bench.learning.training import train as train
     from bench.learning.window import TokenWindow as TokenWindow
 
@@ -28,6 +30,7 @@ _HOMES = {
     "Classifier": "classifier",
     "Encoded": "tokens",
     "TokenWindow": "window",
+    "by_length": "batches",
     "device": "hardware",
     "encode": "tokens",
     "feed_forward_layers": "parts",
@@ -38,6 +41,7 @@ _HOMES = {
     "mix_into": "mixing",
     "precision": "hardware",
     "reinitialise_head": "parts",
+    "schedule": "training",
     "train": "training",
 }
 __all__ = sorted(_HOMES)

@@ -14,10 +14,10 @@ from torch import nn
 
 from bench.contracts import FloatArray
 from bench.errors import RequestError
-from bench.examples import Inputs
-from bench.learning import hardware
+from bench.examples import Inputs, IntArray
+from bench.learning import hardware, packed
 from bench.learning.batches import by_budget, collate
-from bench.learning.tokens import encode
+from bench.learning.tokens import Encoded, encode
 
 if TYPE_CHECKING:
     from bench.plm import PretrainedModel
@@ -52,27 +52,35 @@ class Classifier:
         """Return float32 [n, classes]; the model is in evaluation mode. Inputs go through in length-sorted batches."""
         encoded = encode(self.tokenizer, inputs, self.max_length)
         self.model.eval()
-        result = np.zeros((len(inputs), self.model.config.num_labels), dtype=np.float32)
+        found: list[tuple[IntArray, torch.Tensor]] = []
         waiting = by_budget(encoded.lengths, self.token_budget)[::-1]
         while waiting:
             rows = waiting.pop()
             try:
-                result[rows] = self._forward(collate(encoded, rows, self.model.config.pad_token_id or 0))
+                found.append((rows, self._forward(encoded, rows)))
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
                     raise
                 self.token_budget = max(1, self.token_budget // 2)
                 half = len(rows) // 2
                 waiting += [rows[half:], rows[:half]]
+        result = np.zeros((len(inputs), self.model.config.num_labels), dtype=np.float32)
+        for rows, part in found:  # only now, so that a GPU never waits for the copy
+            result[rows] = part.cpu().numpy()
         return result
 
     @torch.inference_mode()
-    def _forward(self, batch: dict[str, torch.Tensor]) -> FloatArray:
-        on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.model(**on_device).logits
-        result: FloatArray = output.float().cpu().numpy()
-        return result
+    def _forward(self, encoded: Encoded, rows: IntArray) -> torch.Tensor:
+        low = self.precision == "bf16"
+        if packed.supports(self.model):
+            batch = packed.pack(encoded, rows, self.model)
+            return packed.logits(self.model, batch, dtype=torch.bfloat16 if low else torch.float32)
+        padded = collate(encoded, rows, self.model.config.pad_token_id or 0)
+        with torch.autocast(self.device, torch.bfloat16, enabled=low):
+            output: torch.Tensor = self.model(
+                **{name: tensor.to(self.device) for name, tensor in padded.items()}
+            ).logits
+        return output.float()
 
     def clone(self) -> Classifier:
         """Return an independent copy."""

@@ -6,13 +6,9 @@ the tokenizer would (``longest_first``, from the right).
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -157,14 +153,13 @@ def memory_of(tokenizer: Any) -> _Memory:
     return _memories[tokenizer]
 
 
-def encode(tokenizer: Any, inputs: Inputs, max_length: int, *, folder: Path | None = None) -> Encoded:
+def encode(tokenizer: Any, inputs: Inputs, max_length: int) -> Encoded:
     """Tokenise inputs, remembering texts and whole inputs in memory.
 
     Args:
         tokenizer: a fast tokenizer.
         inputs: texts or pairs.
         max_length: tokens kept of an input, special tokens included.
-        folder: where to keep encoded inputs between processes, memory-mapped; nothing is written without it.
 
     Raises:
         ValueError: ``max_length`` leaves no room for text.
@@ -173,14 +168,7 @@ def encode(tokenizer: Any, inputs: Inputs, max_length: int, *, folder: Path | No
     key = (inputs, max_length)
     found = memory.inputs.get(key)
     if found is None:
-        if folder is None:
-            found = _assemble(tokenizer, inputs, max_length)
-        else:
-            place = folder / _disk_key(tokenizer, inputs, max_length)
-            if not place.is_dir():
-                _write(place, _assemble(tokenizer, inputs, max_length))
-            found = _read(place)
-        memory.inputs[key] = found
+        found = memory.inputs[key] = _assemble(tokenizer, inputs, max_length)
         while len(memory.inputs) > REMEMBERED_INPUTS:
             memory.inputs.popitem(last=False)
     memory.inputs.move_to_end(key)
@@ -208,36 +196,3 @@ def _assemble(tokenizer: Any, inputs: Inputs, max_length: int) -> Encoded:
     empty = [np.zeros(0, dtype=np.int32)]
     ids = np.concatenate(pieces or empty)
     return Encoded(ids, np.cumsum(lengths), np.concatenate(types) if types else None)
-
-
-_hashes: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-
-
-def _disk_key(tokenizer: Any, inputs: Inputs, max_length: int) -> str:
-    if tokenizer not in _hashes:
-        backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-        backend.no_truncation()
-        backend.no_padding()
-        _hashes[tokenizer] = hashlib.sha256(backend.to_str().encode()).hexdigest()
-    return hashlib.sha256(f"{_hashes[tokenizer]} {max_length} {inputs.fingerprint()}".encode()).hexdigest()
-
-
-def _write(place: Path, encoded: Encoded) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as name:
-        fresh = Path(name) / "encoded"
-        fresh.mkdir()
-        for part in ("ids", "offsets", "types"):
-            if getattr(encoded, part) is not None:
-                np.save(fresh / f"{part}.npy", getattr(encoded, part))
-        try:
-            os.rename(fresh, place)
-        except OSError:
-            if not place.is_dir():  # somebody else was faster, with the same content
-                raise
-
-
-def _read(place: Path) -> Encoded:
-    ids, offsets = (np.load(place / f"{part}.npy", mmap_mode="r") for part in ("ids", "offsets"))
-    types = np.load(place / "types.npy", mmap_mode="r") if (place / "types.npy").exists() else None
-    return Encoded(ids, offsets, types)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from bench.examples import Examples, IntArray
-from bench.learning import hardware
+from bench.learning import hardware, packed
 from bench.learning.batches import by_length, collate
 from bench.learning.classifier import Classifier
 from bench.learning.tokens import Encoded, encode
+from bench.learning.vocabulary import Table, used_words, whole_table
 
 Batch = dict[str, torch.Tensor]
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
@@ -70,40 +73,36 @@ def train(
     frozen = [p for name, p in model.named_parameters() if p.requires_grad and trainable and not trainable(name)]
     for parameter in frozen:
         parameter.requires_grad_(False)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    notes: dict[str, Any] = {
-        "steps": len(plan),
-        "device": device,
-        "precision": arithmetic,
-        "tokens": 0,
-        "out_of_memory": 0,
-    }
-    losses: list[float] = []
-    micro = micro_batch or batch_size
+    rates = [learning_rate * schedule(step, total, warmup) for step in range(len(plan))]
+    hooked = extra_loss is not None or after_step is not None
+    micro, out_of_memory, losses = micro_batch or batch_size, 0, []
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with (
+            torch.random.fork_rng(devices=devices),
+            whole_table(model) if hooked else used_words(model, encoded, decay=_decay(rates, weight_decay)) as table,
+        ):
             torch.manual_seed(seed)
-            optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
+            run = _Run(classifier, encoded, examples.labels, arithmetic, extra_loss, table, packed.Noise(seed))
+            optimiser = torch.optim.AdamW(table.weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
             model.train()
             for step, rows in enumerate(plan):
                 for group in optimiser.param_groups:
-                    group["lr"] = learning_rate * schedule(step, total, warmup)
+                    group["lr"] = rates[step]
                 while True:
                     try:
-                        loss = _gradients(classifier, encoded, examples.labels, rows, micro, arithmetic, extra_loss)
+                        loss = run.gradients(rows, micro)
                         break
                     except torch.OutOfMemoryError:
                         if micro <= 1:
                             raise
                         micro = max(1, min(micro, len(rows)) // 2)
-                        notes["out_of_memory"] += 1
-                        model.zero_grad(set_to_none=True)
-                nn.utils.clip_grad_norm_(weights, max_grad_norm)
+                        out_of_memory += 1
+                        optimiser.zero_grad(set_to_none=True)
+                nn.utils.clip_grad_norm_(table.weights, max_grad_norm)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 losses.append(loss)
-                notes["tokens"] += int(encoded.lengths[rows].sum())
                 if after_step is not None:
                     with torch.no_grad():
                         after_step(model, step)
@@ -112,13 +111,18 @@ def train(
         model.zero_grad(set_to_none=True)
         for parameter in frozen:
             parameter.requires_grad_(True)
-    tenth = max(1, len(losses) // 10)
+    curve = torch.stack(losses).tolist() if losses else []
+    tenth = max(1, len(curve) // 10)
     return {
-        **notes,
+        "steps": len(plan),
+        "device": device,
+        "precision": arithmetic,
+        "tokens": sum(int(encoded.lengths[rows].sum()) for rows in plan),
+        "out_of_memory": out_of_memory,
         "micro_batch": micro,
         "seconds": time.perf_counter() - started,
-        "first_loss": float(np.mean(losses[:tenth])) if losses else None,
-        "last_loss": float(np.mean(losses[-tenth:])) if losses else None,
+        "first_loss": float(np.mean(curve[:tenth])) if curve else None,
+        "last_loss": float(np.mean(curve[-tenth:])) if curve else None,
     }
 
 
@@ -130,28 +134,50 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return (total - step) / max(1, total - rising)
 
 
-def _gradients(
-    classifier: Classifier,
-    encoded: Encoded,
-    labels: IntArray,
-    rows: IntArray,
-    micro: int,
-    precision: str,
-    extra_loss: ExtraLoss | None,
-) -> float:
-    """Add the gradient of the batch's mean loss; return that loss."""
-    loss = 0.0
-    for start in range(0, len(rows), micro):
-        part = rows[start : start + micro]
-        batch = collate(encoded, part, classifier.model.config.pad_token_id or 0)
-        batch = {name: tensor.to(classifier.device) for name, tensor in batch.items()}
-        gold = torch.from_numpy(labels[part]).to(classifier.device)
-        with torch.autocast(classifier.device, torch.bfloat16, enabled=precision == "bf16"):
-            logits = classifier.model(**batch).logits
-        value = functional.cross_entropy(logits.float(), gold)
-        if extra_loss is not None:
-            value = value + extra_loss({**batch, "labels": gold}, logits.float(), classifier.model)
-        value = value * (len(part) / len(rows))
-        value.backward()  # type: ignore[no-untyped-call]
-        loss += float(value.detach())
-    return loss
+def _decay(rates: Sequence[float], weight_decay: float) -> float:
+    """Return what AdamW's weight decay leaves of a weight that never gets a gradient."""
+    return math.prod(1 - rate * weight_decay for rate in rates)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every step of one training shares."""
+
+    classifier: Classifier
+    encoded: Encoded
+    labels: IntArray
+    precision: str
+    extra_loss: ExtraLoss | None
+    table: Table
+    noise: packed.Noise
+
+    def gradients(self, rows: IntArray, micro: int) -> torch.Tensor:
+        """Add the gradient of the batch's mean loss; return that loss, still on the device."""
+        loss = torch.zeros((), device=self.classifier.device)
+        for start in range(0, len(rows), micro):
+            part = rows[start : start + micro]
+            gold = torch.from_numpy(self.labels[part]).to(self.classifier.device)
+            logits = self.logits(part)
+            value = functional.cross_entropy(logits, gold)
+            if self.extra_loss is not None:
+                value = value + self.extra_loss({**self.padded(part), "labels": gold}, logits, self.classifier.model)
+            value = value * (len(part) / len(rows))
+            value.backward()  # type: ignore[no-untyped-call]
+            loss += value.detach()
+        return loss
+
+    def logits(self, rows: IntArray) -> torch.Tensor:
+        """Return float32 logits with dropout: without padding where the architecture is known, else by the model."""
+        model, low = self.classifier.model, self.precision == "bf16"
+        if packed.supports(model):
+            batch = packed.pack(self.encoded, rows, model, number=self.table.number)
+            dtype = torch.bfloat16 if low else torch.float32
+            return packed.logits(model, batch, dtype=dtype, words=self.table.words, noise=self.noise)
+        with torch.autocast(self.classifier.device, torch.bfloat16, enabled=low):
+            output: torch.Tensor = model(**self.padded(rows)).logits
+        return output.float()
+
+    def padded(self, rows: IntArray) -> Batch:
+        """Return the rows as transformers models take them."""
+        batch = collate(self.encoded, rows, self.classifier.model.config.pad_token_id or 0)
+        return {name: tensor.to(self.classifier.device) for name, tensor in batch.items()}

@@ -11,6 +11,7 @@ import torch
 
 from bench import learning, plm
 from bench.examples import Examples, Inputs
+from bench.learning import packed
 from bench.learning.classifier import Classifier
 from tests.conftest import rows
 from tests.tiny import tiny_bert_folder, tiny_roberta_folder
@@ -114,20 +115,21 @@ def test_out_of_memory_halves_the_batch_and_is_noted(model: Any, monkeypatch: py
     whole = classifier(model, dropout=0.0)
     learning.train(whole, data(16), **settings(epochs=1))
     made = classifier(model, dropout=0.0)
-    forward = type(made.model).forward
+    expected = whole.logits(data(40).inputs)
+    pack = packed.pack
 
-    def small(self: Any, **batch: Any) -> Any:
-        if len(batch["input_ids"]) > 4:
+    def small(encoded: Any, rows: Any, *arguments: Any, **options: Any) -> Any:
+        if len(rows) > 4:
             raise torch.OutOfMemoryError("too much")
-        return forward(self, **batch)
+        return pack(encoded, rows, *arguments, **options)
 
-    monkeypatch.setattr(type(made.model), "forward", small)
+    monkeypatch.setattr(packed, "pack", small)
     notes = learning.train(made, data(16), **settings(epochs=1))
     assert (notes["micro_batch"], notes["out_of_memory"]) == (4, 1)
     assert torch.allclose(weights(made), weights(whole), atol=2e-4)
-    limited = made.logits(data(40).inputs)
-    monkeypatch.setattr(type(made.model), "forward", forward)
-    assert np.allclose(limited, made.logits(data(40).inputs), atol=1e-5)
+    budget = whole.token_budget
+    assert np.allclose(whole.logits(data(40).inputs), expected, atol=1e-5)
+    assert whole.token_budget < budget
 
 
 def test_saved_and_loaded_is_the_same(model: Any, tmp_path: Path) -> None:

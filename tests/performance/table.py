@@ -1,0 +1,54 @@
+"""One table of a benchmark run: ``python -m tests.performance.table benchmark.json results/performance``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HEAD = ("work", "way", "seconds", "examples/s", "ours is faster by", "share of the limit")
+
+
+def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    found = []
+    for one in benchmarks:
+        info, ours = one["extra_info"], one["stats"]["min"]
+        for name, taken in {**info.get("others", {}), "ours": ours}.items():
+            count = info.get("examples")
+            share = f"{100 * info['used'] / ours / info['rate']:.0f} % of {info['limit']}" if "rate" in info else ""
+            found.append((
+                info.get("work", one["name"]), name, f"{taken:.3g}", f"{count / taken:,.0f}" if count else "",
+                "" if name == "ours" else f"{taken / ours:.2f} x", share if name == "ours" else "",
+            ))  # fmt: skip
+    return found
+
+
+def markdown(found: list[tuple[str, ...]], machine: str, when: str) -> str:
+    lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *(" | ".join(row) for row in found)]
+    table = "\n".join(f"| {line} |" for line in lines)
+    told = f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each."
+    return f"# Performance on {machine}\n\n{told}\n\n{table}\n"
+
+
+def main(source: str, folder: str) -> None:
+    run = json.loads(Path(source).read_text(encoding="utf-8"))
+    facts = run["machine_info"]
+    cpu = facts.get("cpu", {})
+    name = f"{cpu.get('brand_raw', platform.machine())}, {cpu.get('count', '?')} cores"
+    text = markdown(rows(run["benchmarks"]), name, run["datetime"][:10])
+    place = Path(folder) / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    kept = [{"name": b["name"], "stats": {k: b["stats"][k] for k in ("min", "mean", "max", "rounds")},
+             "extra_info": b["extra_info"]} for b in run["benchmarks"]]  # fmt: skip
+    place.with_suffix(".json").write_text(
+        json.dumps({"machine": name, "when": run["datetime"], "benchmarks": kept}, indent=1) + "\n", encoding="utf-8"
+    )
+    place.with_suffix(".md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
