@@ -9,6 +9,11 @@
     return number(value) + (deviation === null || value === null ? "" : ` ± ${number(deviation)}`);
   }
 
+  function linked(row, metric) {
+    const text = spread(row.one(metric), row.one(`${metric}_sd`));
+    return row.one(metric) === null ? document.createTextNode(text) : recordLink(row.one("records"), text);
+  }
+
   function rowsOf(found) {
     const at = Object.fromEntries(found.fields.map((name, i) => [name, i]));
     return found.cells.map((cell) => {
@@ -23,8 +28,8 @@
   function column(made, i) {
     const show = {
       0: (row) => el("a", { href: `${root}defense/${row.line.page}.html` }, row.line.name),
-      4: (row) => recordLink(row.one("records"), spread(row.one("asr"), row.one("asr_sd"))),
-      7: (row) => recordLink(row.one("records"), spread(row.one("acc"), row.one("acc_sd"))),
+      4: (row) => linked(row, "asr"),
+      7: (row) => linked(row, "acc"),
       12: (row) => recordLink(row.one("records"), String(row.one("seeds"))),
     };
     const render = (unused, kind, row) => {

@@ -81,8 +81,8 @@
       low: one.interval ? one.interval[0] : one.rank, high: one.interval ? one.interval[1] : one.rank, href: one.href }));
     const width = found.critical_difference;
     const plain = !board.partial(board.chosen());
-    const extra = rows.length && width && plain ? [{ from: rows[0].rank, to: rows[0].rank + width,
-      told: `critical difference ${width.toFixed(2)}` }] : [];
+    const reach = width && plain ? width : 0;
+    const extra = rows.slice(0, 1).map((best) => ({ from: best.rank, to: best.rank + reach, told: `critical difference ${reach.toFixed(2)}` }));
     return { rows, extra };
   }
 
