@@ -156,7 +156,7 @@ class Session:
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
-                grid, points = studies.landscape(cell, stored)
+                grid, points = studies.landscape(cell, stored, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
                 grid.to_csv(place.with_suffix(".csv"), index=False)
                 written += style.save(weights.landscape(grid, points), place)

@@ -78,7 +78,7 @@ def word_scores(spec: VictimSpec, stored: StoredVictim, *, device: str = "auto")
 
 
 def landscape(
-    cell: Cell, stored: StoredVictim, *, device: str = "auto", steps: int = STEPS
+    cell: Cell, stored: StoredVictim, store: Store, *, device: str = "auto", steps: int = STEPS
 ) -> tuple[DataFrame, DataFrame]:
     """Return loss, ASR and ACC over the plane through the pre-trained, the poisoned and the purified weights.
 
@@ -89,6 +89,7 @@ def landscape(
     Args:
         cell: a defended one; its defense purifies weights.
         stored: its victim.
+        store: where models of others are, for a defense that merges them.
         device: where to compute.
         steps: grid points in each direction.
 
@@ -101,7 +102,7 @@ def landscape(
     assert cell.defense is not None and stored.triggered is not None
     task = recipes.task_of(cell.victim.task)
     model, before = load(cell.victim, stored, device)
-    purified = work.defend(cell, model, stored, task).classifier
+    purified = work.defend(cell, model, stored, task, store).classifier
     poisoned, clean = model.state(), purified.state()  # type: ignore[attr-defined]
     floats = [name for name, value in poisoned.items() if value.is_floating_point()]
 
