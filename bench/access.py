@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import seeds
+from bench.contracts import Budget
 from bench.errors import UndeclaredAccess
 from bench.examples import Examples, Inputs
 
@@ -52,6 +53,7 @@ class Access:
         tolerance: points of accuracy on the selection sample that the shared rule may give up.
         received: the victim as it was received, for the rule's reference accuracy.
         providers: one call for each kind of information.
+        budget: how the victim was trained; a defender who trains a model of their own uses the same.
     """
 
     facts: TaskFacts
@@ -61,6 +63,7 @@ class Access:
     tolerance: float
     received: Classifier
     providers: Mapping[str, Callable[[], Any]]
+    budget: Budget = field(default_factory=Budget)
 
     def narrowed(self, needs: frozenset[Needs]) -> Access:
         """Return the access of one part of a chain; the seed stays, so that a part does what it does alone."""
@@ -100,6 +103,11 @@ class Access:
         """Clean pre-trained weights by the parameter names of the classifier, without a head (needs PRETRAINED)."""
         weights: Mapping[str, Any] = self._hand_over("pretrained", "pretrained")
         return weights
+
+    def untrained(self) -> Classifier:
+        """Return a new classifier: clean pre-trained encoder, head drawn from the defense's seed (needs PRETRAINED)."""
+        classifier: Classifier = self._hand_over("untrained", "pretrained")
+        return classifier
 
     @property
     def unlabelled(self) -> Inputs:

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from bench import registry, specs
 from bench.chain import chain, needs_of, others_of
-from bench.contracts import Attack, Budget, Defense, Needs, Other, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
 from bench.errors import RequestError
+from bench.modified import Modified, modified
 from bench.suite import Entry, Suite
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 REFERENCE = "clean"  # the attack that trains the clean reference model
 NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
 
@@ -44,7 +45,7 @@ class VictimSpec:
 
     def other(self, wanted: Other) -> VictimSpec:
         """A model of the same task, pre-trained model, target and budget that somebody else trained."""
-        attack = registry.attacks.create(wanted.attack)
+        attack = create_attack(wanted.attack)
         head = self.seed if wanted.same_head else None
         spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
         return spec.reference if spec.is_reference else spec
@@ -62,8 +63,9 @@ class Cell:
 
     Attributes:
         victim: the model that is judged or defended.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
-        defense: None unless the role is ``defended``.
+        role: ``defended``; ``detected``: a detector gives a score; ``victim``: no defense; ``floor``: the clean model
+            on the victim's triggered test set.
+        defense: None unless the role is ``defended`` or ``detected``.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
     """
 
@@ -105,6 +107,14 @@ def create_task(entry: Entry) -> TaskSource:
     return registry.tasks.create({"name": name, **fields})
 
 
+def create_attack(entry: Entry) -> Attack:
+    """Build an attack, with its modifiers if it has any."""
+    attack = modified(entry)
+    if isinstance(attack, Modified) and attack.attack.name == REFERENCE:
+        raise RequestError(f"{attack.spec!r}: {REFERENCE!r} implants nothing that could be modified; name an attack.")
+    return attack
+
+
 def uses_clean(defense: Defense) -> bool:
     """Whether a defense reads clean examples."""
     return Needs.CLEAN in needs_of(defense)
@@ -143,7 +153,7 @@ class Grid:
     @cached_property
     def attacks(self) -> list[Attack]:
         """The attacks of the suite."""
-        return [registry.attacks.create(entry) for raw in self.suite.attack for entry in swept(raw)]
+        return [create_attack(entry) for raw in self.suite.attack for entry in swept(raw)]
 
     @cached_property
     def defenses(self) -> list[Defense | None]:
@@ -165,5 +175,9 @@ class Grid:
             for clean_size, defense in product(suite.clean_size, self.defenses):
                 if defense is None:
                     continue
-                samples = (clean_size, suite.selection_size, suite.tolerance)
-                yield Cell(victim, "defended", defense, *(samples if uses_clean(defense) else NO_SAMPLES), True)
+                samples = (clean_size, suite.selection_size, suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+                    yield Cell(victim.reference, "detected", defense, *samples, True)
+                    yield Cell(victim, "detected", defense, *samples, True)
+                else:
+                    yield Cell(victim, "defended", defense, *samples, True)

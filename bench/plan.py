@@ -19,7 +19,7 @@ SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured du
 
 def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
     """Return the model that has to be there before a victim can be trained, if there is one."""
-    return () if spec.is_reference or spec.attack.start == "pretrained" else (spec.reference,)
+    return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
 
 
 @dataclass(frozen=True)

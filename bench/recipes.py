@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
+from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
 from bench.keys import key_of
@@ -49,6 +50,13 @@ def _source_recipe(source: TaskSource) -> Mapping[str, Any]:
     return {**source.recipe(), "fingerprint": task_of(source).fingerprint}
 
 
+def _attack_files(spec: VictimSpec) -> dict[str, Any]:
+    """Return the hashes of what an attack reads beside the task's splits; nothing for one that reads nothing."""
+    if reading := spec.attack.files(task_of(spec.task).facts):
+        return {"files": [sha256(path) for path in reading]}
+    return {}
+
+
 @lru_cache(maxsize=4096)
 def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
     """Return the recipe of a poisoned model."""
@@ -57,7 +65,7 @@ def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
         "schema": SCHEMA,
         "task": _source_recipe(spec.task),
         "model": _model_fingerprint(spec.model),
-        "attack": spec.attack.recipe(),
+        "attack": {**spec.attack.recipe(), **_attack_files(spec)},
         "reference": registry.attacks.get(REFERENCE).version,
         "seed": spec.seed,
         "target": None if spec.is_reference else spec.target,

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from bench import specs
-from bench.contracts import Attack, Defense, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
 from bench.errors import RequestError, unknown
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         told = (
-            f"{plugin.name}: {where} = {first['input']!r}: {first['msg']}"
+            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
             if where
             else f"{plugin.name}: {first['msg']}"
         )
@@ -131,3 +131,4 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
+modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]

@@ -43,6 +43,11 @@ def test_only_declared_things_are_handed_over(needs: set[Needs]) -> None:
                 getattr(opened, name)
 
 
+def test_a_new_classifier_needs_the_pretrained_weights() -> None:
+    with pytest.raises(UndeclaredAccess, match="Needs.PRETRAINED"):
+        access(frozenset({Needs.TRAINING_SET})).untrained()
+
+
 def test_smallest_passing_is_what_a_full_scan_would_choose() -> None:
     gold = examples(100)
     by_text = dict(zip(gold.inputs.texts, gold.labels, strict=True))

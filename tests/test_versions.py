@@ -65,7 +65,7 @@ def fingerprint(files: set[Path]) -> str:
 def current() -> dict[str, list[str | int]]:
     """Return version and fingerprint of every built-in plugin and of every room that numbers depend on."""
     found: dict[str, list[str | int]] = {}
-    for kind in (registry.attacks, registry.defenses):
+    for kind in (registry.attacks, registry.modifiers, registry.defenses):
         for name, entry in kind.found.items():
             if entry.origin == "built-in":
                 module = inspect.getmodule(entry.plugin)
