@@ -230,6 +230,25 @@ def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None,
     session.Session.open(suite, settings or (), store).claims(as_json=as_json)
 
 
+@app.command()
+def stealth(
+    suite: SuiteName,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    causal_lm: Annotated[str | None, typer.Option("--causal-lm", help="folder or <Hub name>@<commit>")] = None,
+    out: Out = None,
+) -> None:
+    """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
+    from bench import session, stealth
+
+    opened = session.Session.open(suite, settings or (), store)
+    text = stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
 @store_app.command("ls")
 def store_ls(
     key: Annotated[str | None, typer.Argument(help="the key, or its beginning, to explain")] = None,
