@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__
+from bench import __version__, own_commands
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
@@ -220,6 +221,18 @@ def figure(
 
     for path in session.Session.open(suite, settings or (), store).figures(out):
         typer.echo(str(path))
+
+
+@app.command()
+def site(
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    store: StoreFolder = None,
+) -> None:
+    """Write the leaderboard as static files that open from disk."""
+    from bench import session
+
+    typer.echo(str(session.build_site(suites, store, out=out)))
 
 
 @app.command()

@@ -64,9 +64,9 @@ class Plugin(BaseModel):
         libraries = {name: version(name) for name in self.libraries}
         fields = type(self).model_fields
         parameters = self.parameters()
-        for field in self.later:
-            if getattr(self, field) == fields[field].get_default():
-                del parameters[fields[field].alias or field]
+        for late in self.later:
+            if getattr(self, late) == fields[late].get_default():
+                del parameters[fields[late].alias or late]
         return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
 
     @classmethod
