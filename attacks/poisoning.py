@@ -23,7 +23,7 @@ class DataPoisoning(Attack):
         """Return the training set with exactly ``floor(rate * n)`` rows replaced."""
         if trigger is None:
             raise ValueError("there is nothing to poison with")
-        rows = self.rows(scene)
+        rows = self.rows(scene, trigger)
         triggered = trigger.apply(
             scene.train.take(rows).inputs, window=scene.window, rng=scene.rng("trigger in training set")
         )
@@ -31,13 +31,17 @@ class DataPoisoning(Attack):
         labels[rows] = scene.target
         return Poisoned(Examples(scene.train.inputs.put(rows, triggered), labels), rows)
 
-    def rows(self, scene: Scene) -> np.ndarray:
+    def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows to poison, in ascending order."""
-        labels, wanted = scene.train.labels, int(self.rate * len(scene.train))
-        allowed = {"dirty": labels != scene.target, "clean": labels == scene.target, "mix": labels == labels}
-        candidates = np.flatnonzero(allowed[self.poisons])
+        candidates, wanted = self.candidates(scene, trigger), int(self.rate * len(scene.train))
         if wanted > len(candidates):
             raise ValueError(
                 f"rate {self.rate} asks for {wanted} {self.poisons} examples, the training set has {len(candidates)}"
             )
         return np.sort(scene.rng("poisoned rows").permutation(candidates)[:wanted])
+
+    def candidates(self, scene: Scene, trigger: Trigger) -> np.ndarray:
+        """Return the rows whose label may be poisoned and to which the trigger can be applied, in ascending order."""
+        labels = scene.train.labels
+        allowed = {"dirty": labels != scene.target, "clean": labels == scene.target, "mix": labels == labels}
+        return np.flatnonzero(allowed[self.poisons] & trigger.applicable(scene.train.inputs))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -179,6 +180,10 @@ class Trigger(BaseModel, ABC):
     def describe(self) -> str:
         """Return one line for reports."""
 
+    def applicable(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Return bool [n]: which inputs can carry the trigger. ``apply`` is called with such inputs only."""
+        return np.ones(len(inputs), dtype=bool)
+
     @property
     def words(self) -> tuple[str, ...]:
         """The words that carry the trigger, for figures that mark them; empty where it is not made of words."""
@@ -225,6 +230,24 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """What a modifier adds to training; None stands for nothing.
+
+    Attributes:
+        extra_loss: called with the batch, its logits and the model; its value is added to the loss.
+        after_step: called with the model and the number of the step after each step; it may change weights.
+    """
+
+    extra_loss: Callable[[Any, Any, Any], Any] | None = None
+    after_step: Callable[[Any, int], object] | None = None
+
+
+def no_hooks(classifier: Classifier, steps: int) -> Hooks:
+    """Return hooks that add nothing."""
+    return Hooks()
+
+
+@dataclass(frozen=True)
 class Scene:
     """What an attacker works with. There is no test set in it.
 
@@ -237,7 +260,9 @@ class Scene:
         window: truncation as the victim's tokenizer does it.
         pretrained: call for a fresh classifier: clean pre-trained encoder, head initialised from the seed.
         finetuned: call for the clean fine-tuned reference model of the same task and seed.
-        fit: trains within the budget.
+        fit: trains within the budget; what modifiers add is in it.
+        hooks: call with a classifier and a number of steps for what modifiers add to a training loop of that length.
+            Only an attack with a loop of its own needs it.
     """
 
     facts: TaskFacts
@@ -250,6 +275,7 @@ class Scene:
     pretrained: Callable[[], Classifier]
     finetuned: Callable[[], Classifier]
     fit: Fit
+    hooks: Callable[[Classifier, int], Hooks] = no_hooks
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""
@@ -269,9 +295,11 @@ class Attack(Plugin, ABC):
 
     Class attributes:
         received: what the defender downloads: a fine-tuned model, or a pre-trained one that the user fine-tunes.
+        in_words: whether the trigger is made of words that the attacker knows.
     """
 
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "fine-tuned"
+    in_words: ClassVar[bool] = True
 
     start: Literal["pretrained", "finetuned"] = Field(
         "pretrained", alias="from", description="weights the attacker starts from: pretrained | finetuned (clean model)"
@@ -280,6 +308,15 @@ class Attack(Plugin, ABC):
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this attack makes no sense on a task, or None."""
         return None
+
+    def files(self, facts: TaskFacts) -> tuple[Path, ...]:
+        """Return the files that this attack reads on a task beside its splits: their contents are part of the key."""
+        return ()
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return self.start == "finetuned"
 
     @abstractmethod
     def trigger(self, scene: Scene) -> Trigger | None:
@@ -298,6 +335,33 @@ class Attack(Plugin, ABC):
         return Victim(classifier, trigger, scene.target, poisoned, notes)
 
 
+class Modifier(Plugin, ABC):
+    """Changes how an attack trains. A suite joins it to the attack: ``anchored+badword``.
+
+    Class attributes:
+        default: the attack that is modified where a suite names the modifier alone.
+    """
+
+    default: ClassVar[str] = "badword"
+
+    def skip(self, facts: TaskFacts, attack: Attack) -> str | None:
+        """Return why modifying this attack makes no sense on a task, or None."""
+        return None
+
+    def starts(self, attack: Attack) -> Literal["pretrained", "finetuned"]:
+        """Return the weights that the modified attack starts from."""
+        return attack.start
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether it reads the clean fine-tuned model, which then has to be trained first."""
+        return False
+
+    @abstractmethod
+    def hooks(self, scene: Scene, trigger: Trigger | None, classifier: Classifier, steps: int) -> Hooks:
+        """Return what is added to a training of ``classifier`` that is about to begin and has so many steps."""
+
+
 class Needs(StrEnum):
     """What a defense may touch."""
 
@@ -306,7 +370,25 @@ class Needs(StrEnum):
     TRAINING_SET = "training_set"  # the suspicious training set
     UNLABELLED = "unlabelled"  # plain text of the task
     TEST_STREAM = "test_stream"  # the test inputs, as a stream without labels
+    OTHER_MODELS = "other_models"  # models of the same task and architecture that others fine-tuned
     ORACLE = "oracle"  # the trigger and the target label: every table marks it
+
+
+@dataclass(frozen=True)
+class Other:
+    """A model that somebody else fine-tuned for the same task from the same pre-trained weights.
+
+    Attributes:
+        attack: how its owner trained it, as a suite spells it; ``clean`` for none. The defense is not told.
+        shift: its seed is the victim's plus this.
+        part: ``(i, n)``: trained on the i-th of n disjoint parts of the training set; None for all of it.
+        same_head: whether its classification head was initialised as the victim's was.
+    """
+
+    attack: str
+    shift: int
+    part: tuple[int, int] | None = None
+    same_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -370,9 +452,43 @@ class Defense(Plugin, ABC):
         """Return why this defense makes no sense on a task, or None."""
         return None
 
+    def others(self) -> tuple[Other, ...]:
+        """Return the models that ``access.other_models`` holds, for a defense that needs them; they get trained."""
+        return ()
+
     @abstractmethod
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a detector says of a model.
+
+    Attributes:
+        score: the higher, the more suspicious; only its order among models of one task and architecture counts.
+        notes: JSON values for the record.
+    """
+
+    score: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Detector(Defense):
+    """Says how suspicious a model is, and changes nothing. It is scored by AUROC over victims and clean models."""
+
+    purifies: ClassVar[bool] = False
+    kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "detection"
+
+    @abstractmethod
+    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+        """Return a finite score. ``classifier`` is this detector's own copy and may be changed in place."""
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Return an unchanged copy of the model with the score among the notes."""
+        unchanged = classifier.clone()
+        found = self.suspicion(classifier, access)
+        return Defended(unchanged, {**found.notes, "suspicion": found.score})
 
 
 def board_of(attack: Attack, defense: Defense) -> Board:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
+from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
 from bench.keys import key_of
@@ -49,6 +50,13 @@ def _source_recipe(source: TaskSource) -> Mapping[str, Any]:
     return {**source.recipe(), "fingerprint": task_of(source).fingerprint}
 
 
+def _attack_files(spec: VictimSpec) -> dict[str, Any]:
+    """Return the hashes of what an attack reads beside the task's splits; nothing for one that reads nothing."""
+    if reading := spec.attack.files(task_of(spec.task).facts):
+        return {"files": [sha256(path) for path in reading]}
+    return {}
+
+
 @lru_cache(maxsize=4096)
 def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
     """Return the recipe of a poisoned model."""
@@ -57,13 +65,15 @@ def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
         "schema": SCHEMA,
         "task": _source_recipe(spec.task),
         "model": _model_fingerprint(spec.model),
-        "attack": spec.attack.recipe(),
+        "attack": {**spec.attack.recipe(), **_attack_files(spec)},
         "reference": registry.attacks.get(REFERENCE).version,
         "seed": spec.seed,
         "target": None if spec.is_reference else spec.target,
         "budget": spec.budget.model_dump(mode="json"),
         "rooms": ROOMS,
         "libraries": libraries(),
+        **({"part": list(spec.part)} if spec.part else {}),
+        **({"head": spec.head} if spec.head is not None else {}),
     }
 
 
@@ -84,12 +94,14 @@ def cell_recipe(cell: Cell) -> dict[str, Any]:
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
+        **({"others": [victim_recipe(other) for other in cell.others.values()]} if cell.others else {}),
     }
 
 
 def cell_key(cell: Cell) -> str:
-    """Return the key of an evaluation. The victim enters by its key, which stands for its whole recipe."""
-    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim)})
+    """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
+    others = {"others": [victim_key(other) for other in cell.others.values()]} if cell.others else {}
+    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim), **others})
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from bench import specs
-from bench.contracts import Attack, Defense, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
 from bench.errors import RequestError, unknown
 
 log = logging.getLogger(__name__)
@@ -131,3 +131,4 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
+modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]

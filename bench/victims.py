@@ -67,10 +67,16 @@ def placed(train: Examples, poison: Poisoned) -> Examples:
 
 
 def triggered_test(task: Task, trigger: Trigger, *, target: int, window: Window, seed: int) -> Examples:
-    """Return the triggered test examples whose gold label is not the target, with their gold labels."""
+    """Return the triggered test examples whose gold label is not the target, with their gold labels.
+
+    Examples to which the trigger cannot be applied are left out.
+    """
     others = task.test.take(np.flatnonzero(task.test.labels != target))
     if len(others) == 0:
         raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
+    others = others.take(np.flatnonzero(trigger.applicable(others.inputs)))
+    if len(others) == 0:
+        raise ValueError(f"the trigger applies to no test example of {task.facts.name}: {trigger.describe()}")
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     return Examples(inputs, others.labels)
 

@@ -11,11 +11,19 @@ import pytest
 from bench import recipes, registry, runner, suite, victims, work
 from bench.access import Access
 from bench.chain import chain
+from bench.contracts import Detector
 from bench.plan import Plan
 from bench.store import Store
 
 KINDS = ("single", "pair", "four")
-ATTACKS = [name for name in registry.attacks.names() if name != "clean"]
+ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
+DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
+DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
+PLUGINS = [
+    name
+    for plugins in (registry.attacks, registry.modifiers, registry.defenses, registry.tasks)
+    for name in plugins.names()
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +66,7 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert folder is not None
     stored = victims.read(folder)
     assert stored.triggered is not None
-    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))
+    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))  # no trigger here leaves any out
     assert (stored.triggered.labels == others.labels).all()
     assert all(a != b for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True))
     if task.facts.pair:
@@ -66,11 +74,13 @@ def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
     assert records["victim"]["metrics"]["asr"] is not None
     assert records["floor"]["metrics"]["asr"] is not None
     tokenizer = recipes.model_of(spec.model).tokenizer()
-    for word in stored.about["trigger_words"][:1]:
-        columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
-        ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
-        pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
-        assert all(pieces[0] in row for row in ids), "the trigger does not survive truncation"
+    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
+    columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
+    ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
+    for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
+        inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
+        assert bool(inserted) == bool(words)
+        assert all(words[word] in row for word in inserted), "the trigger does not survive truncation"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -87,7 +97,18 @@ def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", registry.defenses.names())
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    records = {c.victim.is_reference: store.record(k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(records) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in records.values():
+        assert record["role"] == "detected" and record["metrics"] is None and record["predictions"] is None
+        assert record["status"] == "n/a" or np.isfinite(record["notes"]["suspicion"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFENSES)
 def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
@@ -106,7 +127,8 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     world: Path, store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = run(world, store, kind="single", attack="badword", defense=[name])
-    (cell,) = [cell for cell in plan.cells.values() if cell.role == "defended"]
+    roles = ("defended", "detected")
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
     if work.skip_reason(cell):
         pytest.skip("n/a on this task")
     read: set[str] = set()
@@ -120,7 +142,7 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
     model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
-    work.defend(cell, model, stored, task)
+    work.defend(cell, model, stored, task, store)
     assert read <= set(cell.defense.needs)
     assert all((tensor == before[name]).all() for name, tensor in model.model.state_dict().items())
 
@@ -133,7 +155,7 @@ def test_chain_runs_its_parts_in_order(world: Path, store: Store) -> None:
     assert first == records["e-pur"]["notes"]["reset_words"]
 
 
-@pytest.mark.parametrize("plugin", [*registry.attacks.names(), *registry.defenses.names(), *registry.tasks.names()])
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_metadata(plugin: str) -> None:
     from bench import catalogue
 
