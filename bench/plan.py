@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench import recipes, work
+from bench.contracts import TaskSource
 from bench.grid import Cell, Grid, VictimSpec
 from bench.suite import Suite
 
@@ -22,6 +23,10 @@ def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
     return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
 
 
+def _classes(source: TaskSource) -> int:
+    return len(recipes.task_of(source).facts.labels)
+
+
 @dataclass(frozen=True)
 class Plan:
     """The cells of a suite by their keys. Making one loads the data and hashes the pre-trained weights."""
@@ -32,7 +37,7 @@ class Plan:
     def cells(self) -> dict[str, Cell]:
         """Every cell once; one that the suite lists counts as listed."""
         found: dict[str, Cell] = {}
-        for cell in Grid(self.suite).cells():
+        for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
             listed = cell.listed or (key in found and found[key].listed)
             found[key] = replace(found.get(key, cell), listed=listed)
