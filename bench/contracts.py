@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.access import Access
 
 FloatArray = NDArray[np.float32]
+version = cache(metadata.version)  # reading it from the disk takes longer than all the rest of a recipe
 
 
 class Plugin(BaseModel):
@@ -34,7 +36,9 @@ class Plugin(BaseModel):
     numbers, beyond torch, transformers, tokenizers and numpy).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
@@ -85,7 +89,7 @@ class Precision(StrEnum):
 class Budget(BaseModel):
     """How a victim is trained. Part of every key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=0, description="passes over the training set")
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")
@@ -366,7 +370,25 @@ class Needs(StrEnum):
     TRAINING_SET = "training_set"  # the suspicious training set
     UNLABELLED = "unlabelled"  # plain text of the task
     TEST_STREAM = "test_stream"  # the test inputs, as a stream without labels
+    OTHER_MODELS = "other_models"  # models of the same task and architecture that others fine-tuned
     ORACLE = "oracle"  # the trigger and the target label: every table marks it
+
+
+@dataclass(frozen=True)
+class Other:
+    """A model that somebody else fine-tuned for the same task from the same pre-trained weights.
+
+    Attributes:
+        attack: how its owner trained it, as a suite spells it; ``clean`` for none. The defense is not told.
+        shift: its seed is the victim's plus this.
+        part: ``(i, n)``: trained on the i-th of n disjoint parts of the training set; None for all of it.
+        same_head: whether its classification head was initialised as the victim's was.
+    """
+
+    attack: str
+    shift: int
+    part: tuple[int, int] | None = None
+    same_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -430,9 +452,43 @@ class Defense(Plugin, ABC):
         """Return why this defense makes no sense on a task, or None."""
         return None
 
+    def others(self) -> tuple[Other, ...]:
+        """Return the models that ``access.other_models`` holds, for a defense that needs them; they get trained."""
+        return ()
+
     @abstractmethod
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a detector says of a model.
+
+    Attributes:
+        score: the higher, the more suspicious; only its order among models of one task and architecture counts.
+        notes: JSON values for the record.
+    """
+
+    score: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Detector(Defense):
+    """Says how suspicious a model is, and changes nothing. It is scored by AUROC over victims and clean models."""
+
+    purifies: ClassVar[bool] = False
+    kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "detection"
+
+    @abstractmethod
+    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+        """Return a finite score. ``classifier`` is this detector's own copy and may be changed in place."""
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Return an unchanged copy of the model with the score among the notes."""
+        unchanged = classifier.clone()
+        found = self.suspicion(classifier, access)
+        return Defended(unchanged, {**found.notes, "suspicion": found.score})
 
 
 def board_of(attack: Attack, defense: Defense) -> Board:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
 
 
+def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
+    """Return the model that has to be there before a victim can be trained, if there is one."""
+    return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The cells of a suite by their keys. Making one loads the data and hashes the pre-trained weights."""
@@ -44,7 +49,8 @@ class Plan:
         needed: dict[str, VictimSpec] = {}
         for cell in self.cells.values():
             if work.skip_reason(cell) is None:
-                for spec in (cell.victim, cell.victim.reference):
+                others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
+                for spec in (cell.victim, cell.victim.reference, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
         return needed
 
@@ -52,12 +58,11 @@ class Plan:
         from bench.runner import Job
 
         for key, spec in self.victims.items():
-            needs = (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
             yield Job(
                 key=key,
                 kind="victim",
-                needs=tuple(recipes.victim_key(need) for need in needs),
-                cost=spec.budget.epochs * len(recipes.task_of(spec.task).train) / SENTENCES_PER_SECOND,
+                needs=tuple(recipes.victim_key(need) for need in started_from(spec)),
+                cost=spec.budget.epochs * len(work.training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
             )
@@ -67,7 +72,8 @@ class Plan:
 
         for key, cell in self.cells.items():
             skipped = work.skip_reason(cell) is not None
-            needs = (cell.victim, *((cell.victim.reference,) if cell.role == "floor" else ()))
+            reference = (cell.victim.reference,) if cell.role == "floor" else ()
+            needs = (cell.victim, *reference, *cell.others.values())
             yield Job(
                 key=key,
                 kind="cell",

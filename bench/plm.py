@@ -124,7 +124,8 @@ class PretrainedModel:
         return self.checkpoint.tokenizer_hash()
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what a cache key has to know of this model."""
+        """Return what a cache key has to know of this model; one that asks for code of its own is refused."""
+        self.checkpoint.refuse_code()
         config = sha256(self.folder() / "config.json")
         return {"name": self.name, "weights": self.weight_hash, "tokenizer": self.tokenizer_hash, "config": config}
 

@@ -72,6 +72,8 @@ def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
         "budget": spec.budget.model_dump(mode="json"),
         "rooms": ROOMS,
         "libraries": libraries(),
+        **({"part": list(spec.part)} if spec.part else {}),
+        **({"head": spec.head} if spec.head is not None else {}),
     }
 
 
@@ -92,12 +94,14 @@ def cell_recipe(cell: Cell) -> dict[str, Any]:
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
+        **({"others": [victim_recipe(other) for other in cell.others.values()]} if cell.others else {}),
     }
 
 
 def cell_key(cell: Cell) -> str:
-    """Return the key of an evaluation. The victim enters by its key, which stands for its whole recipe."""
-    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim)})
+    """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
+    others = {"others": [victim_key(other) for other in cell.others.values()]} if cell.others else {}
+    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim), **others})
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         told = (
-            f"{plugin.name}: {where} = {first['input']!r}: {first['msg']}"
+            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
             if where
             else f"{plugin.name}: {first['msg']}"
         )

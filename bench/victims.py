@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import seeds
+from bench import compact, seeds
 from bench.contracts import Attack, Poisoned, Scene, Task, Trigger, Window
 from bench.evaluation import TestSets
 from bench.examples import Examples, Inputs, join
@@ -51,7 +51,8 @@ class StoredVictim:
         """Load the weights into a classifier."""
         from bench import learning
 
-        return learning.Classifier.load(self.folder / WEIGHTS, pretrained, **options)
+        folder = self.folder / WEIGHTS
+        return learning.Classifier.load(folder, pretrained, weights=compact.reader(folder, pretrained), **options)
 
 
 def placed(train: Examples, poison: Poisoned) -> Examples:
@@ -80,12 +81,13 @@ def triggered_test(task: Task, trigger: Trigger, *, target: int, window: Window,
     return Examples(inputs, others.labels)
 
 
-def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
+def build(attack: Attack, scene: Scene, task: Task, pretrained: PretrainedModel, folder: Path) -> None:
     """Implant a backdoor and write everything that later cells need into ``folder``."""
     started = time.perf_counter()
     victim = attack.implant(scene)
     seconds = time.perf_counter() - started
     victim.classifier.save(folder / WEIGHTS)  # type: ignore[attr-defined]
+    compact.compact(folder / WEIGHTS, victim.classifier.model, pretrained)
     about = {
         "attack": attack.spec,
         "trigger": None if victim.trigger is None else victim.trigger.describe(),

@@ -11,6 +11,7 @@ import pytest
 from bench import recipes, registry, runner, suite, victims, work
 from bench.access import Access
 from bench.chain import chain
+from bench.contracts import Detector
 from bench.plan import Plan
 from bench.store import Store
 
@@ -21,6 +22,8 @@ PLUGINS = [
     for plugins in (registry.attacks, registry.modifiers, registry.defenses, registry.tasks)
     for name in plugins.names()
 ]
+DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
+DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,18 @@ def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", registry.defenses.names())
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    records = {c.victim.is_reference: store.record(k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(records) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in records.values():
+        assert record["role"] == "detected" and record["metrics"] is None and record["predictions"] is None
+        assert record["status"] == "n/a" or np.isfinite(record["notes"]["suspicion"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFENSES)
 def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
@@ -113,7 +127,8 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     world: Path, store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = run(world, store, kind="single", attack="badword", defense=[name])
-    (cell,) = [cell for cell in plan.cells.values() if cell.role == "defended"]
+    roles = ("defended", "detected")
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
     if work.skip_reason(cell):
         pytest.skip("n/a on this task")
     read: set[str] = set()
@@ -127,7 +142,7 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(
     task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
     model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
-    work.defend(cell, model, stored, task)
+    work.defend(cell, model, stored, task, store)
     assert read <= set(cell.defense.needs)
     assert all((tensor == before[name]).all() for name, tensor in model.model.state_dict().items())
 

@@ -50,6 +50,8 @@ def files_of(module: str, package: str) -> set[Path]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
                 waiting.append(node.module)
+                folder = ROOT / node.module.replace(".", "/")
+                waiting += [f"{node.module}.{a.name}" for a in node.names if (folder / f"{a.name}.py").is_file()]
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,19 +124,33 @@ class Classifier:
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path, pretrained: PretrainedModel, *, device: str = "auto", precision: str = "auto") -> Classifier:
+    def load(
+        folder: Path,
+        pretrained: PretrainedModel,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        weights: Callable[[Any], Mapping[str, torch.Tensor]] | None = None,
+    ) -> Classifier:
         """Read what :meth:`save` wrote; architecture and tokenizer come from the pre-trained model.
+
+        Args:
+            folder: where it is.
+            pretrained: the model that it was trained from.
+            device: see :class:`Classifier`.
+            precision: see :class:`Classifier`.
+            weights: returns the weights for a fresh model, where the folder holds them in another form.
 
         Raises:
             RequestError: the folder holds no saved classifier.
         """
         from safetensors.torch import load_file
 
-        for name in (WEIGHTS, FACTS):
+        for name in (FACTS,) if weights else (WEIGHTS, FACTS):
             if not (folder / name).is_file():
                 raise RequestError(f"{folder} has no {name}: it is not a saved classifier")
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         model = pretrained.classifier_model(classes=facts["classes"], seed=0)
         classifier = Classifier(model, pretrained.tokenizer(), facts["max_length"], device=device, precision=precision)
-        classifier.load_state(load_file(folder / WEIGHTS))
+        classifier.load_state(weights(classifier.model) if weights else load_file(folder / WEIGHTS))
         return classifier

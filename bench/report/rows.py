@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench import predictions
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 Metric = Literal["acc", "asr", "ra"]
 Hits = NDArray[np.bool_]
 
@@ -25,7 +25,8 @@ class Row:
     Attributes:
         suite, task, model, attack, defense: as the suite spells them.
         seed: of the cell.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
+        role: ``defended``; ``detected``: a score for the model; ``victim``: no defense; ``floor``: the clean model on
+            the victim's triggered test set.
         victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
         clean_size: clean examples that the defense may tune on; 0 where it reads none.
         listed: whether the suite asks for this cell; the others are floors and ceilings.
