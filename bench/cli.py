@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__
+from bench import __version__, own_commands
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
@@ -223,11 +224,42 @@ def figure(
 
 
 @app.command()
+def site(
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    store: StoreFolder = None,
+) -> None:
+    """Write the leaderboard as static files that open from disk."""
+    from bench import session
+
+    typer.echo(str(session.build_site(suites, store, out=out)))
+
+
+@app.command()
 def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None, store: StoreFolder = None) -> None:
     """Check the paper's claims against the records of a suite."""
     from bench import session
 
     session.Session.open(suite, settings or (), store).claims(as_json=as_json)
+
+
+@app.command()
+def stealth(
+    suite: SuiteName,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    causal_lm: Annotated[str | None, typer.Option("--causal-lm", help="folder or <Hub name>@<commit>")] = None,
+    out: Out = None,
+) -> None:
+    """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
+    from bench import session, stealth
+
+    opened = session.Session.open(suite, settings or (), store)
+    text = stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
 
 
 @store_app.command("ls")

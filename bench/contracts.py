@@ -33,7 +33,8 @@ class Plugin(BaseModel):
 
     Class attributes of a concrete plugin: ``name`` (how suites call it), ``version`` (raised whenever its numbers
     can change), ``citation`` (authors, venue, arXiv id) and ``libraries`` (distributions whose version changes its
-    numbers, beyond torch, transformers, tokenizers and numpy).
+    numbers, beyond torch, transformers, tokenizers and numpy); ``later`` (fields that came after results were stored,
+    with a default that changes nothing: at their default they are left out of keys, so that older results stay valid).
     """
 
     model_config = ConfigDict(
@@ -44,6 +45,7 @@ class Plugin(BaseModel):
     version: ClassVar[int] = 1
     citation: ClassVar[str] = ""
     libraries: ClassVar[tuple[str, ...]] = ()
+    later: ClassVar[tuple[str, ...]] = ()
 
     @property
     def spec(self) -> str:
@@ -60,7 +62,12 @@ class Plugin(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """What a cache key has to know of this plugin."""
         libraries = {name: version(name) for name in self.libraries}
-        return {"name": self.name, "version": self.version, "parameters": self.parameters(), "libraries": libraries}
+        fields = type(self).model_fields
+        parameters = self.parameters()
+        for late in self.later:
+            if getattr(self, late) == fields[late].get_default():
+                del parameters[fields[late].alias or late]
+        return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
 
     @classmethod
     def summary(cls) -> str:
@@ -203,6 +210,17 @@ class Poisoned:
     rows: IntArray
 
 
+Mapped = Literal["all-to-one", "all-to-all"]
+
+
+def targets_of(labels: IntArray, *, target: int, classes: int, mapping: Mapped) -> IntArray:
+    """Return [n]: what triggered examples with these gold labels should be classified as.
+
+    all-to-one is the target label for every example, all-to-all the label after the gold one.
+    """
+    return np.full_like(labels, target) if mapping == "all-to-one" else (labels + 1) % classes
+
+
 @dataclass(frozen=True)
 class Victim:
     """What an attack leaves behind.
@@ -213,6 +231,7 @@ class Victim:
         target: the label that triggered inputs should get.
         poisoned: the training set a training-time defender would receive, where the attack poisoned data.
         notes: JSON values worth keeping, such as the losses.
+        mapping: all-to-one, or all-to-all: the label after an example's gold label is its target.
     """
 
     classifier: Classifier
@@ -220,6 +239,7 @@ class Victim:
     target: int
     poisoned: Poisoned | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    mapping: Mapped = "all-to-one"
 
 
 class Fit(Protocol):
@@ -227,6 +247,11 @@ class Fit(Protocol):
 
     def __call__(self, classifier: Classifier, examples: Examples, **options: Any) -> Mapping[str, Any]:
         """Train; ``options`` override the budget or are further arguments of :func:`bench.learning.train`."""
+
+
+def no_masked_lm() -> Any:
+    """Refuse: this scene has no masked language model."""
+    raise ValueError("this scene has no masked language model")
 
 
 @dataclass(frozen=True)
@@ -263,6 +288,7 @@ class Scene:
         fit: trains within the budget; what modifiers add is in it.
         hooks: call with a classifier and a number of steps for what modifiers add to a training loop of that length.
             Only an attack with a loop of its own needs it.
+        masked_lm: call for the checkpoint's masked language model, on the CPU; an error where it has no such head.
     """
 
     facts: TaskFacts
@@ -276,6 +302,7 @@ class Scene:
     finetuned: Callable[[], Classifier]
     fit: Fit
     hooks: Callable[[Classifier, int], Hooks] = no_hooks
+    masked_lm: Callable[[], Any] = no_masked_lm
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""

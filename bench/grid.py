@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -45,7 +45,7 @@ class VictimSpec:
 
     def other(self, wanted: Other) -> VictimSpec:
         """A model of the same task, pre-trained model, target and budget that somebody else trained."""
-        attack = registry.attacks.create(wanted.attack)
+        attack = create_attack(wanted.attack)
         head = self.seed if wanted.same_head else None
         spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
         return spec.reference if spec.is_reference else spec
@@ -141,9 +141,23 @@ def swept(entry: Entry) -> Iterator[Entry]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a suite, floors and ceilings included."""
+    """The cells of a suite, floors and ceilings included.
+
+    Attributes:
+        suite: what to run.
+        classes: says how many labels a task has; needed where the suite asks for every target label.
+    """
 
     suite: Suite
+    classes: Callable[[TaskSource], int] | None = None
+
+    def targets(self, task: TaskSource) -> list[int]:
+        """Return the target labels that a task is run with."""
+        if self.suite.target != "all":
+            return self.suite.target
+        if self.classes is None:
+            raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
+        return list(range(self.classes(task)))
 
     @cached_property
     def tasks(self) -> list[TaskSource]:
@@ -163,8 +177,9 @@ class Grid:
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
         suite = self.suite
-        axes = product(self.tasks, suite.model, suite.seed, suite.target, self.attacks)
-        for task, model, seed, target, attack in axes:
+        places = [(task, target) for task in self.tasks for target in self.targets(task)]
+        axes = product(places, suite.model, suite.seed, self.attacks)
+        for (task, target), model, seed, attack in axes:
             victim = VictimSpec(task, model, attack, seed, target, suite.budget)
             if victim.is_reference:
                 victim = victim.reference

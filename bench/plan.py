@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench import recipes, work
+from bench.contracts import TaskSource
 from bench.grid import Cell, Grid, VictimSpec
 from bench.suite import Suite
 
@@ -20,6 +21,13 @@ SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured du
 def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
     """Return the model that has to be there before a victim can be trained, if there is one."""
     return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
+<<<<<<< HEAD
+=======
+
+
+def _classes(source: TaskSource) -> int:
+    return len(recipes.task_of(source).facts.labels)
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Plan:
     def cells(self) -> dict[str, Cell]:
         """Every cell once; one that the suite lists counts as listed."""
         found: dict[str, Cell] = {}
-        for cell in Grid(self.suite).cells():
+        for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
             listed = cell.listed or (key in found and found[key].listed)
             found[key] = replace(found.get(key, cell), listed=listed)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
+from bench.chain import needs_of
 from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
@@ -117,8 +118,19 @@ def cell_words(cell: Cell) -> dict[str, Any]:
         "target": cell.victim.target,
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
+        "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
         "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
+        "origin": _origins(cell),
     }
+
+
+def _origins(cell: Cell) -> dict[str, str]:
+    """Return the distributions of the plugins that are not built in."""
+    parts = () if cell.defense is None else getattr(cell.defense, "parts", (cell.defense,))
+    plugins = {"task": (cell.victim.task,), "attack": (cell.victim.attack,), "defense": parts}
+    found = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
+    external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in found.items()}
+    return {kind: "+".join(names) for kind, names in external.items() if names}
 
 
 def environment(device: str, precision: str) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Suite(BaseModel):
     attack: Entries = Field(description="axis: attacks")
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
-    target: Numbers = Field([1], description="axis: target labels")
+    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
     clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
     selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")
     tolerance: float = Field(2.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")

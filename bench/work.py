@@ -103,6 +103,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
         pretrained=pretrained,
         finetuned=finetuned,
         fit=fit,
+        masked_lm=plm.masked_lm,
     )
 
 

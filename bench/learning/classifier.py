@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,13 @@ class Classifier:
             device=self.device,
             precision=self.precision,
         )
+
+    @contextmanager
+    def optimiser(
+        self, weights: list[nn.Parameter], *, learning_rate: float, weight_decay: float, max_grad_norm: float
+    ) -> Iterator[Any]:
+        """Yield the optimiser that trains this classifier; one that clips gradients itself takes ``max_grad_norm``."""
+        yield torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return a copy of every parameter and buffer; tied ones once, under their first name."""
