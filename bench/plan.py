@@ -21,13 +21,10 @@ SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured du
 def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
     """Return the model that has to be there before a victim can be trained, if there is one."""
     return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
-<<<<<<< HEAD
-=======
 
 
 def _classes(source: TaskSource) -> int:
     return len(recipes.task_of(source).facts.labels)
->>>>>>> main
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,8 @@ from bench.conformance import REGISTRIES, checks
 from bench.conformance.world import KINDS
 from bench.store import Store
 
-<<<<<<< HEAD
-KINDS = ("single", "pair", "four")
-ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
-PLUGINS = [
-    name
-    for plugins in (registry.attacks, registry.modifiers, registry.defenses, registry.tasks)
-    for name in plugins.names()
-]
-DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
-DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
-=======
 ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
 PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.names()]
->>>>>>> main
 
 
 @pytest.fixture(scope="module")
