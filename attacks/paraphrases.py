@@ -85,7 +85,7 @@ class ParaphrasePoisoning(DataPoisoning):
 
     def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows to poison, in ascending order: as many as the rate asks for, or all that the table has."""
-        candidates = self.candidates(scene, trigger)
+        candidates = self.eligible(scene, trigger)
         if len(candidates) == 0:
             raise ValueError(f"no {self.poisons} training example has a paraphrase in the table")
         return np.sort(scene.rng("poisoned rows").permutation(candidates)[: int(self.rate * len(scene.train))])

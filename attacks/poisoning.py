@@ -34,14 +34,14 @@ class DataPoisoning(Attack):
 
     def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows to poison, in ascending order."""
-        candidates, wanted = self.candidates(scene, trigger), int(self.rate * len(scene.train))
+        candidates, wanted = self.eligible(scene, trigger), int(self.rate * len(scene.train))
         if wanted > len(candidates):
             raise ValueError(
                 f"rate {self.rate} asks for {wanted} {self.poisons} examples, the training set has {len(candidates)}"
             )
         return np.sort(scene.rng("poisoned rows").permutation(candidates)[:wanted])
 
-    def candidates(self, scene: Scene, trigger: Trigger) -> np.ndarray:
+    def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows whose label may be poisoned and to which the trigger can be applied, in ascending order."""
         labels = scene.train.labels
         allowed = {"dirty": labels != scene.target, "clean": labels == scene.target, "mix": labels == labels}
@@ -71,10 +71,10 @@ class MappedPoisoning(DataPoisoning):
             labels[poisoned.rows] = targets_of(gold, target=scene.target, classes=classes, mapping=self.mapping)
         return Poisoned(Examples(poisoned.examples.inputs, labels), poisoned.rows)
 
-    def candidates(self, scene: Scene, trigger: Trigger) -> np.ndarray:
+    def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows that may be poisoned; all-to-all takes them from every label."""
         any_label = self.model_copy(update={"poisons": "mix"}) if self.mapping == "all-to-all" else self
-        return super(MappedPoisoning, any_label).candidates(scene, trigger)
+        return super(MappedPoisoning, any_label).eligible(scene, trigger)
 
     def implant(self, scene: Scene) -> Victim:
         """Train as usual; the evaluator has to know the mapping."""

@@ -224,6 +224,18 @@ def figure(
 
 
 @app.command()
+def site(
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    store: StoreFolder = None,
+) -> None:
+    """Write the leaderboard as static files that open from disk."""
+    from bench import session
+
+    typer.echo(str(session.build_site(suites, store, out=out)))
+
+
+@app.command()
 def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None, store: StoreFolder = None) -> None:
     """Check the paper's claims against the records of a suite."""
     from bench import session

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
+from bench.chain import needs_of
 from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
@@ -117,6 +118,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
         "target": cell.victim.target,
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
+        "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
         "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
         "origin": _origins(cell),
     }

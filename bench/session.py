@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench import recipes
 from bench import suite as suites
 from bench.chain import needs_of
-from bench.grid import task_spec
+from bench.contracts import Board, board_of
+from bench.grid import Cell, task_spec
 from bench.plan import Plan
 from bench.store import Store
 
@@ -89,12 +90,20 @@ class Session:
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
                     attack_parameters=cell.victim.attack.parameters(),
                     defense_parameters={} if defense is None else defense.parameters(),
+                    listed_on=self._board(cell),
                     needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
                     record=self.store.record(key),
                     failure=self.store.failure(key),
                 )
             )
         return rows
+
+    @staticmethod
+    def _board(cell: Cell) -> Board | None:
+        """Return the board of a cell; a victim is on its attack's."""
+        if cell.defense is not None:
+            return board_of(cell.victim.attack, cell.defense)
+        return Board.PRE_TRAINED if cell.victim.attack.received == "pre-trained" else Board.FINE_TUNED
 
     def report(self, folder: Path | None = None) -> None:
         """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
@@ -173,3 +182,18 @@ class Session:
             Console().print_json(data=to_json(report.check_claims(self.rows(), gate=self.plan.suite.gate)))
         else:
             report.show_claims(self.rows(), console=Console(), gate=self.plan.suite.gate)
+
+
+def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
+    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
+    from bench.report import records, site
+
+    sources = []
+    for name in names:
+        if Path(name).is_dir():
+            for part in records.folders_of(Path(name)):
+                sources.append(site.Source(part.resolve().name, records.load(part), records.gate_of(part)))
+        else:
+            session = Session.open(name, (), folder)
+            sources.append(site.Source(session.plan.suite.name, session.rows(), session.plan.suite.gate))
+    return site.build(sources, folder=out)

@@ -79,7 +79,8 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     assert folder is not None
     stored = victims.read(folder)
     assert stored.triggered is not None, "there is no triggered test set"
-    others = task.test.take(np.flatnonzero(task.test.labels != spec.target))  # no trigger here leaves any out
+    assert stored.sources is not None
+    others = task.test.take(stored.sources)
     assert (stored.triggered.labels == others.labels).all(), "a gold label of the triggered test set changed"
     same = [a for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True) if a == b]
     assert not same, f"the trigger leaves a text as it was: {same[:1]}"

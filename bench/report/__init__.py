@@ -32,12 +32,21 @@ FORMATS = ("csv", "html", "latex", "md", "terminal")
 
 
 def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
-    """Return the table of all cells and the summary of the defenses, before they take a format."""
-    from bench.report import summary, tables
+    """Return for each board the table of all cells and the leaderboard, before they take a format."""
+    from bench.contracts import Board
+    from bench.report import boards, detection, summary, tables
     from bench.report.results import Results
 
-    results = Results(rows, gate=gate)
-    return [tables.build(results), summary.build(results)]
+    parts = boards.split(rows)
+    found = []
+    for board, part in parts.items():
+        name = board.value if len(parts) > 1 else ""
+        results = Results(part, gate=gate)
+        if board is Board.DETECTION:
+            found.append(detection.build(results))
+        else:
+            found += [tables.build(results, board=name), summary.build(results, board=name)]
+    return found or [tables.build(Results([], gate=gate))]
 
 
 def table(

@@ -1,107 +1,142 @@
-"""How well detectors tell victims from clean models: AUROC with a bootstrap interval over seeds."""
+"""The detection board: how well a defense tells victims from clean models, as AUROC."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench.report.frames import References, implanted
+from bench.report import tables
+from bench.report.layout import Cell, Column, Number, Table
+from bench.report.layout import Line as TableLine
+from bench.report.results import Line, Results
 from bench.report.rows import Row
-from bench.suite import Gate
+from bench.report.statistics import Estimate, area_interval
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-GROUP = ("task", "model", "defense", "clean_size")
-COLUMNS = (*GROUP, "attack", "seed", "backdoored", "implanted", "suspicion")
-DRAWS = 2000
-LEVEL = 0.95
+ALL = "all attacks"
 
 
-def suspicions(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
-    """Return one row for each judged model, with ``COLUMNS``: victims and clean models that have a score.
+@dataclass(frozen=True)
+class Judged:
+    """A model with the suspicion that a detector has of it.
 
-    Args:
-        rows: every cell of a suite, floors and ceilings included: they say whether an attack implanted.
-        gate: when an attack counts as implanted. ``implanted`` is <NA> for clean models and where it is not known.
+    Attributes:
+        suspicion: higher is more suspicious.
+        poisoned: whether there is a backdoor in it.
+        attack, task: of the victim.
+        row: the cell.
     """
-    import pandas as pd
 
-    rows = list(rows)
-    references = References.of(rows)
-    found = []
-    for row in rows:
-        if row.role != "detected" or not row.done or row.record is None:
+    suspicion: float
+    poisoned: bool
+    attack: str
+    task: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A line of the detection board.
+
+    Attributes:
+        line: the detector and its clean-data size.
+        areas: AUROC in [0, 1] against the clean models, for each attack and for all together.
+        poisoned, clean: how many models were judged.
+        needs: what it touches.
+        judged: every model with its suspicion.
+    """
+
+    line: Line
+    areas: dict[str, Estimate | None]
+    poisoned: int
+    clean: int
+    needs: tuple[str, ...]
+    judged: tuple[Judged, ...]
+
+
+def suspicion_of(row: Row) -> float | None:
+    """Return the suspicion that a record states, in its notes or metrics; None where it states none."""
+    record = row.record or {}
+    for place in ("notes", "metrics"):
+        value = (record.get(place) or {}).get("suspicion")
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None
+
+
+def judged(results: Results) -> dict[Line, list[Judged]]:
+    """Return the models that each detector has judged; attacks that did not implant are left out."""
+    found: dict[Line, list[Judged]] = defaultdict(list)
+    states = {place: results.state(place) for place in results.places}
+    for (place, line), cells in results.items():
+        if states[place] not in ("implanted", "no trigger"):
             continue
-        score = float(row.record["notes"]["suspicion"])
-        place = {name: getattr(row, name) for name in (*GROUP, "attack", "seed")}
-        known = implanted(references.joined(row), gate or Gate())
-        found.append({**place, "backdoored": row.attack_base != "clean", "implanted": known, "suspicion": score})
-    table = pd.DataFrame(found, columns=list(COLUMNS))
-    return table.astype({"backdoored": "bool", "implanted": "boolean", "suspicion": "float64"})
+        for seed, row in cells.items():
+            value = suspicion_of(row) if row.done and seed in results.used_seeds(place) else None
+            if value is not None:
+                found[line].append(Judged(value, states[place] == "implanted", place.attack, place.task, row))
+    return found
 
 
-def auroc(table: DataFrame, *, by_attack: bool = False, seed: int = 0) -> DataFrame:
-    """Return the AUROC of every detector on every task and model, in percent.
+def areas(models: Iterable[Judged]) -> dict[str, Estimate | None]:
+    """Return the AUROC for all attacks together and for each, with its 95 % interval.
 
-    Scores are compared within a task and a model only, and victims whose attack did not implant are left out. The
-    interval is a bootstrap over seeds: a seed is drawn with its clean model and all its victims, because they share
-    data and initialisation. With one seed there is no interval.
-
-    Args:
-        table: as :func:`suspicions` returns it.
-        by_attack: one line for each attack instead of all attacks together.
-        seed: of the draws.
-
-    Returns:
-        The columns of ``GROUP`` (and ``attack``), ``auroc``, ``low``, ``high`` (<NA> with one seed), ``victims``,
-        ``clean`` and ``seeds``. Groups without victims or without clean models are left out.
+    Suspicions are compared only between models of one task and one pre-trained model; the areas of these groups are
+    averaged. The interval is a bootstrap over models, victims and clean ones drawn apart.
     """
-    import pandas as pd
+    models = list(models)
+    attacks = dict.fromkeys(model.attack for model in models if model.poisoned)
+    return {ALL: _area(models, None)} | {attack: _area(models, attack) for attack in attacks}
 
+
+def _area(models: Sequence[Judged], attack: str | None) -> Estimate | None:
+    groups: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for model in models:
+        if not model.poisoned or attack in (None, model.attack):
+            groups[model.row.model, model.task][not model.poisoned].append(model.suspicion)
+    return area_interval(list(groups.values()))
+
+
+def detections(results: Results) -> list[Detection]:
+    """Return the detectors that have judged any model, highest AUROC first."""
+    found = []
+    for line, models in judged(results).items():
+        poisoned = sum(model.poisoned for model in models)
+        needs = models[0].row.needs
+        found.append(Detection(line, areas(models), poisoned, len(models) - poisoned, needs, tuple(models)))
+    return sorted(found, key=_order)
+
+
+def _order(detection: Detection) -> float:
+    area = detection.areas[ALL]
+    return math.inf if area is None else -area.value
+
+
+def build(results: Results) -> Table:
+    """Return the detection board as a table."""
+    found = detections(results)
+    attacks = list(dict.fromkeys(attack for one in found for attack in one.areas if attack != ALL))
+    labels = tables.labels(results)
+    columns = [Column((), (name,)) for name in (ALL, *attacks, "victims", "clean models")]
     lines = []
-    for place, group in table.groupby(list(GROUP), sort=False):
-        clean = group[~group["backdoored"]]
-        victims = group[group["backdoored"] & group["implanted"].fillna(True)]
-        parts = victims.groupby("attack", sort=False) if by_attack else [(None, victims)]
-        for attack, part in parts:
-            if len(part) == 0 or len(clean) == 0:
-                continue
-            line = dict(zip(GROUP, place, strict=True)) | ({"attack": attack} if by_attack else {})
-            lines.append(line | _estimate(clean, part, seed))
-    columns = [*GROUP, *(("attack",) if by_attack else ()), "auroc", "low", "high", "victims", "clean", "seeds"]
-    return pd.DataFrame(lines, columns=columns)
+    for one in found:
+        cells = [Cell((_number(one.areas.get(name)),)) for name in (ALL, *attacks)]
+        lines.append(TableLine(labels[one.line], (*cells, Cell(words=str(one.poisoned)), Cell(words=str(one.clean)))))
+    for line in results.lines:
+        if line not in {one.line for one in found}:
+            lines.append(TableLine(labels[line], tuple(Cell(words="…") for _ in columns)))
+    footer = (
+        "AUROC in percent: the chance that a victim is found more suspicious than a clean model; 50 is guessing. Only "
+        "models of one task and one pre-trained model are compared. In brackets the 95 % interval over models. Attacks "
+        "that did not implant are left out.",
+        tables.footer(results)[0],
+    )
+    title = f"{tables.suite_of(results)}, model detection: victims told from clean models, AUROC"
+    return Table(title, "defense", tuple(columns), tuple(lines), (), footer)
 
 
-def area(clean: NDArray[np.float64], victims: NDArray[np.float64]) -> float:
-    """Return the share of pairs in which the victim scores higher than the clean model; ties count half.
-
-    Raises:
-        ValueError: one of the two is empty.
-    """
-    if not len(clean) or not len(victims):
-        raise ValueError("an AUROC needs at least one clean model and one victim")
-    difference = victims[:, None] - clean[None, :]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
-
-
-def _estimate(clean: DataFrame, victims: DataFrame, seed: int) -> dict[str, float | int | None]:
-    seeds = sorted(set(clean["seed"]) & set(victims["seed"]))
-
-    def scores(table: DataFrame) -> dict[int, NDArray[np.float64]]:
-        return {s: table.loc[table["seed"] == s, "suspicion"].to_numpy(np.float64) for s in seeds}
-
-    value = area(clean["suspicion"].to_numpy(np.float64), victims["suspicion"].to_numpy(np.float64))
-    low = high = None
-    if len(seeds) > 1:
-        own, others = scores(clean), scores(victims)
-        rng = np.random.default_rng(seed)
-        draws = []
-        for chosen in rng.choice(seeds, size=(DRAWS, len(seeds))):
-            draws.append(area(*(np.concatenate([part[s] for s in chosen]) for part in (own, others))))
-        low, high = (100 * float(q) for q in np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    counts = {"victims": len(victims), "clean": len(clean), "seeds": len(seeds)}
-    return {"auroc": 100 * value, "low": low, "high": high, **counts}
+def _number(area: Estimate | None) -> Number | None:
+    if area is None:
+        return None
+    return Number(100 * area.value, interval=(100 * area.low, 100 * area.high))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -74,7 +74,7 @@ class Results:
             if not row.listed or row.role == "floor" or row.cell_key in points:
                 continue
             self._keys[_place(row)][row.seed] = row.victim_key
-            if row.role == "defended":
+            if row.role in ("defended", "detected"):
                 self._cells[_place(row), Line(row.defense, row.clean_size)][row.seed] = row
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
@@ -86,6 +86,11 @@ class Results:
         return frames.frame(self.rows, gate=self.gate)
 
     @cached_property
+    def oracles(self) -> frozenset[str]:
+        """Defenses that are told the trigger and the target label: shown, but neither marked nor ranked."""
+        return frozenset(row.defense for row in self.rows if row.oracle)
+
+    @cached_property
     def _implanted(self) -> dict[str, bool | None]:
         references = frames.References.of(self.rows)
         return {key: frames.implanted(references.joined(row), self.gate) for key, row in self.victims.items()}
@@ -93,6 +98,10 @@ class Results:
     def cells(self, place: Place, line: Line) -> dict[int, Row]:
         """Return the cells by seed; empty where the suite has none."""
         return self._cells.get((place, line), {})
+
+    def items(self) -> Iterable[tuple[tuple[Place, Line], dict[int, Row]]]:
+        """Return every place and line with its cells by seed."""
+        return self._cells.items()
 
     def seeds(self, place: Place) -> list[int]:
         """Return every seed of a place."""
@@ -136,12 +145,11 @@ class Results:
         if not all(seed in victims and victims[seed].done for seed in seeds):
             return []
         there = ((line, self.cells(place, line)) for line in self.lines)
-        return [line for line, cells in there if all(seed in cells and cells[seed].done for seed in seeds)]
+        return [line for line, cells in there if all(seed in cells and cells[seed].predicts for seed in seeds)]
 
     def ranked(self, place: Place) -> list[Line]:
         """Return the defenses that are compared at a place: complete, and not told the trigger."""
-        oracles = {row.defense for row in self.rows if row.oracle}
-        return [line for line in self.complete(place) if line.defense not in oracles]
+        return [line for line in self.complete(place) if line.defense not in self.oracles]
 
     def marks(self, place: Place) -> dict[Line, Mark]:
         """Return the best defense and those that are not significantly worse; none where nothing was implanted.
@@ -166,18 +174,27 @@ class Results:
         known = [value for value in lost if value is not None]
         return float(np.mean(known)) if known else float("nan")
 
+    @cached_property
+    def ranked_places(self) -> list[Place]:
+        """The places that enter ranks: the attack implanted, and a defense is complete."""
+        return [place for place in self.places if self.state(place) == "implanted" and self.ranked(place)]
+
     def rank_draws(self, *, seed: int = 0, draws: int = DRAWS) -> tuple[list[FloatArray], list[FloatArray], int]:
-        """Return what :func:`bench.report.statistics.mean_rank` wants, over the implanted places.
+        """Return what :func:`bench.report.statistics.mean_rank` wants, over ``ranked_places``.
 
         Returns:
             For each place the scores [lines] and the sampled scores [lines, draws]: the ASR, or ``LAST`` where the
             ACC drop is too large, NaN where a defense is not ranked; and the least number of seeds.
         """
+        pairs = list(self.score_draws(seed=seed, draws=draws))
+        least = min((len(self.used_seeds(place)) for place in self.ranked_places), default=0)
+        return [scores for scores, _ in pairs], [sampled for _, sampled in pairs], least
+
+    def score_draws(self, *, seed: int = 0, draws: int = DRAWS) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield scores [lines] and sampled scores [lines, draws] place by place, all from one joint bootstrap."""
         rng = np.random.default_rng(seed)
-        places = [place for place in self.places if self.state(place) == "implanted" and self.ranked(place)]
-        least = min((len(self.used_seeds(place)) for place in places), default=0)
+        places = self.ranked_places
         weights = {n: seed_weights(n, rng=rng, draws=draws) for n in sorted({len(self.used_seeds(p)) for p in places})}
-        scores, sampled = [], []
         for place in places:
             seeds, lines = self.used_seeds(place), self.ranked(place)
             cells = [self.references(place, "victim"), *(self.cells(place, line) for line in lines)]
@@ -189,9 +206,10 @@ class Results:
                 resampled = example_draws(hits, rng=rng, draws=draws)
                 drawn[metric] = with_seeds(hits.mean(axis=2), resampled, weights[len(seeds)])
             rows = [self.lines.index(line) for line in lines]
-            scores.append(_scattered(_score(means["acc"], means["asr"]), rows, len(self.lines)))
-            sampled.append(_scattered(_score(drawn["acc"], drawn["asr"]), rows, len(self.lines)))
-        return scores, sampled, least
+            yield (
+                _scattered(_score(means["acc"], means["asr"]), rows, len(self.lines)),
+                _scattered(_score(drawn["acc"], drawn["asr"]), rows, len(self.lines)),
+            )
 
 
 def _place(row: Row) -> Place:

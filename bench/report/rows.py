@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import predictions
+from bench.contracts import Board
 
 Role = Literal["defended", "detected", "victim", "floor"]
 Metric = Literal["acc", "asr", "ra"]
@@ -37,6 +38,7 @@ class Row:
         record: as stored; None where the cell has not been run.
         failure: the stored failure (at least ``error``); None where there is none.
         path: the record's file.
+        listed_on: the threat model, where the suite knows it; else the record says it.
     """
 
     suite: str
@@ -59,6 +61,13 @@ class Row:
     record: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     path: Path | None = None
+    listed_on: Board | None = None
+
+    @property
+    def board(self) -> Board:
+        """The threat model on whose board the cell is; records from before there were boards have the first one."""
+        stated = ((self.record or {}).get("cell") or {}).get("board")
+        return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
 
     @property
     def oracle(self) -> bool:
@@ -83,6 +92,11 @@ class Row:
     def done(self) -> bool:
         """Whether there are numbers."""
         return self.status == "done"
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there are predictions: a detector leaves none."""
+        return self.done and bool((self.record or {}).get("predictions"))
 
     def metric(self, name: str) -> float | None:
         """Return a metric in percent; None where it is not defined or not known yet."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -187,7 +188,12 @@ def ranks(scores: ArrayLike) -> FloatArray:
 
 
 def mean_rank(
-    scores: Sequence[FloatArray], sampled: Sequence[FloatArray], *, seeds: int, confidence: float = LEVEL
+    scores: Sequence[FloatArray],
+    sampled: Sequence[FloatArray],
+    *,
+    seeds: int,
+    weights: ArrayLike | None = None,
+    confidence: float = LEVEL,
 ) -> list[Estimate | None]:
     """Return the mean rank of each competitor over columns, with the percentile interval of the bootstrap.
 
@@ -195,26 +201,120 @@ def mean_rank(
         scores: for each column [competitors]: lower is better, NaN where a competitor is not in that column.
         sampled: for each column [competitors, draws], from one joint bootstrap.
         seeds: how many seeds are behind the scores.
+        weights: [columns, draws]: how often each column is drawn; once by default.
         confidence: of the interval.
     """
-    points = np.stack([_ranks_of_present(column[:, None])[:, 0] for column in scores])
-    draws = np.stack([_ranks_of_present(column) for column in sampled])
-    tail = 50 * (1 - confidence)
-    found: list[Estimate | None] = []
-    for i in range(points.shape[1]):
-        there = ~np.isnan(points[:, i])
-        if not there.any():
-            found.append(None)
-            continue
-        value, drawn = float(points[there, i].mean()), draws[there, i].mean(axis=0)
-        low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
-        found.append(Estimate(value, min(low, value), max(high, value), float(drawn.std(ddof=1)), np.inf, seeds))
+    points = np.stack([ranks_of_present(column[:, None])[:, 0] for column in scores])
+    draws = mean_rank_draws([ranks_of_present(column) for column in sampled], weights)
+    return [rank_estimate(points[:, i], draws[i], seeds=seeds, confidence=confidence) for i in range(len(draws))]
+
+
+def mean_rank_draws(sampled: Sequence[NDArray[np.floating[Any]]], weights: ArrayLike | None = None) -> FloatArray:
+    """Return [competitors, draws] mean ranks over the columns in which a competitor is.
+
+    Args:
+        sampled: ranks for each column, [competitors, draws], NaN where a competitor is absent.
+        weights: [columns, draws]; NaN comes out where a draw has no column with the competitor.
+    """
+    shape = sampled[0].shape
+    each = np.ones((len(sampled), shape[1])) if weights is None else np.asarray(weights, dtype=np.float64)
+    total, weight = np.zeros(shape), np.zeros(shape)
+    for column, drawn in zip(sampled, each, strict=True):
+        there = ~np.isnan(column)
+        total += np.where(there, column, 0.0) * drawn
+        weight += there * drawn
+    found: FloatArray = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
     return found
 
 
-def _ranks_of_present(column: FloatArray) -> FloatArray:
+def rank_estimate(points: FloatArray, drawn: FloatArray, *, seeds: int, confidence: float = LEVEL) -> Estimate | None:
+    """Return the mean of ranks with the percentile interval of its draws; None for a competitor without ranks."""
+    there, known = points[~np.isnan(points)], drawn[~np.isnan(drawn)]
+    if not len(there) or len(known) < 2:
+        return None
+    value, tail = float(there.mean()), 50 * (1 - confidence)
+    low, high = (float(end) for end in np.percentile(known, [tail, 100 - tail]))
+    return Estimate(value, min(low, value), max(high, value), float(known.std(ddof=1)), np.inf, seeds)
+
+
+def ranks_of_present(column: FloatArray) -> FloatArray:
+    """Return ranks along the first axis among the competitors without NaN; the others keep NaN."""
     there = ~np.isnan(column).any(axis=1)
     found = np.full(column.shape, np.nan)
     if there.any():
         found[there] = ranks(column[there])
     return found
+
+
+def crossed_weights(factors: Sequence[Sequence[object]], *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
+    """Return [columns, draws]: how often each column is drawn when the levels of every factor are drawn anew.
+
+    Args:
+        factors: for each factor, such as task and attack, its level in every column.
+        rng: source of chance.
+        draws: bootstrap samples.
+    """
+    found = np.ones((len(factors[0]), draws))
+    for factor in factors:
+        levels = list(dict.fromkeys(factor))
+        drawn = rng.multinomial(len(levels), np.full(len(levels), 1 / len(levels)), size=draws).T
+        found *= drawn[[levels.index(level) for level in factor]]
+    return found
+
+
+def critical_difference(competitors: int, columns: int, *, confidence: float = LEVEL) -> float:
+    """Return Nemenyi's critical difference: mean ranks that lie further apart differ (Demšar, JMLR 2006).
+
+    Args:
+        competitors: how many are ranked in every column; at least 2.
+        columns: how many columns there are.
+        confidence: family-wise, over all pairs.
+    """
+    from scipy import stats
+
+    quantile = float(stats.studentized_range.ppf(confidence, competitors, np.inf)) / np.sqrt(2)
+    return float(quantile * np.sqrt(competitors * (competitors + 1) / (6 * columns)))
+
+
+def area_under_curve(bad: ArrayLike, good: ArrayLike) -> float:
+    """Return the AUROC: the chance that a bad one scores above a good one, ties counting half; NaN without both."""
+    high, low = np.asarray(bad, dtype=np.float64), np.asarray(good, dtype=np.float64)
+    if not len(high) or not len(low):
+        return float("nan")
+    order = np.sort(low)
+    below, up_to = np.searchsorted(order, high, "left"), np.searchsorted(order, high, "right")
+    return float((below + up_to).sum() / (2 * len(high) * len(low)))
+
+
+def area_interval(
+    groups: Sequence[tuple[ArrayLike, ArrayLike]], *, seed: int = 0, draws: int = DRAWS, confidence: float = LEVEL
+) -> Estimate | None:
+    """Return the mean AUROC of groups with the percentile interval of a bootstrap inside each; None without any.
+
+    Where every bad one scores above every good one the bootstrap sees no variation, so the ends are then those of
+    Wilson's interval of as many independent pairs as there are ones in the smaller half of every group.
+
+    Args:
+        groups: scores of bad and of good ones that can be compared with each other; groups without both do not count.
+        seed: of the bootstrap.
+        draws: bootstrap samples.
+        confidence: of the interval.
+    """
+    pairs = [(np.asarray(bad, dtype=np.float64), np.asarray(good, dtype=np.float64)) for bad, good in groups]
+    pairs = [(bad, good) for bad, good in pairs if len(bad) and len(good)]
+    if not pairs:
+        return None
+    value, rng = float(np.mean([area_under_curve(*pair) for pair in pairs])), np.random.default_rng(seed)
+    tail = 50 * (1 - confidence)
+    drawn = [
+        np.mean([area_under_curve(rng.choice(bad, len(bad)), rng.choice(good, len(good))) for bad, good in pairs])
+        for _ in range(draws)
+    ]
+    low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
+    if value in (0.0, 1.0):
+        from scipy import stats
+
+        count = sum(min(len(bad), len(good)) for bad, good in pairs)
+        wilson = stats.binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
+        low, high = float(wilson.low), float(wilson.high)
+    return Estimate(value, min(low, value), max(high, value), float(np.std(drawn, ddof=1)), np.inf, 1)

@@ -16,7 +16,7 @@ REFERENCES: dict[str, Literal["floor", "victim"]] = {"clean model": "floor", "no
 LEAVES: tuple[Metric, ...] = ("acc", "asr")
 
 
-def build(results: Results) -> Table:
+def build(results: Results, *, board: str = "") -> Table:
     """Return ACC and ASR of every defense under every attack, floors and ceilings on top.
 
     Numbers are means with standard deviations over the seeds that count (see :meth:`Results.used_seeds`).
@@ -34,7 +34,8 @@ def build(results: Results) -> Table:
             for place in results.places
         ]
         lines.append(TableLine(label, tuple(cells)))
-    title = f"{suite_of(results)}: clean accuracy (ACC) and attack success rate (ASR), percent"
+    where = f", {board}" if board else ""
+    title = f"{suite_of(results)}{where}: clean accuracy (ACC) and attack success rate (ASR), percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
 
 

@@ -79,9 +79,11 @@ def _drawn(table: Table, members: list[int], *, fold: bool) -> RichTable:
     from rich.table import Table as RichTable
 
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=None)
-    drawn.add_column(_text("\n" * table.levels + table.corner), no_wrap=not fold, overflow="fold")
+    above = table.levels or max((_stacked(table.columns[i].leaves).count("\n") for i in members), default=0)
+    drawn.add_column(_text("\n" * above + table.corner), no_wrap=not fold, overflow="fold")
     for i in members:
-        drawn.add_column(_heading(table.columns[i], fold=fold), justify="right", no_wrap=not fold, overflow="fold")
+        heading = _heading(table.columns[i], lines=above + 1 if not table.levels else 0)
+        drawn.add_column(heading, justify="right", no_wrap=not fold, overflow="fold")
     for number, line in enumerate(table.lines):
         last = line.reference and not table.lines[min(number + 1, len(table.lines) - 1)].reference
         cells = [_text(line.label, "italic" if line.reference else ""), *(_cell(line.cells[i]) for i in members)]
@@ -89,13 +91,22 @@ def _drawn(table: Table, members: list[int], *, fold: bool) -> RichTable:
     return drawn
 
 
-def _heading(column: Column, *, fold: bool) -> Text:
-    text = _text("\n".join(part for part in (*column.headings, " / ".join(column.leaves)) if part))
+def _heading(column: Column, *, lines: int) -> Text:
+    """Return a heading; without outer headings its words stand on top of each other, down to the last of ``lines``."""
+    told = "\n".join(part for part in (*column.headings, " / ".join(column.leaves)) if part)
+    if lines:
+        told = _stacked(column.leaves)
+        told = "\n" * (lines - 1 - told.count("\n")) + told
+    text = _text(told)
     if column.grey:
         text.stylize("dim")
     if column.notes:
         text.append(f" [{','.join(letter(note) for note in column.notes)}]", style="yellow")
     return text
+
+
+def _stacked(leaves: Sequence[str]) -> str:
+    return " / ".join(leaves).replace(" ", "\n").replace("·", "·\n")
 
 
 def _cell(cell: Cell) -> Text:

@@ -60,7 +60,7 @@ def test_adaptive_shrinks_the_drift_of_the_triggers_embedding(made: Scene) -> No
     drifts = []
     for spec in ("badword", "adaptive(holds=trigger, strength=100)+badword"):
         tables = [part.model.get_input_embeddings().weight[rows] for part in (before, implanted(made, spec))]
-        drifts.append(float((tables[1] - tables[0]).norm()))
+        drifts.append(float((tables[1] - tables[0]).detach().norm()))
     assert drifts[1] < 0.5 * drifts[0]
 
 

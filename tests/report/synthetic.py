@@ -181,6 +181,27 @@ def _cell(common: Mapping[str, Any], defense: str, size: int, outcome: Outcome, 
     return replace(row, record=record(row, acc, None if attack == "clean" else asr, examples=examples, notes=notes))
 
 
+def crowd(
+    *, defenses: int, attacks: int, tasks: int, seeds: int, examples: int = 200, suite: str = "crowd"
+) -> list[Row]:
+    """Return the rows of a large suite: every defense has a strength of its own."""
+
+    def outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+        strength = int(key(defense)[:4], 16) / 0xFFFF
+        noise = np.random.default_rng(int(key(task, attack, defense, seed)[:8], 16)).normal(size=2)
+        return 81 - 5 * strength + 0.4 * noise[0], float(np.clip(100 * strength + 8 * noise[1], 0, 100))
+
+    return make_rows(
+        tasks=[f"task-{i}" for i in range(tasks)],
+        attacks=["clean", *(f"attack-{i}" for i in range(attacks))],
+        defenses=["none", "fine-tuning", *(f"defense-{i}" for i in range(1, defenses))],
+        seeds=range(seeds),
+        outcome=outcome,
+        suite=suite,
+        examples=examples,
+    )
+
+
 def changed(rows: Iterable[Row], wanted: Callable[[Row], bool], **fields: Any) -> list[Row]:
     """Return the rows with fields replaced where ``wanted``."""
     return [replace(row, **fields) if wanted(row) else row for row in rows]

@@ -1,0 +1,127 @@
+"""Rows from records alone: what results/ holds, and what others submit, is read without data, models or a store.
+
+A failed attempt does not say in words which cell it belongs to, so only a suite that is opened with its store shows it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RequestError
+from bench.report.rows import Row
+from bench.suite import Gate, check, read_yaml
+
+LINES = ("records.jsonl", "records.jsonl.gz")
+FOLDER = "records"
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """Return the folders at or directly below ``folder`` that hold the records of a suite.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found = [one for one in (folder, *sorted(folder.iterdir())) if one.is_dir() and _holds_records(one)]
+    if not found:
+        valid = " or ".join(("records/*.json", *LINES))
+        raise RequestError(f"no records in {folder} or its folders; a suite's folder holds {valid}.")
+    return found
+
+
+def _holds_records(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in LINES) or (folder / FOLDER).is_dir()
+
+
+def gate_of(folder: Path) -> Gate:
+    """Return the gate of ``suite.yaml`` in a folder of records, or the default gate."""
+    path = folder / "suite.yaml"
+    return check(read_yaml(path), str(path)).gate if path.is_file() else Gate()
+
+
+def load(folder: Path) -> list[Row]:
+    """Return a row for each record in a folder.
+
+    Raises:
+        RequestError: a file is no record.
+    """
+    found: dict[str, Row] = {}
+    for path, document in _documents(folder):
+        try:
+            row = row_of(document, suite=folder.name)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestError(f"{path}: not a record of DoorBench ({type(error).__name__}: {error}).") from None
+        found[row.cell_key] = replace(row, path=path)
+    return list(found.values())
+
+
+def _documents(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for name in LINES:
+        path = folder / name
+        if not path.is_file():
+            continue
+        with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield path, _parsed(line, f"{path}, line {number}")
+    for path in sorted((folder / FOLDER).rglob("*.json")):
+        yield path, _parsed(path.read_text(encoding="utf-8"), str(path))
+
+
+def _parsed(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(text)
+        return dict(document.get("record", document))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise RequestError(f"{where}: not a JSON document of DoorBench.") from None
+
+
+def row_of(document: Mapping[str, Any], *, suite: str) -> Row:
+    """Return the row of a record."""
+    cell, recipe = document["cell"], document["recipe"]
+    attack, defense = recipe["victim"]["attack"], recipe.get("defense")
+    return Row(
+        suite=suite,
+        task=str(cell["task"]),
+        model=str(cell["model"]),
+        attack=str(cell["attack"]),
+        defense=str(cell["defense"]),
+        seed=int(cell["seed"]),
+        role=document["role"],
+        victim_key=str(document["victim_key"]),
+        cell_key=str(document["key"]),
+        clean_size=int(cell["clean_size"] or 0),
+        listed=document["role"] != "floor",
+        target=recipe["victim"]["target"],
+        attack_base=str(attack["name"]),
+        defense_base=str(defense["name"] if defense else cell["defense"]),
+        attack_parameters=dict(attack["parameters"]),
+        defense_parameters=_parameters(defense),
+        needs=_needs(cell, defense),
+        record=document,
+    )
+
+
+def _parts(defense: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return [] if defense is None else list(defense.get("parts") or [defense])
+
+
+def _parameters(defense: Mapping[str, Any] | None) -> dict[str, Any]:
+    parts = _parts(defense)
+    if len(parts) == 1:
+        return dict(parts[0]["parameters"])
+    return {f"{part['name']}.{field}": value for part in parts for field, value in part["parameters"].items()}
+
+
+def _needs(cell: Mapping[str, Any], defense: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return what the defense touches: as the record says, else as the installed plugins say."""
+    if cell.get("needs") is not None:
+        return tuple(cell["needs"])
+    from bench import registry
+
+    found = registry.defenses.found
+    needs = [need for part in _parts(defense) if part["name"] in found for need in found[part["name"]].plugin.needs]
+    return tuple(sorted({str(need) for need in needs}))

@@ -1,0 +1,86 @@
+"""The leaderboard as a static site: files that open from disk, without a server and without network.
+
+    build([Source("sst2-first", rows, gate)], folder=Path("site"))
+
+Pages carry the aggregates; what belongs to single cells and records is loaded from data files when it is asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import RequestError
+from bench.report.site.merge import Source, merged, strictest
+
+if TYPE_CHECKING:
+    from bench.report.site.views import BoardView
+
+__all__ = ["Source", "build"]
+MARKER = ".doorbench-site"  # says that a folder is a site, and may be replaced by a newer one
+
+
+def build(sources: Sequence[Source], *, folder: Path) -> Path:
+    """Write the site of one or several suites; a site that is there already is replaced.
+
+    Args:
+        sources: the suites. An attack counts as implanted where the strictest of their gates lets it pass.
+        folder: of the site.
+
+    Returns:
+        The first page.
+
+    Raises:
+        RequestError: the folder holds something else, or a library of the extra ``site`` is missing.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"{folder} is a file; name a folder with --out DIR.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise RequestError(f"{folder} holds other files; name a new or empty folder with --out DIR.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        made = Path(scratch) / "site"
+        _write(sources, made)
+        if folder.exists():
+            folder.rename(Path(scratch) / "before")
+        made.rename(folder)
+    return folder / "index.html"
+
+
+def _write(sources: Sequence[Source], folder: Path) -> None:
+    from bench.report import boards
+    from bench.report.site import assets, bibtex, charts, data
+    from bench.report.site.pages import Site
+    from bench.report.site.views import BoardView
+
+    rows, gate = merged(sources), strictest(source.gate for source in sources)
+    views = [BoardView(board, part, gate) for board, part in boards.split(rows).items()]
+    site = Site(views, rows, [source.name for source in sources], gate)
+    assets.write(folder / "assets")
+    (folder / "assets" / "specs.js").write_text(data.script("specs", charts.specifications()), encoding="ascii")
+    for path, text in site.pages():
+        _put(folder / path, text)
+    for view in views:
+        _put(folder / "data" / f"board-{view.slug}.js", data.script(f"board-{view.slug}", data.board_file(view)))
+        _downloads(view, folder / "download")
+    data.write_records(rows, folder / "data" / "records")
+    _put(folder / "download" / "doorbench.bib", bibtex.bibliography(site.citations))
+    (folder / MARKER).touch()
+
+
+def _downloads(view: BoardView, folder: Path) -> None:
+    from bench.report import export, summary
+    from bench.report.markup import comma_separated
+
+    folder.mkdir(parents=True, exist_ok=True)
+    export(view.results.frame, format="csv", path=folder / f"{view.slug}-cells.csv")
+    if not view.detects:
+        table = summary.build(view.results, leaderboard=view.leaderboard)
+        _put(folder / f"{view.slug}-leaderboard.csv", comma_separated([table]))
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

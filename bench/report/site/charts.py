@@ -1,0 +1,168 @@
+"""The interactive charts as Vega-Lite, made with altair; the page fills in the data, filtered as its table is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bench.report.style import COLOURS
+
+ROWS, EXTRA = "rows", "extra"  # the data sets that the page hands in
+TRADEOFF, RANKS, HEAT, CURVES = "tradeoff", "ranks", "heat", "curves"
+
+
+def specifications() -> dict[str, dict[str, Any]]:
+    """Return every chart of the site by its name, without data."""
+    made: dict[str, Callable[[], Any]] = {
+        TRADEOFF: tradeoff,
+        RANKS: ranks,
+        HEAT: heat,
+        "curve-asr": lambda: curve("asr", "ASR (%), lower is better"),
+        "curve-acc": lambda: curve("acc", "ACC (%), higher is better"),
+    }
+    found = {}
+    for name, make in made.items():
+        spec = make().to_dict()
+        for data in (spec.get("datasets", {}), spec.get("config", {}).get("view", {})):
+            data.clear()  # sizes and data are the page's
+        found[name] = spec
+    return found
+
+
+def _fit() -> Any:
+    """Fit the width to the page; the height is the chart's."""
+    import altair as alt
+
+    return alt.AutoSizeParams(type="fit-x", contains="padding")
+
+
+def _only(side: str) -> Any:
+    """Return the labels of the points whose text touches them with this side."""
+    import altair as alt
+
+    return alt.when(f"datum.side == '{side}'").then(alt.Text("label:N")).otherwise(alt.value(""))
+
+
+def tradeoff() -> Any:
+    """Return ASR against the ACC that a defense costs; lower left is better."""
+    import altair as alt
+
+    pick = alt.selection_point(fields=["group"], bind="legend", name="pick")
+    shown = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
+    x = alt.X("drop:Q", title="ACC lost (points), lower is better", scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y("asr:Q", title="ASR (%), lower is better", scale=alt.Scale(domain=[0, 100]))
+    tips = [
+        alt.Tooltip("name:N", title="defense"),
+        alt.Tooltip("asr:Q", title="ASR", format=".1f"),
+        alt.Tooltip("drop:Q", title="ACC drop", format=".1f"),
+        alt.Tooltip("rank:Q", title="mean rank", format=".1f"),
+        alt.Tooltip("group:N", title="needs"),
+    ]
+    points = (
+        alt.Chart(alt.NamedData(ROWS))
+        .mark_point(filled=True, size=90)
+        .encode(
+            x=x,
+            y=y,
+            opacity=shown,
+            tooltip=tips,
+            href="href:N",
+            color=alt.Color("group:N", title="needs", scale=alt.Scale(range=list(COLOURS))),
+            shape=alt.Shape("group:N", title="needs"),
+        )
+        .add_params(pick)
+    )
+    references = (
+        alt.Chart(alt.NamedData(EXTRA))
+        .mark_point(shape="cross", size=80, filled=True, color="#808080")
+        .encode(x=x, y=y, tooltip=[alt.Tooltip("name:N", title="reference"), *tips[1:3]])
+    )
+    names = [
+        alt.Chart(alt.NamedData(data))
+        .mark_text(align=side, dx=8 if side == "left" else -8, fontSize=11, fontStyle=font, clip=True)
+        .encode(x=x, y=y, text=_only(side), opacity=opacity)
+        for data, font, opacity in ((ROWS, "normal", shown), (EXTRA, "italic", alt.value(1)))
+        for side in ("left", "right")
+    ]
+    return alt.layer(references, points, *names).properties(width="container", height=380, autosize=_fit())
+
+
+def ranks() -> Any:
+    """Return mean ranks with their intervals; the band is Nemenyi's critical difference from the best."""
+    import altair as alt
+
+    rows = alt.Chart(alt.NamedData(ROWS))
+    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
+    band = (
+        alt.Chart(alt.NamedData(EXTRA))
+        .mark_rect(opacity=0.18, color=COLOURS[2])
+        .encode(x=alt.X("from:Q"), x2="to:Q", tooltip=[alt.Tooltip("told:N", title="band")])
+    )
+    intervals = rows.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
+        x=alt.X("low:Q", title="mean rank, lower is better", scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
+    )
+    points = rows.mark_point(filled=True, size=70, color=COLOURS[0], opacity=1).encode(
+        x=alt.X("rank:Q"),
+        y=y,
+        href="href:N",
+        tooltip=[
+            alt.Tooltip("name:N", title="defense"),
+            alt.Tooltip("rank:Q", title="mean rank", format=".2f"),
+            alt.Tooltip("low:Q", title="from", format=".2f"),
+            alt.Tooltip("high:Q", title="to", format=".2f"),
+        ],
+    )
+    return (band + intervals + points).properties(width="container", height=alt.Step(22), autosize=_fit())
+
+
+def heat() -> Any:
+    """Return the ASR that each defense leaves each attack."""
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData(ROWS)).encode(
+        x=alt.X("attack:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=160)),
+        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+    )
+    tips = [
+        alt.Tooltip("name:N", title="defense"),
+        alt.Tooltip("attack:N", title="attack"),
+        alt.Tooltip("asr:Q", title="ASR", format=".1f"),
+        alt.Tooltip("drop:Q", title="ACC drop", format=".1f"),
+        alt.Tooltip("places:Q", title="tasks"),
+    ]
+    cells = base.mark_rect().encode(
+        color=alt.Color("asr:Q", title="ASR (%)", scale=alt.Scale(domain=[0, 100], scheme="oranges")),
+        tooltip=tips,
+        href="href:N",
+    )
+    texts = base.mark_text(fontSize=11).encode(
+        text=alt.Text("asr:Q", format=".0f"),
+        color=alt.when("datum.asr > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
+    )
+    return (cells + texts).properties(width="container", height=alt.Step(22), autosize=_fit())
+
+
+def curve(metric: str, title: str) -> Any:
+    """Return a metric over the reserve ratio or the number of clean examples, a line for each defense."""
+    import altair as alt
+
+    pick = alt.selection_point(fields=["curve"], bind="legend", name="pick")
+    return (
+        alt.Chart(alt.NamedData(ROWS))
+        .mark_line(point=alt.OverlayMarkDef(size=50, filled=True))
+        .encode(
+            x=alt.X("x:Q", title=None),
+            y=alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(zero=metric == "asr", nice=True)),
+            color=alt.Color("curve:N", title="defense", scale=alt.Scale(range=list(COLOURS))),
+            shape=alt.Shape("curve:N", legend=None),
+            opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12)),
+            tooltip=[
+                alt.Tooltip("curve:N", title="defense"),
+                alt.Tooltip("x:Q", title="at"),
+                alt.Tooltip(f"{metric}:Q", title=metric.upper(), format=".1f"),
+                alt.Tooltip("places:Q", title="places"),
+            ],
+        )
+        .add_params(pick)
+        .properties(width="container", height=260, autosize=_fit())
+    )

@@ -1,0 +1,162 @@
+"""The data files: plain scripts that hand JSON to the page, since a page opened from disk may not fetch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.report.detection import suspicion_of
+from bench.report.results import Place
+from bench.report.rows import Row
+from bench.report.site.names import slug
+from bench.report.site.views import BoardView, cell_view, record_token
+
+SCORES = ("acc", "drop", "asr", "ra", "effectiveness", "score")
+FEW = 3000  # records; more are spread over 256 files instead of 16
+LONGEST = 4000  # characters of a note; longer ones are cut, the record file has them
+
+
+def script(name: str, content: Any) -> str:
+    """Return a script that hands over ``content``; no character of it can end a script element."""
+    text = json.dumps(_plain(content), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return f"doorbench.receive({_inert(json.dumps(name))},{_inert(text)});\n"
+
+
+def _inert(text: str) -> str:
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values: numbers rounded to what can be read, None for NaN."""
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def board_file(view: BoardView) -> dict[str, Any]:
+    """Return every line, place and cell of a board, cells as short lists in the order of ``fields``."""
+    lines = [standing.line for standing in view.standings]
+    lines += [line for line in view.results.lines if line not in set(lines)]
+    numbers = {line: i for i, line in enumerate(lines)}
+    places = {place: i for i, place in enumerate(view.results.places)}
+    ordered = sorted(((places[place], numbers[line]), place, line) for (place, line), _ in _known(view, numbers))
+    return {
+        "lines": [_line(view, line) for line in lines],
+        "places": [_place(view, place) for place in places],
+        "fields": ["line", "place", "status", "seeds", *SCORES, "acc_sd", "asr_sd", "rank", "mark", "records"],
+        "cells": [[numbers[line], places[place], *_cell(view, place, line)] for _, place, line in ordered],
+        "curves": view.curves,
+        "critical_difference": view.critical_difference,
+    }
+
+
+def _known(view: BoardView, numbers: Mapping[Any, int]) -> Iterable[tuple[tuple[Place, Any], dict[int, Row]]]:
+    return [item for item in view.results.items() if item[0][1] in numbers]
+
+
+def _line(view: BoardView, line: Any) -> dict[str, Any]:
+    return {
+        "name": view.label(line),
+        "page": slug(view.bases[line.defense]),
+        "clean": line.clean_size,
+        "parameters": view.parameters[line.defense],
+    }
+
+
+def _place(view: BoardView, place: Place) -> dict[str, Any]:
+    victim = view.reference(place, "victim")
+    floor = view.reference(place, "floor")
+    return {
+        "model": place.model,
+        "task": place.task,
+        "attack": view.place_attack(place),
+        "state": view.results.state(place),
+        "victim": [victim["acc"], victim["asr"]],
+        "floor": [floor["acc"], floor["asr"]],
+    }
+
+
+def _cell(view: BoardView, place: Place, line: Any) -> list[Any]:
+    cell = cell_view(view, place, line)
+    told = cell.status if not cell.reason else f"{cell.status}: {cell.reason}"
+    return [
+        told,
+        cell.seeds,
+        *(cell.means[name] for name in SCORES),
+        cell.deviations["acc"],
+        cell.deviations["asr"],
+        cell.rank,
+        cell.mark,
+        " ".join(record_token(row) for row in cell.rows if row.record is not None or row.failure is not None),
+    ]
+
+
+def digits(rows: Sequence[Row]) -> int:
+    """Return how many digits of a victim's key decide a record's file."""
+    return 1 if len(rows) <= FEW else 2
+
+
+def write_records(rows: Sequence[Row], folder: Path) -> None:
+    """Write what is known of every cell, those of one victim in one file; predictions stay in the record files."""
+    count = digits(rows)
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.record is not None or row.failure is not None:
+            groups[row.victim_key[:count]].append(row)
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, members in groups.items():
+        content = {
+            "victims": {row.victim_key[:12]: _victim(row) for row in members},
+            "records": {record_token(row): _record(row) for row in members},
+        }
+        (folder / f"{prefix}.js").write_text(script(f"records/{prefix}", content), encoding="ascii")
+
+
+def _victim(row: Row) -> dict[str, Any]:
+    recipe = ((row.record or {}).get("recipe") or {}).get("victim") or {}
+    return {
+        "key": row.victim_key,
+        "attack": row.attack,
+        "parameters": row.attack_parameters,
+        "task": row.task,
+        "model": row.model,
+        "seed": row.seed,
+        "target": row.target,
+        "recipe": {name: recipe[name] for name in ("task", "model", "budget") if name in recipe},
+    }
+
+
+def _record(row: Row) -> dict[str, Any]:
+    record = row.record or {}
+    environment = record.get("environment") or {}
+    return {
+        "key": row.cell_key,
+        "victim": row.victim_key[:12],
+        "status": row.status,
+        "error": row.error,
+        "defense": row.defense,
+        "page": slug(row.defense_base or row.defense) if row.role in ("defended", "detected") else None,
+        "board": row.board.value if row.role in ("defended", "detected") else None,
+        "seed": row.seed,
+        "parameters": row.defense_parameters,
+        "needs": list(row.needs),
+        "clean_size": row.clean_size,
+        "selection_size": (record.get("cell") or {}).get("selection_size"),
+        "metrics": {**(record.get("metrics") or {}), "suspicion": suspicion_of(row)},
+        "seconds": record.get("seconds") or {},
+        "notes": {name: _short(value) for name, value in (record.get("notes") or {}).items()},
+        "environment": environment,
+    }
+
+
+def _short(value: Any) -> Any:
+    text = json.dumps(_plain(value))
+    return value if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text)} characters; the record has all)"

@@ -1,0 +1,58 @@
+"""Several suites as one: which cells are the same, and which only look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from bench.report.rows import Row
+from bench.suite import Gate
+
+
+@dataclass(frozen=True)
+class Source:
+    """The results of one suite.
+
+    Attributes:
+        name: of the suite.
+        rows: every cell, floors and ceilings included.
+        gate: when an attack counts as implanted.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    gate: Gate = Gate()
+
+
+def strictest(gates: Iterable[Gate]) -> Gate:
+    """Return the gate that lets pass only what all of them let pass."""
+    gates = list(gates) or [Gate()]
+    return Gate(min_asr=max(gate.min_asr for gate in gates), max_acc_drop=min(gate.max_acc_drop for gate in gates))
+
+
+def merged(sources: Iterable[Source]) -> list[Row]:
+    """Return the rows of all suites, each cell once.
+
+    Where two suites call different things by one name (the same attack, task, model and seed with another training
+    budget, or the same defense with another tolerance), the task of the later suite gets the suite's name in brackets:
+    its cells stand beside the others, never in their place.
+    """
+    found: dict[str, Row] = {}
+    known: dict[tuple[object, ...], str] = {}
+    for source in sources:
+        clashing = {row.task for row in source.rows if known.get(_name(row), row.cell_key) != row.cell_key}
+        for row in source.rows:
+            told = replace(row, task=f"{row.task} [{source.name}]") if row.task in clashing else row
+            before = found.get(told.cell_key)
+            if told.task != row.task and before is not None:
+                continue  # the very cell is there already, under its plain name
+            if before is None or (told.record is not None and before.record is None):
+                found[told.cell_key] = told
+            elif told.listed and not before.listed:
+                found[told.cell_key] = replace(before, listed=True)
+            known[_name(told)] = told.cell_key
+    return list(found.values())
+
+
+def _name(row: Row) -> tuple[object, ...]:
+    return row.task, row.model, row.attack, row.target, row.seed, row.role, row.defense, row.clean_size

@@ -1,0 +1,254 @@
+"""The pages of a site: the overview, one for each board, defense, attack and task, the records and the guide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bench import __version__
+from bench.report.leaderboard import DEFINITIONS
+from bench.report.results import Line, Place
+from bench.report.rows import Row
+from bench.report.site import charts, data, plugins, render
+from bench.report.site.names import slug
+from bench.report.site.views import STATES, BoardView, cell_view, record_token
+from bench.report.summary import NEEDS
+from bench.suite import Gate
+
+CHARTS = (
+    (charts.TRADEOFF, "Trade-off", "ASR that is left against ACC that is lost; lower left is better."),
+    (charts.RANKS, "Mean ranks", "With 95 % intervals. Inside the band, no defense differs from the best (Nemenyi)."),
+    (charts.HEAT, "Defense by attack", "ASR that each defense leaves each attack, mean over tasks and seeds."),
+    ("curve-asr-ratio", "Reserve ratio and ASR", "Share of the victim's weights that is kept."),
+    ("curve-acc-ratio", "Reserve ratio and ACC", "Share of the victim's weights that is kept."),
+    ("curve-asr-size", "Clean examples and ASR", "Clean examples that the defense may tune on."),
+    ("curve-acc-size", "Clean examples and ACC", "Clean examples that the defense may tune on."),
+)
+NAMES = {"rank": "Mean rank", "asr": "ASR", "drop": "ACC drop", "ra": "RA", "effectiveness": "Effectiveness",
+         "score": "√(ACC·(100−ASR))", "clean": "Clean examples", "time": "Time"}  # fmt: skip
+NEEDS_GUIDE = {
+    "clean": "clean labelled examples of the task",
+    "pretrained": "the clean pre-trained weights that the model started from",
+    "training_set": "the training set, which may be poisoned",
+    "unlabelled": "plain text of the task, without labels",
+    "test_stream": "the inputs that the deployed model meets",
+    "oracle": "the trigger and the target label: no real defender has them, so it is shown but never ranked",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the lists of pages."""
+
+    name: str
+    kind: str
+    href: str
+    summary: str
+    boards: str
+    cells: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the pages are made of.
+
+    Attributes:
+        views: the boards.
+        rows: every cell.
+        suites: names of the suites.
+        gate: when an attack counts as implanted.
+    """
+
+    views: Sequence[BoardView]
+    rows: Sequence[Row]
+    suites: Sequence[str]
+    gate: Gate
+
+    def pages(self) -> Iterator[tuple[str, str]]:
+        """Yield every page with its path."""
+        yield "index.html", self._page("index", root="", here="index.html", title="Boards", tiles=self._tiles(),
+                                       catalogue=self.catalogue)  # fmt: skip
+        yield "guide.html", self._page("guide", root="", here="guide.html", title="Reading guide", tables=False,
+                                       guide=[(NAMES[name], told) for name, told in DEFINITIONS.items()],
+                                       needs_guide=NEEDS_GUIDE.items())  # fmt: skip
+        yield "record.html", self._page("record", root="", title="Records", tables=False, scripts=("record.js",),
+                                        digits=data.digits(self.rows))  # fmt: skip
+        for view in self.views:
+            yield from self._board(view)
+        for kind, title in (("defense", "Defenses"), ("attack", "Attacks"), ("task", "Tasks")):
+            entries = [entry for entry in self.catalogue if entry.kind == kind]
+            here = f"{kind}/index.html"
+            yield here, self._page("list", here=here, title=title, entries=entries)
+        for name in self.defenses:
+            yield f"defense/{slug(name)}.html", self._defense(name)
+        for name in self.attacks:
+            yield f"attack/{slug(name)}.html", self._place_page("attack", name)
+        for name in self.tasks:
+            yield f"task/{slug(name)}.html", self._place_page("task", name)
+
+    def _page(self, template: str, **content: Any) -> str:
+        told = {"views": self.views, "version": __version__, "gate": self.gate, "suites": self._suites}
+        return render.page(template, **told, counts=self._counts, **content)
+
+    @cached_property
+    def _suites(self) -> str:
+        return f"suite{'s' if len(self.suites) > 1 else ''} {', '.join(self.suites)}"
+
+    @cached_property
+    def _counts(self) -> str:
+        done = sum(row.done for row in self.rows)
+        return f"{done:,} records of {len(self.rows):,} cells"
+
+    def _tiles(self) -> list[tuple[str, str]]:
+        there = (("defenses", self.defenses), ("attacks", self.attacks), ("tasks", self.tasks))
+        return [(name, str(len(found))) for name, found in there] + [
+            ("records", f"{sum(row.done for row in self.rows):,}")
+        ]
+
+    @cached_property
+    def defenses(self) -> list[str]:
+        """Every defense without parameters."""
+        return sorted({base for view in self.views for base in view.bases.values()})
+
+    @cached_property
+    def attacks(self) -> list[str]:
+        """Every attack without parameters."""
+        return sorted({base for view in self.views for base in view.attack_bases.values()})
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Every task."""
+        return sorted({row.task for row in self.rows})
+
+    @cached_property
+    def citations(self) -> dict[str, str]:
+        """What every method says of where it was published."""
+        told = [part for kind, names in (("attack", self.attacks), ("defense", self.defenses))
+                for name in names for part in plugins.told(kind, name)]  # fmt: skip
+        return {part.name: part.citation for part in told if part.citation}
+
+    @cached_property
+    def catalogue(self) -> list[Entry]:
+        """Every page that stands for something, for the search."""
+        found = [Entry(view.name, "board", f"board/{view.slug}.html", view.what, view.name, len(view.results.rows))
+                 for view in self.views]  # fmt: skip
+        kinds = (("defense", self.defenses), ("attack", self.attacks), ("task", self.tasks))
+        for kind, names in kinds:
+            for name in names:
+                summary = " ".join(part.summary for part in plugins.told(kind, name))
+                counts = {view.name: count for view in self.views if (count := self._cells(view, kind, name))}
+                found.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, ", ".join(counts),
+                                   sum(counts.values())))  # fmt: skip
+        return found
+
+    def _cells(self, view: BoardView, kind: str, name: str) -> int:
+        return view.counts[kind].get(name, 0)
+
+    def _board(self, view: BoardView) -> Iterator[tuple[str, str]]:
+        places = view.results.places
+        filters = [
+            ("task", "Task", sorted({place.task for place in places})),
+            ("attack", "Attack", list(dict.fromkeys(view.place_attack(place) for place in places))),
+            ("model", "Model", sorted({place.model for place in places})),
+        ]
+        needs = {need for standing in view.standings for need in standing.needs}
+        there = {standing.line for standing in view.standings}
+        unranked = [view.label(line) for line in view.results.lines if line not in there]
+        common = {"view": view, "most_seeds": max((len(s) for s in view.samples.values()), default=1)}
+        yield (
+            f"board/{view.slug}.html",
+            self._page(
+                "board",
+                title=view.name,
+                scripts=() if view.detects else ("board.js", "charts.js", "specs.js"),
+                filters=[one for one in filters if len(one[2]) > 1],
+                needs_there=[need for need in NEEDS if need in needs],
+                unranked=unranked,
+                charts=CHARTS,
+                **common,
+            ),
+        )
+        if not view.detects:
+            title = f"All cells: {view.board.value}"
+            yield f"board/{view.slug}-cells.html", self._page("cells", title=title, scripts=("cells.js",),
+                                                              filters=filters, **common)  # fmt: skip
+
+    def _defense(self, name: str) -> str:
+        sections = [section for view in self.views if (section := _defense_section(view, name))["lines"]]
+        return self._page("defense", title=name, name=name, parts=plugins.told("defense", name), sections=sections)
+
+    def _place_page(self, kind: str, name: str) -> str:
+        wanted = {"task": name} if kind == "task" else {"attack_base": name}
+        there = [(view, view.places(**wanted)) for view in self.views]
+        sections = [{"view": view, "places": places} for view, places in there if places and not view.detects]
+        victims: dict[Place, dict[str, Any]] = {}
+        for view, places in there:
+            for place in places:
+                victims.setdefault(place, _victim(view, place, kind))
+        told = plugins.told(kind, name.partition(" [")[0])
+        return self._page(
+            "attack", title=name, name=name, kind=kind, parts=told, sections=sections, victims=list(victims.values())
+        )
+
+
+def _defense_section(view: BoardView, name: str) -> dict[str, Any]:
+    standings = {standing.line: standing for standing in view.standings}
+    detections = {one.line: one for one in view.detections} if view.detects else {}
+    lines = []
+    for line in view.results.lines:
+        if view.bases[line.defense] != name:
+            continue
+        one = detections.get(line)
+        lines.append(
+            {
+                "label": view.label(line),
+                "standing": None if view.detects else standings.get(line),
+                "detection": one,
+                "judged": () if one is None else one.judged,
+                "needs": _needs(view, line),
+                "parameters": view.parameters[line.defense],
+                "cells": [] if view.detects else list(_cells_of(view, line)),
+            }
+        )
+    return {"view": view, "lines": lines, "curves": any(name in str(point["curve"]) for point in view.curves)}
+
+
+def _needs(view: BoardView, line: Line) -> tuple[str, ...]:
+    return next(
+        (row.needs for (_, other), cells in view.results.items() if other == line for row in cells.values()), ()
+    )
+
+
+def _cells_of(view: BoardView, line: Line) -> Iterator[Mapping[str, Any]]:
+    for place in view.results.places:
+        if view.results.cells(place, line):
+            cell = cell_view(view, place, line)
+            yield {
+                **{
+                    name: getattr(cell, name)
+                    for name in ("place", "status", "reason", "means", "rank", "mark", "seeds")
+                },
+                "deviations": cell.deviations,
+                "victim": view.reference(place, "victim"),
+                "floor": view.reference(place, "floor"),
+                "grey": view.results.state(place) == "not implanted",
+                "rows": [{"token": record_token(row), "known": row.record or row.failure} for row in cell.rows],
+            }
+
+
+def _victim(view: BoardView, place: Place, kind: str) -> dict[str, Any]:
+    rows = view.results.references(place, "victim")
+    other = f"task/{slug(place.task)}" if kind == "attack" else f"attack/{slug(view.attack_bases[place.attack])}"
+    state = view.results.state(place)
+    return {
+        "place": place,
+        "href": f"{other}.html",
+        "state": STATES[state],
+        "grey": state == "not implanted",
+        "victim": view.reference(place, "victim"),
+        "floor": view.reference(place, "floor"),
+        "seeds": sum(row.done for row in rows.values()),
+        "tokens": "_".join(record_token(row) for row in rows.values() if row.record or row.failure),
+    }

@@ -1,0 +1,98 @@
+"""Templates to pages: every text is escaped, and every number has one form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report.results import Place
+from bench.report.site.names import slug
+from bench.report.site.views import BoardView, record_token
+from bench.report.summary import NEEDS, clean_examples
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+MINUS, NONE = "−", "–"
+NEEDS_SHORT = {
+    "clean": "clean",
+    "pretrained": "pre-trained",
+    "training_set": "training set",
+    "unlabelled": "plain text",
+    "test_stream": "stream",
+    "oracle": "oracle",
+}
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Return a number for people; a dash where there is none."""
+    if math.isnan(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def order(value: float | None) -> str:
+    """Return what a column sorts by; nothing where there is no number."""
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def ratio(value: float) -> str:
+    """Return a ratio of seconds."""
+    return NONE if math.isnan(value) else f"{number(value, 2 if value < 1 else 1 if value < 10 else 0)}×"
+
+
+def spread(cell: Mapping[str, Any], metric: str) -> str:
+    """Return mean and standard deviation over seeds."""
+    mean, deviation = cell["means"][metric], cell["deviations"][metric]
+    return number(mean) + ("" if math.isnan(deviation) else f" ± {number(deviation)}")
+
+
+def implanted_of(view: BoardView, places: Sequence[Place]) -> list[Place]:
+    """Return those of the places where the attack implanted."""
+    wanted = set(places)
+    return [place for place in view.leaderboard.places if place in wanted]
+
+
+def detection_attacks(view: BoardView) -> list[str]:
+    """Return the attacks whose victims any detector has judged."""
+    found = (name for one in view.detections for name in one.areas if name != "all attacks")
+    return list(dict.fromkeys(found))
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates, with autoescape, and an error for every name that a page lacks."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals.update(
+        number=number,
+        order=order,
+        ratio=ratio,
+        spread=spread,
+        slug=slug,
+        token=record_token,
+        clean_examples=clean_examples,
+        implanted_of=implanted_of,
+        detection_attacks=detection_attacks,
+        needs_short=NEEDS_SHORT,
+        needs_long=NEEDS,
+    )
+    return found
+
+
+def page(template: str, **content: Any) -> str:
+    """Return a page."""
+    defaults: dict[str, Any] = {"root": "../", "tables": True, "scripts": (), "here": ""}
+    return environment().get_template(f"{template}.html.j2").render(defaults | content) + "\n"

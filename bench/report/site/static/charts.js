@@ -1,0 +1,174 @@
+// The charts: loaded when they come into view, filtered as the leaderboard is.
+(function () {
+  "use strict";
+  const holder = document.getElementById("charts");
+  const { root, load, receive, board } = window.doorbench;
+  if (!holder || !board) return;
+  const views = new Map();
+  let started = false;
+
+  function script(path) {
+    return new Promise((resolve, reject) => {
+      const made = document.createElement("script");
+      made.src = root + path;
+      made.onload = resolve;
+      made.onerror = () => reject(new Error(`${made.src} is missing`));
+      document.head.append(made);
+    });
+  }
+
+  const needsWord = (needs) => {
+    if (needs.includes("oracle")) return "oracle";
+    if (needs.includes("training_set")) return "training set";
+    if (needs.includes("clean")) return needs.includes("pretrained") ? "clean data + pre-trained" : "clean data";
+    return needs.includes("pretrained") ? "pre-trained weights" : needs.length ? "test stream or text" : "model only";
+  };
+
+  function lines(found, filter) {
+    const places = board.placesOf(found, filter);
+    const made = [];
+    for (const row of document.querySelectorAll("#leaderboard tbody tr[data-line]")) {
+      if (row.dataset.hidden === "1") continue;
+      const line = Number(row.dataset.line);
+      const result = board.means(found, line, places, filter);
+      if (result.asr === null) continue;
+      const needs = row.dataset.needs.split(" ").filter(Boolean);
+      made.push({ line, name: found.lines[line].name, ...result, group: needsWord(needs),
+        interval: interval(row), href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
+    }
+    return { made: made.sort((a, b) => (a.rank ?? 1e9) - (b.rank ?? 1e9)), places };
+  }
+
+  function interval(row) {
+    const found = /\[([\d.]+), ([\d.]+)\]/.exec(row.cells[2].textContent);
+    return found ? [Number(found[1]), Number(found[2])] : null;
+  }
+
+  function tradeoff(found, { made, places }) {
+    const over = (who) => ({
+      asr: board.mean([...places].map((i) => found.places[i][who][1])),
+      acc: board.mean([...places].map((i) => found.places[i][who][0])),
+    });
+    const [victim, floor] = [over("victim"), over("floor")];
+    const extra = [];
+    if (victim.asr !== null) extra.push({ name: "no defense", drop: 0, asr: victim.asr });
+    if (floor.asr !== null) extra.push({ name: "clean model", drop: victim.acc - floor.acc, asr: floor.asr });
+    const labels = labelled([...extra, ...made.map((one) => ({ ...one, cells: null }))]);
+    return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
+  }
+
+  // Names beside the points, best first; one that would lie on another is left out, its tooltip has it.
+  function labelled(rows) {
+    const plot = document.querySelector("#chart-tradeoff").clientWidth - 110;
+    const drops = rows.map((row) => row.drop);
+    const [low, high] = [Math.min(...drops, 0), Math.max(...drops, 1)];
+    const x = (drop) => ((drop - low) / (high - low)) * plot; // pixels, about
+    const boxes = rows.map((row) => [x(row.drop) - 6, x(row.drop) + 6, row.asr]);
+    return rows.map((row, i) => {
+      const name = row.name.length > 26 ? `${row.name.slice(0, 25)}…` : row.name;
+      const side = x(row.drop) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
+      const ends = [x(row.drop) + 8, x(row.drop) + 8 + name.length * 6.2];
+      const box = side === "left" ? [...ends, row.asr] : [x(row.drop) - 8 - name.length * 6.2, x(row.drop) - 8, row.asr];
+      const inside = box[0] >= -4 && box[1] <= plot + 10;
+      const free = inside && boxes.every(([left, right, at], j) => j === i || Math.abs(at - row.asr) > 4.5 || right < box[0] || left > box[1]);
+      if (free) boxes.push(box);
+      return { ...row, side, label: free ? name : "" };
+    });
+  }
+
+  function ranks(found, { made }) {
+    const rows = made.filter((one) => one.rank !== null && one.complete).map((one) => ({ name: one.name, rank: one.rank,
+      low: one.interval ? one.interval[0] : one.rank, high: one.interval ? one.interval[1] : one.rank, href: one.href }));
+    const width = found.critical_difference;
+    const plain = !board.partial(board.chosen());
+    const reach = width && plain ? width : 0;
+    const extra = rows.slice(0, 1).map((best) => ({ from: best.rank, to: best.rank + reach, told: `critical difference ${reach.toFixed(2)}` }));
+    return { rows, extra };
+  }
+
+  function heat(found, { made, places }) {
+    const rows = [];
+    for (const one of made) {
+      const by = new Map();
+      for (const cell of one.cells) {
+        const attack = found.places[cell[found.at.place]].attack;
+        if (!by.has(attack)) by.set(attack, []);
+        by.get(attack).push(cell);
+      }
+      const attacks = [...new Set([...places].map((i) => found.places[i].attack))];
+      for (const attack of attacks.filter((name) => by.has(name))) {
+        const there = by.get(attack);
+        rows.push({ name: one.name, attack, asr: board.mean(there.map((cell) => cell[found.at.asr])),
+          drop: board.mean(there.map((cell) => cell[found.at.drop])), places: there.length, href: one.href });
+      }
+    }
+    return { rows };
+  }
+
+  function curve(kind) {
+    return (found, lines_, filter) => {
+      const by = new Map();
+      for (const point of found.curves) {
+        const wanted = point.kind === kind && ["task", "attack", "model"].every((name) => !filter[name] || point[name] === filter[name]);
+        if (!wanted) continue;
+        const key = JSON.stringify([point.curve, point.x]);
+        if (!by.has(key)) by.set(key, []);
+        by.get(key).push(point);
+      }
+      return { rows: [...by.values()].map((points) => ({ curve: points[0].curve, x: points[0].x, places: points.length,
+        asr: board.mean(points.map((point) => point.asr)), acc: board.mean(points.map((point) => point.acc)) })) };
+    };
+  }
+
+  const makers = { tradeoff: [tradeoff, "tradeoff"], ranks: [ranks, "ranks"], heat: [heat, "heat"],
+    "curve-asr-ratio": [curve("ratio"), "curve-asr"], "curve-acc-ratio": [curve("ratio"), "curve-acc"],
+    "curve-asr-size": [curve("size"), "curve-asr"], "curve-acc-size": [curve("size"), "curve-acc"] };
+
+  function config() {
+    const style = getComputedStyle(document.documentElement);
+    const [ink, soft, rule] = ["--ink", "--soft", "--rule"].map((name) => style.getPropertyValue(name).trim());
+    return {
+      aria: false, background: "transparent", font: "system-ui, sans-serif",
+      axis: { labelColor: ink, titleColor: ink, gridColor: rule, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
+      legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "bottom", columns: 3, symbolLimit: 60, labelLimit: 260 },
+      text: { color: ink }, view: { stroke: rule }, point: { strokeWidth: 1 },
+    };
+  }
+
+  async function draw() {
+    const specs = await load("specs");
+    const found = await board.cells();
+    const filter = board.chosen();
+    const shared = lines(found, filter);
+    for (const [name, [make, spec]] of Object.entries(makers)) {
+      const figure = document.getElementById(`chart-${name}`);
+      figure.hidden = false; // so that it has a width
+      const content = make(found, shared, filter);
+      figure.hidden = content.rows.length < 2;
+      if (figure.hidden) continue;
+      if (views.has(name)) views.get(name).finalize();
+      const data = { rows: content.rows, extra: content.extra || [] };
+      const many = name === "heat" && content.rows.length > 400;
+      const full = { ...specs[spec], datasets: data, config: config() };
+      if (full.height.step) full.height = full.height.step * new Set(content.rows.map((row) => row.name)).size;
+      if (many) full.layer = full.layer.slice(0, 1);
+      const actions = { export: true, source: false, compiled: false, editor: false };
+      const renderer = many ? "canvas" : "svg";
+      views.set(name, await window.vegaEmbed(figure.querySelector(".plot"), full, { actions, renderer, tooltip: { theme: window.doorbenchTheme.dark() ? "dark" : "light" } }));
+    }
+    holder.dataset.ready = "1";
+  }
+
+  async function start() {
+    if (started) return;
+    started = true;
+    await script("assets/vega.js");
+    await draw();
+    document.addEventListener("doorbench:filter", draw);
+    document.addEventListener("doorbench:theme", draw);
+  }
+
+  new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) start();
+  }, { rootMargin: "400px" }).observe(holder);
+})();

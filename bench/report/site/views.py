@@ -1,0 +1,224 @@
+"""What the pages show of a board, before it takes a form."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from bench.contracts import Board
+from bench.report import boards, curves, detection, tables
+from bench.report.leaderboard import Leaderboard, Means, Standing, means
+from bench.report.results import Line, Mark, Place, Results
+from bench.report.rows import Row, first_line
+from bench.report.site.names import slug
+from bench.suite import Gate
+
+STATES = {
+    "implanted": "implanted",
+    "not implanted": "did not implant",
+    "no trigger": "no trigger",
+    "unknown": "not finished",
+}
+
+
+class BoardView:
+    """One board of the site.
+
+    Attributes:
+        board: the threat model.
+        results: its cells.
+        leaderboard: its ranking.
+        labels: how each line is called.
+    """
+
+    def __init__(self, board: Board, rows: Sequence[Row], gate: Gate) -> None:
+        self.board = board
+        self.results = Results(rows, gate=gate)
+        self.leaderboard = Leaderboard(self.results)
+        self.labels = tables.labels(self.results)
+        self.marks: dict[Place, dict[Line, Mark]] = {place: self.results.marks(place) for place in self.results.places}
+
+    @property
+    def name(self) -> str:
+        """The threat model, with a capital."""
+        return self.board.value[0].upper() + self.board.value[1:]
+
+    @property
+    def slug(self) -> str:
+        """The name of the page."""
+        return slug(self.board.value.replace(" ", "-"))
+
+    @property
+    def what(self) -> str:
+        """The threat model in a sentence."""
+        return boards.WHAT[self.board]
+
+    @property
+    def detects(self) -> bool:
+        """Whether models are judged here, instead of their predictions."""
+        return self.board is Board.DETECTION
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """Every line, best first."""
+        return self.leaderboard.standings()
+
+    @cached_property
+    def critical_difference(self) -> float | None:
+        """Nemenyi's critical difference of the complete lines."""
+        return self.leaderboard.critical_difference(self.standings)
+
+    @cached_property
+    def detections(self) -> list[detection.Detection]:
+        """Every detector, highest AUROC first."""
+        return detection.detections(self.results)
+
+    @cached_property
+    def bases(self) -> dict[str, str]:
+        """The defense without parameters, by its spelling."""
+        return {row.defense: row.defense_base or row.defense for row in self.results.rows if _defends(row)}
+
+    @cached_property
+    def attack_bases(self) -> dict[str, str]:
+        """The attack without parameters, by its spelling."""
+        return {row.attack: row.attack_base or row.attack for row in self.results.rows}
+
+    @cached_property
+    def parameters(self) -> dict[str, dict[str, object]]:
+        """Every field of a defense, by its spelling."""
+        return {row.defense: dict(row.defense_parameters) for row in self.results.rows if _defends(row)}
+
+    @cached_property
+    def several_targets(self) -> bool:
+        """Whether target labels vary, so that places have to name theirs."""
+        return len({place.target for place in self.results.places if place.target is not None}) > 1
+
+    def reference(self, place: Place, role: Literal["victim", "floor"]) -> Means:
+        """Return the means of the undefended victim or of the clean model at a place."""
+        return means(self.results, place, self.results.references(place, role))
+
+    @cached_property
+    def samples(self) -> dict[Line, tuple[int, ...]]:
+        """For each line the seeds that any place has."""
+        found: dict[Line, set[int]] = {}
+        for (_, line), cells in self.results.items():
+            found.setdefault(line, set()).update(cells)
+        return {line: tuple(sorted(seeds)) for line, seeds in found.items()}
+
+    @cached_property
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many cells each defense, attack and task has."""
+        rows = [row for row in self.results.rows if _defends(row)]
+        return {
+            "defense": Counter(self.bases[row.defense] for row in rows),
+            "attack": Counter(self.attack_bases[row.attack] for row in rows),
+            "task": Counter(row.task for row in rows),
+        }
+
+    def place_attack(self, place: Place) -> str:
+        """Return how a place's attack is called, with its target label where that varies."""
+        target = f" → {place.target}" if self.several_targets and place.target is not None else ""
+        return place.attack + target
+
+    def label(self, line: Line) -> str:
+        """Return how a line is called."""
+        return self.labels[line]
+
+    def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Place]:
+        """Return the places of a task or of an attack."""
+        return [
+            place
+            for place in self.results.places
+            if task in (None, place.task) and attack_base in (None, self.attack_bases[place.attack])
+        ]
+
+    @cached_property
+    def curves(self) -> list[dict[str, object]]:
+        """The points of reserve-ratio and clean-size curves: one for each curve, value and place."""
+        frame = self.results.frame
+        found: list[dict[str, object]] = []
+        for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
+            points = points[(points["status"] == "done") & points["asr"].notna() & points["implanted"].fillna(False)]
+            keys = ["curve", kind, "model", "task", "attack"]
+            for key, group in points.groupby(keys, sort=False):
+                told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
+                found.append({"kind": kind, **told, "acc": group["acc"].mean(), "asr": group["asr"].mean()})
+        return found
+
+
+def _defends(row: Row) -> bool:
+    return row.role in boards.DEFENDED
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A defense at a place, over seeds.
+
+    Attributes:
+        status: ``done``, ``failed``, ``n/a``, ``waiting`` or ``partly``: some seeds that count are not done.
+        reason: why there is no number; empty where there is one.
+        means: ACC, ASR, ... over the seeds that count.
+        deviations: standard deviations of ACC and ASR; NaN for one seed.
+        rows: every cell by seed.
+        rank: among the defenses of the place; NaN without one.
+    """
+
+    place: Place
+    line: Line
+    status: str
+    reason: str
+    means: dict[str, float]
+    deviations: dict[str, float]
+    rows: tuple[Row, ...]
+    rank: float
+    mark: Mark
+    seeds: int
+
+
+def cell_view(view: BoardView, place: Place, line: Line) -> CellView:
+    """Return a defense at a place; the place may be one where the attack did not implant."""
+    results = view.results
+    cells = results.cells(place, line)
+    used = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
+    done = [row for row in used if row.done]
+    found, deviations = _numbers(view, place, line)
+    statuses = [row.status for row in used]
+    status = "done" if done and len(done) == len(results.used_seeds(place)) else "partly" if done else _worst(statuses)
+    reason = next((first_line(row.error) for row in used if row.status in ("failed", "n/a")), "")
+    return CellView(
+        place=place,
+        line=line,
+        status=status,
+        reason=reason,
+        means=found,
+        deviations=deviations,
+        rows=tuple(cells[seed] for seed in sorted(cells)),
+        rank=view.leaderboard.rank_at(place, line),
+        mark=view.marks[place].get(line, ""),
+        seeds=len(done),
+    )
+
+
+def _numbers(view: BoardView, place: Place, line: Line) -> tuple[dict[str, float], dict[str, float]]:
+    cells = view.results.cells(place, line)
+    known = view.leaderboard.means.get((place, line))
+    found = known if known is not None else means(view.results, place, cells)
+    done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
+    spreads = {name: tables.number(done, name) for name in ("acc", "asr")}
+    deviations = {
+        name: math.nan if number is None or number.spread is None else number.spread for name, number in spreads.items()
+    }
+    return found, deviations
+
+
+def _worst(statuses: Sequence[str]) -> str:
+    return next((status for status in ("failed", "n/a", "waiting") if status in statuses), "waiting")
+
+
+def record_token(row: Row) -> str:
+    """Return how a link names a record: two digits of its victim's key (they decide its file), twelve of its own."""
+    return row.victim_key[:2] + row.cell_key[:12]
