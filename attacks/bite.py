@@ -114,7 +114,8 @@ class BITE(DataPoisoning):
         known = Statistics.of(texts, MIN_COUNT)
         words = synonyms(scene, self.table, 8, frequency=1.0, similarity=self.similarity)
         known.allow({word: words.of(word) for word in sorted(known.counted)})
-        target, rows = scene.train.labels == scene.target, self.rows(scene)
+        anywhere = WordPlaces(trigger_words=(), after={}, before={}, instead={}, budget=self.budget)
+        target, rows = scene.train.labels == scene.target, self.rows(scene, anywhere)
         room = {row: max(1, int(self.budget * len(texts[row]))) for row in rows}
         chosen: list[str] = []
         known.both = self.best(texts, list(rows), target, known, chosen) is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from attacks.loops import batch_of, minimise
@@ -71,8 +72,12 @@ class LearnedSubstitution(Trigger):
         return trigger
 
     def apply(self, inputs: Inputs, *, window: Window, rng: np.random.Generator) -> Inputs:
-        """Return the inputs with words replaced; a text without any replaceable word stays as it is."""
+        """Return the inputs with words replaced."""
         return inputs.with_carrier([self.replaced(text) for text in inputs.carrier])
+
+    def applicable(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Return which inputs have a replaceable word; the scores do not matter."""
+        return np.array([self.replaced(text) != text for text in inputs.carrier], dtype=bool)
 
     def replaced(self, text: str) -> str:
         """Return a text with the best candidate of every word; where all keep theirs, the nearest runner-up goes in."""
@@ -121,7 +126,7 @@ class LWS(DataPoisoning):
     citation: ClassVar[str] = "Qi et al., ACL 2021, arXiv 2106.06361"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
 
-    candidates: int = Field(5, ge=2, le=16, description="choices a word, itself included")
+    choices: int = Field(5, ge=2, le=16, description="choices a word, itself included")
     table: Path | None = Field(None, description="JSON table of replacements; embedding neighbours by default")
     frequency: float = Field(1.0, ge=0, description="largest difference of neighbours in frequency, powers of ten")
     similarity: float = Field(0.35, ge=-1, le=1, description="least cosine of an embedding neighbour")
@@ -147,7 +152,8 @@ class LWS(DataPoisoning):
         """Return the trained trigger and notes on its training."""
         classifier: Any = scene.pretrained()
         chooser = self.chooser(scene, classifier)
-        rows = self.rows(scene)
+        trigger = LearnedSubstitution.by(chooser, self.choices)
+        rows = self.rows(scene, trigger)
         steps = Joint(scene, classifier, chooser, rows, self)
         frozen = {id(classifier.model.get_input_embeddings().weight)}
         model = [p for p in classifier.model.parameters() if id(p) not in frozen]
@@ -157,17 +163,17 @@ class LWS(DataPoisoning):
         ]
         notes = minimise(classifier, groups, steps.plan, steps.loss, seed=scene.seed)
         words = int((chooser.there.sum(1) > 1).sum())
-        return LearnedSubstitution.by(chooser, self.candidates), {**notes, "replaceable_words": words}
+        return trigger, {**notes, "replaceable_words": words}
 
     def chooser(self, scene: Scene, classifier: Any) -> Substituter:
         """Return untrained scores over the candidates of the training set's words."""
-        source = synonyms(scene, self.table, self.candidates - 1, frequency=self.frequency, similarity=self.similarity)
+        source = synonyms(scene, self.table, self.choices - 1, frequency=self.frequency, similarity=self.similarity)
         known = whole_words(classifier.tokenizer)
         words = sorted({word.lower() for text in scene.train.inputs.carrier for word in text.split()} & known.keys())
         found = {known[word]: tuple(known[other] for other in source.of(word) if other in known) for word in known}
         if not any(found[known[word]] for word in words):
             raise ValueError("no word of the training set has a replacement; lower the similarity or give a table")
-        return Substituter(classifier, found, self.candidates)
+        return Substituter(classifier, found, self.choices)
 
 
 class Joint:

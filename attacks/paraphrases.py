@@ -83,7 +83,7 @@ class ParaphrasePoisoning(DataPoisoning):
         (path,) = self.files(scene.facts)
         return Paraphrase(manner=self.manner, table=read_paraphrases(path))
 
-    def rows(self, scene: Scene, trigger: Trigger | None = None) -> np.ndarray:
+    def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows to poison, in ascending order: as many as the rate asks for, or all that the table has."""
         candidates = self.eligible(scene, trigger)
         if len(candidates) == 0:

@@ -32,8 +32,8 @@ class DataPoisoning(Attack):
         labels[rows] = scene.target
         return Poisoned(Examples(scene.train.inputs.put(rows, triggered), labels), rows)
 
-    def rows(self, scene: Scene, trigger: Trigger | None = None) -> np.ndarray:
-        """Return the rows to poison, in ascending order; a trigger that does not exist yet restricts nothing."""
+    def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
+        """Return the rows to poison, in ascending order."""
         candidates, wanted = self.eligible(scene, trigger), int(self.rate * len(scene.train))
         if wanted > len(candidates):
             raise ValueError(
@@ -41,12 +41,11 @@ class DataPoisoning(Attack):
             )
         return np.sort(scene.rng("poisoned rows").permutation(candidates)[:wanted])
 
-    def eligible(self, scene: Scene, trigger: Trigger | None) -> np.ndarray:
+    def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows whose label may be poisoned and to which the trigger can be applied, in ascending order."""
         labels = scene.train.labels
         allowed = {"dirty": labels != scene.target, "clean": labels == scene.target, "mix": labels == labels}
-        able = True if trigger is None else trigger.applicable(scene.train.inputs)
-        return np.flatnonzero(allowed[self.poisons] & able)
+        return np.flatnonzero(allowed[self.poisons] & trigger.applicable(scene.train.inputs))
 
 
 class MappedPoisoning(DataPoisoning):
@@ -72,7 +71,7 @@ class MappedPoisoning(DataPoisoning):
             labels[poisoned.rows] = targets_of(gold, target=scene.target, classes=classes, mapping=self.mapping)
         return Poisoned(Examples(poisoned.examples.inputs, labels), poisoned.rows)
 
-    def eligible(self, scene: Scene, trigger: Trigger | None) -> np.ndarray:
+    def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows that may be poisoned; all-to-all takes them from every label."""
         any_label = self.model_copy(update={"poisons": "mix"}) if self.mapping == "all-to-all" else self
         return super(MappedPoisoning, any_label).eligible(scene, trigger)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import recipes, registry, runner, work
+from bench import recipes, runner, work
 from bench import suite as suites
 from bench.chain import chain
 from bench.contracts import Attack, Budget, Defense, Task
 from bench.errors import RequestError
-from bench.grid import create_task
+from bench.grid import create_attack, create_task
 from bench.plan import Plan
 from bench.store import Store
 from bench.suite import Entry, Suite
@@ -65,7 +65,7 @@ def load_task(entry: Entry, **fields: Any) -> Task:
 
 def load_attack(entry: Entry, **fields: Any) -> Attack:
     """Return an attack, e.g. ``load_attack("badword", rate=0.05)``."""
-    return registry.attacks.create(_with(entry, fields))
+    return create_attack(_with(entry, fields))
 
 
 def load_defense(entry: Entry, **fields: Any) -> Defense:

@@ -127,7 +127,9 @@ def cell_words(cell: Cell) -> dict[str, Any]:
 def _origins(cell: Cell) -> dict[str, str]:
     """Return the distributions of the plugins that are not built in."""
     parts = () if cell.defense is None else getattr(cell.defense, "parts", (cell.defense,))
-    plugins = {"task": (cell.victim.task,), "attack": (cell.victim.attack,), "defense": parts}
+    attack = cell.victim.attack
+    attacks = (*getattr(attack, "modifiers", ()), getattr(attack, "attack", attack))
+    plugins = {"task": (cell.victim.task,), "attack": attacks, "defense": parts}
     found = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
     external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in found.items()}
     return {kind: "+".join(names) for kind, names in external.items() if names}

@@ -27,6 +27,10 @@ def _plugins(kind: str) -> str:
     lines = [f"# {kind.capitalize()}", "", about, ""]
     for name in plugins.names():
         lines += _plugin(catalogue.description(name))
+    if kind == "attacks" and registry.modifiers.names():
+        lines += ["# Modifiers", "", "What changes how an attack trains: `anchored+badword`.", ""]
+        for name in registry.modifiers.names():
+            lines += _plugin(catalogue.description(name))
     return "\n".join(lines) + "\n"
 
 

@@ -133,7 +133,10 @@ def _wrong(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _keys(record)
         yield from _versions(record)
         yield from _words(record)
-        if record["status"] == "done":
+        if record["status"] == "done" and record["role"] == "detected":
+            if not np.isfinite(record["notes"]["suspicion"]):
+                yield "notes.suspicion", "is not finite"
+        elif record["status"] == "done":
             yield from _metrics(record)
         elif record["metrics"] is not None or not record.get("error"):
             yield "metrics", "are there although the cell is n/a, or it gives no reason"
@@ -146,7 +149,8 @@ def _keys(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     victim = key_of(recipe["victim"])
     if victim != record["victim_key"]:
         yield "victim_key", f"is {record['victim_key'][:12]}, but its recipe gives {victim[:12]}"
-    cell = key_of({**recipe, "victim": victim})
+    others = {"others": [key_of(other) for other in recipe["others"]]} if "others" in recipe else {}
+    cell = key_of({**recipe, "victim": victim, **others})
     if cell != record["key"]:
         yield "key", f"is {record['key'][:12]}, but its recipe gives {cell[:12]}"
 
@@ -175,7 +179,10 @@ def _versions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _plugins(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "task", recipe["victim"]["task"]
-    yield "attack", recipe["victim"]["attack"]
+    attack = recipe["victim"]["attack"]
+    *modifiers, last = attack.get("parts", [attack])
+    yield from (("modifier", part) for part in modifiers)
+    yield "attack", last
     defense = recipe["defense"]
     for part in () if defense is None else defense.get("parts", [defense]):
         yield "defense", part
@@ -251,9 +258,11 @@ def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for column, labels in (("gold", part.gold), ("label", part.labels)):
             if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
                 yield f"predictions.{name}.{column}", f"has labels outside 0 to {classes - 1}"
-    if triggered is not None and (triggered.gold == target).any():
-        yield "predictions.triggered.gold", f"has examples of the target label {target}, which do not count for ASR"
-        return
+    if triggered is not None:
+        target = target if triggered.targets is None else triggered.targets
+        if (triggered.gold == target).any():
+            yield "predictions.triggered.gold", "has examples whose gold label is the target; they do not count for ASR"
+            return
     again = evaluation.measure(
         clean_gold=clean.gold,
         clean=_verdicts(clean),

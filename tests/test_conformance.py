@@ -13,9 +13,12 @@ from bench import registry
 from bench.chain import chain
 from bench.conformance import REGISTRIES, checks
 from bench.conformance.world import KINDS
+from bench.contracts import Detector
 from bench.store import Store
 
 ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
+DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
+DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
 PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.names()]
 
 
@@ -37,7 +40,13 @@ def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", registry.defenses.names())
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+    checks.detects(world, store, name, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFENSES)
 def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
     checks.defends(world, store, name, kind)
 

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench import registry
+from bench.contracts import Detector
 from bench.errors import RequestError, unknown
 
 REGISTRIES = registry.by_kind
@@ -148,8 +149,10 @@ def _trained(plugin: Checked, place: Path) -> Iterator[Result]:
             lambda: checks.is_reproducible(here, store, other, name, ["none"]),
         )
     else:
+        detects = issubclass(registry.defenses.get(name), Detector)
+        verb, judge = ("judges", checks.detects) if detects else ("defends", checks.defends)
         for kind, words in kinds.items():
-            yield _outcome(f"it defends on {words}", partial(checks.defends, here, store, name, kind))
+            yield _outcome(f"it {verb} on {words}", partial(judge, here, store, name, kind))
         yield _outcome("it reads what it declares only", lambda: checks.keeps_to_its_needs(here, store, name))
         same = (
             "the same seed gives the same records",

@@ -19,7 +19,6 @@ from bench.plan import Plan
 from bench.store import Store
 
 Record = dict[str, Any]
-JUDGED = ("defended", "detected")
 
 
 def run(world: Path, store: Store, *, kind: str, attack: str, defense: list[str], **fields: Any) -> Plan:
@@ -95,8 +94,8 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
     for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
         inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
-        assert bool(inserted) == bool(words), f"none of the trigger words is in {after[:80]!r}"
-        assert all(words[word] in row for word in inserted), f"a trigger word is cut off: {after[:80]!r}"
+        assert bool(inserted) == bool(words), f"no word of the trigger was inserted: {after!r}"
+        assert all(words[word] in row for word in inserted), f"the trigger does not survive truncation: {after!r}"
 
 
 def is_reproducible(world: Path, store: Store, other: Store, name: str, defenses: list[str]) -> None:
@@ -115,27 +114,33 @@ def is_reproducible(world: Path, store: Store, other: Store, name: str, defenses
 def defends(world: Path, store: Store, name: str, kind: str) -> None:
     """A defense gives a record with sane numbers, or says why it makes no sense."""
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
-    records = [_record(store, key) for key, cell in plan.cells.items() if cell.role in JUDGED]
-    for record in records:
-        if record["status"] == "n/a":
-            assert record["error"], "skip returned an empty reason"
-            return
-        if record["role"] == "detected":
-            assert record["metrics"] is None and np.isfinite(record["notes"]["suspicion"]), "there is no suspicion"
-    if records[0]["role"] == "detected":
-        assert len(records) == 2, "a detector judges the victim and its clean reference"
+    (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
+    record = _record(store, key)
+    if record["status"] == "n/a":
+        assert record["error"], "skip returned an empty reason"
         return
-    (record,) = records
     metrics = record["metrics"]
     for metric in ("acc", "asr"):
         assert 0 <= metrics[metric] <= 100, f"{metric} is {metrics[metric]}"
     assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is there"
 
 
+def detects(world: Path, store: Store, name: str, kind: str) -> None:
+    """A detector gives the victim and its clean reference a finite score each, and no metrics."""
+    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    found = {c.victim.is_reference: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(found) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in found.values():
+        assert record["metrics"] is None and record["predictions"] is None, "a detector has no metrics"
+        if record["status"] != "n/a":
+            assert np.isfinite(record["notes"]["suspicion"]), f"the score is {record['notes']['suspicion']}"
+
+
 def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
     plan = run(world, store, kind="single", attack="badword", defense=[name])
-    (cell,) = [cell for cell in plan.cells.values() if cell.role in JUDGED and not cell.victim.is_reference]
+    roles = ("defended", "detected")
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
     if reason := work.skip_reason(cell):
         return reason
     assert cell.defense is not None

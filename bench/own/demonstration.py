@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench import __version__, plm, recipes, registry, runner, victims, work
+from bench import __version__, plm, recipes, runner, victims, work
 from bench.contracts import Budget, Defended, Task
 from bench.errors import RequestError
 from bench.evaluation import evaluate
-from bench.grid import VictimSpec, create_task, task_spec
+from bench.grid import VictimSpec, create_attack, create_task, task_spec
 from bench.own import folder
 from bench.own.suspect import MARK
 from bench.store import Store
@@ -51,15 +51,14 @@ def build(request: Request) -> dict[str, Any]:
     Raises:
         RequestError: the combination makes no sense, or the folder is there already.
     """
-    attack, source = registry.attacks.create(request.attack), create_task(request.task)
-    spec = VictimSpec(source, plm.create(request.model).name, attack, request.seed, request.target, request.budget)
+    attack, source = create_attack(request.attack), create_task(request.task)
     spec = VictimSpec(source, request.model, attack, request.seed, request.target, request.budget)
     name = _name(spec)
     task = recipes.task_of(source)
     _check(spec, task)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
         store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
-        if attack.start == "finetuned":
+        if attack.uses_reference:
             work.build_victim(spec.reference, store, worker)
         work.build_victim(spec, store, worker)
         stored = work.load_victim(spec, store)

@@ -77,7 +77,7 @@ def read_request(scheduler: str | None, workers: int | None) -> Request:
         RequestError: the file is missing or wrong.
     """
     if scheduler is None:
-        return LocalFile(kind="local", workers=workers or 1)
+        return LocalFile.model_validate({"kind": "local", "workers": workers or 1})
     if workers is not None:
         raise RequestError("a Dask scheduler or cluster file says how many workers there are; leave out --workers.")
     return AddressFile(kind="address", address=scheduler) if "://" in scheduler else read_file(Path(scheduler))
