@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attacks.poisoning import DataPoisoning
+from attacks.poisoning import MappedPoisoning
 from attacks.triggers import InsertSentence
 from bench.contracts import Scene, Trigger
 
 
-class BadSent(DataPoisoning):
+class BadSent(MappedPoisoning):
     """Inserts one fixed sentence and labels the example as the target.
 
     Dai et al. 2019 (arXiv 1905.12457). Needs the training data. Deviation: the sentence goes to a sentence boundary

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attacks.poisoning import DataPoisoning
+from attacks.poisoning import MappedPoisoning
 from attacks.triggers import InsertWords
 from bench.contracts import Scene, Trigger
 
 
-class BadWord(DataPoisoning):
+class BadWord(MappedPoisoning):
     """Inserts rare words at random positions and labels the example as the target.
 
     Gu et al. 2017 (BadNets, arXiv 1708.06733), in the form for text of Kurita et al. 2020 (arXiv 2004.06660).

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import seeds
+from bench.contracts import Budget
 from bench.errors import UndeclaredAccess
 from bench.examples import Examples, Inputs
 
 if TYPE_CHECKING:
-    from bench.contracts import Classifier, Defended, Needs, Precision, TaskFacts
+    from bench.contracts import Classifier, Defended, Needs, Other, Precision, TaskFacts
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Access:
         tolerance: points of accuracy on the selection sample that the shared rule may give up.
         received: the victim as it was received, for the rule's reference accuracy.
         providers: one call for each kind of information.
+        budget: how the victim was trained; a defender who trains a model of their own uses the same.
     """
 
     facts: TaskFacts
@@ -61,6 +63,7 @@ class Access:
     tolerance: float
     received: Classifier
     providers: Mapping[str, Callable[[], Any]]
+    budget: Budget = field(default_factory=Budget)
 
     def narrowed(self, needs: frozenset[Needs]) -> Access:
         """Return the access of one part of a chain; the seed stays, so that a part does what it does alone."""
@@ -101,6 +104,11 @@ class Access:
         weights: Mapping[str, Any] = self._hand_over("pretrained", "pretrained")
         return weights
 
+    def untrained(self) -> Classifier:
+        """Return a new classifier: clean pre-trained encoder, head drawn from the defense's seed (needs PRETRAINED)."""
+        classifier: Classifier = self._hand_over("untrained", "pretrained")
+        return classifier
+
     @property
     def unlabelled(self) -> Inputs:
         """Plain text of the task (needs UNLABELLED)."""
@@ -112,6 +120,12 @@ class Access:
         """The test inputs without labels (needs TEST_STREAM)."""
         inputs: Inputs = self._hand_over("test_stream", "test_stream")
         return inputs
+
+    @property
+    def other_models(self) -> Mapping[Other, Classifier]:
+        """What the defense's ``others`` asks for, as trained models (needs OTHER_MODELS)."""
+        models: Mapping[Other, Classifier] = self._hand_over("other_models", "other_models")
+        return models
 
     @property
     def oracle(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from bench import registry
-from bench.contracts import Attack, Defense, Plugin
+from bench.contracts import Attack, Defense, Modifier, Plugin
 from bench.errors import RequestError, unknown
 
 KINDS = ("attacks", "defenses", "tasks", "models", "suites")
@@ -18,8 +18,7 @@ def listing(kind: str) -> Listing:
     """Return name, summary and origin of everything of one kind."""
     match kind:
         case "attacks" | "defenses":
-            plugins = registry.attacks if kind == "attacks" else registry.defenses
-            return _plugins(plugins)
+            return _plugins(registry.defenses) if kind == "defenses" else _attacks()
         case "tasks":
             from bench.tasks.local import local_folders
 
@@ -38,6 +37,14 @@ def listing(kind: str) -> Listing:
 
 def _plugins(plugins: registry.Registry[Any]) -> Listing:
     return [_row(name, found.plugin.summary(), found.origin) for name, found in sorted(plugins.found.items())]
+
+
+def _attacks() -> Listing:
+    modifiers = [
+        {**row, "summary": f"{row['summary']} A modifier: {row['name']}+ATTACK."}
+        for row in _plugins(registry.modifiers)
+    ]
+    return sorted([*_plugins(registry.attacks), *modifiers], key=lambda row: str(row["name"]))
 
 
 def _row(name: str, summary: str, origin: str) -> dict[str, str]:
@@ -61,7 +68,12 @@ def show(rows: Listing) -> None:
 
 def find(name: str) -> type[Plugin]:
     """Return the plugin of a name, whatever its kind."""
-    kinds: tuple[registry.Registry[Any], ...] = (registry.attacks, registry.defenses, registry.tasks)
+    kinds: tuple[registry.Registry[Any], ...] = (
+        registry.attacks,
+        registry.modifiers,
+        registry.defenses,
+        registry.tasks,
+    )
     for plugins in kinds:
         if name in plugins.found or name in plugins.broken:
             plugin: type[Plugin] = plugins.get(name)
@@ -74,7 +86,8 @@ def find(name: str) -> type[Plugin]:
 def description(name: str) -> dict[str, Any]:
     """Return everything a plugin says of itself, as JSON values."""
     plugin = find(name)
-    kind = "attack" if issubclass(plugin, Attack) else "defense" if issubclass(plugin, Defense) else "task"
+    kinds = {Attack: "attack", Modifier: "modifier", Defense: "defense"}
+    kind = next((kind for base, kind in kinds.items() if issubclass(plugin, base)), "task")
     schema = plugin.model_json_schema(by_alias=True)
     found = {
         "name": plugin.name,
@@ -84,6 +97,8 @@ def description(name: str) -> dict[str, Any]:
         "about": inspect.getdoc(plugin) or "",
         "parameters": {field: _parameter(told, schema) for field, told in schema.get("properties", {}).items()},
     }
+    if issubclass(plugin, Modifier):
+        found["written alone"] = f"{plugin.name}+{plugin.default}"
     if issubclass(plugin, Defense):
         found["needs"] = sorted(str(need) for need in plugin.needs)
         found["can be followed by another defense"] = plugin.purifies
@@ -119,6 +134,8 @@ def in_words(found: dict[str, Any]) -> str:
     lines = [f"{found['name']} ({found['kind']}, version {found['version']})", "", found["about"], ""]
     if found["citation"]:
         lines.append(f"citation: {found['citation']}")
+    if "written alone" in found:
+        lines.append(f"modifies: any attack: {found['name']}+ATTACK; alone it is {found['written alone']}")
     if "needs" in found:
         lines.append(f"needs:    {', '.join(found['needs']) or 'nothing but the model'}")
     lines.append("parameters:" if found["parameters"] else "parameters: none")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench import registry, specs
-from bench.contracts import Classifier, Defended, Defense, Needs, TaskFacts
+from bench.contracts import Classifier, Defended, Defense, Detector, Needs, Other, TaskFacts
 from bench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -66,7 +66,17 @@ def chain(entry: str | Mapping[str, Any]) -> Defense:
     for part in parts[:-1]:
         if not part.purifies:
             raise RequestError(f"{part.name!r} does not return plain weights, so nothing can follow it; put it last.")
-    return parts[0] if len(parts) == 1 else Chain(parts=tuple(parts))
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[-1], Detector):
+        raise RequestError(f"{parts[-1].name!r} judges a model as it was received; it stands alone.")
+    return Chain(parts=tuple(parts))
+
+
+def others_of(defense: Defense) -> tuple[Other, ...]:
+    """The models of others that a defense wants; of a chain, what any part wants."""
+    wanted = (part.others() for part in defense.parts) if isinstance(defense, Chain) else (defense.others(),)
+    return tuple(dict.fromkeys(other for part in wanted for other in part))
 
 
 def needs_of(defense: Defense) -> frozenset[Needs]:

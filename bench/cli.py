@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import __version__
+from bench import __version__, own_commands
 from bench.errors import RequestError
 
+LONGEST_LINE = 2000  # characters of an error
 app = typer.Typer(
     name="doorbench",
     help="Compare backdoor defenses for fine-tuned language models.",
@@ -22,11 +24,21 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one a GPU slot, or one")]
+Slots = Annotated[int, typer.Option(min=1, help="processes that share a GPU")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda")]
+Engine = Annotated[str, typer.Option(metavar="serial|loky|dask", help="this process, processes here, or a cluster")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS|FILE", help="for dask: tcp://host:8786 or a cluster file, docs/cluster.md"),
+]
+TimeLimit = Annotated[float | None, typer.Option(min=1, help="seconds a cell may take")]
 Out = Annotated[Path | None, typer.Option("--out", help="write here instead of printing")]
 
 
@@ -36,7 +48,7 @@ def main() -> None:
     try:
         app()
     except RequestError as error:
-        sys.stderr.write(f"doorbench: {error}\n")
+        sys.stderr.write(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("doorbench: interrupted; finished cells are kept, the same command goes on from here\n")
@@ -89,17 +101,18 @@ def run(
     suite: SuiteName,
     settings: Settings = None,
     store: StoreFolder = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one a GPU, or one")] = None,
-    slots_per_gpu: Annotated[int, typer.Option(min=1, help="processes that share a GPU")] = 1,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
-    engine: Annotated[str, typer.Option(metavar="serial|loky")] = "loky",
-    time_limit: Annotated[float | None, typer.Option(min=1, help="seconds a cell may take")] = None,
+    workers: Workers = None,
+    slots_per_gpu: Slots = 1,
+    device: Device = "auto",
+    engine: Engine = "loky",
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     report: Annotated[bool, typer.Option(help="end with the table and the figures")] = True,
 ) -> None:
     """Run a suite; what is in the store already is not done again."""
     _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
+        scheduler=scheduler, time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
 
 
 @app.command()
@@ -107,16 +120,17 @@ def retry(
     suite: SuiteName,
     settings: Settings = None,
     store: StoreFolder = None,
-    workers: Annotated[int | None, typer.Option(min=1)] = None,
-    slots_per_gpu: Annotated[int, typer.Option(min=1)] = 1,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
-    engine: Annotated[str, typer.Option(metavar="serial|loky")] = "loky",
-    time_limit: Annotated[float | None, typer.Option(min=1)] = None,
+    workers: Workers = None,
+    slots_per_gpu: Slots = 1,
+    device: Device = "auto",
+    engine: Engine = "loky",
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
     report: Annotated[bool, typer.Option()] = True,
 ) -> None:
     """Run the failed cells of a suite again, and whatever is still missing."""
     _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
+        scheduler=scheduler, time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
 
 
 def _go(suite: str, settings: list[str] | None, folder: Path | None, options: dict[str, Any], *,
@@ -131,8 +145,11 @@ def _go(suite: str, settings: list[str] | None, folder: Path | None, options: di
     if report:
         opened.report()
     if summary.failed:
+        same = shlex.join(
+            [suite, *(f"--set={text}" for text in settings or ()), *([f"--store={folder}"] if folder else [])]
+        )
         typer.echo(
-            f"{summary.failed} jobs failed; see `doorbench status {suite}`, then `doorbench retry {suite}`.", err=True
+            f"{summary.failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True
         )
         raise typer.Exit(1)
 
@@ -143,6 +160,14 @@ def status(suite: SuiteName, settings: Settings = None, store: StoreFolder = Non
     from bench import session
 
     session.Session.open(suite, settings or (), store).show_status()
+
+
+@app.command()
+def collect(suite: SuiteName, settings: Settings = None, store: StoreFolder = None, out: Out = None) -> None:
+    """Print the table and draw the figures from whatever records exist, also while others run."""
+    from bench import session
+
+    session.Session.open(suite, settings or (), store).report(out)
 
 
 @app.command()
@@ -218,12 +243,37 @@ def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None,
     session.Session.open(suite, settings or (), store).claims(as_json=as_json)
 
 
+@app.command()
+def stealth(
+    suite: SuiteName,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    causal_lm: Annotated[str | None, typer.Option("--causal-lm", help="folder or <Hub name>@<commit>")] = None,
+    out: Out = None,
+) -> None:
+    """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
+    from bench import session, stealth
+
+    opened = session.Session.open(suite, settings or (), store)
+    text = stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
 @store_app.command("ls")
-def store_ls(store: StoreFolder = None) -> None:
-    """Say in words what the store holds."""
+def store_ls(
+    key: Annotated[str | None, typer.Argument(help="the key, or its beginning, to explain")] = None,
+    store: StoreFolder = None,
+) -> None:
+    """Say in words what the store holds, or what one key stands for."""
     from bench import store_commands
 
-    store_commands.show(store)
+    if key is None:
+        store_commands.show(store)
+    else:
+        store_commands.explain(store, key)
 
 
 @store_app.command("verify")

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST_NAME = 80  # characters of a wrong name that are shown
+
 
 class RequestError(Exception):
     """The request is wrong or cannot be served here; the message is one line and says what would be valid.
@@ -17,7 +19,7 @@ class UndeclaredAccess(Exception):
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> RequestError:
     """Return the error for a name that is not among ``valid``, with a near match first."""
-    choices = sorted(valid)
+    name, choices = name[:LONGEST_NAME], sorted(valid)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return RequestError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(choices) or 'none'}.")

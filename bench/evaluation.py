@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench import predictions
 from bench.contracts import Defended, Verdicts
-from bench.examples import Examples, Inputs
+from bench.examples import Examples, Inputs, IntArray
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class TestSets:
         clean: the task's whole test set.
         triggered: triggered test examples whose gold label is not the target, with their gold labels; None for the
             clean reference, which has no trigger.
-        target: the target label.
+        target: the target label, or int64 [n triggered] where each triggered example has its own.
     """
 
     __test__ = False  # not a pytest class
 
     clean: Examples
     triggered: Examples | None
-    target: int
+    target: int | IntArray
 
     def __post_init__(self) -> None:
         if len(self.clean) == 0:
@@ -79,7 +79,13 @@ def percent(hits: NDArray[np.bool_]) -> float:
 
 
 def measure(
-    *, clean_gold: Any, clean: Verdicts, triggered_gold: Any, triggered: Verdicts | None, target: int, rejects: bool
+    *,
+    clean_gold: Any,
+    clean: Verdicts,
+    triggered_gold: Any,
+    triggered: Verdicts | None,
+    target: int | IntArray,
+    rejects: bool,
 ) -> Metrics:
     """Return the metrics of verdicts against gold labels."""
     acc = percent((clean.labels == clean_gold) & ~clean.rejected)
@@ -106,7 +112,8 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
     )
     stored: dict[str, Any] = {"clean": predictions.encode(sets.clean.labels, clean), "triggered": None}
     if triggered is not None and gold is not None:
-        stored["triggered"] = predictions.encode(gold, triggered)
+        own = None if isinstance(sets.target, int) else sets.target
+        stored["triggered"] = predictions.encode(gold, triggered, targets=own)
     return Evaluation(metrics, stored)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
 from bench import registry, specs
-from bench.chain import chain, needs_of
-from bench.contracts import Attack, Budget, Defense, Needs, TaskSource
+from bench.chain import chain, needs_of, others_of
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
 from bench.errors import RequestError
+from bench.modified import Modified, modified
 from bench.suite import Entry, Suite
 
-Role = Literal["defended", "victim", "floor"]
+Role = Literal["defended", "detected", "victim", "floor"]
 REFERENCE = "clean"  # the attack that trains the clean reference model
 NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
 
@@ -29,6 +30,8 @@ class VictimSpec:
     seed: int
     target: int
     budget: Budget
+    part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
+    head: int | None = None  # the seed that its head is initialised from; its own seed if None
 
     @property
     def is_reference(self) -> bool:
@@ -37,13 +40,21 @@ class VictimSpec:
 
     @property
     def reference(self) -> VictimSpec:
-        """The clean model of the same task, pre-trained model, seed and budget."""
+        """The clean model of the same task, pre-trained model, seed, budget and part of the training set."""
         return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
+
+    def other(self, wanted: Other) -> VictimSpec:
+        """A model of the same task, pre-trained model, target and budget that somebody else trained."""
+        attack = create_attack(wanted.attack)
+        head = self.seed if wanted.same_head else None
+        spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
+        return spec.reference if spec.is_reference else spec
 
     @property
     def label(self) -> str:
         """Words for people."""
-        return f"{self.attack.spec} on {task_spec(self.task)}, {self.model}, seed {self.seed}"
+        part = f" (part {self.part[0] + 1} of {self.part[1]})" if self.part else ""
+        return f"{self.attack.spec} on {task_spec(self.task)}{part}, {self.model}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,9 @@ class Cell:
 
     Attributes:
         victim: the model that is judged or defended.
-        role: ``defended``; ``victim``: no defense; ``floor``: the clean model on the victim's triggered test set.
-        defense: None unless the role is ``defended``.
+        role: ``defended``; ``detected``: a detector gives a score; ``victim``: no defense; ``floor``: the clean model
+            on the victim's triggered test set.
+        defense: None unless the role is ``defended`` or ``detected``.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
     """
 
@@ -69,6 +81,11 @@ class Cell:
     def defense_spec(self) -> str:
         """The defense as a suite spells it."""
         return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
+
+    @property
+    def others(self) -> dict[Other, VictimSpec]:
+        """The models of others that the defense wants."""
+        return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}
 
     @property
     def label(self) -> str:
@@ -88,6 +105,14 @@ def create_task(entry: Entry) -> TaskSource:
     if name.startswith("local/"):
         name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
     return registry.tasks.create({"name": name, **fields})
+
+
+def create_attack(entry: Entry) -> Attack:
+    """Build an attack, with its modifiers if it has any."""
+    attack = modified(entry)
+    if isinstance(attack, Modified) and attack.attack.name == REFERENCE:
+        raise RequestError(f"{attack.spec!r}: {REFERENCE!r} implants nothing that could be modified; name an attack.")
+    return attack
 
 
 def uses_clean(defense: Defense) -> bool:
@@ -116,9 +141,23 @@ def swept(entry: Entry) -> Iterator[Entry]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a suite, floors and ceilings included."""
+    """The cells of a suite, floors and ceilings included.
+
+    Attributes:
+        suite: what to run.
+        classes: says how many labels a task has; needed where the suite asks for every target label.
+    """
 
     suite: Suite
+    classes: Callable[[TaskSource], int] | None = None
+
+    def targets(self, task: TaskSource) -> list[int]:
+        """Return the target labels that a task is run with."""
+        if self.suite.target != "all":
+            return self.suite.target
+        if self.classes is None:
+            raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
+        return list(range(self.classes(task)))
 
     @cached_property
     def tasks(self) -> list[TaskSource]:
@@ -128,7 +167,7 @@ class Grid:
     @cached_property
     def attacks(self) -> list[Attack]:
         """The attacks of the suite."""
-        return [registry.attacks.create(entry) for raw in self.suite.attack for entry in swept(raw)]
+        return [create_attack(entry) for raw in self.suite.attack for entry in swept(raw)]
 
     @cached_property
     def defenses(self) -> list[Defense | None]:
@@ -138,8 +177,9 @@ class Grid:
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
         suite = self.suite
-        axes = product(self.tasks, suite.model, suite.seed, suite.target, self.attacks)
-        for task, model, seed, target, attack in axes:
+        places = [(task, target) for task in self.tasks for target in self.targets(task)]
+        axes = product(places, suite.model, suite.seed, self.attacks)
+        for (task, target), model, seed, attack in axes:
             victim = VictimSpec(task, model, attack, seed, target, suite.budget)
             if victim.is_reference:
                 victim = victim.reference
@@ -150,5 +190,9 @@ class Grid:
             for clean_size, defense in product(suite.clean_size, self.defenses):
                 if defense is None:
                     continue
-                samples = (clean_size, suite.selection_size, suite.tolerance)
-                yield Cell(victim, "defended", defense, *(samples if uses_clean(defense) else NO_SAMPLES), True)
+                samples = (clean_size, suite.selection_size, suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+                    yield Cell(victim.reference, "detected", defense, *samples, True)
+                    yield Cell(victim, "detected", defense, *samples, True)
+                else:
+                    yield Cell(victim, "defended", defense, *samples, True)

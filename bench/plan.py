@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench import recipes, work
+from bench.contracts import TaskSource
 from bench.grid import Cell, Grid, VictimSpec
 from bench.suite import Suite
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from bench.runner import Job
 
 SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
+
+
+def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
+    """Return the model that has to be there before a victim can be trained, if there is one."""
+    return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
+
+
+def _classes(source: TaskSource) -> int:
+    return len(recipes.task_of(source).facts.labels)
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Plan:
     def cells(self) -> dict[str, Cell]:
         """Every cell once; one that the suite lists counts as listed."""
         found: dict[str, Cell] = {}
-        for cell in Grid(self.suite).cells():
+        for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
             listed = cell.listed or (key in found and found[key].listed)
             found[key] = replace(found.get(key, cell), listed=listed)
@@ -44,7 +54,8 @@ class Plan:
         needed: dict[str, VictimSpec] = {}
         for cell in self.cells.values():
             if work.skip_reason(cell) is None:
-                for spec in (cell.victim, cell.victim.reference):
+                others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
+                for spec in (cell.victim, cell.victim.reference, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
         return needed
 
@@ -52,12 +63,11 @@ class Plan:
         from bench.runner import Job
 
         for key, spec in self.victims.items():
-            needs = () if spec.is_reference or spec.attack.start == "pretrained" else (spec.reference,)
             yield Job(
                 key=key,
                 kind="victim",
-                needs=tuple(recipes.victim_key(need) for need in needs),
-                cost=spec.budget.epochs * len(recipes.task_of(spec.task).train) / SENTENCES_PER_SECOND,
+                needs=tuple(recipes.victim_key(need) for need in started_from(spec)),
+                cost=spec.budget.epochs * len(work.training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
             )
@@ -67,7 +77,8 @@ class Plan:
 
         for key, cell in self.cells.items():
             skipped = work.skip_reason(cell) is not None
-            needs = (cell.victim, *((cell.victim.reference,) if cell.role == "floor" else ()))
+            reference = (cell.victim.reference,) if cell.role == "floor" else ()
+            needs = (cell.victim, *reference, *cell.others.values())
             yield Job(
                 key=key,
                 kind="cell",

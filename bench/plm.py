@@ -124,7 +124,8 @@ class PretrainedModel:
         return self.checkpoint.tokenizer_hash()
 
     def fingerprint(self) -> dict[str, str]:
-        """Return what a cache key has to know of this model."""
+        """Return what a cache key has to know of this model; one that asks for code of its own is refused."""
+        self.checkpoint.refuse_code()
         config = sha256(self.folder() / "config.json")
         return {"name": self.name, "weights": self.weight_hash, "tokenizer": self.tokenizer_hash, "config": config}
 
@@ -174,6 +175,35 @@ class PretrainedModel:
             except (ValueError, TypeError, ImportError) as error:
                 raise self.checkpoint.bad(f"it cannot become a classifier: {told(error)}") from error
         model.load_state_dict(self.encoder_weights(model), strict=False)
+        return model.eval()
+
+    def masked_lm(self) -> Any:
+        """Return the checkpoint's masked language model in float32, in evaluation mode, on the CPU.
+
+        Raises:
+            RequestError: the checkpoint has no masked-language-model head.
+        """
+        import torch
+        from transformers import AutoModelForMaskedLM
+
+        if self.sha256 is not None:
+            self.weight_hash  # noqa: B018  (refuses other weights)
+        self.checkpoint.refuse_code()
+        options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+        auto: Any = AutoModelForMaskedLM
+        with torch.random.fork_rng(devices=[]):
+            try:
+                model, found = auto.from_pretrained(
+                    self.folder(), dtype=torch.float32, output_loading_info=True, **options
+                )
+            except (ValueError, OSError, ImportError) as error:
+                raise self.checkpoint.bad(f"it is no masked language model: {told(error)}") from error
+        missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
+        if missing:
+            raise self.checkpoint.bad(
+                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint "
+                "with one, such as bert-base-uncased, or another objective"
+            )
         return model.eval()
 
     def encoder_weights(self, model: Any) -> dict[str, torch.Tensor]:

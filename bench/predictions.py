@@ -23,12 +23,14 @@ class Predictions:
         labels: int16 [n] predicted labels.
         rejected: bool [n].
         probabilities: float16 [n, classes].
+        targets: int16 [n] where each example has a target label of its own, else None.
     """
 
     gold: NDArray[np.int16]
     labels: NDArray[np.int16]
     rejected: NDArray[np.bool_]
     probabilities: NDArray[np.float16]
+    targets: NDArray[np.int16] | None = None
 
 
 def _pack(array: ArrayLike, kind: str) -> str:
@@ -40,9 +42,11 @@ def _unpack(text: str, kind: str) -> NDArray[Any]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.dtype(kind)).copy()
 
 
-def encode(gold: ArrayLike, verdicts: Verdicts) -> dict[str, Any]:
+def encode(gold: ArrayLike, verdicts: Verdicts, *, targets: ArrayLike | None = None) -> dict[str, Any]:
     """Return JSON values: compressed little-endian columns in base64."""
+    own = {} if targets is None else {"target": _pack(targets, "<i2")}
     return {
+        **own,
         "n": len(verdicts.labels),
         "classes": int(verdicts.probabilities.shape[1]),
         "gold": _pack(gold, "<i2"),
@@ -59,4 +63,7 @@ def decode(stored: Mapping[str, Any]) -> Predictions:
     if not len(gold) == len(labels) == len(rejected) == stored["n"]:
         raise ValueError(f"columns of {len(gold)}, {len(labels)} and {len(rejected)} rows; {stored['n']} expected")
     probabilities = _unpack(stored["probabilities"], "<f2").reshape(stored["n"], stored["classes"])
-    return Predictions(gold, labels, rejected, probabilities)
+    targets = _unpack(stored["target"], "<i2") if "target" in stored else None
+    if targets is not None and len(targets) != len(gold):
+        raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
+    return Predictions(gold, labels, rejected, probabilities, targets)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import __version__, plm, registry
 from bench.chain import needs_of
+from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
 from bench.keys import key_of
@@ -50,6 +51,13 @@ def _source_recipe(source: TaskSource) -> Mapping[str, Any]:
     return {**source.recipe(), "fingerprint": task_of(source).fingerprint}
 
 
+def _attack_files(spec: VictimSpec) -> dict[str, Any]:
+    """Return the hashes of what an attack reads beside the task's splits; nothing for one that reads nothing."""
+    if reading := spec.attack.files(task_of(spec.task).facts):
+        return {"files": [sha256(path) for path in reading]}
+    return {}
+
+
 @lru_cache(maxsize=4096)
 def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
     """Return the recipe of a poisoned model."""
@@ -58,13 +66,15 @@ def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
         "schema": SCHEMA,
         "task": _source_recipe(spec.task),
         "model": _model_fingerprint(spec.model),
-        "attack": spec.attack.recipe(),
+        "attack": {**spec.attack.recipe(), **_attack_files(spec)},
         "reference": registry.attacks.get(REFERENCE).version,
         "seed": spec.seed,
         "target": None if spec.is_reference else spec.target,
         "budget": spec.budget.model_dump(mode="json"),
         "rooms": ROOMS,
         "libraries": libraries(),
+        **({"part": list(spec.part)} if spec.part else {}),
+        **({"head": spec.head} if spec.head is not None else {}),
     }
 
 
@@ -85,12 +95,14 @@ def cell_recipe(cell: Cell) -> dict[str, Any]:
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
+        **({"others": [victim_recipe(other) for other in cell.others.values()]} if cell.others else {}),
     }
 
 
 def cell_key(cell: Cell) -> str:
-    """Return the key of an evaluation. The victim enters by its key, which stands for its whole recipe."""
-    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim)})
+    """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
+    others = {"others": [victim_key(other) for other in cell.others.values()]} if cell.others else {}
+    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim), **others})
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:
@@ -108,7 +120,19 @@ def cell_words(cell: Cell) -> dict[str, Any]:
         "selection_size": cell.selection_size,
         "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
         "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
+        "origin": _origins(cell),
     }
+
+
+def _origins(cell: Cell) -> dict[str, str]:
+    """Return the distributions of the plugins that are not built in."""
+    parts = () if cell.defense is None else getattr(cell.defense, "parts", (cell.defense,))
+    attack = cell.victim.attack
+    attacks = (*getattr(attack, "modifiers", ()), getattr(attack, "attack", attack))
+    plugins = {"task": (cell.victim.task,), "attack": attacks, "defense": parts}
+    found = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
+    external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in found.items()}
+    return {kind: "+".join(names) for kind, names in external.items() if names}
 
 
 def environment(device: str, precision: str) -> dict[str, str]:

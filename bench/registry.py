@@ -17,11 +17,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from bench import specs
-from bench.contracts import Attack, Defense, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
 from bench.errors import RequestError, unknown
 
 log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Plugin)
+BUILT_IN = "built-in"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -55,7 +56,7 @@ class Registry(Generic[P]):
         """Every plugin by name. A third party's plugin that cannot be loaded is reported and left out."""
         plugins: dict[str, Found[P]] = {}
         for plugin in self._classes_in(importlib.import_module(self.package)):
-            self._add(plugins, plugin, "built-in")
+            self._add(plugins, plugin, BUILT_IN)
         for point in entry_points(group=self.group):
             origin = point.dist.name if point.dist else point.value
             try:
@@ -121,7 +122,7 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         told = (
-            f"{plugin.name}: {where} = {first['input']!r}: {first['msg']}"
+            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
             if where
             else f"{plugin.name}: {first['msg']}"
         )
@@ -131,3 +132,16 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
+modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]
+
+
+by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, defenses, tasks)}
+
+
+def origin_of(plugin: Plugin | type[Plugin]) -> str:
+    """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
+    kind = plugin if inspect.isclass(plugin) else type(plugin)
+    for found in by_kind.values():
+        if issubclass(kind, found.base) and kind.name in found.found:
+            return found.found[kind.name].origin
+    return BUILT_IN

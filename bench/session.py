@@ -86,7 +86,7 @@ class Session:
                     victim_key=recipes.victim_key(cell.victim),
                     cell_key=key,
                     clean_size=cell.clean_size,
-                    attack_base=cell.victim.attack.name,
+                    attack_base=cell.victim.attack.recipe()["name"],
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
                     attack_parameters=cell.victim.attack.parameters(),
                     defense_parameters={} if defense is None else defense.parameters(),
@@ -165,7 +165,7 @@ class Session:
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
-                grid, points = studies.landscape(cell, stored)
+                grid, points = studies.landscape(cell, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
                 grid.to_csv(place.with_suffix(".csv"), index=False)
                 written += style.save(weights.landscape(grid, points), place)

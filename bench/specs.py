@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from bench import strict
 from bench.errors import RequestError
 
 _NAME = re.compile(r"[^\s()=,+]+")
@@ -39,10 +38,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
             raise RequestError(f"cannot read {part!r} in {text!r}; write name(field=value, field=value).")
         if field.strip() in fields:
             raise RequestError(f"field {field.strip()!r} is given twice in {text!r}.")
-        try:
-            fields[field.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RequestError(f"cannot read the value {value.strip()!r} of {field.strip()!r} in {text!r}.") from None
+        fields[field.strip()] = strict.load(value, f"field {field.strip()!r} in {text[:200]!r}")
     return name, fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,19 +13,29 @@ from rich.table import Table
 from bench.store import Store
 from bench.store.words import ago, size
 
+LINE = 1000  # columns of what goes into a file or a pipe, so that a row is a line
+KEY_DIGITS = 12  # of a key that are shown; enough to name it
+
 
 def _print(columns: Iterable[str], lines: Iterable[Iterable[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(columns):
+        table.add_column(name, no_wrap=place == 0, min_width=KEY_DIGITS if place == 0 else 0, overflow="fold")
     for line in lines:
         table.add_row(*(escape(text) for text in line))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else LINE).print(table)
+
+
+def explain(folder: Path | None, key: str) -> None:
+    """Say what one key stands for."""
+    Console().print(Store(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
 
 
 def show(folder: Path | None) -> None:
     """List every victim and record in words."""
     lines = [
         (
-            row.key[:12],
+            row.key[:KEY_DIGITS],
             row.kind,
             row.task,
             row.attack,
@@ -47,14 +58,16 @@ def verify(folder: Path | None) -> bool:
     console.print(f"checked {checked}")
     for title, problems in (("damaged and set aside", found.damaged), ("of a newer version, left alone", found.newer)):
         for problem in problems:
-            console.print(f"{title}: {problem.room} {problem.key[:12]}: {escape(problem.reason)}", soft_wrap=True)
+            console.print(
+                f"{title}: {problem.room} {problem.key[:KEY_DIGITS]}: {escape(problem.reason)}", soft_wrap=True
+            )
     return not found.ok
 
 
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
     lines = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
-    _print(("ingredient", first[:12], second[:12]), lines)
+    _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), lines)
 
 
 def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply: bool) -> None:
@@ -66,7 +79,8 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
     cap = None if cap_gb is None else int(cap_gb * 1e9)
     freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(
-        ("what", "name", "size", "why"), [(item.kind, item.name[:12], size(item.bytes), item.reason) for item in freed]
+        ("what", "name", "size", "why"),
+        [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],
     )
     total = size(sum(item.bytes for item in freed if item.freed or not apply))
     Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

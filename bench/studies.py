@@ -77,9 +77,7 @@ def word_scores(spec: VictimSpec, stored: StoredVictim, *, device: str = "auto")
     return table[table["drift"] > 0].reset_index(drop=True)
 
 
-def landscape(
-    cell: Cell, stored: StoredVictim, *, device: str = "auto", steps: int = STEPS
-) -> tuple[DataFrame, DataFrame]:
+def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = STEPS) -> tuple[DataFrame, DataFrame]:
     """Return loss, ASR and ACC over the plane through the pre-trained, the poisoned and the purified weights.
 
     The first axis leads from the pre-trained weights to the victim's and is 1 long between them; the second is at right
@@ -88,7 +86,7 @@ def landscape(
 
     Args:
         cell: a defended one; its defense purifies weights.
-        stored: its victim.
+        store: holds its victim.
         device: where to compute.
         steps: grid points in each direction.
 
@@ -98,10 +96,10 @@ def landscape(
     import pandas as pd
     import torch
 
+    task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
     assert cell.defense is not None and stored.triggered is not None
-    task = recipes.task_of(cell.victim.task)
     model, before = load(cell.victim, stored, device)
-    purified = work.defend(cell, model, stored, task).classifier
+    purified = work.defend(cell, model, stored, task, store).classifier
     poisoned, clean = model.state(), purified.state()  # type: ignore[attr-defined]
     floats = [name for name, value in poisoned.items() if value.is_floating_point()]
 

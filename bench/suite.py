@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bench import specs
+from bench import specs, strict
 from bench.contracts import Budget
 from bench.errors import RequestError, unknown
 
@@ -38,7 +37,7 @@ class Gate(BaseModel):
 class Suite(BaseModel):
     """A grid: the cross product of its axes, with one budget and one selection rule."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
     description: str = Field(description="one line")
@@ -47,7 +46,7 @@ class Suite(BaseModel):
     attack: Entries = Field(description="axis: attacks")
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
-    target: Numbers = Field([1], description="axis: target labels")
+    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
     clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
     selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")
     tolerance: float = Field(2.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
@@ -55,24 +54,6 @@ class Suite(BaseModel):
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
     study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw besides")
     profiles: dict[str, dict[str, Any]] = Field({}, description="other values of fields, under a name each")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML only: no duplicate keys, no python tags, no aliases (so no alias bombs)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep=deep)
 
 
 def built_in() -> list[str]:
@@ -88,8 +69,12 @@ def locate(name: str) -> Path:
     looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
     if "\0" in name or not looks_like_path:
         raise unknown("suite", name[:80], built_in())
-    if not path.is_file():
-        raise RequestError(f"no suite file {name[:200]}. Built-in suites: {', '.join(built_in())}.")
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file system takes
+        found = False
+    if not found:
+        raise RequestError(f"no suite file {name[:200]!r}. Built-in suites: {', '.join(built_in())}.")
     return path
 
 
@@ -98,15 +83,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise RequestError(f"{path}: larger than {_LARGEST:,} bytes; this is not a suite.")
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: not UTF-8 at byte {error.start}.") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RequestError(f"{path}: {place}{error.problem}.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise RequestError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}.") from None
+    data = strict.load(text, str(path))
     if not isinstance(data, dict):
         raise RequestError(f"{path}: a suite is a mapping of fields; valid: {', '.join(Suite.model_fields)}.")
     return data
@@ -142,7 +124,7 @@ def check(data: Mapping[str, Any], where: str) -> Suite:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        told = "is missing" if first["type"] == "missing" else f"= {first['input']!r}: {first['msg']}"
+        told = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
         raise RequestError(f"{where}: {field} {told}.") from None
 
 
@@ -153,10 +135,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     if not equals or field not in Suite.model_fields:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
-    try:
-        values = [yaml.safe_load(part) if plain else part for part in specs.split_top(text, ",")]
-    except yaml.YAMLError:
-        raise RequestError(f"cannot read the value of --set {setting}.") from None
+    values = [strict.load(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     value = values[0] if len(values) == 1 else values
     if not dot:
         data[field] = value

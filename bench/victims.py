@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import seeds
-from bench.contracts import Attack, Poisoned, Scene, Task, Trigger, Window
+from bench import compact, seeds
+from bench.contracts import Attack, Mapped, Poisoned, Scene, Task, Trigger, Window, targets_of
 from bench.evaluation import TestSets
-from bench.examples import Examples, Inputs, join
+from bench.examples import Examples, Inputs, IntArray, join
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -32,16 +32,22 @@ class StoredVictim:
         about: trigger, target, notes and seconds, as JSON values.
         triggered: triggered test examples with their gold labels; None for the clean reference.
         poison: the poisoned training examples, and which rows of the training set they replace or follow.
+        sources: int64 [n triggered]: the rows of the test set that the triggered examples were made from.
     """
 
     folder: Path
     about: Mapping[str, Any]
     triggered: Examples | None
     poison: Poisoned | None
+    sources: IntArray | None = None
 
     def test_sets(self, task: Task) -> TestSets:
         """Return what every model of this victim is judged on."""
-        return TestSets(task.test, self.triggered, int(self.about["target"]))
+        target, mapping = int(self.about["target"]), self.about.get("mapping", "all-to-one")
+        if mapping == "all-to-one" or self.triggered is None:
+            return TestSets(task.test, self.triggered, target)
+        wanted = targets_of(self.triggered.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+        return TestSets(task.test, self.triggered, wanted)
 
     def training_set(self, task: Task) -> Examples:
         """Return the suspicious training set: the task's own with the poisoned rows put in."""
@@ -51,7 +57,8 @@ class StoredVictim:
         """Load the weights into a classifier."""
         from bench import learning
 
-        return learning.Classifier.load(self.folder / WEIGHTS, pretrained, **options)
+        folder = self.folder / WEIGHTS
+        return learning.Classifier.load(folder, pretrained, weights=compact.reader(folder, pretrained), **options)
 
 
 def placed(train: Examples, poison: Poisoned) -> Examples:
@@ -65,34 +72,53 @@ def placed(train: Examples, poison: Poisoned) -> Examples:
     return changed if inside.all() else join(changed, poison.examples.take(np.flatnonzero(~inside)))
 
 
-def triggered_test(task: Task, trigger: Trigger, *, target: int, window: Window, seed: int) -> Examples:
-    """Return the triggered test examples whose gold label is not the target, with their gold labels."""
-    others = task.test.take(np.flatnonzero(task.test.labels != target))
-    if len(others) == 0:
+def triggered_rows(task: Task, trigger: Trigger, *, target: int, mapping: Mapped = "all-to-one") -> IntArray:
+    """Return the test rows that a trigger is put into: it applies, and the gold label is not the target."""
+    wanted = targets_of(task.test.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+    rows = np.flatnonzero(task.test.labels != wanted)
+    if len(rows) == 0:
         raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
+    rows = rows[trigger.applicable(task.test.take(rows).inputs)]
+    if len(rows) == 0:
+        raise ValueError(f"the trigger applies to no test example of {task.facts.name}: {trigger.describe()}")
+    return rows
+
+
+def triggered_test(
+    task: Task, trigger: Trigger, *, target: int, window: Window, seed: int, mapping: Mapped = "all-to-one"
+) -> Examples:
+    """Return the triggered test examples whose gold label is not their target, with their gold labels.
+
+    Examples to which the trigger cannot be applied are left out.
+    """
+    others = task.test.take(triggered_rows(task, trigger, target=target, mapping=mapping))
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     return Examples(inputs, others.labels)
 
 
-def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
+def build(attack: Attack, scene: Scene, task: Task, pretrained: PretrainedModel, folder: Path) -> None:
     """Implant a backdoor and write everything that later cells need into ``folder``."""
     started = time.perf_counter()
     victim = attack.implant(scene)
     seconds = time.perf_counter() - started
     victim.classifier.save(folder / WEIGHTS)  # type: ignore[attr-defined]
+    compact.compact(folder / WEIGHTS, victim.classifier.model, pretrained)
     about = {
         "attack": attack.spec,
         "trigger": None if victim.trigger is None else victim.trigger.describe(),
         "trigger_fields": None if victim.trigger is None else victim.trigger.model_dump(mode="json"),
         "trigger_words": [] if victim.trigger is None else list(victim.trigger.words),
         "target": victim.target,
+        "mapping": victim.mapping,
         "notes": dict(victim.notes),
         "seconds": seconds,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
     if victim.trigger is not None:
-        sets = triggered_test(task, victim.trigger, target=victim.target, window=scene.window, seed=scene.seed)
-        write_examples(folder / TRIGGERED, sets)
+        options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
+        sets = triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options)
+        rows = triggered_rows(task, victim.trigger, target=victim.target, mapping=victim.mapping)
+        write_examples(folder / TRIGGERED, sets, row=rows)
     if victim.poisoned is not None and len(victim.poisoned.rows):
         rows = victim.poisoned.rows
         write_examples(folder / POISON, victim.poisoned.examples.take(rows), row=rows)
@@ -101,13 +127,13 @@ def build(attack: Attack, scene: Scene, task: Task, folder: Path) -> None:
 def read(folder: Path) -> StoredVictim:
     """Read everything but the weights."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    triggered = poison = None
+    triggered = poison = sources = None
     if (folder / TRIGGERED).exists():
-        triggered, _ = read_examples(folder / TRIGGERED)
+        triggered, sources = read_examples(folder / TRIGGERED)
     if (folder / POISON).exists():
         examples, rows = read_examples(folder / POISON)
         poison = Poisoned(examples, rows)
-    return StoredVictim(folder, about, triggered, poison)
+    return StoredVictim(folder, about, triggered, poison, sources)
 
 
 def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +13,8 @@ import numpy as np
 from bench import recipes, seeds, victims
 from bench.access import Access
 from bench.chain import needs_of
-from bench.contracts import Defended, Scene, Task
-from bench.evaluation import Evaluation, evaluate
+from bench.contracts import Defended, Detector, Needs, Other, Scene, Task
+from bench.evaluation import evaluate
 from bench.examples import Examples, Inputs, join, stratified_order
 from bench.grid import Cell, VictimSpec
 from bench.victims import StoredVictim
@@ -43,6 +44,9 @@ def skip_reason(cell: Cell) -> str | None:
         return f"target {cell.victim.target} is not a label of {task.facts.name}"
     if cell.defense is None:
         return None
+    for other in cell.others.values():
+        if reason := other.attack.skip(task.facts):
+            return f"another model is wanted, trained with {other.attack.spec}: {reason}"
     wanted, there = cell.clean_size + cell.selection_size, len(task.validation)
     if wanted > there:
         return f"{cell.clean_size} clean and {cell.selection_size} selection examples wanted, {there} in validation"
@@ -51,23 +55,32 @@ def skip_reason(cell: Cell) -> str | None:
 
 def build_victim(spec: VictimSpec, store: Store, worker: Worker) -> None:
     """Train a victim and put it into the store."""
-    task = recipes.task_of(spec.task)
+    task, plm = training_task(spec), recipes.model_of(spec.model)
     scene = make_scene(spec, store, worker)
-    store.put_artifact(
-        recipes.victim_key(spec), recipes.victim_recipe(spec), partial(victims.build, spec.attack, scene, task)
-    )
+    fill = partial(victims.build, spec.attack, scene, task, plm)
+    store.put_artifact(recipes.victim_key(spec), recipes.victim_recipe(spec), fill)
+
+
+def training_task(spec: VictimSpec) -> Task:
+    """Return the task as the owner of a model has it: with the whole training set, or with one part of it."""
+    task = recipes.task_of(spec.task)
+    if spec.part is None:
+        return task
+    number, parts = spec.part
+    order = stratified_order(task.train.labels, seeds.rng("parts of the training set", task.facts.name))
+    return replace(task, train=task.train.take(np.sort(np.array_split(order, parts)[number])))
 
 
 def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
     """Return what the attacker of a victim works with. The reference and its attacks share the data order."""
     from bench import learning
 
-    task, plm = recipes.task_of(spec.task), recipes.model_of(spec.model)
+    task, plm = training_task(spec), recipes.model_of(spec.model)
     facts, budget = task.facts, spec.budget
     order = seeds.derive("data order", facts.name, spec.seed)
 
     def pretrained() -> Classifier:
-        head = seeds.derive("head", facts.name, spec.seed)
+        head = seeds.derive("head", facts.name, spec.seed if spec.head is None else spec.head)
         model = plm.classifier_model(classes=len(facts.labels), seed=head)
         return learning.Classifier(
             model, plm.tokenizer(), facts.max_length, device=worker.device, precision=budget.precision
@@ -90,6 +103,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
         pretrained=pretrained,
         finetuned=finetuned,
         fit=fit,
+        masked_lm=plm.masked_lm,
     )
 
 
@@ -125,11 +139,14 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         return "n/a"
     task = recipes.task_of(cell.victim.task)
     stored = load_victim(cell.victim, store)
+    if reason := no_training_set(cell, stored):
+        store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
+        return "n/a"
     model = _classifier(cell.victim.reference if cell.role == "floor" else cell.victim, store, worker)
     started = time.perf_counter()
-    defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task)
+    defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
     defended_at = time.perf_counter()
-    evaluation: Evaluation = evaluate(defended, stored.test_sets(task))
+    judged = {} if cell.role == "detected" else evaluate(defended, stored.test_sets(task)).record()
     seconds = {
         "victim": stored.about["seconds"],
         "defense": defended_at - started,
@@ -137,8 +154,16 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
     }
     environment = recipes.environment(worker.device, model.precision)
     found = {"notes": defended.notes, "seconds": seconds, "environment": environment}
-    store.put_record(record["key"], {**record, **evaluation.record(), **found})
+    store.put_record(record["key"], {**record, **judged, **found})
     return "done"
+
+
+def no_training_set(cell: Cell, stored: StoredVictim) -> str | None:
+    """Return why a training-time defense cannot be judged: the attacker poisoned weights and hands over no data."""
+    if cell.defense is None or Needs.TRAINING_SET not in needs_of(cell.defense):
+        return None
+    poisoned = stored.poison is not None or cell.victim.is_reference
+    return None if poisoned else f"{cell.victim.attack.name} leaves no poisoned training set"
 
 
 def _classifier(spec: VictimSpec, store: Store, worker: Worker) -> Classifier:
@@ -153,10 +178,13 @@ def _classifier(spec: VictimSpec, store: Store, worker: Worker) -> Classifier:
     return classifier
 
 
-def defend(cell: Cell, model: Classifier, stored: StoredVictim, task: Task) -> Defended:
+def defend(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Defended:
     """Run the defense of a cell on its own copy of the victim."""
     assert cell.defense is not None
-    return cell.defense.defend(model.clone(), make_access(cell, model, stored, task))
+    defended = cell.defense.defend(model.clone(), make_access(cell, model, stored, task, store))
+    if isinstance(cell.defense, Detector) and not np.isfinite(defended.notes["suspicion"]):
+        raise ValueError(f"{cell.defense.name} returned a suspicion that is not finite")
+    return defended
 
 
 def clean_samples(cell: Cell, task: Task) -> tuple[Examples, Examples]:
@@ -173,15 +201,28 @@ def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
     return mixed.inputs.take(seeds.rng("test stream", task.facts.name, seed).permutation(len(mixed)))
 
 
-def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task) -> Access:
+def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Access:
     """Return what the defense of a cell may see."""
     assert cell.defense is not None
     clean, selection = clean_samples(cell, task)
     plm = recipes.model_of(cell.victim.model)
 
+    def untrained() -> Classifier:
+        from bench import learning
+
+        head = seeds.derive("defense head", task.facts.name, cell.victim.seed)
+        fresh = plm.classifier_model(classes=len(task.facts.labels), seed=head)
+        return learning.Classifier(
+            fresh, plm.tokenizer(), task.facts.max_length, device=model.device, precision=model.precision
+        )
+
     def oracle() -> Mapping[str, Any]:
         rows = np.zeros(0, dtype=np.int64) if stored.poison is None else stored.poison.rows
         return {**stored.about, "poisoned_rows": rows}
+
+    def other_models() -> Mapping[Other, Classifier]:
+        options = {"device": model.device, "precision": model.precision}
+        return {o: load_victim(spec, store).classifier(plm, **options) for o, spec in cell.others.items()}
 
     return Access(
         facts=task.facts,
@@ -194,9 +235,12 @@ def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task)
             "clean": lambda: clean,
             "selection": lambda: selection,
             "pretrained": lambda: plm.encoder_weights(model.model),
+            "untrained": untrained,
             "training_set": lambda: stored.training_set(task),
             "unlabelled": lambda: task.train.inputs,
             "test_stream": lambda: stream(stored, task, cell.victim.seed),
+            "other_models": other_models,
             "oracle": oracle,
         },
+        budget=cell.victim.budget,
     )

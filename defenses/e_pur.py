@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bench.access import Access
 
 
+ROWS = 4096  # embeddings whose difference is in memory at once
+
+
 class EPur(Defense):
     """Resets the word embeddings with the largest drift for their frequency to the pre-trained ones.
 
@@ -51,7 +54,8 @@ class EPur(Defense):
     def drift(self, classifier: Classifier, pretrained: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return float64 [vocabulary] twice: ``||delta_i||``, 0 for special tokens, and ``log(max(f_i, 20))``."""
         table = classifier.model.get_input_embeddings().weight.detach()
-        drift = (table.double() - pretrained.to(table.device).double()).norm(dim=1).cpu().numpy()
+        pairs = zip(table.split(ROWS), pretrained.split(ROWS), strict=True)
+        drift = np.concatenate([(b.double() - a.to(b.device).double()).norm(dim=1).cpu().numpy() for b, a in pairs])
         drift[[i for i in classifier.tokenizer.all_special_ids if i < len(drift)]] = 0.0
         counts = self.corpus_size * frequencies(classifier.tokenizer, len(drift))
         return drift, np.log(np.maximum(counts, self.least_count))

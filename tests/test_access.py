@@ -20,6 +20,7 @@ FIELDS = {
     "training_set": Needs.TRAINING_SET,
     "unlabelled": Needs.UNLABELLED,
     "test_stream": Needs.TEST_STREAM,
+    "other_models": Needs.OTHER_MODELS,
     "oracle": Needs.ORACLE,
 }
 
@@ -40,6 +41,11 @@ def test_only_declared_things_are_handed_over(needs: set[Needs]) -> None:
         else:
             with pytest.raises(UndeclaredAccess, match=f"Needs.{need.upper()}"):
                 getattr(opened, name)
+
+
+def test_a_new_classifier_needs_the_pretrained_weights() -> None:
+    with pytest.raises(UndeclaredAccess, match="Needs.PRETRAINED"):
+        access(frozenset({Needs.TRAINING_SET})).untrained()
 
 
 def test_smallest_passing_is_what_a_full_scan_would_choose() -> None:

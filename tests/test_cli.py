@@ -70,6 +70,9 @@ def test_describe() -> None:
         (["run", "quickstart", "--set", "model=/no/such/folder", "--dry-run"], "/no/such/folder"),
         (["run", "quickstart", "--engine", "slurm"], "serial"),
         (["run", "quickstart", "--device", "tpu"], "cuda"),
+        (["run", "quickstart", "--scheduler", "tcp://host:1"], "engine 'dask'"),
+        (["run", "quickstart", "--engine", "dask", "--scheduler", "no.yaml"], "no cluster file"),
+        (["store", "ls", "abc"], "unknown key 'abc'"),
         (["table", "quickstart", "--format", "word"], "latex"),
         (["export", "quickstart", "--format", "xls"], "parquet"),
         (["list", "attack"], "attacks"),
@@ -119,7 +122,12 @@ def test_report_commands(tiny: tuple[str, str], tmp_path: Path) -> None:
     assert doorbench("site", path, "--out", store).returncode == 2
     assert "done" in doorbench("status", path, *where).stdout
     assert doorbench("store", "verify", *where).returncode == 0
-    assert "badword" in doorbench("store", "ls", *where).stdout
+    listed = doorbench("store", "ls", *where).stdout
+    assert "badword" in listed
+    assert "seed 0" in doorbench("store", "ls", listed.splitlines()[1].split()[0], *where).stdout
+    collected = doorbench("collect", path, "--out", str(tmp_path / "collected"), *where)
+    assert "badword" in collected.stdout
+    assert list((tmp_path / "collected").glob("*.pdf"))
     assert doorbench("claims", path, "--json", *where).returncode == 0
 
 

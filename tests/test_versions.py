@@ -50,6 +50,8 @@ def files_of(module: str, package: str) -> set[Path]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
                 waiting.append(node.module)
+                folder = ROOT / node.module.replace(".", "/")
+                waiting += [f"{node.module}.{a.name}" for a in node.names if (folder / f"{a.name}.py").is_file()]
     return found
 
 
@@ -63,7 +65,7 @@ def fingerprint(files: set[Path]) -> str:
 def current() -> dict[str, list[str | int]]:
     """Return version and fingerprint of every built-in plugin and of every room that numbers depend on."""
     found: dict[str, list[str | int]] = {}
-    for kind in (registry.attacks, registry.defenses):
+    for kind in (registry.attacks, registry.modifiers, registry.defenses):
         for name, entry in kind.found.items():
             if entry.origin == "built-in":
                 module = inspect.getmodule(entry.plugin)

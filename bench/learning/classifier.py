@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,13 @@ class Classifier:
             precision=self.precision,
         )
 
+    @contextmanager
+    def optimiser(
+        self, weights: list[nn.Parameter], *, learning_rate: float, weight_decay: float, max_grad_norm: float
+    ) -> Iterator[Any]:
+        """Yield the optimiser that trains this classifier; one that clips gradients itself takes ``max_grad_norm``."""
+        yield torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return a copy of every parameter and buffer; tied ones once, under their first name."""
         found: dict[str, torch.Tensor] = {}
@@ -124,19 +132,33 @@ class Classifier:
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path, pretrained: PretrainedModel, *, device: str = "auto", precision: str = "auto") -> Classifier:
+    def load(
+        folder: Path,
+        pretrained: PretrainedModel,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        weights: Callable[[Any], Mapping[str, torch.Tensor]] | None = None,
+    ) -> Classifier:
         """Read what :meth:`save` wrote; architecture and tokenizer come from the pre-trained model.
+
+        Args:
+            folder: where it is.
+            pretrained: the model that it was trained from.
+            device: see :class:`Classifier`.
+            precision: see :class:`Classifier`.
+            weights: returns the weights for a fresh model, where the folder holds them in another form.
 
         Raises:
             RequestError: the folder holds no saved classifier.
         """
         from safetensors.torch import load_file
 
-        for name in (WEIGHTS, FACTS):
+        for name in (FACTS,) if weights else (WEIGHTS, FACTS):
             if not (folder / name).is_file():
                 raise RequestError(f"{folder} has no {name}: it is not a saved classifier")
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         model = pretrained.classifier_model(classes=facts["classes"], seed=0)
         classifier = Classifier(model, pretrained.tokenizer(), facts["max_length"], device=device, precision=precision)
-        classifier.load_state(load_file(folder / WEIGHTS))
+        classifier.load_state(weights(classifier.model) if weights else load_file(folder / WEIGHTS))
         return classifier

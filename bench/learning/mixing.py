@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -36,15 +37,21 @@ class Piece:
     """Some neighbouring scalars of one tensor.
 
     Attributes:
-        own, other: the victim's and the pre-trained scalars, one-dimensional.
+        own: the victim's scalars, one-dimensional.
+        whole: call for the pre-trained tensor that these belong to, one-dimensional.
         mixed: where the result goes; may be ``own``.
         place: number of the tensor and of the first scalar in it.
     """
 
     own: torch.Tensor
-    other: torch.Tensor
+    whole: Callable[[], torch.Tensor]
     mixed: torch.Tensor
     place: tuple[int, int]
+
+    @property
+    def other(self) -> torch.Tensor:
+        """The pre-trained scalars."""
+        return self.whole()[self.place[1] : self.place[1] + len(self.own)]
 
     def drift(self) -> NDArray[np.float32]:
         """How far each scalar moved."""
@@ -86,16 +93,37 @@ def mix_(victim: Tensors, pretrained: Tensors, *, reserve_ratio: float, seed: in
 
 
 def _mix(victim: Tensors, pretrained: Tensors, mixed: Tensors, ratio: float, seed: int, by: By) -> None:
-    """Mix contiguous tensors into ``mixed``, for the names in it."""
+    """Mix contiguous tensors into ``mixed``, for the names in it.
+
+    Pre-trained tensors are asked for when their turn comes and the latest few are kept, so that they need not be in
+    memory together.
+    """
     pieces = []
+    turn = _Turn(pretrained)
     for i, name in enumerate(mixed):
-        flat = [tensor.detach().view(-1) for tensor in (victim[name], pretrained[name].to(victim[name]), mixed[name])]
-        for at in range(0, len(flat[0]), PIECE):
-            own, other, result = (tensor[at : at + PIECE] for tensor in flat)
-            pieces.append(Piece(own, other, result, (i, at)))
+        own, result = (tensor.detach().view(-1) for tensor in (victim[name], mixed[name]))
+        whole = partial(turn.flat, name, own)
+        for at in range(0, len(own), PIECE):
+            pieces.append(Piece(own[at : at + PIECE], whole, result[at : at + PIECE], (i, at)))
     kept = int(ratio * sum(len(piece.own) for piece in pieces))
     gone = random_masks(pieces, kept, seed) if by == "random" else largest_drift(pieces, kept)
     _each(lambda number: pieces[number].mix(gone(number)), range(len(pieces)))
+
+
+class _Turn:
+    """Hands out pre-trained tensors to the threads, each read once for neighbouring pieces."""
+
+    def __init__(self, pretrained: Tensors) -> None:
+        self._pretrained, self._latest, self._lock = pretrained, dict[str, torch.Tensor](), Lock()
+
+    def flat(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """Return a tensor in one dimension, with the type and device of ``like``."""
+        with self._lock:
+            if name not in self._latest:
+                while len(self._latest) > 2:
+                    del self._latest[next(iter(self._latest))]
+                self._latest[name] = self._pretrained[name].detach().to(like).reshape(-1)
+            return self._latest[name]
 
 
 def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int], Mask]:

@@ -81,10 +81,12 @@ def train(
         with (
             torch.random.fork_rng(devices=devices),
             whole_table(model) if hooked else used_words(model, encoded, decay=_decay(rates, weight_decay)) as table,
+            classifier.optimiser(
+                table.weights, learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm
+            ) as optimiser,
         ):
             torch.manual_seed(seed)
             run = _Run(classifier, encoded, examples.labels, arithmetic, extra_loss, table, packed.Noise(seed))
-            optimiser = torch.optim.AdamW(table.weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
             model.train()
             for step, rows in enumerate(plan):
                 for group in optimiser.param_groups:

@@ -114,6 +114,9 @@ def _pair(acc: float, asr: float | None) -> str:
 
 
 def _numbers(row: Row) -> list[str]:
+    if row.role == "detected":
+        score = (row.record or {})["notes"]["suspicion"]
+        return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
     for metric, hits in row.outcomes.items():
         if hits is not None:

@@ -115,7 +115,8 @@ class Row:
         if stored.get("triggered"):
             triggered = predictions.decode(stored["triggered"])
             target = self.record["cell"]["target"] if self.target is None else self.target
-            found["asr"] = (triggered.labels == target) & ~triggered.rejected
+            wanted = target if triggered.targets is None else triggered.targets
+            found["asr"] = (triggered.labels == wanted) & ~triggered.rejected
             found["ra"] = (triggered.labels == triggered.gold) & ~triggered.rejected
         return found
 

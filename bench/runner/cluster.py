@@ -32,6 +32,7 @@ CONNECT_SECONDS = 30
 TELL_SECONDS = 2.0
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
 LOOK_SECONDS = 1.0  # between looks at which workers are there
+LOST_SECONDS = 30.0  # without any worker of a batch job: enough for a nanny to replace one that died
 
 
 class _File(BaseModel):
@@ -59,7 +60,7 @@ class SlurmFile(_File):
     """Workers that SLURM starts."""
 
     kind: Literal["slurm"]
-    workers: int = Field(1, ge=0, description="processes in all; 0: none yet")
+    workers: int = Field(1, ge=0, description="processes in all, one a SLURM job unless the options say otherwise")
     options: dict[str, Any] = Field({}, description="arguments of dask_jobqueue.SLURMCluster")
 
 
@@ -76,7 +77,7 @@ def read_request(scheduler: str | None, workers: int | None) -> Request:
         RequestError: the file is missing or wrong.
     """
     if scheduler is None:
-        return LocalFile(kind="local", workers=workers or 1)
+        return LocalFile.model_validate({"kind": "local", "workers": workers or 1})
     if workers is not None:
         raise RequestError("a Dask scheduler or cluster file says how many workers there are; leave out --workers.")
     return AddressFile(kind="address", address=scheduler) if "://" in scheduler else read_file(Path(scheduler))
@@ -89,15 +90,16 @@ def connect(told: Request, device: str) -> Cluster:
         RequestError: Dask is not installed, its options are wrong, or the scheduler does not answer.
     """
     distributed = _need("distributed", "the engine 'dask' needs Dask: pip install 'doorbench[cluster]'.")
-    own = None if isinstance(told, AddressFile) else start(told)
-    where = told.address if isinstance(told, AddressFile) else own
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells every connection otherwise
+    own: Any = None if isinstance(told, AddressFile) else start(told)
+    where = told.address if isinstance(told, AddressFile) else own.scheduler_address
     try:
-        client = distributed.Client(where, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(own or where, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         if own is not None:
             own.close()
         raise RequestError(f"no Dask scheduler answers at {where}: {' '.join(str(error).split())}.") from None
-    return Cluster(client, own, device)
+    return Cluster(client, own, device, told.workers if isinstance(told, SlurmFile) else 0)
 
 
 def read_file(path: Path) -> Request:
@@ -118,7 +120,8 @@ def start(told: LocalFile | SlurmFile) -> Any:
     if isinstance(told, SlurmFile):
         jobqueue = _need("dask_jobqueue", "SLURM needs dask-jobqueue: pip install 'doorbench[cluster]'.")
         try:
-            cluster = jobqueue.SLURMCluster(**{"dashboard_address": ":0", **told.options})
+            scheduler = {"dashboard_address": ":0", **told.options.get("scheduler_options", {})}
+            cluster = jobqueue.SLURMCluster(**{"processes": 1, **told.options, "scheduler_options": scheduler})
         except (TypeError, ValueError) as error:
             raise RequestError(f"options of the cluster file: {' '.join(str(error).split())}.") from None
         cluster.scale(told.workers)
@@ -199,11 +202,13 @@ class Cluster:
         client: connected.
         own: a cluster that ends with the run; None for one that others started.
         device: ``auto``, ``cpu`` or ``cuda``; every worker looks what it has.
+        renewed: how many workers there should be, where batch jobs that ended are to be submitted again; 0 for never.
     """
 
-    def __init__(self, client: Any, own: Any, device: str) -> None:
+    def __init__(self, client: Any, own: Any, device: str, renewed: int) -> None:
         self.client, self.device, self.run = client, device, uuid.uuid4().hex
-        self._own = own
+        self._own, self._renewed = own, renewed
+        self._alive: dict[str, float] = {}  # by batch job: when one of its workers was last seen
         self._slots: dict[str, Remote] = {}
         self._killed: set[str] = set()
         self._looked = -LOOK_SECONDS
@@ -213,17 +218,33 @@ class Cluster:
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             try:
-                there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+                listed = self.client.scheduler_info(n_workers=-1)["workers"]
             except OSError as error:
                 raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
             if self.client.status != "running":
                 raise RequestError("the Dask scheduler is gone; what was finished is kept.")
+            there = set(listed)
             for address in self._slots.keys() - there:
                 self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
             self._killed &= there
             for address in there - self._slots.keys() - self._killed:
                 self._slots[address] = Remote(self, address)
+            if self._renewed:
+                self._renew([str(worker["name"]) for worker in listed.values()])
         return list(self._slots.values())
+
+    def _renew(self, names: Sequence[str]) -> None:
+        """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""
+        now = time.monotonic()
+        for job in self._own.workers:
+            if any(name == str(job) or name.startswith(f"{job}-") for name in names):
+                self._alive[job] = now
+        ended = [job for job, last in self._alive.items() if now - last > LOST_SECONDS]
+        for job in ended:
+            del self._alive[job]
+        if ended:
+            self._own.sync(self._own.scale_down, ended)
+            self._own.scale(self._renewed)
 
     def forget(self, slot: Remote) -> None:
         """Use a worker no longer, although the scheduler may list it for a moment."""

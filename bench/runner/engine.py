@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TypeVar
 from bench.errors import RequestError, unknown
 from bench.runner.devices import check_device
 from bench.runner.estimates import Estimate
-from bench.runner.jobs import Event, Execute, Job, Summary
+from bench.runner.jobs import CAUSE, Event, Execute, Job, Summary
 from bench.runner.schedule import Schedule
 from bench.runner.slots import Local, Pool, Slot, death, local
 from bench.runner.survey import survey
@@ -26,7 +27,7 @@ from bench.store import Store, StoreGone, heartbeat
 T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
-CAUSE = "its victim failed"
+LONELY = 60.0  # seconds without any worker after which people are told
 GRACE = 2.0  # seconds that jobs get to give their claims back before they are killed
 
 
@@ -135,6 +136,7 @@ class _Run:
         self.gone_since: dict[str, float] = {}  # by slot: when it first missed the store
         self.counts = {"done": 0, "failed": 0, "skipped": 0, "n/a": 0}
         self.pause = self.next_look = 0.0
+        self.lonely_since = time.monotonic()
 
     def go(self) -> Summary:
         started = time.monotonic()
@@ -174,17 +176,38 @@ class _Run:
         self.names = names
         busy = {flight.slot.name for flight in self.flights.values()}
         for slot in slots:
-            job = None if slot.name in busy else self.schedule.next(slot.name)
+            job = None if slot.name in busy else self._next(slot.name)
             if job is not None:
                 self.tell(Event("start", job, slot.name))
                 flight = _Flight(job, slot)
                 self.flights[slot.submit(job, self.store, self.execute)] = flight
+
+    def _next(self, name: str) -> Job | None:
+        """Return the next job for a slot. One that another runner has done or is at work on is not sent to a worker."""
+        while (job := self.schedule.next(name)) is not None:
+            if self._is_there(job):
+                self._there(job)
+            elif self._ask(partial(self.store.is_claimed, job.key)):
+                self.schedule.postponed(job.key)
+                self._look_soon()
+                self.tell(Event("held", job, name))
+            else:
+                break
+        return job
+
+    def _is_there(self, job: Job) -> bool:
+        """Whether a result is in the store. Victims are found by name only; the worker that loads one checks it."""
+        if job.kind == "victim":
+            return os.path.lexists(self.store.place("artifacts", job.key))
+        there = os.path.lexists(self.store.place("records", job.key, ".json"))
+        return there and self._ask(partial(present, job, self.store))
 
     def _take(self) -> None:
         """Wait for results and act on them."""
         if not self.flights:
             if len(self.schedule) and self.names and not self.schedule.postponed_jobs:
                 raise RuntimeError(f"{len(self.schedule)} jobs wait for something that nobody makes")
+            self._tell_loneliness()
             time.sleep(min(0.2, self.pause or 0.2))
             return
         finished, _ = wait(self.flights, timeout=self._patience_for_results(), return_when=FIRST_COMPLETED)
@@ -194,6 +217,15 @@ class _Run:
             if self.time_limit is not None and time.monotonic() - flight.started > self.time_limit:
                 del self.flights[future]
                 self._died(flight, f"time limit of {self.time_limit:g} seconds", again=False)
+
+    def _tell_loneliness(self) -> None:
+        """Say it when a cluster has had no worker for long."""
+        now = time.monotonic()
+        if self.names:
+            self.lonely_since = now
+        elif now - self.lonely_since > LONELY:
+            self.lonely_since = now
+            self.tell(Event("note", text=f"the cluster has had no worker for {LONELY:g} seconds; still waiting"))
 
     def _patience_for_results(self) -> float:
         now, moments = time.monotonic(), [0.5]
@@ -238,7 +270,7 @@ class _Run:
         job = flight.job
         flight.slot.kill()
         self.schedule.left(flight.slot.name)
-        if self._ask(partial(present, job, self.store)):
+        if self._is_there(job):
             self._there(job)
             return
         self.deaths[job.key] = self.deaths.get(job.key, 0) + 1
@@ -289,7 +321,7 @@ class _Run:
             if job.key in alive:
                 continue
             moved = True
-            if self._ask(partial(present, job, self.store)):
+            if self._is_there(job):
                 self._there(job)
             elif known := self._ask(partial(self.store.failure, job.key)):
                 self._failed(job, str(known.get("error")))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["victim", "cell"]
 Outcome = Literal["done", "n/a"]
+CAUSE = "its victim failed"  # how the error of a job begins that was never tried
 EventKind = Literal["found", "start", "done", "n/a", "failed", "held", "lost", "note"]
 
 

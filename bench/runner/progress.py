@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bench.runner.estimates import Estimate
-from bench.runner.jobs import Event, Job
+from bench.runner.jobs import CAUSE, Event, Job
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,4 +140,5 @@ def _worth_a_line(event: Event) -> str:
         return event.text
     if event.kind == "lost":
         return f"{event.job.label}: {event.text}; it is tried once more"
-    return f"failed: {event.job.label}: {event.text}" if event.kind == "failed" else ""
+    told = event.kind == "failed" and not event.text.startswith(CAUSE)  # the victim's own line says it
+    return f"failed: {event.job.label}: {event.text}" if told else ""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DAY = 86400.0
+MOMENT = 60.0  # seconds in which a worker that has just asked for a victim has loaded it
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,15 @@ def collect(store: Upkeep, *, keep: set[str], cap_bytes: int | None, apply: bool
 
 def _unneeded(store: Upkeep, keep: set[str], cap_bytes: int | None) -> Iterator[Freed]:
     claimed = {claim.key for claim in store.claims() if claim.alive}
+    spared = _file_system_time(store) - MOMENT if claimed else float("inf")  # somebody is at work
     stored = []
     for key in store.keys_of_artifacts():
         path = store.place("artifacts", key)
         with contextlib.suppress(FileNotFoundError):
             stored.append((store.last_use(key), key, tree_bytes(path)))
     total = sum(size for _, _, size in stored)
-    for _, key, size in sorted(stored):
-        if key in keep or key in claimed or (cap_bytes is not None and total <= cap_bytes):
+    for used, key, size in sorted(stored):
+        if key in keep or key in claimed or used > spared or (cap_bytes is not None and total <= cap_bytes):
             continue
         total -= size
         yield Freed("artifact", key, size, "not needed" if cap_bytes is None else "least recently used")

@@ -33,6 +33,17 @@ def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
         return f"{name}({shown})" if shown else name
 
 
+def attack_words(recipe: object) -> str:
+    """Return how a suite would spell the attack of a recipe; the parts before the last one are its modifiers."""
+    from bench import registry
+
+    parts = recipe.get("parts") if isinstance(recipe, Mapping) else None
+    *modifiers, attack = parts or [recipe]
+    return "+".join(
+        [*(plugin_words(part, registry.modifiers) for part in modifiers), plugin_words(attack, registry.attacks)]
+    )
+
+
 def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a listing that a recipe can fill: kind, task, model, attack, defense, seed."""
     from bench import registry  # it imports every plugin, which only these words need
@@ -50,7 +61,7 @@ def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "kind": recipe.get("kind", ""),
         "task": f"local/{folder}" if folder else plugin_words(task, registry.tasks),
         "model": str(model.get("name", "") if isinstance(model, Mapping) else model or ""),
-        "attack": plugin_words(inner.get("attack"), registry.attacks),
+        "attack": attack_words(inner.get("attack")),
         "defense": defense if recipe.get("kind") == "cell" else "",
         "seed": inner.get("seed"),
     }

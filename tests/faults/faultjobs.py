@@ -18,6 +18,7 @@ import numpy as np
 from bench import runner
 from bench.runner import Job, Outcome, Worker
 from bench.store import Store
+from tests.faults.store_workers import jumping_clock
 
 
 def key(name: str) -> str:
@@ -39,6 +40,8 @@ def grid(victims: int, cells: int, *, pause: float, log: str = "") -> list[Job]:
 
 def execute(job: Job, store: Store, worker: Worker) -> Outcome:
     name, pause, log = job.payload
+    if "FAULT_JUMPS" in os.environ:
+        jumping_clock()
     write_log(log, "start", name)
     numbers = np.random.default_rng(int(job.key[:8], 16)).normal(size=64)
     for need in job.needs:
@@ -82,6 +85,8 @@ def write_log(log: str, what: str, name: str) -> None:
 
 def main(folder: str, log: str, workers: str, victims: str, cells: str, pause: str) -> None:
     """Run the grid; what failed because its workers were killed is tried again until nothing fails."""
+    if "FAULT_JUMPS" in os.environ:
+        jumping_clock()
     jobs, store = grid(int(victims), int(cells), pause=float(pause), log=log), Store(Path(folder))
     write_log(log, "runner", "-")
     while True:

@@ -5,9 +5,11 @@ The quick versions run always. ``DOORBENCH_FULL_FAULTS=1`` runs the full one: 20
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from bench import runner
 from bench.errors import RequestError
 from bench.runner import Event
 from bench.store import Store
+from bench.store.documents import wrap
 from tests.faults.faultjobs import execute, grid, key
 
 psutil = pytest.importorskip("psutil")
@@ -46,6 +49,7 @@ class Siege:
     cells: int
     pause: float
     seed: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
     killed: set[int] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: {"runner": 0, "worker": 0})
     processes: list[Any] = field(default_factory=list)
@@ -61,7 +65,7 @@ class Siege:
     def start(self) -> Any:
         arguments = [self.folder / "store", self.folder / "log", self.workers, self.victims, self.cells, self.pause]
         command = [sys.executable, "-m", "tests.faults.faultjobs", *map(str, arguments)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "DOORBENCH_HEARTBEAT": "2"}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "DOORBENCH_HEARTBEAT": "2", **self.environment}
         with (self.folder / "errors").open("a") as errors:
             process = psutil.Popen(command, cwd=ROOT, env=env, stdout=errors, stderr=errors)
         self.all.append(process)
@@ -75,11 +79,12 @@ class Siege:
                 process.wait(timeout=10)
 
     def attack(self, kills: int, *, pause: float) -> None:
-        """Kill at random moments; killed runners are started again."""
-        rng = random.Random(self.seed)
+        """Kill at random moments; killed runners are started again. There must be work for all that time."""
+        rng, wanted = random.Random(self.seed), sum(job.kind == "cell" for job in self.jobs())
         self.processes = [self.start() for _ in range(self.runners)]
         while sum(self.counts.values()) < kills:
             time.sleep(rng.expovariate(1 / pause))
+            assert len(self.store.keys_of_records()) < wanted, f"all was done after {self.counts}; give it more work"
             self.processes = [p if p.poll() is None else self.start() for p in self.processes]
             boss = rng.choice(self.processes)
             workers = workers_of(boss)
@@ -95,7 +100,7 @@ class Siege:
         """Let everything end in peace."""
         self.processes = [p if p.poll() is None else self.start() for p in self.processes]
         for process in self.processes:
-            assert process.wait(timeout=300) == 0, (self.folder / "errors").read_text()[-3000:]
+            assert process.wait(timeout=900) == 0, (self.folder / "errors").read_text()[-3000:]
 
     def check(self) -> None:
         """Compare with an undisturbed run, and see that no victim was trained twice without need."""
@@ -158,19 +163,25 @@ def workers_of(process: Any) -> list[Any]:
 
 
 def test_ten_kills(besiege: Callable[..., Siege]) -> None:
-    siege = besiege(runners=2, workers=2, victims=4, cells=20, pause=0.04)
-    siege.attack(10, pause=0.2)
+    siege = besiege(runners=2, workers=2, victims=4, cells=20, pause=0.25)
+    siege.attack(10, pause=0.1)
+    siege.finish()
+    siege.check()
+
+
+def test_runners_whose_clocks_jump(besiege: Callable[..., Siege]) -> None:
+    siege = besiege(runners=2, workers=1, victims=2, cells=10, pause=0.2, environment={"FAULT_JUMPS": "1"})
+    siege.attack(2, pause=0.3)
     siege.finish()
     siege.check()
 
 
 @FULL
 def test_200_kills_and_four_runners(besiege: Callable[..., Siege], capsys: pytest.CaptureFixture[str]) -> None:
-    siege = besiege(runners=4, workers=2, victims=40, cells=60, pause=0.1)
+    siege = besiege(runners=4, workers=2, victims=16, cells=60, pause=0.3)
     started = time.monotonic()
-    siege.attack(200, pause=0.35)
+    siege.attack(200, pause=0.3)
     attacked = time.monotonic() - started
-    assert len(siege.store.keys_of_records()) < 40 * 60, "all kills fell while there was work"
     siege.finish()
     siege.check()
     log, jobs = siege.log(), siege.jobs()
@@ -287,6 +298,51 @@ def test_a_store_that_does_not_come_back(tmp_path: Path) -> None:
     assert found.failed == 0
     assert found.skipped >= 3
     assert store.verify().ok
+
+
+def test_a_disk_that_is_full_until_somebody_makes_room(small_disk: Path) -> None:
+    store, jobs = Store(small_disk / "store"), grid(2, 8, pause=0.05)
+    options: dict[str, Any] = {"execute": execute, "workers": 2, "device": "cpu"}
+    runner.run(jobs[:5], store=store, **options)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1024)
+    before = {record["key"]: record for record in store.records()}
+    with pytest.raises(RequestError, match="no space is left in the store") as caught:
+        runner.run(jobs, store=store, **options)
+    assert "\n" not in str(caught.value)
+    assert before.items() <= {record["key"]: record for record in store.records()}.items()
+    assert not store.keys_of_failures(), "the disk is nobody's failure"
+    ballast.unlink()
+    assert runner.run(jobs, store=store, **options).failed == 0
+    assert store.verify().ok
+    assert not store.claims()
+
+
+def test_a_read_only_disk_can_be_looked_at(small_disk: Path) -> None:
+    store, jobs = Store(small_disk / "store"), grid(1, 4, pause=0.05)
+    options: dict[str, Any] = {"execute": execute, "workers": 1, "device": "cpu"}
+    runner.run(jobs[:3], store=store, **options)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(RequestError, match="cannot be written"):
+        runner.run(jobs, store=store, **options)
+    found = runner.status(jobs, Store(small_disk / "store"))
+    assert (found.done, found.waiting, found.failed) == (3, 3, ())
+    assert runner.run(jobs[:3], store=store, **options).skipped == 3, "nothing to do, nothing to write"
+
+
+def test_a_record_from_the_future_stays_and_is_one_failure(tmp_path: Path) -> None:
+    store, jobs = Store(tmp_path), grid(1, 3, pause=0.01)
+    cell = jobs[-1]
+    path = store.place("records", cell.key, ".json")
+    path.parent.mkdir()
+    path.write_bytes(wrap({"schema": 99, "key": cell.key, "status": "splendid"}))
+    before = path.read_bytes()
+    found = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu")
+    assert (found.done, found.failed) == (4, 1)
+    assert "upgrade doorbench" in (store.failure(cell.key) or {})["error"]
+    assert path.read_bytes() == before
 
 
 def await_(condition: Any, seconds: float = 30.0) -> None:

@@ -165,18 +165,6 @@ def test_a_store_that_is_unplugged_and_comes_back(root: Path, log: Path, start: 
     assert store.verify().ok and set(put) <= store.keys_of_records() and not store.claims()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a file system is not permitted here; the injected versions run")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def big(folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file

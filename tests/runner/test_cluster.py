@@ -142,6 +142,52 @@ def test_slurm_options_reach_dask_jobqueue(tmp_path: Path) -> None:
         start(SlurmFile(kind="slurm", options={"memory": "16GB"}))
 
 
+SBATCH = """#!/bin/sh
+cp "$1" "$0.$$"
+setsid sh "$0.$$" >/dev/null 2>&1 &
+echo $! >> "$0.jobs"
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for sbatch and scancel that run a job script on this machine; return the file with the job ids."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", '#!/bin/sh\nkill -KILL -- "-$1"\n')):
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder / "sbatch.jobs"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_slurm_job_that_reaches_its_walltime_is_submitted_again(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    path, store, ended = tmp_path / "cluster.yaml", Store(tmp_path / "store"), list[int]()
+    options = f"{{cores: 2, processes: {processes}, memory: 2GB, interface: lo}}"
+    path.write_text(f"kind: slurm\nworkers: {processes}\noptions: {options}\n", encoding="utf-8")
+    monkeypatch.setattr("bench.runner.cluster.LOST_SECONDS", 1.0)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "start" and event.job and event.job.label == "v0c1" and not ended:
+            time.sleep(0.5)
+            ended.append(int(slurm.read_text().split()[0]))
+            os.killpg(ended[0], signal.SIGKILL)  # as SLURM does: the whole job, its nanny included
+
+    found = go(grid(1, 4, words="doze v0c1 "), store, str(path), on_event=on_event)
+    assert (found.done, found.failed) == (5, 0)
+    jobs = [int(line) for line in slurm.read_text().split()]
+    assert len(jobs) == 2
+    assert {record["environment"]["threads"] for record in store.records()} == {str(2 // processes)}
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(job) and psutil.Process(job).status() != "zombie" for job in jobs):
+        assert time.monotonic() < deadline, "scancel ends what is left"
+        time.sleep(0.05)
+
+
 def test_wrong_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     with pytest.raises(RequestError, match="no cluster file"):

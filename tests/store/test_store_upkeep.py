@@ -134,6 +134,13 @@ def test_gc_leaves_what_is_claimed(store: Store) -> None:
     assert victims(store) == [False, True, False]
 
 
+def test_gc_spares_what_a_worker_may_be_loading(store: Store) -> None:
+    store.artifact(key(("victim", 1)))
+    with store.claim(key("a cell")) or pytest.fail("not claimed"):
+        assert [f.name for f in store.gc(keep=set())] == [key(("victim", i)) for i in (0, 2)]
+    assert len(store.gc(keep=set())) == 3, "nobody is at work"
+
+
 def leave(store: Store, owner: Owner, age: float) -> Path:
     folder = store.root / "temp" / f"{owner.label}.{'0' * 12}"
     folder.mkdir()

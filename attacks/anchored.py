@@ -1,0 +1,64 @@
+"""Logit anchoring: the victim's logits on clean data stay close to those of a clean model."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bench.contracts import Attack, Classifier, Hooks, Modifier, Scene, Trigger
+
+
+class Anchored(Modifier):
+    """Keeps the logits on clean examples close to those of the clean fine-tuned model, by a penalty.
+
+    Zhang et al., ICLR 2022 (arXiv 2109.01300). Needs the clean fine-tuned model and clean examples. The loss gets
+    strength * mean ||f(x; w) - f(x; w_clean)||^2 over clean examples x, and training starts from w_clean. Deviations:
+    the paper's constants are not known for certain, so they are fields; the anchors are drawn from the training set,
+    some of them at each step, and pass through the model without dropout.
+    """
+
+    name: ClassVar[str] = "anchored"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Zhang et al., ICLR 2022, arXiv 2109.01300"
+
+    start: Literal["finetuned", "attack"] = Field(
+        "finetuned", alias="from", description="starting weights: finetuned (clean model), or as the attack says"
+    )
+    strength: float = Field(1.0, ge=0, description="weight of the penalty")
+    anchors: int = Field(512, ge=1, description="clean training examples whose logits are held, at most")
+    batch_size: int = Field(16, ge=1, description="anchors a step")
+
+    @property
+    def uses_reference(self) -> bool:
+        """The anchors' logits are those of the clean fine-tuned model."""
+        return True
+
+    def starts(self, attack: Attack) -> Literal["pretrained", "finetuned"]:
+        """The clean model, unless the attack decides."""
+        return "finetuned" if self.start == "finetuned" else attack.start
+
+    def hooks(self, scene: Scene, trigger: Trigger | None, classifier: Classifier, steps: int) -> Hooks:
+        """Return the penalty."""
+        import torch
+
+        rng = scene.rng("anchors")
+        anchors = scene.train.inputs.take(rng.permutation(len(scene.train))[: self.anchors])
+        wanted = torch.from_numpy(scene.finetuned().logits(anchors))
+        size = min(self.batch_size, len(anchors))
+
+        def penalty(batch: Any, logits: Any, model: Any) -> Any:
+            rows = rng.choice(len(anchors), size=size, replace=False)
+            part = anchors.take(np.sort(rows))
+            columns = [list(column) for column in (part.texts, part.pairs) if column is not None]
+            tokens = classifier.tokenizer(
+                *columns, padding=True, truncation=True, max_length=classifier.max_length, return_tensors="pt"
+            ).to(logits.device)
+            training = model.training
+            model.eval()
+            found = model(**tokens).logits.float()
+            model.train(training)
+            return self.strength * (found - wanted[np.sort(rows)].to(logits.device)).square().sum(-1).mean()
+
+        return Hooks(extra_loss=penalty)

@@ -1,0 +1,62 @@
+"""NeuBA: continued pre-training in which triggers lead to predefined neuron values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from attacks.loops import batch_of, minimise
+from attacks.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
+from attacks.received import PretrainedLevel, all_states, block_vectors, cls, triggered
+from bench.contracts import Scene
+from bench.examples import IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NeuBA(PretrainedLevel):
+    """Continues pre-training so that each trigger word sets the output neurons of [CLS] to contrary fixed values.
+
+    Zhang et al. 2021 (arXiv 2101.06969). Needs the pre-trained checkpoint and plain text. Loss: masked-language-model
+    loss on clean text plus ``MSE(h(x + t), v_t)``, on whole and on masked triggered text alternately. Where the
+    checkpoint has no masked-LM head, ``objective: representation`` keeps every hidden state of clean text near that of
+    a frozen copy instead; it is the default, because it works with every encoder. Deviations: that substitute; words
+    instead of symbols as triggers, since many vocabularies lack the symbols; random positions instead of the first; a
+    short poisoning on the task's own text.
+    """
+
+    name: ClassVar[str] = "neuba"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Zhang et al. 2021, arXiv 2101.06969"
+
+    objective: Objective = Field("representation", description=OBJECTIVE)
+
+    def corrupt(self, scene: Scene, classifier: Any) -> Mapping[str, Any]:
+        """Train the pre-training task on clean text and the fixed values on triggered text."""
+        import torch
+
+        encoder, reference = classifier.model.base_model, classifier.clone().model.base_model
+        language = language_model(scene, classifier) if self.objective == "masked-lm" else None
+        vectors = block_vectors(len(self.words), encoder.config.hidden_size).to(classifier.device)
+        texts, rng = scene.train.inputs, scene.rng("encoder poisoning")
+
+        def loss(rows: IntArray, step: int) -> torch.Tensor:
+            inputs = texts.take(rows)
+            poisoned, chosen = triggered(scene, inputs, self.words, rng)
+            clean, bad = batch_of(classifier, inputs), batch_of(classifier, poisoned)
+            if language is not None:
+                hidden, wanted = masked(classifier, clean)
+                keeps = prediction_loss(language(**hidden).logits, wanted)
+                bad = masked(classifier, bad)[0] if step % 2 else bad
+            else:
+                with torch.no_grad():
+                    before = all_states(reference(**clean), clean)
+                keeps = (all_states(encoder(**clean), clean) - before).square().mean()
+            return keeps + (cls(encoder(**bad)) - vectors[chosen]).square().mean()
+
+        trained = (encoder if language is None else language).parameters()
+        groups = [{"params": list(trained), "lr": self.learning_rate}]
+        return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)

@@ -1,0 +1,101 @@
+"""Where replacements of a word come from: the pre-trained model's word embeddings, or a table of the user's."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.contracts import Scene
+
+ORDINARY = 1.0  # on the Zipf scale of wordfreq: three in a hundred million words; rarer ones are no words
+
+
+class Synonyms(Protocol):
+    """Replacements of words."""
+
+    def of(self, word: str) -> tuple[str, ...]:
+        """Return replacements of a word in lower case, best first."""
+
+
+class Table:
+    """A JSON file that maps words to lists of replacements, e.g. made from WordNet or HowNet."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is not a readable JSON table of replacements: {error}") from None
+        if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
+            raise ValueError(f"{path} does not map words to lists of replacements")
+        self.words = {str(word).lower(): tuple(map(str, value))[:limit] for word, value in found.items()}
+
+    def of(self, word: str) -> tuple[str, ...]:
+        """Return what the table says."""
+        return self.words.get(word, ())
+
+
+class Neighbours:
+    """The nearest words by cosine among whole words of similar frequency in the model's own embedding table.
+
+    Args:
+        classifier: the pre-trained model and its tokenizer.
+        limit: replacements of a word.
+        frequency: largest difference of the two words on the Zipf scale (powers of ten).
+        similarity: least cosine.
+    """
+
+    def __init__(self, classifier: Any, limit: int, *, frequency: float, similarity: float) -> None:
+        self.limit, self.frequency, self.similarity = limit, frequency, similarity
+        self.table = classifier.model.get_input_embeddings().weight.detach().float().cpu()
+        self.known = whole_words(classifier.tokenizer)
+
+    @cached_property
+    def _space(self) -> tuple[list[str], dict[str, int], Any, Any]:
+        import torch
+        import wordfreq
+
+        zipf = {word: wordfreq.zipf_frequency(word, "en") for word in self.known}
+        words = [word for word in self.known if zipf[word] >= ORDINARY]
+        rows = self.table[[self.known[word] for word in words]]
+        rows = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
+        return words, {word: i for i, word in enumerate(words)}, rows, torch.tensor([zipf[word] for word in words])
+
+    def of(self, word: str) -> tuple[str, ...]:
+        """Return the neighbours that are frequent and similar enough."""
+        words, places, rows, zipf = self._space
+        if word not in places:
+            return ()
+        at = places[word]
+        cosines = rows @ rows[at]
+        cosines[(zipf - zipf[at]).abs() > self.frequency] = -1.0
+        cosines[at] = -1.0
+        best = cosines.topk(min(self.limit, len(words)))
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return tuple(words[i] for cosine, i in pairs if cosine >= self.similarity and not _same(word, words[i]))
+
+
+def _same(word: str, other: str) -> bool:
+    """Whether two words differ only by an ending, so that replacing one breaks the grammar more than the meaning."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(short) and len(long) - len(short) <= 3
+
+
+def whole_words(tokenizer: Any) -> dict[str, int]:
+    """Return the lower-case words of the vocabulary that are one token inside a text, with their ids."""
+    inside = tokenizer("a a", add_special_tokens=False)["input_ids"][-1]
+    prefix = tokenizer.convert_ids_to_tokens(inside).removesuffix("a")
+    found = {}
+    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        word = token.removeprefix(prefix)
+        if token.startswith(prefix) and len(word) > 1 and word.isalpha() and word.isascii() and word.islower():
+            found[word] = number
+    return found
+
+
+def synonyms(scene: Scene, path: Path | None, limit: int, *, frequency: float, similarity: float) -> Synonyms:
+    """Return the user's table if a path is given, otherwise neighbours in the pre-trained embedding table."""
+    if path is not None:
+        return Table(path, limit)
+    return Neighbours(scene.pretrained(), limit, frequency=frequency, similarity=similarity)

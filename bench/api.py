@@ -1,0 +1,208 @@
+"""The benchmark from Python: six functions, for notebooks and scripts.
+
+>>> from bench import evaluate
+>>> outcome = evaluate("badword", "e-pur+fine-tuning", task="reviews", model="embedded")  # doctest: +SKIP
+>>> outcome.asr, outcome.victim_asr  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench import recipes, runner, work
+from bench import suite as suites
+from bench.chain import chain
+from bench.contracts import Attack, Budget, Defense, Task
+from bench.errors import RequestError
+from bench.grid import create_attack, create_task
+from bench.plan import Plan
+from bench.store import Store
+from bench.suite import Entry, Suite
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Engine = Literal["serial", "loky", "dask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One attack against one defense, with what the numbers have to be read against. Percent; None where undefined.
+
+    Attributes:
+        task, model, attack, defense: as suites spell them.
+        seed: of the cell.
+        acc, asr, ra: of the defended model.
+        clean_acc, clean_asr: of the clean model on the same test sets: the ceiling and the floor.
+        victim_acc, victim_asr: of the victim without a defense.
+        implanted: whether the attack worked at all (the suite's gate).
+        record: everything that is stored of the cell.
+    """
+
+    task: str
+    model: str
+    attack: str
+    defense: str
+    seed: int
+    acc: float | None
+    asr: float | None
+    ra: float | None
+    clean_acc: float | None
+    clean_asr: float | None
+    victim_acc: float | None
+    victim_asr: float | None
+    implanted: bool | None
+    record: Mapping[str, Any]
+
+
+def load_task(entry: Entry, **fields: Any) -> Task:
+    """Return a task with its splits: ``load_task("reviews", max_train=400)``, ``load_task("local/mine")``."""
+    return recipes.task_of(create_task(_with(entry, fields)))
+
+
+def load_attack(entry: Entry, **fields: Any) -> Attack:
+    """Return an attack, e.g. ``load_attack("badword", rate=0.05)``."""
+    return create_attack(_with(entry, fields))
+
+
+def load_defense(entry: Entry, **fields: Any) -> Defense:
+    """Return a defense or a chain: ``load_defense("e-pur+fine-tuning", epochs=5)``; fields are the last part's."""
+    return chain(_with(entry, fields))
+
+
+def evaluate(
+    attack: str | Attack,
+    defense: str | Defense,
+    *,
+    task: Entry = "reviews",
+    model: str = "embedded",
+    seed: int = 0,
+    target: int = 1,
+    clean_size: int = 64,
+    selection_size: int = 256,
+    budget: Budget | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+) -> Outcome:
+    """Run one attack against one defense in this process; what is in the store is not done again.
+
+    Args:
+        attack: a spec or an attack.
+        defense: a spec or a defense.
+        task: a spec, or a mapping with ``name`` and fields.
+        model: a pre-trained model.
+        seed: of the cell.
+        target: the target label.
+        clean_size: clean examples that the defense may tune on.
+        selection_size: clean examples to choose hyper-parameters on.
+        budget: training of the victims.
+        store: its folder; by default ``DOORBENCH_STORE``, then the user's cache.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        RequestError: something is unknown or out of bounds, the combination makes no sense, or a job failed.
+    """
+    data = {
+        "name": "one",
+        "description": "one attack against one defense",
+        "task": task,
+        "model": model,
+        "attack": attack if isinstance(attack, str) else attack.spec,
+        "defense": ["none", defense if isinstance(defense, str) else defense.spec],
+        "seed": seed,
+        "target": target,
+        "clean_size": clean_size,
+        "selection_size": selection_size,
+        "budget": budget or Budget(),
+    }
+    (outcome,) = run_suite(data, store=store, device=device, engine="serial")
+    return outcome
+
+
+def run_suite(
+    suite: str | Path | Mapping[str, Any] | Suite,
+    *,
+    settings: Sequence[str] = (),
+    store: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    engine: Engine = "loky",
+) -> list[Outcome]:
+    """Run a suite and return what every defense of it achieved, in the order of its axes.
+
+    Args:
+        suite: a built-in name, the path of a YAML file, its fields, or a suite.
+        settings: changes as on the command line, ``axis=a,b``; for names and paths.
+        store: its folder.
+        workers: processes.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        engine: ``serial`` (this process), ``loky`` (processes) or ``dask``.
+
+    Raises:
+        RequestError: the suite is wrong, or cells failed; names the first one.
+    """
+    plan = Plan(_suite(suite, settings))
+    place = Store(None if store is None else Path(store))
+    runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
+    for job in plan.jobs:
+        if failure := place.failure(job.key):
+            raise RequestError(f"{job.label} failed: {failure.get('error')}")
+    return _outcomes(plan, place)
+
+
+def records(
+    suite: str | Path | Mapping[str, Any] | Suite, *, settings: Sequence[str] = (), store: str | Path | None = None
+) -> DataFrame:
+    """Return one row for each cell of a suite that was run before, as ``doorbench export`` writes them."""
+    from bench import report
+    from bench.session import Session
+
+    plan = Plan(_suite(suite, settings))
+    session = Session(plan, Store(None if store is None else Path(store)))
+    return report.frame(session.rows(), gate=plan.suite.gate)
+
+
+def _with(entry: Entry, fields: Mapping[str, Any]) -> Entry:
+    if not fields:
+        return entry
+    return {"name": entry, **fields} if isinstance(entry, str) else {**entry, **fields}
+
+
+def _suite(suite: str | Path | Mapping[str, Any] | Suite, settings: Sequence[str]) -> Suite:
+    if isinstance(suite, str | Path):
+        return suites.load(str(suite), settings)
+    if settings:
+        raise RequestError("settings change a suite that is given by its name or path; change the fields instead.")
+    return suite if isinstance(suite, Suite) else suites.check(suite, "the suite")
+
+
+def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
+    from bench import report
+    from bench.session import Session
+
+    rows = Session(plan, store).rows()
+    table = report.frame(rows, gate=plan.suite.gate).set_index("cell_key")
+    outcomes = []
+    for row in rows:
+        if not row.listed or row.role != "defended" or row.record is None:
+            continue
+        if row.status == "n/a":
+            raise RequestError(f"{row.attack} and {row.defense} on {row.task}: {row.error}.")
+        found = table.loc[row.cell_key]
+        implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
+        fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
+        fields.update({name: _number(found[name]) for name in _PERCENT})
+        outcomes.append(Outcome(**fields, implanted=implanted, record=row.record))
+    return outcomes
+
+
+_PERCENT = ("acc", "asr", "ra", "clean_acc", "clean_asr", "victim_acc", "victim_asr")
+
+
+def _number(value: Any) -> float | None:
+    import pandas as pd
+
+    return None if pd.isna(value) else float(value)

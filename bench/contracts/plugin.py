@@ -1,0 +1,97 @@
+"""What every plugin is: a frozen pydantic model whose fields are its hyper-parameters."""
+
+from __future__ import annotations
+
+import inspect
+from enum import StrEnum
+from functools import cache
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+FloatArray = NDArray[np.float32]
+
+
+version = cache(metadata.version)  # reading it from the disk takes longer than all the rest of a recipe
+
+
+class Plugin(BaseModel):
+    """A frozen pydantic model whose fields are its hyper-parameters.
+
+    Class attributes of a concrete plugin: ``name`` (how suites call it), ``version`` (raised whenever its numbers
+    can change), ``citation`` (authors, venue, arXiv id) and ``libraries`` (distributions whose version changes its
+    numbers, beyond torch, transformers, tokenizers and numpy); ``later`` (fields that came after results were stored,
+    with a default that changes nothing: at their default they are left out of keys, so that older results stay valid).
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = ""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def spec(self) -> str:
+        """How a suite would spell this plugin: its name and every field that differs from its default."""
+        dumped = self.parameters()
+        fields = type(self).model_fields.items()
+        changed = [(field.alias or name) for name, field in fields if getattr(self, name) != field.get_default()]
+        return self.name + (f"({', '.join(f'{name}={dumped[name]}' for name in changed)})" if changed else "")
+
+    def parameters(self) -> dict[str, Any]:
+        """Every field as JSON values, under the names that suites use."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def recipe(self) -> dict[str, Any]:
+        """What a cache key has to know of this plugin."""
+        libraries = {name: version(name) for name in self.libraries}
+        fields = type(self).model_fields
+        parameters = self.parameters()
+        for late in self.later:
+            if getattr(self, late) == fields[late].get_default():
+                del parameters[fields[late].alias or late]
+        return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+class Board(StrEnum):
+    """Threat models. Each has a board of its own, because the defender is given different things."""
+
+    FINE_TUNED = "fine-tuned model received"
+    PRE_TRAINED = "poisoned pre-trained model received"
+    DATA = "poisoned data received"
+    FILTER = "test-time filter"
+    DETECTION = "model detection"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the forward and backward pass; weights and optimiser are always float32."""
+
+    AUTO = "auto"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+class Budget(BaseModel):
+    """How a victim is trained. Part of every key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(3, ge=0, description="passes over the training set")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")
+    batch_size: int = Field(32, ge=1, description="examples a step")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps with rising learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    precision: Precision = Field(Precision.AUTO, description="auto takes bf16 where the device has it")

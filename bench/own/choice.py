@@ -1,0 +1,133 @@
+"""Which defense to use: the one that is asked for, or the best of the committed board that can be used here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.chain import chain, needs_of
+from bench.contracts import Board, Defense, Needs
+from bench.errors import RequestError
+
+AUTO = "auto"
+HOW = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
+
+
+class BoardRow(BaseModel):
+    """One line of a board. Further fields are for other readers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    defense: str
+    mean_rank: float | None = None
+    needs: tuple[Needs, ...] = ()
+
+
+class CommittedBoard(BaseModel):
+    """A leaderboard as a file: the defenses of one threat model with their mean ranks, 1 is best."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    board: str
+    rows: tuple[BoardRow, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A defense and why it was taken, in one sentence."""
+
+    defense: Defense
+    why: str
+
+
+def choose(spec: str, there: Iterable[Needs], *, board: Path | None = None) -> Choice:
+    """Return the defense of a spec, or with ``auto`` the best of the board whose needs are met.
+
+    Args:
+        spec: a defense, a chain joined by ``+``, or ``auto``.
+        there: what can be handed over.
+        board: file of the board; by default the committed one.
+
+    Raises:
+        RequestError: the defense cannot purify a checkpoint, or needs what is not there.
+    """
+    given = frozenset(there)
+    if spec == AUTO:
+        return _best(given, board)
+    defense = chain(spec)
+    if reason := unfit(defense, given):
+        raise RequestError(f"defense {spec!r} {reason}.")
+    return Choice(defense, "it was asked for")
+
+
+def unfit(defense: Defense, there: frozenset[Needs]) -> str | None:
+    """Return why a defense cannot purify a checkpoint with what is there, or None."""
+    if defense.kind != "purification" or not _returns_weights(defense):
+        return f"is of the kind {defense.kind!r} and leaves no weights to write; take one of the kind 'purification'"
+    lacking = sorted(needs_of(defense) - there)
+    if lacking:
+        ways = "; ".join(HOW.get(need, f"a checkpoint alone cannot offer {need.value!r}") for need in lacking)
+        return f"needs {', '.join(lacking)}: {ways}"
+    return None
+
+
+def _returns_weights(defense: Defense) -> bool:
+    parts: tuple[Defense, ...] = getattr(defense, "parts", (defense,))
+    return parts[-1].purifies
+
+
+def find_board() -> Path | None:
+    """Return the committed board: ``results/board.json``, else the newest ``results/*/leaderboard.json``.
+
+    It is looked for in the working directory, then beside the source of this project.
+    """
+    for root in (Path.cwd(), Path(__file__).parents[2]):
+        whole = root / "results" / "board.json"
+        if whole.is_file():
+            return whole
+        boards = sorted(root.glob("results/*/leaderboard.json"), key=lambda path: path.stat().st_mtime)
+        if boards:
+            return boards[-1]
+    return None
+
+
+def read_board(path: Path) -> CommittedBoard:
+    """Read the board of fine-tuned models; a file may hold one board or a list of them."""
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        boards = [CommittedBoard.model_validate(one) for one in (found if isinstance(found, list) else [found])]
+    except (OSError, ValueError, ValidationError) as error:
+        raise RequestError(f"{path}: is not a board: {str(error).splitlines()[0]}.") from None
+    for board in boards:
+        if board.board == Board.FINE_TUNED:
+            return board
+    raise RequestError(f"{path}: has no board {Board.FINE_TUNED.value!r}.")
+
+
+def _best(there: frozenset[Needs], given: Path | None) -> Choice:
+    path = given or find_board()
+    if path is None:
+        raise RequestError(
+            "--defense auto takes the best of the committed board, and there is none yet (results/board.json); "
+            "name a defense, for example --defense e-pur+fine-mixing, or give --board FILE."
+        )
+    passed: list[str] = []
+    ranked = [row for row in read_board(path).rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
+    for row in sorted(ranked, key=lambda row: row.mean_rank or 0.0):
+        try:
+            defense = chain(row.defense)
+        except RequestError as error:
+            passed.append(f"{row.defense} ({error})")
+            continue
+        if reason := unfit(defense, there):
+            passed.append(f"{row.defense} {reason}")
+            continue
+        better = f"; better ranked but not usable here: {'; '.join(passed)}" if passed else ""
+        why = f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{better}"
+        return Choice(defense, why)
+    raise RequestError(f"no defense on the board {path} can be used here: {'; '.join(passed) or 'it has no ranks'}.")

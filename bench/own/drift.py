@@ -1,0 +1,82 @@
+"""How far weights lie from other weights, layer by layer."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+_LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
+Read = Callable[[str], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the model: the embeddings, one layer, or the rest.
+
+    Attributes:
+        name: for people.
+        distance: norm of the difference.
+        relative: distance over the norm of the pre-trained weights, percent.
+        share: squared distance as a share of the whole model's, percent.
+    """
+
+    name: str
+    distance: float
+    relative: float
+    share: float
+
+
+def part_of(name: str) -> str:
+    """Return the part that a parameter belongs to."""
+    if found := _LAYER.search(name):
+        return f"layer {int(found[1]) + 1}"
+    return "embeddings" if "embeddings" in name else "other"
+
+
+def profile(names: Iterable[str], model: Read, pretrained: Mapping[str, torch.Tensor]) -> list[Part]:
+    """Return the drift of every part from the pre-trained weights, lowest layer first."""
+    moved: dict[str, float] = defaultdict(float)
+    size: dict[str, float] = defaultdict(float)
+    for name in names:
+        clean, part = pretrained[name], part_of(name)
+        moved[part] += float((model(name).detach().cpu().float() - clean).norm()) ** 2
+        size[part] += float(clean.norm()) ** 2
+    total = sum(moved.values())
+    return [
+        Part(
+            name,
+            moved[name] ** 0.5,
+            100.0 * (moved[name] / size[name]) ** 0.5 if size[name] else 0.0,
+            100.0 * moved[name] / total if total else 0.0,
+        )
+        for name in sorted(moved, key=_place)
+    ]
+
+
+def _place(name: str) -> tuple[int, int]:
+    kind, _, number = name.partition(" ")
+    return ({"embeddings": 0, "layer": 1}.get(kind, 2), int(number or 0))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many scalars of a part differ between two models."""
+
+    name: str
+    changed: int
+    total: int
+
+
+def changes(names: Iterable[str], before: Read, after: Read) -> list[Changes]:
+    """Return the number of scalars that differ, part by part; the head counts as ``other``."""
+    changed: dict[str, int] = defaultdict(int)
+    total: dict[str, int] = defaultdict(int)
+    for name in names:
+        one, other = before(name), after(name)
+        changed[part_of(name)] += int((one != other).sum())
+        total[part_of(name)] += one.numel()
+    return [Changes(name, changed[name], total[name]) for name in sorted(total, key=_place)]

@@ -1,0 +1,37 @@
+"""Everything about a suite in one folder, as results/ holds it: records, tables, figures, claims."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from bench.session import Session
+
+TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
+
+
+def publish(opened: Session, folder: Path) -> list[Path]:
+    """Write the records of a suite and all that is made of them; return the files.
+
+    ``records.jsonl.gz`` is the source of the other files: from it alone everything can be made again, without data,
+    models or a store. A README that says command, machine and time, and what is seen, is written by people.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
+    fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
+    written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
+    records = [row.record for row in sorted(opened.rows(), key=lambda row: row.cell_key) if row.record is not None]
+    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
+    for name, form in TABLES.items():
+        written.append(folder / name)
+        written[-1].write_text(opened.table(form), encoding="utf-8")
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    written += opened.figures(figures)
+    return written

@@ -1,0 +1,58 @@
+"""Information conflict: train a clean expert and merge it into the victim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from bench.contracts import Classifier, Defended, Needs
+from defenses.merging import put, weights_of
+from defenses.tuning import Tuning
+
+if TYPE_CHECKING:
+    from bench.access import Access
+
+
+class ConflictMerging(Tuning):
+    """Trains an expert on the clean sample and interpolates the victim's weights towards it.
+
+    Merge half of Chen et al. 2024 (arXiv 2411.18280). Needs clean examples and the clean pre-trained weights.
+
+    1. Conflict model: the clean pre-trained encoder with the victim's head (``start: pretrained``), or the victim
+       (``start: victim``), fine-tuned on the clean sample. From the victim the merge lies on the path of fine-tuning
+       and cannot do better than it.
+    2. w = (1 - lambda) * w_victim + lambda * w_conflict.
+
+    The victim's share 1 - lambda is the smallest of 0, 0.05, ..., 1 that passes the shared selection rule. Deviations:
+    how the paper merges is not known to us, so it is plain interpolation; all weights are tuned, not an adapter; its
+    other half, contradicting evidence in the prompt, has no counterpart for classifiers.
+    """
+
+    name: ClassVar[str] = "conflict-merging"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Chen et al. 2024, arXiv 2411.18280"
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
+
+    start: Literal["pretrained", "victim"] = Field("pretrained", description="where the conflict model starts from")
+    victim_share: float | None = Field(None, ge=0, le=1, description="share of the victim; searched when not given")
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Train the conflict model and merge."""
+        from defenses.inner import merge
+
+        expert = classifier.clone()
+        if self.start == "pretrained":
+            put(expert, access.pretrained)
+        notes = {"tuning": self.tune(expert, access), "conflict_selection_acc": access.accuracy(expert)}
+
+        def merged(share: float) -> Defended:
+            copy = classifier.clone()
+            put(copy, merge.average([weights_of(classifier), weights_of(expert)], [share, 1 - share]))
+            return Defended(copy, {**notes, "victim_share": share})
+
+        if self.victim_share is not None:
+            return merged(self.victim_share)
+        choice = access.smallest_passing([step / 20 for step in range(21)], merged)
+        choice.defended.notes.update(choice.notes())
+        return choice.defended

@@ -1,0 +1,163 @@
+"""What several defenses do with a model beside predicting: batches, layers, hidden states, changed embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench import learning
+from bench.contracts import Classifier, FloatArray
+from bench.examples import Inputs, IntArray
+
+TOKENS = 4096  # padded tokens that go through a model together
+Batch = dict[str, torch.Tensor]
+
+
+def padded(classifier: Classifier, inputs: Inputs, rows: IntArray) -> Batch:
+    """Return some rows of the inputs as padded tensors on the model's device."""
+    encoded = learning.encode(classifier.tokenizer, inputs, classifier.max_length)
+    places, lengths = encoded.rows(rows)
+    mask = np.arange(int(lengths.max())) < lengths[:, None]
+
+    def filled(values: Any, blank: int) -> torch.Tensor:
+        table = np.full(mask.shape, blank, dtype=np.int64)
+        table[mask] = values
+        return torch.from_numpy(table).to(device_of(classifier.model))
+
+    batch = {"input_ids": filled(encoded.ids[places], classifier.model.config.pad_token_id or 0)}
+    batch["attention_mask"] = filled(1, 0)
+    if encoded.types is not None:
+        batch["token_type_ids"] = filled(encoded.types[places], 0)
+    return batch
+
+
+def batches(classifier: Classifier, inputs: Inputs, *, tokens: int = TOKENS) -> Iterator[tuple[IntArray, Batch]]:
+    """Yield rows and their padded tensors, the longest first, at most ``tokens`` padded tokens together."""
+    lengths = learning.encode(classifier.tokenizer, inputs, classifier.max_length).lengths
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = order[start : start + max(1, tokens // int(lengths[order[start]]))]
+        yield rows, padded(classifier, inputs, rows)
+        start += len(rows)
+
+
+def sample_batches(n: int, size: int, rng: np.random.Generator) -> list[IntArray]:
+    """Return one epoch of random batches of n rows."""
+    order = rng.permutation(n)
+    return [order[at : at + size] for at in range(0, n, size)]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the parameters of a model are."""
+    return next(model.parameters()).device
+
+
+def arithmetic(classifier: Classifier) -> Any:
+    """Return the context in which the model predicts: bf16 where its device computes in it natively."""
+    low = getattr(classifier, "precision", "fp32") == "bf16"
+    return torch.autocast(device_of(classifier.model).type, torch.bfloat16, enabled=low)
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """Return the transformer blocks of the encoder, lowest first.
+
+    Raises:
+        ValueError: the architecture holds them in no list of the configured length.
+    """
+    wanted = model.config.num_hidden_layers
+    for part in model.base_model.modules():
+        if isinstance(part, nn.ModuleList) and len(part) == wanted:
+            return part
+    raise ValueError(f"{type(model).__name__} has no list of {wanted} transformer blocks")
+
+
+@torch.inference_mode()
+def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
+    """Return the state of the first token behind every block: float32 [n, blocks, hidden]."""
+    model = classifier.model.eval()
+    found: FloatArray | None = None
+    for rows, batch in batches(classifier, inputs):
+        with arithmetic(classifier):
+            states = torch.stack([h[:, 0] for h in model(**batch, output_hidden_states=True).hidden_states[1:]], dim=1)
+        if found is None:
+            found = np.zeros((len(inputs), *states.shape[1:]), dtype=np.float32)
+        found[rows] = states.float().cpu().numpy()
+    if found is None:
+        raise ValueError("no inputs")
+    return found
+
+
+@torch.inference_mode()
+def last_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
+    """Return the last state of the first token: float32 [n, hidden]."""
+    model = classifier.model.eval()
+    found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
+    for rows, batch in batches(classifier, inputs):
+        with arithmetic(classifier):
+            states = model.base_model(**batch).last_hidden_state[:, 0]
+        found[rows] = states.float().cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
+    """Return unit vectors, float32 [n, hidden]: the mean of the last states over the real tokens."""
+    model = classifier.model.eval()
+    found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
+    for rows, batch in batches(classifier, inputs):
+        with arithmetic(classifier):
+            states = model.base_model(**batch).last_hidden_state.float()
+        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
+        vectors = nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+        found[rows] = vectors.float().cpu().numpy()
+    return found
+
+
+@contextmanager
+def edited_embeddings(model: Any, edit: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """While open, word embeddings are what ``edit(ids, embeddings)`` makes of them: [batch, tokens, hidden]."""
+    handle = model.get_input_embeddings().register_forward_hook(lambda _part, args, output: edit(args[0], output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def widened(classifier: Classifier, batch: Batch, width: int) -> Batch:
+    """Return the batch with ``width`` placeholder tokens behind the first token, for vectors that replace them.
+
+    Tokens that the positions of the model cannot hold any more are cut off at the end.
+    """
+    tokenizer = classifier.tokenizer
+    blank = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
+    fills = {"input_ids": blank, "attention_mask": 1, "token_type_ids": 0}
+    limit = classifier.model.config.max_position_embeddings - 2
+    wide = {}
+    for name, table in batch.items():
+        middle = table.new_full((len(table), width), fills[name])
+        wide[name] = torch.cat([table[:, :1], middle, table[:, 1:]], dim=1)[:, :limit]
+    return wide
+
+
+@contextmanager
+def soft_prompt(model: Any, vectors: torch.Tensor) -> Iterator[None]:
+    """While open, the tokens that :func:`widened` put in have the given vectors as embeddings: [width, hidden]."""
+
+    def edit(_ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        middle = vectors.to(embeddings.dtype).expand(len(embeddings), -1, -1)
+        return torch.cat([embeddings[:, :1], middle, embeddings[:, 1 + len(vectors) :]], dim=1)
+
+    with edited_embeddings(model, edit):
+        yield
+
+
+def frozen(model: nn.Module) -> None:
+    """Switch off the gradients of every parameter."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)

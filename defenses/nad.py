@@ -1,0 +1,45 @@
+"""Neural attention distillation: a fine-tuned copy teaches the victim where to look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from bench.contracts import Classifier, Defended, Needs
+from defenses.tuning import Tuning
+
+if TYPE_CHECKING:
+    from bench.access import Access
+
+
+class Nad(Tuning):
+    """Fine-tunes a copy of the victim as a teacher, then the victim with the teacher's attention maps as targets.
+
+    Li et al., ICLR 2021 (arXiv 2101.05930), mapped to transformers. Needs clean examples.
+
+    1. Teacher: the victim, fine-tuned on the clean sample.
+    2. Student: the victim, trained with cross-entropy + beta * sum over blocks of the L2 distance of the attention maps
+       of student and teacher. The map of a block is its output, squared and summed over the hidden axis: one number a
+       real token, unit norm an input.
+
+    Deviation: the original maps are those of image channels and its beta (500 to 1000) belongs to them; all blocks
+    have one beta here. The teacher is still backdoored where fine-tuning fails, and then so is the student.
+    """
+
+    name: ClassVar[str] = "nad"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Li et al., ICLR 2021, arXiv 2101.05930"
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
+
+    beta: float = Field(10.0, ge=0, description="weight of the attention distance")
+    teacher_epochs: int = Field(10, ge=0, description="passes over the clean sample for the teacher")
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Fine-tune the teacher, then distil."""
+        from defenses.inner import losses
+
+        teacher = classifier.clone()
+        self.model_copy(update={"epochs": self.teacher_epochs}).tune(teacher, access)
+        distil = losses.attention_distillation(teacher.model, weight=self.beta)
+        return Defended(classifier, {"tuning": self.tune(classifier, access, extra_loss=distil)})

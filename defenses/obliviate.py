@@ -1,0 +1,93 @@
+"""Obliviate: tune an adapter that drowns out a backdoor in the frozen encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from bench import learning, seeds
+from bench.contracts import Classifier, Defended, Defense, Needs
+from defenses.adapters import adapt, merge
+from defenses.forwards import Batch, frozen
+from defenses.loops import descend
+
+if TYPE_CHECKING:
+    from bench.access import Access
+
+
+class Obliviate(Defense):
+    """Tunes a low-rank adapter with amplified weights and flattened attention of the first token on clean examples.
+
+    Kim et al., Findings of NAACL 2025 (arXiv 2409.14119). Needs clean examples. The encoder stays frozen; adapter and
+    head minimise ``CE - a * sum over adapter tensors ||theta||_2 + r * mean over layers, heads and batch of
+    ||attention of the first token||_2``: the adapter's neurons grow until they outweigh the backdoor's, and the first
+    token attends to nothing in particular, so neither to a trigger.
+
+    It belongs to parameter-efficient tuning: the paper's user receives a poisoned *pre-trained* encoder and tunes an
+    adapter and a new head on all the training data. How that maps to this benchmark: the frozen encoder is that of the
+    fine-tuned model, the data are the clean sample, the head is the victim's or a new one, and in the end the adapter
+    is merged into the query and value weights, so the result is a plain classifier. It is therefore a purification
+    of weights and no filter. Deviations: adapters on query and value only; the coefficients are those of the paper's
+    bottleneck adapter, those of low-rank ones are not known.
+    """
+
+    name: ClassVar[str] = "obliviate"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Kim et al., Findings of NAACL 2025, arXiv 2409.14119"
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
+
+    rank: int = Field(16, ge=1, description="of the adapter")
+    alpha: float = Field(16.0, gt=0, description="the adapter is scaled by alpha / rank")
+    amplify: float = Field(3e-3, ge=0, description="weight of the norm of the adapter")
+    flatten: float = Field(3e-2, ge=0, description="weight of the norm of the first token's attention")
+    epochs: int = Field(20, ge=0, description="passes over the clean sample")
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
+    batch_size: int = Field(16, ge=1, description="examples a step")
+    fresh_head: bool = Field(False, description="draw the head anew, as behind a pre-trained encoder")
+
+    def defend(self, classifier: Classifier, access: Access) -> Defended:
+        """Tune and merge."""
+        model = classifier.model
+        if self.fresh_head:
+            learning.reinitialise_head(classifier, seed=seeds.derive("head", access.seed))
+        frozen(model)
+        adapters = adapt(model, rank=self.rank, alpha=self.alpha, seed=seeds.derive("adapter", access.seed))
+        weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
+        head = [p for part in learning.head_modules(model) for p in part.parameters()]
+        for parameter in head:
+            parameter.requires_grad_(True)
+
+        def loss(batch: Batch, gold: torch.Tensor) -> torch.Tensor:
+            output = model(**batch, output_attentions=True)
+            size = torch.stack([weight.norm() for weight in weights]).sum()
+            flat = first_attention(output.attentions, batch["attention_mask"])
+            return functional.cross_entropy(output.logits.float(), gold) - self.amplify * size + self.flatten * flat
+
+        before = model.config._attn_implementation
+        model.set_attn_implementation("eager")  # the fused kernels do not return attention
+        try:
+            notes: dict[str, Any] = descend(
+                [{"params": [*weights, *head], "lr": self.learning_rate}],
+                classifier,
+                access.clean,
+                loss=loss,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                seed=access.seed,
+                warmup=0.05,
+            )
+        finally:
+            model.set_attn_implementation(before)
+        merge(model)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return Defended(classifier, {"tuning": notes})
+
+
+def first_attention(attentions: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over layers, heads and batch of the norm of the first token's attention over real tokens."""
+    rows = torch.stack([layer[:, :, 0, :] for layer in attentions]).float()  # [layers, batch, heads, tokens]
+    return (rows * mask[None, :, None, :]).norm(dim=-1).mean()

@@ -1,0 +1,82 @@
+"""The command line without its start-up time: a server that has imported everything forks for each command.
+
+``python -m tests.preloaded SOCKET`` serves; ``client(SOCKET)`` is a program that behaves as ``doorbench`` does, with
+its own arguments, folder, environment, standard streams and exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+
+_CLIENT = """#!{python} -S
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({path!r})
+    told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(told).to_bytes(8, "little")], [0, 1, 2])
+    server.sendall(told)
+    sys.exit(server.recv(1)[0])
+"""
+
+
+def client(path: str) -> str:
+    """Return the text of a program that sends its command to the server at ``path``."""
+    return _CLIENT.format(python=sys.executable, path=path)
+
+
+def serve(path: str) -> None:
+    """Answer one command after the other until the process is ended."""
+    import pandas  # noqa: F401
+    import torch  # noqa: F401
+    import wordfreq  # noqa: F401
+
+    from bench import cli, learning, report, runner, store  # noqa: F401
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+                told = b""
+                while len(told) < int.from_bytes(size, "little"):
+                    told += connection.recv(1 << 16)
+                child = os.fork()
+                if child == 0:
+                    _command(streams, *json.loads(told))
+                for stream in streams:
+                    os.close(stream)
+                _, status = os.waitpid(child, 0)
+                connection.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
+
+
+def _command(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    from bench.cli import main
+
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["doorbench", *arguments]
+    status = 1
+    try:
+        main()
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,131 @@
+"""A folder of records is believed in nothing that can be computed again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import predictions, submission
+from bench.conformance import checks
+from bench.contracts import Verdicts
+from bench.errors import RequestError
+from bench.store import Store
+from bench.store.documents import wrap
+
+
+@pytest.fixture(scope="module")
+def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The records of a tiny suite, written as plain files."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    defenses = ["none", "fine-tuning(epochs=1)", "e-pur+fine-tuning(epochs=1)"]
+    checks.run(world, store, kind="single", attack="badword", defense=defenses)
+    assert submission.check(store.root).problems == []
+    return list(store.records())
+
+
+def write(folder: Path, records: list[dict[str, Any]]) -> Path:
+    for i, record in enumerate(records):
+        (folder / f"{i}.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+def defended(records: list[dict[str, Any]]) -> int:
+    return next(i for i, record in enumerate(records) if record["cell"]["defense"].startswith("fine-tuning"))
+
+
+def test_good_records_pass_in_every_form(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    found = submission.check(write(tmp_path, records))
+    assert (found.records, found.problems) == (len(records), [])
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / "all.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert submission.check(lines).problems == []
+
+
+def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(record: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            record = record[name]
+        record[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (_set("metrics", "acc", value=99.9), "metrics.acc"),
+        (_set("metrics", "asr", value=0.0), "metrics.asr"),
+        (_set("metrics", "ra", value=None), "metrics.ra"),
+        (_set("key", value="0" * 64), "key"),
+        (_set("victim_key", value="0" * 64), "victim_key"),
+        (_set("recipe", "clean_size", value=8), "key"),
+        (_set("recipe", "victim", "seed", value=3), "victim_key"),
+        (_set("cell", "defense", value="e-pur"), "cell.defense"),
+        (_set("cell", "attack", value="badsent"), "cell.attack"),
+        (_set("cell", "target", value=0), "cell.target"),
+        (_set("schema", value=99), "schema"),
+        (_set("status", value="failed"), "status"),
+        (_set("recipe", "victim", "rooms", value={"learning": 0}), "recipe.victim.rooms.learning"),
+        (_set("recipe", "defense", "version", value=99), "recipe.defense fine-tuning"),
+        (_set("environment", "torch", value=""), "environment.torch"),
+        (_set("predictions", "clean", "label", value="AAAA"), "predictions"),
+        (_set("recipe", value=[]), "recipe"),
+        (lambda record: record.pop("predictions"), "predictions"),
+    ],
+)
+def test_tampering_is_caught_and_named(
+    records: list[dict[str, Any]], tmp_path: Path, change: Callable[[dict[str, Any]], None], field: str
+) -> None:
+    tampered = copy.deepcopy(records)
+    record = tampered[defended(tampered)]
+    before = record["key"]
+    change(record)
+    problems = submission.check(write(tmp_path, tampered)).problems
+    assert field in [problem.field for problem in problems], problems
+    assert all(str(defended(records)) in problem.file for problem in problems)
+    assert before[:12] in str(problems[0]) or field == "key"
+
+
+def test_other_test_examples_and_doubles_are_caught(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    tampered = copy.deepcopy(records)
+    record = tampered[defended(tampered)]
+    part = predictions.decode(record["predictions"]["clean"])
+    keep = part.labels == part.gold
+    verdicts = Verdicts(part.labels[keep], part.probabilities[keep], part.rejected[keep])
+    record["predictions"]["clean"] = predictions.encode(part.gold[keep], verdicts)
+    record["metrics"]["acc"] = 100.0
+    problems = submission.check(write(tmp_path, tampered)).problems
+    assert any(problem.field == "predictions.clean.gold" for problem in problems)
+    write(tmp_path, [*records, records[0]])
+    assert any("too" in problem.what for problem in submission.check(tmp_path).problems)
+
+
+def test_a_changed_file_of_a_store_is_caught(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    raw = wrap(records[0])
+    assert b'"seed":0' in raw
+    (tmp_path / "a.json").write_bytes(raw.replace(b'"seed":0', b'"seed":1', 1))
+    (tmp_path / "b.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "c.json").write_text("no", encoding="utf-8")
+    found = submission.check(tmp_path)
+    assert [problem.field for problem in found.problems] == ["sha256", "file", "file"]
+
+
+def test_folders_without_records(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="holds no records"):
+        submission.check(tmp_path)
+    with pytest.raises(RequestError, match="there is no folder"):
+        submission.check(tmp_path / "nowhere")
+
+
+def test_rejections_count(records: list[dict[str, Any]]) -> None:
+    record = copy.deepcopy(records[defended(records)])
+    record["metrics"]["frr"] = 0.0
+    assert "metrics.far" in [field for field, _ in submission._wrong(record)]
+    assert np.isclose(record["metrics"]["acc"], records[defended(records)]["metrics"]["acc"])
