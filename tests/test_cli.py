@@ -116,7 +116,10 @@ def test_report_commands(tiny: tuple[str, str], tmp_path: Path) -> None:
     assert drawn.returncode == 0, drawn.stderr
     assert {Path(line).suffix for line in drawn.stdout.split()} == {".png", ".pdf"}
     site = doorbench("site", path, "--out", str(tmp_path / "site"), *where)
-    assert Path(site.stdout.strip()) == tmp_path / "site" / "index.html" and "e-pur" in Path(site.stdout.strip()).read_text()
+    assert (
+        Path(site.stdout.strip()) == tmp_path / "site" / "index.html"
+        and "e-pur" in Path(site.stdout.strip()).read_text()
+    )
     again = doorbench("site", store, "--out", str(tmp_path / "again"))
     assert again.returncode == 0 and (tmp_path / "again" / "defense" / "e-pur.html").is_file(), again.stderr
     assert doorbench("site", path, "--out", store).returncode == 2

@@ -88,7 +88,9 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
         axes = figure.subplots()
         image = axes.imshow(grid, vmin=0, vmax=100, cmap="Oranges", aspect="auto", interpolation="none")
         axes.set_yticks(range(len(standings)), [_short(labels[standing.line]) for standing in standings])
-        axes.set_xticks(range(len(attacks)), [_short(attack) for attack in attacks], rotation=40, ha="left", rotation_mode="anchor")
+        axes.set_xticks(
+            range(len(attacks)), [_short(attack) for attack in attacks], rotation=40, ha="left", rotation_mode="anchor"
+        )
         axes.xaxis.tick_top()
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
