@@ -28,7 +28,7 @@ from bench.learning import Classifier
 from bench.own import tensors
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
-CHUNK = 1 << 22  # scalars of a tensor that the optimiser handles at once
+CHUNK = 1 << 20  # scalars of a tensor that the optimiser handles at once
 
 
 @dataclass

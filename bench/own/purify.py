@@ -72,7 +72,7 @@ def purify(request: Request) -> dict[str, Any]:
         there = {Needs.CLEAN, *([Needs.PRETRAINED] if request.pretrained else [])}
         chosen = choice.choose(request.defense, there, board=request.board)
         options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
-        options.update(precision="auto", lean=request.lean, scratch=out.parent)
+        options.update(precision="fp32", lean=request.lean, scratch=out.parent)
         facts = TaskFacts("own", suspect.labels, data.pair, options["max_length"])
         if reason := chosen.defense.skip(facts):
             raise RequestError(f"defense {chosen.defense.spec!r} does not fit this model: {reason}.")
@@ -141,7 +141,7 @@ def _access(
         facts=facts,
         needs=needs,
         seed=seeds.derive("defense", "own", request.seed),
-        precision=Precision.AUTO,
+        precision=Precision.FP32,  # bf16 holds a second, smaller copy of every weight for the backward pass
         tolerance=request.tolerance,
         received=received,
         providers=providers,

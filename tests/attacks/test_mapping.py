@@ -17,7 +17,7 @@ from bench.examples import Inputs
 from bench.plan import Plan
 from bench.store import Store
 from tests.attacks import small
-from tests.test_conformance import run
+from bench.conformance.checks import run
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 4))
