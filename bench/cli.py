@@ -113,8 +113,9 @@ def run(
     report: Annotated[bool, typer.Option(help="end with the table and the figures")] = True,
 ) -> None:
     """Run a suite; what is in the store already is not done again."""
-    _go(suite, _all(settings, profile), store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit)
+    _go(suite, _all(settings, profile), store, options, dry_run=dry_run, report=report, again=False)
 
 
 @app.command()
@@ -132,8 +133,9 @@ def retry(
     report: Annotated[bool, typer.Option()] = True,
 ) -> None:
     """Run the failed cells of a suite again, and whatever is still missing."""
-    _go(suite, _all(settings, profile), store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit)
+    _go(suite, _all(settings, profile), store, options, dry_run=False, report=report, again=True)
 
 
 def _all(settings: list[str] | None, profile: str | None) -> list[str]:
