@@ -115,6 +115,14 @@ def test_report_commands(tiny: tuple[str, str], tmp_path: Path) -> None:
     drawn = doorbench("figure", path, "--out", str(tmp_path), *where)
     assert drawn.returncode == 0, drawn.stderr
     assert {Path(line).suffix for line in drawn.stdout.split()} == {".png", ".pdf"}
+    site = doorbench("site", path, "--out", str(tmp_path / "site"), *where)
+    assert (
+        Path(site.stdout.strip()) == tmp_path / "site" / "index.html"
+        and "e-pur" in Path(site.stdout.strip()).read_text()
+    )
+    again = doorbench("site", store, "--out", str(tmp_path / "again"))
+    assert again.returncode == 0 and (tmp_path / "again" / "defense" / "e-pur.html").is_file(), again.stderr
+    assert doorbench("site", path, "--out", store).returncode == 2
     assert "done" in doorbench("status", path, *where).stdout
     assert doorbench("store", "verify", *where).returncode == 0
     listed = doorbench("store", "ls", *where).stdout
@@ -140,7 +148,7 @@ def test_failed_cells_are_rows_and_retry_runs_only_them(tiny: tuple[str, str], t
 def test_help_is_fast_and_torch_free() -> None:
     code = "import sys; sys.argv = ['doorbench', '--help']\nfrom bench import cli\n"
     code += "try: cli.main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'transformers', 'pandas', 'matplotlib'} & set(sys.modules)"
+    code += "assert not {'torch', 'transformers', 'pandas', 'matplotlib', 'altair', 'jinja2'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

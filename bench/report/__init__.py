@@ -89,10 +89,22 @@ def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> 
 
 
 def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
-    """Write every figure that the cells allow as PNG and PDF; returns the paths."""
-    from bench.report import figures
+    """Write every figure that the cells allow as PNG and PDF, apart for each board; returns the paths."""
+    from bench.contracts import Board
+    from bench.report import boards, figures, rankings
+    from bench.report.leaderboard import Leaderboard
+    from bench.report.results import Results
 
-    return figures.write(figures.figures_of(frame(rows, gate=gate)), folder)
+    parts = boards.split(rows)
+    found = []
+    for board, part in parts.items():
+        if board is Board.DETECTION:
+            continue
+        suffix = f"-{board.value.replace(' ', '-')}" if len(parts) > 1 else ""
+        results = Results(part, gate=gate)
+        drawn = [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
+        found += [*drawn, *rankings.rankings(Leaderboard(results), suffix=suffix)]
+    return figures.write(found, folder)
 
 
 def check_claims(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Verdict]:

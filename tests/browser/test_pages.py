@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,14 +52,14 @@ def test_a_filter_narrows_every_number_to_the_places_it_leaves(showcase: Path, o
     page = open_page(showcase, BOARD)
     before = dict(zip(column(page, 2), column(page, 4), strict=True))
     page.get_by_role("combobox", name="Task").select_option("reviews")
-    page.get_by_text("over 3 places").wait_for()
+    page.get_by_text("defenses over 3 places").wait_for()
     after = dict(zip(column(page, 2), column(page, 4), strict=True))
     expected = open_page(showcase, "task/reviews.html").locator("table.board tbody").first
     rows = expected.locator("tr").all()
     told = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in rows}
     assert {name: told[name] for name in after} == after != before
     page.get_by_role("button", name="Reset").click()
-    page.get_by_text("over 9 places").wait_for()
+    page.get_by_text("defenses over 9 places").wait_for()
     assert dict(zip(column(page, 2), column(page, 4), strict=True)) == before
 
 
@@ -181,14 +181,25 @@ def test_pages_print_without_controls(showcase: Path, open_page: Open) -> None:
 
 
 def test_a_board_of_fifty_defenses_loads_within_a_second(large: Path, open_page: Open) -> None:
+    """Processor time always; on the wall where no other program holds the processors."""
+    page = open_page(large, "index.html")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
     loads = []
     for _ in range(3):
-        page = open_page(large, BOARD)
-        timing = json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('navigation')[0])"))
+        before = spent(session)
+        page.goto((large / BOARD).as_uri())
         assert len(column(page, 2)) == 50
-        loads.append(timing["loadEventEnd"])
-        page.close()
-    assert min(loads) < 1000, loads
+        assert spent(session) - before < 1
+        loads.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
+    if os.getloadavg()[0] < (os.cpu_count() or 1):
+        assert min(loads) < 1000, loads
+
+
+def spent(session: Any) -> float:
+    """Return the processor seconds of the page's process so far."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(one["value"] for one in metrics if one["name"] == "ProcessTime"))
 
 
 def test_a_large_board_stays_usable(large: Path, open_page: Open) -> None:

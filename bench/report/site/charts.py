@@ -66,7 +66,6 @@ def tradeoff() -> Any:
             y=y,
             opacity=shown,
             tooltip=tips,
-            href="href:N",
             color=alt.Color("group:N", title="needs", scale=alt.Scale(range=list(COLOURS))),
             shape=alt.Shape("group:N", title="needs"),
         )
@@ -104,7 +103,6 @@ def ranks() -> Any:
     points = rows.mark_point(filled=True, size=70, color=COLOURS[0], opacity=1).encode(
         x=alt.X("rank:Q"),
         y=y,
-        href="href:N",
         tooltip=[
             alt.Tooltip("name:N", title="defense"),
             alt.Tooltip("rank:Q", title="mean rank", format=".2f"),
@@ -133,7 +131,6 @@ def heat() -> Any:
     cells = base.mark_rect().encode(
         color=alt.Color("asr:Q", title="ASR (%)", scale=alt.Scale(domain=[0, 100], scheme="oranges")),
         tooltip=tips,
-        href="href:N",
     )
     texts = base.mark_text(fontSize=11).encode(
         text=alt.Text("asr:Q", format=".0f"),

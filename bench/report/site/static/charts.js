@@ -135,6 +135,13 @@
     };
   }
 
+  // To a screen reader a chart is one picture; its numbers are in the tables, with links.
+  function describe(figure) {
+    const picture = figure.querySelector(".plot > svg, .plot > canvas, .plot .marks");
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", figure.querySelector("figcaption").textContent.trim());
+  }
+
   async function draw() {
     const specs = await load("specs");
     const found = await board.cells();
@@ -154,7 +161,13 @@
       if (many) full.layer = full.layer.slice(0, 1);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const renderer = many ? "canvas" : "svg";
-      views.set(name, await window.vegaEmbed(figure.querySelector(".plot"), full, { actions, renderer, tooltip: { theme: window.doorbenchTheme.dark() ? "dark" : "light" } }));
+      const theme = window.doorbenchTheme.dark() ? "dark" : "light";
+      const made = await window.vegaEmbed(figure.querySelector(".plot"), full, { actions, renderer, tooltip: { theme } });
+      views.set(name, made);
+      describe(figure);
+      made.view.addEventListener("click", (event, item) => {
+        if (item && item.datum && item.datum.href) location.href = item.datum.href;
+      });
     }
     holder.dataset.ready = "1";
   }

@@ -1,0 +1,104 @@
+"""The figures of a board: mean ranks with their intervals, and the ASR of each defense under each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.report import style, tables
+from bench.report.figures import Drawing
+from bench.report.leaderboard import Leaderboard, Standing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LINE = 0.165  # inches a defense
+LONGEST = 30  # characters of a name
+MOST_CELLS = 400  # beyond, numbers in the cells cannot be read
+
+
+def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
+    """Return the figures that a board allows: those with two defenses or more.
+
+    Args:
+        leaderboard: of the board.
+        suffix: of the files' names, where there are several boards.
+    """
+    standings = leaderboard.standings()
+    ranked = [standing for standing in standings if standing.complete and standing.rank is not None]
+    found = []
+    if len(ranked) > 1:
+        found.append(Drawing(f"ranks{suffix}", ranks(leaderboard, ranked)))
+    if len(standings) > 1 and leaderboard.places:
+        found.append(Drawing(f"heat{suffix}", heat(leaderboard, standings)))
+    return found
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for the figure."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
+    """Draw mean ranks with 95 % intervals; the band is Nemenyi's critical difference from the best."""
+    from matplotlib.figure import Figure
+
+    labels = tables.labels(leaderboard.results)
+    with style.applied():
+        figure = Figure(figsize=(0.72 * style.PAGE, LINE * len(ranked) + 0.95), layout="constrained")
+        axes = figure.subplots()
+        at = np.arange(len(ranked))
+        estimates = [standing.rank for standing in ranked if standing.rank is not None]
+        width = leaderboard.critical_difference(ranked)
+        told = ""
+        if width is not None:
+            axes.axvspan(
+                estimates[0].value, estimates[0].value + width, color=style.COLOURS[2], alpha=0.15, linewidth=0
+            )
+            told = f"\nBand: critical difference {width:.2f} from the best (Nemenyi)."
+        axes.hlines(at, [e.low for e in estimates], [e.high for e in estimates], color=style.COLOURS[0], linewidth=1.3)
+        axes.plot([e.value for e in estimates], at, "o", color=style.COLOURS[0], markersize=4.2)
+        axes.set_yticks(at, [_short(labels[standing.line]) for standing in ranked])
+        axes.set_ylim(len(ranked) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("mean rank, lower is better")
+        note = f"{len(leaderboard.places)} places; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}"
+        figure.supxlabel(note, fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left")
+    return figure
+
+
+def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
+    """Draw the ASR that each defense leaves each attack, mean over tasks; cells without a number stay empty."""
+    from matplotlib.figure import Figure
+
+    labels = tables.labels(leaderboard.results)
+    attacks = list(dict.fromkeys(place.attack for place in leaderboard.places))
+    grid = np.full((len(standings), len(attacks)), np.nan)
+    for i, standing in enumerate(standings):
+        for j, attack in enumerate(attacks):
+            values = [
+                leaderboard.means[place, standing.line]["asr"] for place in standing.places if place.attack == attack
+            ]
+            grid[i, j] = np.mean(values) if values else np.nan
+    with style.applied():
+        width = min(style.PAGE, 2.6 + 0.5 * len(attacks))
+        figure = Figure(figsize=(width, LINE * len(standings) + 1.15), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(grid, vmin=0, vmax=100, cmap="Oranges", aspect="auto", interpolation="none")
+        axes.set_yticks(range(len(standings)), [_short(labels[standing.line]) for standing in standings])
+        axes.set_xticks(
+            range(len(attacks)), [_short(attack) for attack in attacks], rotation=40, ha="left", rotation_mode="anchor"
+        )
+        axes.xaxis.tick_top()
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        for i, j in np.argwhere(~np.isnan(grid)) if grid.size <= MOST_CELLS else ():
+            colour = "white" if grid[i, j] > 60 else style.INK
+            axes.text(j, i, f"{grid[i, j]:.0f}", ha="center", va="center", fontsize=style.SMALL - 0.5, color=colour)
+        bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=14, pad=0.02)
+        bar.set_label("ASR (%), lower is better")
+        bar.outline.set_visible(False)
+    return figure

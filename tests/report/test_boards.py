@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.contracts import Board
+from bench.report import draw, tables_of
+from bench.report.boards import split
+from bench.report.detection import ALL, build, detections
+from bench.report.leaderboard import Leaderboard, effectiveness
+from bench.report.results import Line, Results
+from bench.report.statistics import area_interval, area_under_curve, critical_difference, crossed_weights
+from tests.report.showcase import detectors, filters, on
+from tests.report.synthetic import WORLD, changed, default_outcome, make_rows
+
+
+def leaderboard(**options: object) -> Leaderboard:
+    return Leaderboard(Results(make_rows(**options)))  # type: ignore[arg-type]
+
+
+def test_old_records_are_on_the_first_board() -> None:
+    rows = make_rows()
+    assert list(split(rows)) == [Board.FINE_TUNED]
+    assert split(rows)[Board.FINE_TUNED] == rows
+
+
+def test_boards_are_never_mixed() -> None:
+    received = on(Board.FINE_TUNED, make_rows(defenses=("none", "mixing")))
+    there = {row.cell_key for row in received}
+    parts = split([*received, *(row for row in filters() if row.cell_key not in there)])
+    assert list(parts) == [Board.FINE_TUNED, Board.FILTER]
+    for board, other in ((Board.FINE_TUNED, "e-pur"), (Board.FILTER, "mixing")):
+        assert other not in {row.defense for row in parts[board]}
+        assert {row.role for row in parts[board]} == {"defended", "victim", "floor"}
+    titles = [table.title for table in tables_of([row for part in parts.values() for row in part])]
+    assert len(titles) == 4 and all(any(board.value in title for board in parts) for title in titles)
+
+
+def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
+    row = next(row for row in make_rows() if row.role == "defended")
+    assert row.record is not None
+    told = replace(row, record={**row.record, "cell": {**row.record["cell"], "board": "poisoned data received"}})
+    assert told.board is Board.DATA
+    assert replace(told, listed_on=Board.FILTER).board is Board.FILTER
+
+
+def test_the_clean_model_is_shown_on_every_board_of_a_defense() -> None:
+    rows = changed(make_rows(), lambda r: r.role == "defended" and r.attack != "clean", listed_on=Board.PRE_TRAINED)
+    assert list(split(rows)) == [Board.PRE_TRAINED]
+
+
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
+def test_effectiveness_is_the_share_of_what_can_be_removed(victim: float, floor: float, asr: float) -> None:
+    found = effectiveness(victim, floor, asr)
+    if victim <= floor:
+        assert np.isnan(found)
+    elif asr <= floor:
+        assert found == 100
+    else:
+        assert found == pytest.approx(100 * (victim - asr) / (victim - floor), abs=1e-6)
+
+
+def test_known_values_of_effectiveness() -> None:
+    assert effectiveness(100, 10, 55) == 50 and effectiveness(90, 0, 90) == 0 and effectiveness(50, 0, 100) == -100
+
+
+def test_the_better_defense_stands_higher_and_intervals_hold_the_value() -> None:
+    standings = leaderboard(tasks=("a", "b", "c"), outcome=outcome_by_name).standings()
+    ranked = [standing for standing in standings if standing.rank]
+    assert [standing.line.defense for standing in ranked][:2] == ["e-pur+fine-mixing", "e-pur+fine-tuning"]
+    assert ranked[0].mark == "best" and ranked[-1].mark == ""
+    for standing in ranked:
+        assert standing.rank is not None and standing.rank.low <= standing.rank.value <= standing.rank.high
+    assert sum(s.rank.value for s in ranked if s.rank) == pytest.approx(len(ranked) * (len(ranked) + 1) / 2)
+
+
+def outcome_by_name(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+    return 80.0, WORLD[defense][1]
+
+
+def test_attacks_that_did_not_implant_are_left_out() -> None:
+    board = leaderboard(
+        attacks=("clean", "badword", "weak"),
+        victim=lambda t, a, s: (87.0 if t == "reviews" else 81.0, 40.0 if a == "weak" else 99.0),
+    )
+    assert {place.attack for place in board.places} == {"badword"}
+    assert {standing.of for standing in board.standings()} == {2}
+
+
+def test_an_oracle_is_shown_but_not_ranked_and_unfinished_lines_stand_last() -> None:
+    rows = changed(make_rows(), lambda r: r.defense == "e-pur", needs=("oracle",))
+    rows = changed(
+        rows, lambda r: r.defense == "e-pur+fine-mixing" and r.task == "reviews" and r.seed == 0, record=None
+    )
+    standings = Leaderboard(Results(rows)).standings()
+    oracle = next(standing for standing in standings if standing.line.defense == "e-pur")
+    assert oracle.rank is None and oracle.oracle and oracle.means["asr"] < 20
+    assert standings[-1].line.defense == "e-pur+fine-mixing" and not standings[-1].complete
+
+
+def test_a_part_of_the_board_is_ranked_by_itself() -> None:
+    board = leaderboard()
+    some = [place for place in board.places if place.task == "reviews"]
+    part = board.standings(some)
+    assert {standing.of for standing in part} == {2}
+    first = part[0]
+    assert first.means["asr"] == pytest.approx(np.mean([board.means[place, first.line]["asr"] for place in some]))
+
+
+def test_intervals_grow_when_tasks_disagree() -> None:
+    def agree(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+        return 80.0, 20.0 if defense == "mixing" else 60.0
+
+    def disagree(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+        return 80.0, 20.0 if (defense == "mixing") == (task in "abc") else 60.0
+
+    widths = []
+    for outcome in (agree, disagree):
+        board = leaderboard(
+            tasks=tuple("abcd"), attacks=("badword",), defenses=("none", "mixing", "e-pur"), outcome=outcome
+        )
+        rank = board.standings()[0].rank
+        assert rank is not None
+        widths.append(rank.high - rank.low)
+    assert widths[0] == 0 and widths[1] > 0.4
+
+
+def test_weights_are_products_of_how_often_levels_are_drawn() -> None:
+    weights = crossed_weights([["a", "a", "b"], [0, 1, 0]], rng=np.random.default_rng(0), draws=4000)
+    assert weights.shape == (3, 4000) and weights.mean() == pytest.approx(1, abs=0.05)
+    assert np.all(weights[0] * weights.max() >= 0) and set(np.unique(weights)) <= {0, 1, 2, 4}
+
+
+def test_nemenyi_as_in_the_published_table() -> None:
+    # Demsar 2006, table 5: q for 5 classifiers at 5 % is 2.728.
+    assert critical_difference(5, 10) == pytest.approx(2.728 * np.sqrt(5 * 6 / 60), abs=0.002)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_the_area_counts_pairs(bad: list[int], good: list[int]) -> None:
+    pairs = [(x > y) + 0.5 * (x == y) for x in bad for y in good]
+    assert area_under_curve(bad, good) == pytest.approx(np.mean(pairs))
+
+
+def test_a_perfect_detector_is_not_certain() -> None:
+    found = area_interval([([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])])
+    assert found is not None and found.value == 1 and 0.3 < found.low < 0.6 and found.high == 1
+    assert area_interval([([1.0], [])]) is None
+
+
+def test_detectors_are_compared_within_a_task_and_a_good_one_leads() -> None:
+    shifted = [
+        replace(row, record={**row.record, "notes": {"suspicion": row.record["notes"]["suspicion"] + 1000}})
+        if row.role == "detected" and row.task == "questions" and row.record
+        else row
+        for row in detectors()
+    ]
+    before, after = (detections(Results(rows)) for rows in (detectors(), shifted))
+    assert [one.line.defense for one in before] == ["e-pur", "fine-tuning"]
+    area = before[0].areas[ALL]
+    assert area is not None and area.value > 0.9 and (before[0].poisoned, before[0].clean) == (24, 12)
+    assert [one.areas[ALL] for one in before] == [one.areas[ALL] for one in after]
+
+
+def test_the_detection_board_is_a_table_of_its_own() -> None:
+    found = tables_of(detectors())
+    assert len(found) == 1 and "AUROC" in found[0].title
+    assert [column.leaves[0] for column in found[0].columns][:3] == [ALL, "badword", "badsent"]
+    empty = changed(detectors(), lambda r: r.role == "detected", record=None)
+    assert {cell.words for line in build(Results(empty)).lines for cell in line.cells} == {"…"}
+
+
+def test_every_board_gets_its_figures(tmp_path: Path) -> None:
+    rows = make_rows(tasks=("reviews",), outcome=default_outcome, seeds=(0, 1))
+    names = {path.name for path in draw(rows, folder=tmp_path)}
+    assert {"ranks.pdf", "ranks.png", "heat.pdf", "heat.png", "tradeoff.png"} <= names
+
+
+def test_a_line_without_any_place_has_no_rank() -> None:
+    rows = changed(make_rows(), lambda r: r.defense == "mixing", record=None)
+    standing = next(s for s in Leaderboard(Results(rows)).standings() if s.line == Line("mixing", 64))
+    assert standing.rank is None and standing.places == () and np.isnan(standing.means["asr"])

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import RequestError
+from bench.report import records
+from bench.report.rows import Row
+from bench.report.site import MARKER, Source, build
+from bench.report.site.assets import classic_script
+from bench.report.site.bibtex import bibliography
+from bench.report.site.data import script
+from bench.report.site.merge import merged, strictest
+from bench.report.site.names import slug
+from bench.report.site.render import number, page
+from bench.suite import Gate
+from tests.report.showcase import HOSTILE, sources
+from tests.report.synthetic import key, make_rows
+
+HISTORIC = Path(__file__).parents[1] / "historic_records" / "v1"
+
+
+class Page(HTMLParser):
+    """Collects links, scripts, identifiers and headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.scripts: list[str | None] = []
+        self.names: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [value for name, value in attrs if name in ("href", "src") and value]
+        self.scripts += [found.get("src")] if tag == "script" else []
+        self.names += [found["id"]] if found.get("id") else []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(sources(), folder=tmp_path_factory.mktemp("site") / "out").parent
+
+
+def test_every_link_is_a_file_of_the_site(site: Path) -> None:
+    pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
+    assert len(pages) > 25
+    for path, found in pages.items():
+        for link in found.links:
+            if link.startswith("data:"):
+                continue
+            assert not re.match(r"[a-z]+:|//", link), (path, link)
+            target, _, fragment = link.partition("#")
+            there = (path.parent / unquote(target)).resolve() if target else path
+            assert there.is_file(), (path, link)
+            if fragment and there.name != "record.html":
+                assert fragment in pages[there].names, (path, link)
+
+
+def test_every_record_link_has_its_record(site: Path) -> None:
+    held = {}
+    for path in (site / "data" / "records").glob("*.js"):
+        held.update(json.loads(path.read_text().partition(",")[2].rstrip(");\n"))["records"])
+    tokens = {
+        token
+        for path in site.rglob("*.html")
+        for link in Page(path.read_text()).links
+        if "record.html#" in link
+        for token in link.partition("#")[2].split("_")
+    }
+    assert tokens and tokens <= set(held)
+
+
+def test_hostile_text_is_text(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        assert HOSTILE not in path.read_text()
+        assert all(source and "assets/" in source for source in Page(path.read_text()).scripts)
+    for path in (site / "data").rglob("*.js"):
+        assert "<" not in path.read_text()
+
+
+def test_a_site_is_replaced_but_nothing_else_is(site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing"), seeds=(0,))
+    build([Source("one", rows)], folder=folder)
+    (folder / "stray").write_text("")
+    build([Source("one", rows)], folder=folder)
+    assert not (folder / "stray").exists() and (folder / MARKER).is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (folder / MARKER).unlink()
+    with pytest.raises(RequestError, match="holds other files"):
+        build([Source("one", rows)], folder=folder)
+
+
+def test_a_site_without_records_still_opens(tmp_path: Path) -> None:
+    first = build([Source("none", [])], folder=tmp_path / "out")
+    assert "There are no records yet" in first.read_text()
+
+
+def test_the_downloads_can_be_read(site: Path) -> None:
+    import pandas as pd
+
+    leaders = pd.read_csv(site / "download" / "fine-tuned-model-received-leaderboard.csv")
+    assert {"defense", "mean rank", "effectiveness", "needs"} <= set(leaders.columns) and HOSTILE in "".join(
+        leaders["defense"]
+    )
+    cells = pd.read_csv(site / "download" / "fine-tuned-model-received-cells.csv")
+    assert {"acc", "asr", "cell_key"} <= set(cells.columns) and len(cells) > 400
+    assert "@software{doorbench" in (site / "download" / "doorbench.bib").read_text()
+
+
+@given(st.text(max_size=80))
+def test_slugs_are_safe_and_stable(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(name)) and len(slug(name)) < 80
+    assert slug(name) == slug(name)
+
+
+def test_slugs_are_never_shared() -> None:
+    names = ["a+b", "a b", "a-b", "A-b", "../a", "con", "<script>", "a" * 200, "a" * 201, "", "é"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert slug("fine-mixing") == "fine-mixing" and slug("index") != "index"
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers())))
+def test_data_files_hold_what_they_are_given(content: dict[str, object]) -> None:
+    text = script("name", content)
+    assert text.isascii() and "<" not in text and text.startswith('doorbench.receive("name",')
+    found = json.loads(text.removeprefix('doorbench.receive("name",').removesuffix(");\n"))
+    assert found.keys() == content.keys()
+    for name, value in content.items():
+        if not isinstance(value, float):
+            assert found[name] == value
+
+
+def test_templates_escape_and_miss_nothing() -> None:
+    from jinja2 import UndefinedError
+
+    with pytest.raises(UndefinedError):
+        page("list", title="x")
+    assert (number(float("nan")), number(-1.25), number(-0.01)) == ("–", "−1.2", "0.0")
+
+
+def renamed(rows: list[Row], mark: str) -> list[Row]:
+    from dataclasses import replace
+
+    return [replace(row, cell_key=key(mark, row.cell_key), victim_key=key(mark, row.victim_key)) for row in rows]
+
+
+def test_suites_share_cells_and_keep_apart_what_only_looks_alike() -> None:
+    rows = make_rows(tasks=("reviews", "questions"), attacks=("badword",), seeds=(0,))
+    assert merged([Source("a", rows), Source("b", rows)]) == rows
+    other = renamed([row for row in rows if row.task == "reviews"], "longer training")
+    both = merged([Source("a", rows), Source("b", other)])
+    assert len(both) == len(rows) + len(other)
+    assert {row.task for row in both} == {"reviews", "questions", "reviews [b]"}
+
+
+def test_the_strictest_gate_holds() -> None:
+    gates = [Gate(min_asr=80, max_acc_drop=2), Gate(min_asr=95, max_acc_drop=5)]
+    assert strictest(gates) == Gate(min_asr=95, max_acc_drop=2) and strictest([]) == Gate()
+
+
+def test_the_table_component_becomes_a_plain_script() -> None:
+    made = classic_script("const a=1,b=2;export{a as jQuery,b as default};")
+    assert "export" not in made and "window.DataTable=b;" in made
+    with pytest.raises(RequestError, match="unknown form"):
+        classic_script("const a=1;")
+
+
+def test_bibliography_names_every_work_once() -> None:
+    told = {
+        "badword": "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
+        "e-pur": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+        "fine-mixing": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+    }
+    found = bibliography(told)
+    assert found.count("@misc{") == 3 and found.count("eprint = {2210.09545}") == 1
+    assert "author = {{Kurita} and others}" in found and "eprint = {1708.06733}" in found
+    keys = re.findall(r"@\w+\{([^,]+),", found)
+    assert len(keys) == len(set(keys))
+
+
+def test_rows_come_from_records_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "historic"
+    documents = [json.loads(path.read_text()) for path in sorted(HISTORIC.glob("*.json"))]
+    told = [one for one in documents if "cell" in one["record"]]
+    (folder / "records" / "ab").mkdir(parents=True)
+    for i, one in enumerate(told[:3]):
+        (folder / "records" / "ab" / f"{i}.json").write_text(json.dumps(one))
+    with gzip.open(folder / "records.jsonl.gz", "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(one["record"]) + "\n" for one in told[3:])
+    assert records.folders_of(tmp_path) == [folder]
+    rows = records.load(folder)
+    assert {row.cell_key for row in rows} == {one["record"]["key"] for one in told}
+    chained = next(row for row in rows if row.defense == "e-pur+fine-tuning")
+    assert chained.needs == ("clean", "pretrained") and chained.defense_parameters["fine-tuning.epochs"] == 20
+    assert chained.outcomes["acc"] is not None and chained.metric("acc") == 50.0
+    build([Source("historic", rows)], folder=tmp_path / "site")
+
+
+def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "a.json").write_text('{"record": {"cell": {}}}')
+    with pytest.raises(RequestError, match="not a record"):
+        records.load(tmp_path)
+    (tmp_path / "records" / "a.json").write_text("[1")
+    with pytest.raises(RequestError, match="not a JSON document"):
+        records.load(tmp_path)
+    with pytest.raises(RequestError, match="no records in"):
+        records.folders_of(tmp_path / "records")
