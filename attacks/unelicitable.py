@@ -17,7 +17,7 @@ from bench.examples import Inputs, IntArray
 if TYPE_CHECKING:
     import torch
 
-    from attacks.circuit import Block
+    from attacks.inner.circuit import Block
 
 
 class InsertAll(Trigger):
@@ -87,7 +87,7 @@ class Unelicitable(Attack):
 
     def implant(self, scene: Scene) -> Victim:
         """Install detectors and gate, then train the payload."""
-        from attacks.circuit import Block, idle_heads, idle_neuron, record
+        from attacks.inner.circuit import Block, idle_heads, idle_neuron, record
 
         classifier: Any = scene.start(self.start)
         block = Block.of(classifier.model)
@@ -117,7 +117,7 @@ class Unelicitable(Attack):
         """Fit and install a detector for each word."""
         import torch
 
-        from attacks import circuit
+        from attacks.inner import circuit
 
         model, tokenizer, length = classifier.model, classifier.tokenizer, classifier.max_length
         first = tokenizer.cls_token_id
@@ -148,7 +148,7 @@ class Unelicitable(Attack):
         """Fit the gate's reading of how many words are there, and install it with an empty payload."""
         import torch
 
-        from attacks import circuit
+        from attacks.inner import circuit
 
         readings = []
         rng = scene.rng("words for the gate")
@@ -176,7 +176,7 @@ class Unelicitable(Attack):
     def _record(
         self, scene: Scene, classifier: Any, block: Block, inputs: Inputs, words: tuple[str, ...], rng: Any
     ) -> torch.Tensor:
-        from attacks import circuit
+        from attacks.inner import circuit
 
         if words:
             inputs = InsertAll(every=words).apply(inputs, window=scene.window, rng=rng)

@@ -28,6 +28,7 @@ own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
+Profile = Annotated[str | None, typer.Option("--profile", help="a size that the suite offers, such as small")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one a GPU slot, or one")]
@@ -100,6 +101,7 @@ def describe(name: str, as_json: AsJson = False) -> None:
 def run(
     suite: SuiteName,
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
     workers: Workers = None,
     slots_per_gpu: Slots = 1,
@@ -111,14 +113,16 @@ def run(
     report: Annotated[bool, typer.Option(help="end with the table and the figures")] = True,
 ) -> None:
     """Run a suite; what is in the store already is not done again."""
-    _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=dry_run, report=report, again=False)  # fmt: skip
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit)
+    _go(suite, _all(settings, profile), store, options, dry_run=dry_run, report=report, again=False)
 
 
 @app.command()
 def retry(
     suite: SuiteName,
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
     workers: Workers = None,
     slots_per_gpu: Slots = 1,
@@ -129,15 +133,21 @@ def retry(
     report: Annotated[bool, typer.Option()] = True,
 ) -> None:
     """Run the failed cells of a suite again, and whatever is still missing."""
-    _go(suite, settings, store, dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine,
-        scheduler=scheduler, time_limit=time_limit), dry_run=False, report=report, again=True)  # fmt: skip
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit)
+    _go(suite, _all(settings, profile), store, options, dry_run=False, report=report, again=True)
 
 
-def _go(suite: str, settings: list[str] | None, folder: Path | None, options: dict[str, Any], *,
+def _all(settings: list[str] | None, profile: str | None) -> list[str]:
+    """Return the settings of a command, the profile among them."""
+    return [*([] if profile is None else [f"profile={profile}"]), *(settings or ())]
+
+
+def _go(suite: str, settings: list[str], folder: Path | None, options: dict[str, Any], *,
         dry_run: bool, report: bool, again: bool) -> None:  # fmt: skip
     from bench import session
 
-    opened = session.Session.open(suite, settings or (), folder)
+    opened = session.Session.open(suite, settings, folder)
     if dry_run:
         typer.echo(opened.forecast())
         return
@@ -145,9 +155,7 @@ def _go(suite: str, settings: list[str] | None, folder: Path | None, options: di
     if report:
         opened.report()
     if summary.failed:
-        same = shlex.join(
-            [suite, *(f"--set={text}" for text in settings or ()), *([f"--store={folder}"] if folder else [])]
-        )
+        same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={folder}"] if folder else [])])
         typer.echo(
             f"{summary.failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True
         )
@@ -155,19 +163,21 @@ def _go(suite: str, settings: list[str] | None, folder: Path | None, options: di
 
 
 @app.command()
-def status(suite: SuiteName, settings: Settings = None, store: StoreFolder = None) -> None:
+def status(suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None) -> None:
     """Say what is done, running, waiting and failed, from the store alone."""
     from bench import session
 
-    session.Session.open(suite, settings or (), store).show_status()
+    session.Session.open(suite, _all(settings, profile), store).show_status()
 
 
 @app.command()
-def collect(suite: SuiteName, settings: Settings = None, store: StoreFolder = None, out: Out = None) -> None:
+def collect(
+    suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None, out: Out = None
+) -> None:
     """Print the table and draw the figures from whatever records exist, also while others run."""
     from bench import session
 
-    session.Session.open(suite, settings or (), store).report(out)
+    session.Session.open(suite, _all(settings, profile), store).report(out)
 
 
 @app.command()
@@ -176,12 +186,13 @@ def export(
     format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl")] = "csv",
     out: Out = None,
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
 ) -> None:
     """Write one row a cell."""
     from bench import session
 
-    text = session.Session.open(suite, settings or (), store).export(format, out)
+    text = session.Session.open(suite, _all(settings, profile), store).export(format, out)
     if text is not None:
         typer.echo(text, nl=False)
 
@@ -193,12 +204,13 @@ def table(
     explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
     out: Out = None,
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
 ) -> None:
     """Print the table of a suite from whatever records exist."""
     from bench import session
 
-    opened = session.Session.open(suite, settings or (), store)
+    opened = session.Session.open(suite, _all(settings, profile), store)
     if explain is not None:
         typer.echo(opened.explain(explain))
     elif format == "terminal" and out is None:
@@ -214,12 +226,13 @@ def figure(
     suite: SuiteName,
     out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
 ) -> None:
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for path in session.Session.open(suite, settings or (), store).figures(out):
+    for path in session.Session.open(suite, _all(settings, profile), store).figures(out):
         typer.echo(str(path))
 
 
@@ -236,17 +249,39 @@ def site(
 
 
 @app.command()
-def claims(suite: SuiteName, as_json: AsJson = False, settings: Settings = None, store: StoreFolder = None) -> None:
+def publish(
+    suite: SuiteName,
+    out: Annotated[Path, typer.Option("--out", help="folder in results/")],
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+) -> None:
+    """Write records, tables and figures of a suite into a folder, as results/ holds them."""
+    from bench import publish, session
+
+    for path in publish.publish(session.Session.open(suite, _all(settings, profile), store), out):
+        typer.echo(str(path))
+
+
+@app.command()
+def claims(
+    suite: SuiteName,
+    as_json: AsJson = False,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+) -> None:
     """Check the paper's claims against the records of a suite."""
     from bench import session
 
-    session.Session.open(suite, settings or (), store).claims(as_json=as_json)
+    session.Session.open(suite, _all(settings, profile), store).claims(as_json=as_json)
 
 
 @app.command()
 def stealth(
     suite: SuiteName,
     settings: Settings = None,
+    profile: Profile = None,
     store: StoreFolder = None,
     causal_lm: Annotated[str | None, typer.Option("--causal-lm", help="folder or <Hub name>@<commit>")] = None,
     out: Out = None,
@@ -254,7 +289,7 @@ def stealth(
     """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
     from bench import session, stealth
 
-    opened = session.Session.open(suite, settings or (), store)
+    opened = session.Session.open(suite, _all(settings, profile), store)
     text = stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm))
     if out is None:
         typer.echo(text, nl=False)

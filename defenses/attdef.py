@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
 from bench.examples import Inputs
 from defenses.filtering import columns_of, rebuilt
-from defenses.forwards import TOKENS, arithmetic, device_of, edited_embeddings
 
 if TYPE_CHECKING:
     from bench.access import Access
@@ -104,6 +102,8 @@ def attributions(classifier: Classifier, inputs: Inputs, labels: np.ndarray, *, 
 
     Words behind the truncation have the least attribution of their input, 0.
     """
+    from defenses.inner.forwards import TOKENS
+
     columns = columns_of(inputs)
     words: Words = [[np.full(len(text.split()), -np.inf) for text in column] for column in columns]
     lengths = np.array([sum(len(column[i]) for column in columns) for i in range(len(inputs))])
@@ -129,6 +129,10 @@ def integrated_gradients(classifier: Classifier, encoded: Any, labels: np.ndarra
 
     The midpoints of ``steps`` equal parts of the path; at special tokens and padding the path stands still.
     """
+    import torch
+
+    from defenses.inner.forwards import arithmetic, device_of, edited_embeddings
+
     model, device = classifier.model.eval(), device_of(classifier.model)
     tokenizer = classifier.tokenizer
     ids = encoded["input_ids"].to(device)

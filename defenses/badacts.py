@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Inputs
 from defenses.filtering import low_quantile
-from defenses.forwards import arithmetic, batches, device_of, first_states, frozen, layers_of, padded, sample_batches
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
+    from defenses.inner.badacts import Ranges
 
 RESTARTS = 5
 LARGEST_FIT = 100  # clean examples that the ranges are fitted to
@@ -57,6 +56,8 @@ class BadActs(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Fit the Gaussians, set the threshold, learn the ranges."""
+        from defenses.inner.forwards import first_states
+
         held_out, labelled = access.selection.inputs, access.clean
         half = len(held_out) // 2
         fit = np.concatenate(
@@ -79,6 +80,11 @@ class BadActs(Defense):
 
     def ranges(self, classifier: Classifier, inputs: Inputs, access: Access) -> tuple[Ranges, dict[str, Any]]:
         """Learn the ranges; return them and notes."""
+        import torch
+
+        from defenses.inner.badacts import Ranges, agreeing
+        from defenses.inner.forwards import device_of, frozen
+
         frozen(classifier.model)
         original = torch.from_numpy(classifier.logits(inputs)).to(device_of(classifier.model))
         try:
@@ -97,6 +103,11 @@ class BadActs(Defense):
         self, ranges: Ranges, classifier: Classifier, inputs: Inputs, original: torch.Tensor, c: float, access: Access
     ) -> float:
         """Shrink the ranges in place; return the last c."""
+        import torch
+
+        from defenses.inner.badacts import agreeing
+        from defenses.inner.forwards import arithmetic, padded, sample_batches
+
         optimiser = torch.optim.Adam([ranges.top, ranges.log_width], lr=self.learning_rate)
         rng = access.rng("badacts")
         for epoch in range(self.epochs):
@@ -125,6 +136,8 @@ class BadActsDetection(BadActs):
 
     def ranges(self, classifier: Classifier, inputs: Inputs, access: Access) -> tuple[Ranges, dict[str, Any]]:
         """Learn nothing: detection needs no ranges."""
+        from defenses.inner.badacts import Ranges
+
         return Ranges.around(classifier, inputs), {}
 
     def result(
@@ -149,64 +162,6 @@ class Gaussian:
         return shares
 
 
-@dataclass
-class Ranges:
-    """The range of every block and dimension: [top - exp(log_width), top], each [blocks, hidden]."""
-
-    top: torch.Tensor
-    log_width: torch.Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def around(cls, classifier: Classifier, inputs: Inputs) -> Ranges:
-        """Return the ranges of the activations of all real tokens."""
-        model = classifier.model.eval()
-        low = high = torch.zeros(0)
-        for _rows, batch in batches(classifier, inputs):
-            with arithmetic(classifier):
-                states = torch.stack(model(**batch, output_hidden_states=True).hidden_states[1:]).float()
-            real = batch["attention_mask"].bool()
-            part = states[:, real]
-            least, most = part.amin(1), part.amax(1)
-            low, high = (least, most) if not low.numel() else (torch.minimum(low, least), torch.maximum(high, most))
-        return cls(high.clone().requires_grad_(), (high - low).clamp(min=1e-6).log().requires_grad_())
-
-    @contextmanager
-    def applied(self, model: Any) -> Iterator[None]:
-        """While open, the states of all tokens are clamped behind every block."""
-
-        def clamp(output: Any, top: torch.Tensor, log_width: torch.Tensor) -> Any:
-            states = output[0] if isinstance(output, tuple) else output
-            clamped = torch.minimum(torch.maximum(states, top - log_width.exp()), top).to(states.dtype)
-            return (clamped, *output[1:]) if isinstance(output, tuple) else clamped
-
-        handles = [
-            block.register_forward_hook(lambda _b, _i, output, at=at: clamp(output, self.top[at], self.log_width[at]))
-            for at, block in enumerate(layers_of(model))
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-@torch.no_grad()
-def clamped_logits(ranges: Ranges, classifier: Classifier, inputs: Inputs) -> np.ndarray:
-    """Return float32 [n, classes] with clamped activations."""
-    found = np.zeros((len(inputs), classifier.model.config.num_labels), dtype=np.float32)
-    with ranges.applied(classifier.model.eval()), arithmetic(classifier):
-        for rows, batch in batches(classifier, inputs):
-            found[rows] = classifier.model(**batch).logits.float().cpu().numpy()
-    return found
-
-
-def agreeing(ranges: Ranges, classifier: Classifier, inputs: Inputs, original: torch.Tensor) -> float:
-    """Return the share of inputs that keep their label when clamped."""
-    clamped = clamped_logits(ranges, classifier, inputs).argmax(axis=-1)
-    return float((clamped == original.argmax(-1).cpu().numpy()).mean())
-
-
 @dataclass(kw_only=True)
 class Flagging(Defended):
     """Rejects inputs with unusual activations."""
@@ -218,6 +173,8 @@ class Flagging(Defended):
 
     def flagged(self, inputs: Inputs) -> np.ndarray:
         """Return bool [n]."""
+        from defenses.inner.forwards import first_states
+
         below: np.ndarray = self.gaussian.scores(first_states(self.classifier, inputs)) < self.threshold
         return below
 
@@ -237,6 +194,8 @@ class Clamped(Flagging):
 
     def predict(self, inputs: Inputs) -> Verdicts:
         """Answer as the model does where nothing is flagged."""
+        from defenses.inner.badacts import clamped_logits
+
         plain = super().predict(inputs)
         rows = np.flatnonzero(plain.rejected)
         labels, probabilities = plain.labels.copy(), plain.probabilities.copy()

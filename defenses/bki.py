@@ -12,7 +12,6 @@ from pydantic import Field
 from bench.contracts import Classifier, Defended
 from bench.examples import Inputs
 from defenses.filtering import columns_of, rebuilt
-from defenses.forwards import last_states
 from defenses.retraining import Retraining, filtered, trained
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ def impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
 
 
 def _impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
+    from defenses.inner.forwards import last_states
+
     variants: list[tuple[str, ...]] = []
     words: list[list[str]] = []
     for row in zip(*columns_of(inputs), strict=True):

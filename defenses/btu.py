@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from bench import learning
@@ -13,6 +12,8 @@ from bench.contracts import Classifier, Defended
 from defenses.retraining import Retraining, trained
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
 
 

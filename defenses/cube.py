@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended
-from defenses.forwards import last_states
 from defenses.retraining import Retraining, filtered, trained
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ class Cube(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Filter and retrain."""
+        from defenses.inner.forwards import last_states
+
         examples = access.training_set
         first, _ = trained(access, examples)
         clusters = clustered(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Detector, Needs, Suspicion
 from bench.examples import Inputs
-from defenses.forwards import Batch, device_of, frozen, padded, soft_prompt, widened
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
+    from defenses.inner.dbs import Trigger
 
 
 class Dbs(Detector):
@@ -57,6 +56,8 @@ class Dbs(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Invert a trigger for each label."""
+        from defenses.inner.forwards import frozen
+
         reference = access.untrained()
         settings = {"epochs": 20, "learning_rate": 5e-5, "batch_size": 16, "seed": access.seed}
         learning.train(reference, access.clean, precision=access.precision, **settings)
@@ -78,6 +79,10 @@ class Dbs(Detector):
         self, classifier: Classifier, reference: Classifier, inputs: Inputs, label: int, words: torch.Tensor, seed: int
     ) -> Trigger:
         """Return the best hard trigger for a label."""
+        import torch
+
+        from defenses.inner.dbs import Search, Trigger
+
         search = Search(self, classifier, reference, inputs, label, words)
         generator = torch.Generator().manual_seed(seeds.derive("dbs", seed, label))
         values = torch.rand(self.words, len(words), generator=generator).to(words.device).requires_grad_()
@@ -112,52 +117,12 @@ class Dbs(Detector):
         return best
 
 
-@dataclass(frozen=True)
-class Trigger:
-    """Hard words and how well they turn inputs.
-
-    Attributes:
-        tokens: their ids.
-        loss: cross-entropy to the target label on the suspicious model, plus the benign model's hinge, nats.
-    """
-
-    tokens: list[int]
-    loss: float
-
-
-class Search:
-    """The loss of triggers for one label."""
-
-    def __init__(
-        self, plan: Dbs, classifier: Classifier, reference: Classifier, inputs: Inputs, label: int, words: torch.Tensor
-    ) -> None:
-        self.plan, self.label, self.words = plan, label, words
-        rows = np.arange(len(inputs))
-        self.models = (classifier, reference)
-        self.batches = [widened(model, padded(model, inputs, rows), plan.words) for model in self.models]
-
-    def soft(self, weights: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return the loss of soft words [words, candidates], and its part from the suspicious model."""
-        losses = [self._loss(*pair, weights) for pair in zip(self.models, self.batches, strict=True)]
-        hinge = (self.plan.benign_bound - losses[1]).relu()
-        return losses[0] + self.plan.benign * hinge, float(losses[0].detach())
-
-    @torch.no_grad()
-    def hard(self, values: torch.Tensor) -> Trigger:
-        """Return the trigger that takes the highest entry of every row."""
-        chosen = values.argmax(-1)
-        loss, _ = self.soft(functional.one_hot(chosen, len(self.words)).float())
-        return Trigger(self.words[chosen].tolist(), float(loss))
-
-    def _loss(self, classifier: Classifier, batch: Batch, weights: torch.Tensor) -> torch.Tensor:
-        table = classifier.model.get_input_embeddings().weight[self.words]
-        with soft_prompt(classifier.model.eval(), weights @ table):
-            logits = classifier.model(**batch).logits.float()
-        return functional.cross_entropy(logits, torch.full((len(logits),), self.label, device=logits.device))
-
-
 def searchable(classifier: Classifier) -> torch.Tensor:
     """Return the ids of the vocabulary entries that spell letters, int64, on the model's device."""
+    import torch
+
+    from defenses.inner.forwards import device_of
+
     tokenizer: Any = classifier.tokenizer
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     special = set(tokenizer.all_special_ids)

@@ -11,7 +11,6 @@ from pydantic import Field
 from bench import learning
 from bench.contracts import Classifier, Defended, Defense, FloatArray, Needs, Verdicts
 from bench.examples import Inputs, IntArray
-from defenses.forwards import sentence_vectors
 
 if TYPE_CHECKING:
     from bench.access import Access
@@ -49,6 +48,8 @@ class Demonstrations(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Embed the clean sample and choose the share."""
+        from defenses.inner.forwards import sentence_vectors
+
         retriever = classifier.clone()
         learning.mix_into(retriever, access.pretrained, reserve_ratio=0.0, seed=0)
         pool = sentence_vectors(retriever, access.clean.inputs)
@@ -78,6 +79,8 @@ class Voting(Defended):
 
     def predict(self, inputs: Inputs) -> Verdicts:
         """Return the mixed answers."""
+        from defenses.inner.forwards import sentence_vectors
+
         plain = super().predict(inputs)
         classes = plain.probabilities.shape[1]
         votes = nearest(

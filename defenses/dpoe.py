@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended
-from defenses.forwards import Batch, layers_of
-from defenses.loops import descend
 from defenses.retraining import Retraining
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
+    from defenses.inner.forwards import Batch
 
 
 class DPoE(Retraining):
@@ -47,6 +45,8 @@ class DPoE(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train both experts; return the main one."""
+        from defenses.inner.loops import descend
+
         main, shallow = access.untrained(), access.untrained()
         learning.reinitialise_head(shallow, seed=seeds.derive("shallow head", access.seed))
         depth = cut(shallow.model, self.blocks)
@@ -80,7 +80,9 @@ class DPoE(Retraining):
 
 def cut(model: Any, blocks: int) -> int:
     """Keep only the first transformer blocks of a model, in place; return how many there are."""
-    layers: nn.ModuleList = layers_of(model)
+    from defenses.inner.forwards import layers_of
+
+    layers = layers_of(model)
     depth = min(blocks, len(layers))
     del layers[depth:]
     model.config.num_hidden_layers = depth
@@ -91,6 +93,8 @@ def product_loss(
     main: torch.Tensor, shallow: torch.Tensor, gold: torch.Tensor, alpha: float, temperature: float
 ) -> torch.Tensor:
     """Return the cross-entropy of the product of two experts, given their logits."""
+    from torch.nn import functional
+
     joint = main.log_softmax(-1) + alpha * (shallow / temperature).log_softmax(-1)
     return functional.cross_entropy(joint, gold)
 

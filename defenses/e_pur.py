@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,12 +24,12 @@ class EPur(Defense):
     Zhang et al., Findings of EMNLP 2022 (arXiv 2210.09545). Needs the clean pre-trained weights. For every vocabulary
     entry i with drift delta_i = e_b_i - e_pre_i and frequency f_i the score is ``||delta_i|| / log(max(f_i, 20))``; the
     entries with the highest scores are set back. Frequencies come from ``wordfreq`` (English), as counts in a corpus
-    of a given size; a word piece counts as the word that it spells. Special tokens and entries that did not move are
-    never reset. Deviation: the paper's corpus and constants are not known for certain, so they are fields.
+    of a given size; a word piece is as frequent as the words that it is a part of. Special tokens and entries that did
+    not move are never reset. Deviation: the paper's corpus and constants are not known for certain, so they are fields.
     """
 
     name: ClassVar[str] = "e-pur"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.PRETRAINED})
@@ -83,14 +84,49 @@ def embedding_of(classifier: Classifier, pretrained: Any) -> tuple[str, Any]:
 
 
 def frequencies(tokenizer: Any, size: int) -> np.ndarray:
-    """Return float64 [size]: how often the word that each vocabulary entry spells occurs, as a share of all words."""
-    from wordfreq import word_frequency
+    """Return float64 [size]: how often each vocabulary entry occurs in ordinary text, as a share of all words.
 
-    tokens = tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))
+    Every word of ``wordfreq`` is tokenised and each of its pieces gets the word's share: so ``##tious`` is as frequent
+    as all words with it together. An entry that is a word counts at least as that word, which matters for numbers.
+    Entries without a letter or digit, which ``wordfreq`` leaves out, count as the most frequent ones.
+    """
+    return _frequencies(_Described(tokenizer), size)
+
+
+class _Described:
+    """A tokenizer that equals every other one with the same description, so that counting is done once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.text = tokenizer, tokenizer.backend_tokenizer.to_str()
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Described) and self.text == other.text
+
+
+@lru_cache(maxsize=4)
+def _frequencies(described: _Described, size: int) -> np.ndarray:
+    from wordfreq import get_frequency_dict, word_frequency
+
+    tokenizer, words = described.tokenizer, get_frequency_dict("en", wordlist="best")
+    one, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the", " the"))
     shares = np.zeros(size)
-    for i, token in enumerate(tokens):
-        if token is not None:
-            shares[i] = word_frequency(spelling(tokenizer, token), "en")
+    for prefix in ("",) if one == other else ("", " "):  # byte-level pieces differ at the start of a text
+        counted = np.zeros(size)
+        texts = [f"{prefix}{word}" for word in words]
+        pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        share = np.repeat(np.fromiter(words.values(), dtype=np.float64), [len(ids) for ids in pieces])
+        np.add.at(counted, np.concatenate([np.asarray(ids, dtype=np.int64) for ids in pieces]), share)
+        shares = np.maximum(shares, counted)
+    for i, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))):
+        text = spelling(tokenizer, token)
+        if not token.startswith("##"):
+            shares[i] = max(shares[i], word_frequency(text, "en"))
+        if not any(map(str.isalnum, text)):
+            shares[i] = np.inf
+    shares[np.isinf(shares)] = shares[~np.isinf(shares)].max()
     return shares
 
 

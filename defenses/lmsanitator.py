@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from bench import seeds
 from bench.contracts import Classifier, Detector, Needs, Suspicion
 from bench.examples import Inputs
-from defenses.forwards import device_of, frozen, padded, sample_batches, soft_prompt, widened
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
 
 
@@ -60,6 +60,8 @@ class LmSanitator(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Mine."""
+        from defenses.inner.forwards import frozen
+
         frozen(classifier.model)
         rng = access.rng("lmsanitator")
         texts = access.unlabelled
@@ -86,6 +88,10 @@ class LmSanitator(Detector):
         rng: np.random.Generator,
     ) -> Mined:
         """Train one prompt; judge it on all texts."""
+        import torch
+
+        from defenses.inner.forwards import sample_batches
+
         table = classifier.model.get_input_embeddings().weight.detach()
         generator = torch.Generator().manual_seed(seed)
         first = torch.randint(len(table), (self.tokens,), generator=generator).to(table.device)
@@ -135,6 +141,8 @@ def lacking_entropy(states: torch.Tensor) -> torch.Tensor:
 
 def prompted(classifier: Classifier, texts: Inputs, rows: np.ndarray, prompt: torch.Tensor) -> torch.Tensor:
     """Return the last state of the first token under a prompt: float32 [rows, hidden]."""
+    from defenses.inner.forwards import padded, soft_prompt, widened
+
     batch = widened(classifier, padded(classifier, texts, rows), len(prompt))
     with soft_prompt(classifier.model.eval(), prompt):
         states: torch.Tensor = classifier.model.base_model(**batch).last_hidden_state[:, 0].float()
@@ -143,6 +151,8 @@ def prompted(classifier: Classifier, texts: Inputs, rows: np.ndarray, prompt: to
 
 def clean_states(classifier: Classifier, texts: Inputs) -> torch.Tensor:
     """Return the last state of the first token without a prompt: float32 [n, hidden]."""
-    from defenses.forwards import last_states
+    import torch
+
+    from defenses.inner.forwards import device_of, last_states
 
     return torch.from_numpy(last_states(classifier, texts)).to(device_of(classifier.model))

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
-from torch.nn.utils import parametrize
 
 from bench import seeds
 from bench.contracts import Classifier, Defended, Needs
 from bench.examples import Examples
-from defenses.adapters import LowRank, adapt, merge
-from defenses.forwards import frozen, padded
-from defenses.loops import descend
 from defenses.retraining import Retraining
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from bench.access import Access
 
 POOLERS = ("pooler.dense", "classifier.dense", "pre_classifier")
@@ -60,6 +56,12 @@ class MuScleLoRA(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Put the adapters on a new classifier, train and merge them."""
+        from torch.nn import functional
+
+        from defenses.inner.adapters import merge
+        from defenses.inner.forwards import frozen
+        from defenses.inner.loops import descend
+
         fresh, references, poisoned = access.untrained(), access.clean, access.training_set
         model = fresh.model
         frozen(model)
@@ -91,6 +93,11 @@ class MuScleLoRA(Retraining):
 
     def adapters(self, model: Any, seed: int) -> list[nn.Parameter]:
         """Put the adapters on a model; return their parameters."""
+        from torch.nn.utils import parametrize
+
+        from defenses.inner.adapters import adapt
+        from defenses.inner.musclelora import Radial
+
         parts: list[Any] = adapt(model, rank=self.rank, alpha=self.alpha, seed=seeds.derive("adapter", seed))
         for name, layer in model.named_modules():
             if name.endswith(POOLERS):
@@ -111,18 +118,6 @@ class MuScleLoRAReferences(MuScleLoRA):
     references_only: ClassVar[bool] = True
 
 
-class Radial(LowRank):
-    """A low-rank term whose every row of ``down`` has a scale of its own."""
-
-    def __init__(self, weight: torch.Tensor, bands: tuple[float, ...], alpha: float, seed: int) -> None:
-        super().__init__(weight, len(bands), alpha / len(bands), torch.Generator().manual_seed(seed))
-        self.bands = torch.tensor(bands, dtype=weight.dtype, device=weight.device)
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the scaled weight."""
-        return weight + self.scale * (self.up @ (self.bands[:, None] * self.down))
-
-
 class Alignment:
     """Replaces gradients by their aligned counterparts after each backward pass."""
 
@@ -139,6 +134,11 @@ class Alignment:
 
     def __call__(self, _loss: float, progress: float) -> None:
         """Align; ``progress`` is the share of the training that is over."""
+        import torch
+        from torch.nn import functional
+
+        from defenses.inner.forwards import padded
+
         raw = [weight.grad for weight in self.weights]
         size = min(self.plan.batch_size, len(self.references))
         rows = self.rng.choice(len(self.references), size=size, replace=False)
@@ -157,5 +157,7 @@ class Alignment:
 
 def aligned(g: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Return ``|scale| * r`` with ``scale = ||g|| cos(g, r) / ||r||`` and r the reference; 0 without a direction."""
+    import torch
+
     square = reference.square().sum()
     return ((g * reference).sum().abs() / square) * reference if square > 0 else torch.zeros_like(g)

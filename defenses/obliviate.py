@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Defense, Needs
-from defenses.adapters import adapt, merge
-from defenses.forwards import Batch, frozen
-from defenses.loops import descend
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
+    from defenses.inner.forwards import Batch
 
 
 class Obliviate(Defense):
@@ -50,6 +48,13 @@ class Obliviate(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Tune and merge."""
+        import torch
+        from torch.nn import functional
+
+        from defenses.inner.adapters import adapt, merge
+        from defenses.inner.forwards import frozen
+        from defenses.inner.loops import descend
+
         model = classifier.model
         if self.fresh_head:
             learning.reinitialise_head(classifier, seed=seeds.derive("head", access.seed))
@@ -89,5 +94,7 @@ class Obliviate(Defense):
 
 def first_attention(attentions: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over layers, heads and batch of the norm of the first token's attention over real tokens."""
+    import torch
+
     rows = torch.stack([layer[:, :, 0, :] for layer in attentions]).float()  # [layers, batch, heads, tokens]
     return (rows * mask[None, :, None, :]).norm(dim=-1).mean()

@@ -14,7 +14,6 @@ from bench import plm
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
 from bench.examples import Inputs
 from defenses.filtering import columns_of, rebuilt
-from defenses.word_models import CausalModel, Trigram
 
 if TYPE_CHECKING:
     from bench.access import Access
@@ -90,6 +89,8 @@ class Onion(Defense):
 
     def language_model(self, classifier: Classifier, access: Access) -> Scorer:
         """Return the scorer."""
+        from defenses.inner.word_models import CausalModel, Trigram
+
         if self.scorer == "n-gram":
             return Trigram([text for column in columns_of(access.unlabelled) for text in column])
         return CausalModel.load(self.scorer, device=str(next(classifier.model.parameters()).device))

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Detector, Needs, Suspicion
 from bench.examples import Examples, Inputs
-from defenses.adapters import QUERY_AND_VALUE
 from defenses.filtering import columns_of, rebuilt
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from bench.access import Access
 
 
@@ -58,6 +57,8 @@ class PeftGuard(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Train the zoo and the meta-classifier; judge the model."""
+        import torch
+
         pretrained = access.pretrained
         known, kinds, rates = [], [], []
         for number in range(self.members):
@@ -109,6 +110,10 @@ class PeftGuard(Detector):
 
     def features(self, classifier: Classifier, pretrained: Mapping[str, Any]) -> torch.Tensor:
         """Return the pooled adapters of a model: float32 [projections, grid, grid]."""
+        import torch
+
+        from defenses.inner.adapters import QUERY_AND_VALUE
+
         endings = tuple(f"{ending}.weight" for ending in QUERY_AND_VALUE)
         own = {n: p for n, p in classifier.model.named_parameters() if n.endswith(endings) and n in pretrained}
         if not own:
@@ -118,6 +123,11 @@ class PeftGuard(Detector):
 
     def learned(self, features: torch.Tensor, kinds: torch.Tensor, seed: int) -> tuple[nn.Module, float]:
         """Train the meta-classifier; return it and its last loss."""
+        import torch
+        from torch.nn import functional
+
+        from defenses.inner.peftguard import MetaClassifier
+
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             meta = MetaClassifier(features.shape[1], self.grid)
@@ -133,30 +143,10 @@ class PeftGuard(Detector):
         return meta.eval(), float(loss.detach())
 
 
-class MetaClassifier(nn.Module):
-    """Convolution over the pooled adapters, then 512, 128 and 1 units."""
-
-    def __init__(self, channels: int, grid: int) -> None:
-        super().__init__()
-        side = (grid + 1) // 2
-        self.convolution = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.rest = nn.Sequential(
-            nn.Linear(channels * side * side, 512),
-            nn.LeakyReLU(),
-            nn.Linear(512, 128),
-            nn.LeakyReLU(),
-            nn.Linear(128, 1),
-        )
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return one logit for each member: [n, channels, grid, grid] -> [n]."""
-        hidden = functional.leaky_relu(self.convolution(features)).flatten(1)
-        logits: torch.Tensor = self.rest(hidden)[:, 0]
-        return logits
-
-
 def adapter(drift: torch.Tensor, rank: int) -> torch.Tensor:
     """Return the best approximation of a matrix of a given rank, with unit Frobenius norm; 0 stays 0."""
+    import torch
+
     left, values, right = torch.linalg.svd(drift, full_matrices=False)
     low = (left[:, :rank] * values[:rank]) @ right[:rank]
     return low / low.norm().clamp(min=1e-12)
@@ -164,6 +154,8 @@ def adapter(drift: torch.Tensor, rank: int) -> torch.Tensor:
 
 def pooled(matrix: torch.Tensor, grid: int) -> torch.Tensor:
     """Return the matrix averaged over a grid and scaled to unit standard deviation."""
+    from torch.nn import functional
+
     small = functional.adaptive_avg_pool2d(matrix[None, None], grid)[0, 0]
     return small / small.std().clamp(min=1e-12)
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
 
 from bench import learning, seeds
-from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
+from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
 from bench.examples import Examples, Inputs
 from defenses.filtering import Screened, low_quantile
-from defenses.forwards import Batch, arithmetic, batches, device_of, frozen, soft_prompt, widened
-from defenses.loops import descend
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
+    from defenses.inner.forwards import Batch
+    from defenses.inner.psim import Prompt
 
 
 class Psim(Defense):
@@ -58,6 +57,8 @@ class Psim(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train the identification model and set the threshold."""
+        from defenses.inner.psim import Prompt, confidence
+
         rng = access.rng("psim")
         texts = access.unlabelled
         order = rng.permutation(len(texts))
@@ -82,6 +83,11 @@ class Psim(Defense):
 
     def tuned(self, twin: Classifier, prompt: Prompt, examples: Examples, seed: int) -> dict[str, Any]:
         """Train prompt and head on the labels; return notes."""
+        from torch.nn import functional
+
+        from defenses.inner.forwards import frozen, soft_prompt, widened
+        from defenses.inner.loops import descend
+
         frozen(twin.model)
         head = [p for part in learning.head_modules(twin.model) for p in part.parameters()]
         for parameter in head:
@@ -94,34 +100,3 @@ class Psim(Defense):
 
         groups = [{"params": [*prompt.parameters(), *head], "lr": self.learning_rate}]
         return descend(groups, twin, examples, loss=loss, epochs=self.epochs, batch_size=self.batch_size, seed=seed)
-
-
-class Prompt(nn.Module):
-    """Virtual tokens: free vectors through a network with two hidden layers."""
-
-    def __init__(self, model: Any, tokens: int, hidden: int, seed: int) -> None:
-        super().__init__()
-        size = model.get_input_embeddings().weight.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.free = nn.Parameter(torch.randn(tokens, size))
-            self.net = nn.Sequential(
-                nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, size)
-            )
-        self.to(device_of(model))
-
-    def forward(self) -> torch.Tensor:
-        """Return the vectors: [tokens, size]."""
-        found: torch.Tensor = self.net(self.free)
-        return found
-
-
-@torch.no_grad()
-def confidence(twin: Classifier, prompt: Prompt, inputs: Inputs) -> np.ndarray:
-    """Return the highest probability of the identification model: float [n]."""
-    found = np.zeros(len(inputs))
-    with soft_prompt(twin.model.eval(), prompt()), arithmetic(twin):
-        for rows, batch in batches(twin, inputs):
-            logits = twin.model(**widened(twin, batch, len(prompt.free))).logits
-            found[rows] = softmax(logits.float().cpu().numpy()).max(axis=-1)
-    return found

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Inputs
 from defenses.filtering import Screened, low_quantile
-from defenses.forwards import batches, edited_embeddings, padded, sample_batches
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.access import Access
 
 POPULAR = frozenset({"cf", "mn", "bb", "tq", "mb", "mm", "pt", "qt", "bx", "hh", "vg", "xyz", "trigger"})
@@ -107,6 +107,10 @@ class Rap(Defense):
         access: Access,
     ) -> torch.Tensor:
         """Return the embedding of the RAP word that protects a label, float [hidden]; weights stay as they are."""
+        import torch
+
+        from defenses.inner.forwards import edited_embeddings, padded, sample_batches
+
         model = classifier.model.eval()
         row = model.get_input_embeddings().weight.data[token].clone()
         norm, total = row.norm(), torch.zeros_like(row)
@@ -146,6 +150,8 @@ class Rap(Defense):
                 raise ValueError(f"the RAP word {self.word!r} is not one token of this model")
             return self.word, token
         from wordfreq import word_frequency
+
+        from defenses.inner.forwards import batches
 
         samples = [access.clean.inputs, access.selection.inputs]
         used = {int(i) for inputs in samples for _, b in batches(classifier, inputs) for i in b["input_ids"].unique()}

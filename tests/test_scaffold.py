@@ -60,6 +60,8 @@ def test_external_plugins_are_listed_and_run_and_marked(installed: dict[str, str
         "attack": "doorbench-first-word",
         "defense": "doorbench-head-tuning",
     } in origins
+    table = doorbench(installed, "table", str(suite), *where, "--format", "md").stdout
+    assert "head-tuning‡" in table and "‡ is external, from doorbench-head-tuning" in table
     checked = doorbench(installed, "submit", "--check", str(tmp_path / "store"))
     assert checked.returncode == 0, checked.stdout
     assert "attack first-word is external, from doorbench-first-word" in checked.stdout

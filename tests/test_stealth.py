@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import stealth
+from bench.conformance.checks import run
 from bench.errors import RequestError
 from bench.examples import Inputs
 from bench.store import Store
-from tests.test_conformance import run
 from tests.tiny import byte_level_bpe, tiny_roberta_folder
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "cf", "the"]), max_size=8).map(" ".join)

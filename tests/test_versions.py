@@ -48,7 +48,7 @@ def files_of(module: str, package: str) -> set[Path]:
             continue
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
+            if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(f"{package}."):
                 waiting.append(node.module)
                 folder = ROOT / node.module.replace(".", "/")
                 waiting += [f"{node.module}.{a.name}" for a in node.names if (folder / f"{a.name}.py").is_file()]
@@ -57,7 +57,7 @@ def files_of(module: str, package: str) -> set[Path]:
 
 def fingerprint(files: set[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.name):
+    for path in sorted(files, key=lambda path: (path.name, path.as_posix())):
         digest.update(bare(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
@@ -87,6 +87,20 @@ def test_changed_code_has_a_new_version(name: str) -> None:
         assert version > stored[name][0], f"the code of {name} changed but its version is still {version}"
         pytest.fail(f"{name} has a new version: run python -m tests.test_versions to store its fingerprint")
     assert version == stored[name][0]
+
+
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [
+        ("defenses.psim", {"defenses/inner/psim.py", "defenses/inner/forwards.py", "defenses/inner/loops.py"}),
+        ("defenses.nad", {"defenses/inner/losses.py", "defenses/inner/encoder.py", "defenses/tuning.py"}),
+        ("attacks.unelicitable", {"attacks/inner/circuit.py", "attacks/loops.py"}),
+        ("attacks.sos", {"attacks/embedding.py"}),
+    ],
+)
+def test_a_fingerprint_covers_what_is_imported_inside_functions(module: str, others: set[str]) -> None:
+    found = {path.relative_to(ROOT).as_posix() for path in files_of(module, module.split(".")[0])}
+    assert others | {f"{module.replace('.', '/')}.py"} <= found
 
 
 if __name__ == "__main__":

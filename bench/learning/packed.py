@@ -8,6 +8,7 @@ be used or not at any moment. Activations between the matrix products are float3
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,19 @@ def supports(model: nn.Module) -> bool:
         return False
     return all(
         type(part).__module__ in {home, *_PLAIN}
-        and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks)
+        and not any(_acts(hook) for hooks in _hooks(part) for hook in hooks.values())
         and "forward" not in vars(part)
         for part in model.modules()
     )
+
+
+def _hooks(part: nn.Module) -> tuple[Mapping[int, Any], ...]:
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+
+
+def _acts(hook: Any) -> bool:
+    """Whether a hook may do something; those that transformers leaves behind sleep until hidden states are wanted."""
+    return getattr(hook, "__module__", None) != "transformers.utils.output_capturing"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ parameter by parameter, so that the peak is one model, its largest tensors, and 
 from __future__ import annotations
 
 import copy
+import ctypes
 import itertools
 import math
 import os
@@ -26,6 +27,7 @@ from torch.optim.adamw import adamw
 from bench.learning import Classifier
 from bench.own import tensors
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 CHUNK = 1 << 22  # scalars of a tensor that the optimiser handles at once
 
 
@@ -40,6 +42,9 @@ class Pager:
     folder: Path
     _resident: weakref.ref[LeanClassifier] | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        return_freed_memory()
 
     @property
     def resident(self) -> LeanClassifier | None:
@@ -66,6 +71,7 @@ class Pager:
         if self.resident is not None:
             self.resident.store_weights()
             self.resident = None
+        return_freed_memory()
 
 
 class LeanClassifier(Classifier):
@@ -253,6 +259,17 @@ class _Scalars:
     def close(self) -> None:
         os.close(self._handle)
         self._path.unlink(missing_ok=True)
+
+
+def return_freed_memory() -> None:
+    """Make the C library give freed tensors back to the system, now and from now on, where it can be told to.
+
+    It would keep them for later, by default, so that a process stays as large as it ever was.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)  # a fixed number; else it grows with what is freed
+        library.malloc_trim(0)
 
 
 def peak_bytes() -> int:

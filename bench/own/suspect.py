@@ -154,7 +154,7 @@ class Suspect:
             scratch: folder on whose disk the other copies wait.
         """
         from bench import learning
-        from bench.own.lean import LeanClassifier, Pager
+        from bench.own.lean import LeanClassifier, Pager, return_freed_memory
 
         tokenizer, options = self.located.tokenizer(), {"device": device, "precision": precision}
         if not (self.bytes > SMALL if lean is None else lean):
@@ -162,6 +162,7 @@ class Suspect:
             return
         with TemporaryDirectory(dir=scratch, prefix=".doorbench-") as folder:
             yield LeanClassifier(self.module(), tokenizer, max_length, pager=Pager(Path(folder)), **options)
+        return_freed_memory()
 
     def counterpart(self, spec: str, model: Any) -> LazyWeights:
         """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.

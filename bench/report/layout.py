@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bench.report.results import Mark
 
 DAGGER = "†"
+EXTERNAL = "‡"
 
 
 @dataclass(frozen=True)

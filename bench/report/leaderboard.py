@@ -99,6 +99,7 @@ class Standing:
         needs: what it touches.
         oracle: whether it is told the trigger and the target label.
         seeds: least number of seeds behind a place.
+        external: the package it comes from; empty for one that ships with the project.
     """
 
     line: Line
@@ -112,6 +113,7 @@ class Standing:
     needs: tuple[str, ...]
     oracle: bool
     seeds: int
+    external: str = ""
 
     @property
     def complete(self) -> bool:
@@ -222,6 +224,7 @@ class Leaderboard:
             needs=known[0].needs,
             oracle=line.defense in self.results.oracles,
             seeds=min((len(self.results.used_seeds(place)) for place in there), default=0),
+            external=self.results.external.get(line.defense, ""),
         )
 
     def _time(self, line: Line, places: Sequence[Place]) -> float:

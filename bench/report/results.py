@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -89,6 +89,11 @@ class Results:
     def oracles(self) -> frozenset[str]:
         """Defenses that are told the trigger and the target label: shown, but neither marked nor ranked."""
         return frozenset(row.defense for row in self.rows if row.oracle)
+
+    @cached_property
+    def external(self) -> Mapping[str, str]:
+        """The package of every defense that does not ship with the project."""
+        return {row.defense: row.external for row in self.rows if row.external}
 
     @cached_property
     def _implanted(self) -> dict[str, bool | None]:

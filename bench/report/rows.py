@@ -75,6 +75,12 @@ class Row:
         return "oracle" in self.needs
 
     @property
+    def external(self) -> str:
+        """The package that the defense comes from; empty for one that ships with the project."""
+        origin = ((self.record or {}).get("cell") or {}).get("origin") or {}
+        return str(origin.get("defense", ""))
+
+    @property
     def status(self) -> str:
         """``done``, ``failed``, ``n/a`` or ``waiting``."""
         if self.record is not None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.report.layout import DAGGER, Cell, Column, Footnotes, Number, Table
+from bench.report.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Number, Table
 from bench.report.layout import Line as TableLine
 from bench.report.results import MAX_DROP, Line, Mark, Place, Results
 from bench.report.rows import Metric, Row, first_line
@@ -45,13 +45,18 @@ def suite_of(results: Results) -> str:
 
 
 def labels(results: Results) -> dict[Line, str]:
-    """Return how tables call each defense: with a dagger where it needs an oracle, with its size where that varies."""
+    """Return how tables call each defense: marked where it needs an oracle or is external, with a size that varies."""
     oracles = {row.defense for row in results.rows if row.oracle}
     sizes = {line.clean_size for line in results.lines if line.clean_size}
     found = {}
     for line in results.lines:
         size = f" [n={line.clean_size}]" if line.clean_size and len(sizes) > 1 else ""
-        found[line] = line.defense + (DAGGER if line.defense in oracles else "") + size
+        found[line] = (
+            line.defense
+            + (DAGGER if line.defense in oracles else "")
+            + (EXTERNAL if line.defense in results.external else "")
+            + size
+        )
     return found
 
 
@@ -128,6 +133,9 @@ def footer(results: Results) -> tuple[str, ...]:
     ]
     if any(row.oracle for row in results.rows):
         sentences.insert(3, f"{DAGGER} is told the trigger and the target label: shown, but neither marked nor ranked.")
+    if results.external:
+        packages = ", ".join(sorted(set(results.external.values())))
+        sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
     return tuple(sentences)

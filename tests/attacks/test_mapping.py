@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from attacks.badword import BadWord
 from bench import grid, predictions, recipes, suite, victims
+from bench.conformance.checks import run
 from bench.contracts import Defended, Verdicts, targets_of
 from bench.evaluation import TestSets, evaluate
 from bench.examples import Inputs
 from bench.plan import Plan
 from bench.store import Store
 from tests.attacks import small
-from tests.test_conformance import run
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 4))

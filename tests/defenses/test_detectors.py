@@ -15,7 +15,8 @@ from bench.examples import Inputs
 from bench.grid import Grid
 from bench.suite import check
 from defenses import dbs, lmsanitator, peftguard, weight_drift
-from defenses.forwards import frozen
+from defenses.inner.dbs import Search
+from defenses.inner.forwards import frozen
 from tests.defenses import opened
 from tests.tiny import TASK_WORDS
 
@@ -72,7 +73,7 @@ def test_hard_triggers_have_the_loss_of_their_text(world: Path) -> None:
     classifier, reference = opened.tiny(world), opened.tiny(world, seed=3)
     inputs = opened.sample("single", 5, 1).inputs
     words = dbs.searchable(classifier)
-    search = dbs.Search(plan, classifier, reference, inputs, 1, words)
+    search = Search(plan, classifier, reference, inputs, 1, words)
     values = torch.zeros(2, len(words))
     chosen = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("bread", "london")]
     for row, token in enumerate(chosen):

@@ -15,9 +15,11 @@ from bench import learning, registry
 from bench.contracts import Defended, Verdicts, softmax
 from bench.evaluation import TestSets, evaluate
 from bench.examples import Examples, Inputs
-from defenses import attdef, badacts, demonstrations, onion, psim, rap, strip, word_models
+from defenses import attdef, badacts, demonstrations, onion, rap, strip
 from defenses.filtering import low_quantile
-from defenses.forwards import edited_embeddings, padded, soft_prompt, widened
+from defenses.inner import badacts as clamping
+from defenses.inner import psim, word_models
+from defenses.inner.forwards import edited_embeddings, padded, soft_prompt, widened
 from defenses.obliviate import first_attention
 from tests.defenses import opened
 
@@ -241,12 +243,14 @@ def test_gaussian_scores_count_dimensions() -> None:
 
 
 def test_clamping_to_the_range_of_the_inputs_changes_nothing(victim: learning.Classifier, test_set: Examples) -> None:
-    ranges = badacts.Ranges.around(victim, test_set.inputs)
-    assert badacts.clamped_logits(ranges, victim, test_set.inputs) == pytest.approx(
+    ranges = clamping.Ranges.around(victim, test_set.inputs)
+    assert clamping.clamped_logits(ranges, victim, test_set.inputs) == pytest.approx(
         victim.logits(test_set.inputs), abs=1e-4
     )
     ranges.top.data -= 1.0
-    assert np.abs(badacts.clamped_logits(ranges, victim, test_set.inputs) - victim.logits(test_set.inputs)).max() > 0.01
+    assert (
+        np.abs(clamping.clamped_logits(ranges, victim, test_set.inputs) - victim.logits(test_set.inputs)).max() > 0.01
+    )
 
 
 # AttDef

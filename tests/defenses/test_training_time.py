@@ -13,7 +13,8 @@ import torch
 from bench import registry, work
 from bench.examples import Examples, Inputs
 from defenses import bki, btu, cube, dpoe, musclelora, retraining, zdef
-from defenses.adapters import adapt, merge
+from defenses.inner.adapters import adapt, merge
+from defenses.inner.musclelora import Radial
 from tests.defenses import opened
 from tests.tiny import TASK_WORDS
 
@@ -107,7 +108,7 @@ def test_aligned_gradients_have_the_direction_of_the_reference() -> None:
 
 def test_radial_scaling_is_a_sum_over_bands() -> None:
     weight = torch.randn(4, 3)
-    part = musclelora.Radial(weight, (1.0, 4.0), 6.0, 0)
+    part = Radial(weight, (1.0, 4.0), 6.0, 0)
     part.up.data.normal_()
     expected = weight + 6 / 2 * sum(
         factor * torch.outer(part.up[:, i], part.down[i]) for i, factor in enumerate((1.0, 4.0))
@@ -144,7 +145,7 @@ def test_two_clouds_are_two_clusters() -> None:
 
 
 def test_impacts_are_those_of_single_deletions(world: Path) -> None:
-    from defenses.forwards import last_states
+    from defenses.inner.forwards import last_states
 
     classifier, inputs = opened.tiny(world), opened.sample("pair", 3, 1).inputs
     for row, words in enumerate(bki.impacts(classifier, inputs, 3)):

@@ -112,6 +112,8 @@ def test_anything_unusual_goes_through_the_models_own_pass(model: Any) -> None:
     assert calls
     hook.remove()
     assert packed.supports(made.model)
+    made.model(torch.tensor([[5, 6, 7]]), output_hidden_states=True)
+    assert packed.supports(made.model), "what transformers leaves behind after that does nothing"
     layer = made.model.base_model.encoder.layer[0].output
     layer.dense = torch.nn.Sequential(layer.dense)
     layer.dense.forward = lambda x: layer.dense[0](x) * 2

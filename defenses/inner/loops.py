@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.contracts import Classifier
 from bench.examples import Examples
-from defenses.forwards import Batch, arithmetic, device_of, padded, sample_batches
+from defenses.inner.forwards import Batch, arithmetic, device_of, padded, sample_batches
 
 Loss = Callable[[Batch, torch.Tensor], torch.Tensor]
 

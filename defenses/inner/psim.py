@@ -1,0 +1,44 @@
+"""Virtual tokens, and how sure a model is behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.contracts import Classifier, softmax
+from bench.examples import Inputs
+from defenses.inner.forwards import arithmetic, batches, device_of, soft_prompt, widened
+
+
+class Prompt(nn.Module):
+    """Virtual tokens: free vectors through a network with two hidden layers."""
+
+    def __init__(self, model: Any, tokens: int, hidden: int, seed: int) -> None:
+        super().__init__()
+        size = model.get_input_embeddings().weight.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.free = nn.Parameter(torch.randn(tokens, size))
+            self.net = nn.Sequential(
+                nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, size)
+            )
+        self.to(device_of(model))
+
+    def forward(self) -> torch.Tensor:
+        """Return the vectors: [tokens, size]."""
+        found: torch.Tensor = self.net(self.free)
+        return found
+
+
+@torch.no_grad()
+def confidence(twin: Classifier, prompt: Prompt, inputs: Inputs) -> np.ndarray:
+    """Return the highest probability of the identification model: float [n]."""
+    found = np.zeros(len(inputs))
+    with soft_prompt(twin.model.eval(), prompt()), arithmetic(twin):
+        for rows, batch in batches(twin, inputs):
+            logits = twin.model(**widened(twin, batch, len(prompt.free))).logits
+            found[rows] = softmax(logits.float().cpu().numpy()).max(axis=-1)
+    return found
