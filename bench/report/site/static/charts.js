@@ -140,6 +140,9 @@
     const picture = figure.querySelector(".plot > svg, .plot > canvas, .plot .marks");
     picture.setAttribute("role", "img");
     picture.setAttribute("aria-label", figure.querySelector("figcaption").textContent.trim());
+    for (const part of picture.children) part.setAttribute("aria-hidden", "true");
+    const save = figure.querySelector("summary");
+    if (save) save.setAttribute("aria-label", `Save the chart ${figure.querySelector("h3").textContent}`);
   }
 
   async function draw() {
