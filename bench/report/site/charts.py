@@ -50,7 +50,8 @@ def tradeoff() -> Any:
     pick = alt.selection_point(fields=["group"], bind="legend", name="pick")
     shown = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
     x = alt.X("drop:Q", title="ACC lost (points), lower is better", scale=alt.Scale(zero=True, nice=True))
-    y = alt.Y("asr:Q", title="ASR (%), lower is better", scale=alt.Scale(domain=[0, 100]))
+    ticks = alt.Axis(values=list(range(0, 101, 20)))
+    y = alt.Y("asr:Q", title="ASR (%), lower is better", scale=alt.Scale(domain=[0, 104], nice=False), axis=ticks)
     tips = [
         alt.Tooltip("name:N", title="defense"),
         alt.Tooltip("asr:Q", title="ASR", format=".1f"),
