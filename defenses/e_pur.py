@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 
 ROWS = 4096  # embeddings whose difference is in memory at once
+T = TypeVar("T")
+WORDS = 8192  # words that are tokenised at once
 
 
 class EPur(Defense):
@@ -115,10 +118,11 @@ def _frequencies(described: _Described, size: int) -> np.ndarray:
     shares = np.zeros(size)
     for prefix in ("",) if one == other else ("", " "):  # byte-level pieces differ at the start of a text
         counted = np.zeros(size)
-        texts = [f"{prefix}{word}" for word in words]
-        pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        share = np.repeat(np.fromiter(words.values(), dtype=np.float64), [len(ids) for ids in pieces])
-        np.add.at(counted, np.concatenate([np.asarray(ids, dtype=np.int64) for ids in pieces]), share)
+        for some in batched(words.items(), WORDS):
+            texts = [f"{prefix}{word}" for word, _ in some]
+            pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            share = np.repeat([share for _, share in some], [len(ids) for ids in pieces])
+            np.add.at(counted, np.concatenate([np.asarray(ids, dtype=np.int64) for ids in pieces]), share)
         shares = np.maximum(shares, counted)
     for i, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))):
         text = spelling(tokenizer, token)
@@ -128,6 +132,13 @@ def _frequencies(described: _Described, size: int) -> np.ndarray:
             shares[i] = np.inf
     shares[np.isinf(shares)] = shares[~np.isinf(shares)].max()
     return shares
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of at most ``size``."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def spelling(tokenizer: Any, token: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 _LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
+PIECE = 1 << 20  # scalars that are compared at once
 Read = Callable[[str], torch.Tensor]
 
 
@@ -76,7 +77,8 @@ def changes(names: Iterable[str], before: Read, after: Read) -> list[Changes]:
     changed: dict[str, int] = defaultdict(int)
     total: dict[str, int] = defaultdict(int)
     for name in names:
-        one, other = before(name), after(name)
-        changed[part_of(name)] += int((one != other).sum())
+        one, other = before(name).flatten(), after(name).flatten()
+        pairs = zip(one.split(PIECE), other.split(PIECE), strict=True)
+        changed[part_of(name)] += sum(int((a != b).sum()) for a, b in pairs)
         total[part_of(name)] += one.numel()
     return [Changes(name, changed[name], total[name]) for name in sorted(total, key=_place)]
