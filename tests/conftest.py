@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from bench.conformance.world import build
 from bench.conformance.world import rows as rows
 
+if threading.current_thread() is threading.main_thread():  # started in the background, Ctrl-C would be ignored below us
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL_DATA = os.environ.get("DOORBENCH_DATA")  # before the fixture below points it elsewhere
 
 
