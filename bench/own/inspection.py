@@ -123,7 +123,11 @@ def _tests(
     looked_at = None if request.texts is None else Inputs(*clean.texts(request.texts))
     if data is not None:
         there.add(Needs.UNLABELLED)
-    providers: dict[str, Callable[[], Any]] = {"pretrained": lambda: pretrained}
+    head = seeds.derive("defense head", "own", request.seed)
+    providers: dict[str, Callable[[], Any]] = {
+        "pretrained": lambda: pretrained,
+        "untrained": lambda: Suspect.untrained(received, pretrained, seed=head),
+    }
     if data is not None:
         providers.update(clean=lambda: data.tuning, selection=lambda: data.selection)
         providers["unlabelled"] = lambda: data.tuning.inputs
@@ -150,10 +154,12 @@ def _tests(
             facts=facts, needs=plugin.needs, seed=seeds.derive("defense", "own", request.seed),
             precision=Precision.AUTO, tolerance=2.0, received=received, providers=providers,
         )  # fmt: skip
+        began = time.perf_counter()
         try:
-            yield {**found, "status": "done", "why": "", **_result(defense, received, access, data, looked_at)}
+            result = _result(defense, received, access, data, looked_at)
+            yield {**found, "status": "done", "why": "", **result, "seconds": time.perf_counter() - began}
         except Exception as error:  # one test must not take the others down; the report shows it
-            yield {**found, "status": "failed", "why": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+            yield {**found, "status": "failed", "why": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
 
 def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:

@@ -137,6 +137,9 @@ def _access(
         "selection": lambda: data.selection,
         "pretrained": lambda: pretrained,
     }
+    if pretrained is not None:
+        head = seeds.derive("defense head", "own", request.seed)
+        providers["untrained"] = lambda: Suspect.untrained(received, pretrained, seed=head)
     return Access(
         facts=facts,
         needs=needs,

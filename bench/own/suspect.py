@@ -164,6 +164,17 @@ class Suspect:
             yield LeanClassifier(self.module(), tokenizer, max_length, pager=Pager(Path(folder)), **options)
         return_freed_memory()
 
+    @staticmethod
+    def untrained(received: Classifier, pretrained: LazyWeights, *, seed: int) -> Classifier:
+        """Return a new classifier: the clean pre-trained encoder with a head drawn from the seed."""
+        from bench import learning
+
+        fresh = received.clone()
+        for name in pretrained:
+            fresh.model.get_parameter(name).data.copy_(pretrained[name])
+        learning.reinitialise_head(fresh, seed=seed)
+        return fresh
+
     def counterpart(self, spec: str, model: Any) -> LazyWeights:
         """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.
 

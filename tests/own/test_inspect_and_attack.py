@@ -82,6 +82,15 @@ def test_without_anything_it_says_what_to_give(case: Case, tmp_path: Path) -> No
     show.page(report)
 
 
+def test_every_installed_test_runs_or_says_why(case: Case, tmp_path: Path) -> None:
+    request = Request(model=case.model, pretrained=case.pretrained, clean=case.clean, device="cpu", max_length=32)
+    tests = {test["name"]: test for test in inspect(request, scratch=tmp_path)["tests"]}
+    failed = {name: test["why"] for name, test in tests.items() if test["status"] == "failed"}
+    assert not failed
+    assert any(test["kind"] == "detection" and test["status"] == "done" for test in tests.values())
+    assert all(test["why"] for test in tests.values() if test["status"] == "not run")
+
+
 def test_unknown_tests_are_refused(case: Case, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="neither a detector nor a filter"):
         inspect(Request(model=case.model, device="cpu", tests=("fine-tuning",)), scratch=tmp_path)
