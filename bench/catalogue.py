@@ -31,7 +31,7 @@ def listing(kind: str) -> Listing:
         case "suites":
             from bench import suite
 
-            return [_row(name, suite.load(name).description, "built-in") for name in suite.built_in()]
+            return [_row(name, suite.describe(name), "built-in") for name in suite.built_in()]
     raise unknown("kind", kind, KINDS)
 
 

@@ -147,18 +147,17 @@ def _go(suite: str, settings: list[str], folder: Path | None, options: dict[str,
         dry_run: bool, report: bool, again: bool) -> None:  # fmt: skip
     from bench import session
 
-    opened = session.Session.open(suite, settings, folder)
-    if dry_run:
-        typer.echo(opened.forecast())
-        return
-    summary = opened.run(again=again, **options)
-    if report:
-        opened.report()
-    if summary.failed:
+    failed = 0
+    for opened in session.Session.open_all(suite, settings, folder):
+        if dry_run:
+            typer.echo(opened.forecast())
+            continue
+        failed += opened.run(again=again, **options).failed
+        if report:
+            opened.report()
+    if failed:
         same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={folder}"] if folder else [])])
-        typer.echo(
-            f"{summary.failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True
-        )
+        typer.echo(f"{failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
         raise typer.Exit(1)
 
 
@@ -167,7 +166,8 @@ def status(suite: SuiteName, settings: Settings = None, profile: Profile = None,
     """Say what is done, running, waiting and failed, from the store alone."""
     from bench import session
 
-    session.Session.open(suite, _all(settings, profile), store).show_status()
+    for opened in session.Session.open_all(suite, _all(settings, profile), store):
+        opened.show_status()
 
 
 @app.command()
@@ -177,7 +177,8 @@ def collect(
     """Print the table and draw the figures from whatever records exist, also while others run."""
     from bench import session
 
-    session.Session.open(suite, _all(settings, profile), store).report(out)
+    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
+        opened.report(folder)
 
 
 @app.command()
@@ -232,8 +233,9 @@ def figure(
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for path in session.Session.open(suite, _all(settings, profile), store).figures(out):
-        typer.echo(str(path))
+    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
+        for path in opened.figures(folder or out):
+            typer.echo(str(path))
 
 
 @app.command()
@@ -259,8 +261,9 @@ def publish(
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
     from bench import publish, session
 
-    for path in publish.publish(session.Session.open(suite, _all(settings, profile), store), out):
-        typer.echo(str(path))
+    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
+        for path in publish.publish(opened, folder or out):
+            typer.echo(str(path))
 
 
 @app.command()
@@ -274,7 +277,7 @@ def claims(
     """Check the paper's claims against the records of a suite."""
     from bench import session
 
-    session.Session.open(suite, _all(settings, profile), store).claims(as_json=as_json)
+    session.show_claims(session.Session.open_all(suite, _all(settings, profile), store), as_json=as_json)
 
 
 @app.command()
@@ -309,6 +312,18 @@ def store_ls(
         store_commands.show(store)
     else:
         store_commands.explain(store, key)
+
+
+@store_app.command("add")
+def store_add(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a store, or a folder of records as in results/")],
+    store: StoreFolder = None,
+) -> None:
+    """Add the records of a folder after checking them, so that a run goes on from there."""
+    from bench import store_commands
+
+    if not store_commands.add(store, folder):
+        raise typer.Exit(1)
 
 
 @store_app.command("verify")

@@ -30,7 +30,7 @@ def purify(
     out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
     pretrained: Annotated[str | None, typer.Option(help="the clean counterpart: a name, a folder, or embedded")] = None,
     defense: Annotated[str, typer.Option(help="a defense, a chain, or auto: the best of the committed board")] = "auto",
-    board: Annotated[Path | None, typer.Option(help="board for auto; default: results/board.json")] = None,
+    board: Annotated[Path | None, typer.Option(help="a leaderboard.json for auto; default: the committed one")] = None,
     clean_size: Annotated[
         int | None, typer.Option(min=1, help="clean examples to tune on; default: 64, half at most")
     ] = None,

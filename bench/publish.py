@@ -1,17 +1,19 @@
-"""Everything about a suite in one folder, as results/ holds it: records, tables, figures, claims."""
+"""Everything about a suite in one folder, as results/ holds it: records, tables, figures, leaderboards, claims."""
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
     from bench.session import Session
 
+LEADERBOARD, CLAIMS = "leaderboard.json", "claims.json"
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 
 
@@ -31,7 +33,19 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     for name, form in TABLES.items():
         written.append(folder / name)
         written[-1].write_text(opened.table(form), encoding="utf-8")
+    for name, value in _judged(opened):
+        written.append(folder / name)
+        written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     written += opened.figures(figures)
     return written
+
+
+def _judged(opened: Session) -> Iterator[tuple[str, Any]]:
+    from bench import report
+    from bench.report import standings, verdicts
+
+    rows, gate = opened.rows(), opened.plan.suite.gate
+    yield LEADERBOARD, standings.as_json(rows, gate=gate)
+    yield CLAIMS, verdicts.as_json(report.check_claims(rows, gate=gate))

@@ -69,7 +69,7 @@ def _ends(piece: str) -> tuple[str, str]:
 def _suites() -> str:
     lines = ["# Suites", "", "What `doorbench run` knows by name. A suite is a YAML file; these are its fields.", ""]
     lines += ["| name | |", "|---|---|"]
-    lines += [f"| `{name}` | {markdown(suite.load(name).description)} |" for name in suite.built_in()]
+    lines += [f"| `{name}` | {markdown(suite.describe(name))} |" for name in suite.built_in()]
     lines += ["", "| field | |", "|---|---|"]
     lines += [f"| `{name}` | {markdown(info.description or '')} |" for name, info in suite.Suite.model_fields.items()]
     return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,12 @@ class Session:
     def open(cls, name: str, settings: Sequence[str], folder: Path | None) -> Session:
         """Read a suite, apply settings and open the store."""
         return cls(Plan(suites.load(name, settings)), Store(folder))
+
+    @classmethod
+    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None) -> list[Session]:
+        """Do so with a suite, or with every suite of a collection."""
+        store = Store(folder)
+        return [cls(Plan(suite), store) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed."""
@@ -171,17 +177,29 @@ class Session:
                 written += style.save(weights.landscape(grid, points), place)
         return written
 
-    def claims(self, *, as_json: bool) -> None:
-        """Print the verdicts on the paper's claims."""
-        from rich.console import Console
 
-        from bench import report
-        from bench.report.verdicts import as_json as to_json
+def in_folders(
+    name: str, settings: Sequence[str], store: Path | None, *, out: Path | None
+) -> Iterator[tuple[Session, Path | None]]:
+    """Yield every suite of a name with the folder for its files: one of its own where there are several."""
+    opened = Session.open_all(name, settings, store)
+    for one in opened:
+        yield one, out / one.plan.suite.name if out is not None and len(opened) > 1 else out
 
-        if as_json:
-            Console().print_json(data=to_json(report.check_claims(self.rows(), gate=self.plan.suite.gate)))
-        else:
-            report.show_claims(self.rows(), console=Console(), gate=self.plan.suite.gate)
+
+def show_claims(opened: Sequence[Session], *, as_json: bool) -> None:
+    """Print the verdicts on the paper's claims by the cells of all suites together."""
+    from rich.console import Console
+
+    from bench import report
+    from bench.report.verdicts import as_json as to_json
+
+    rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
+    gate = opened[0].plan.suite.gate
+    if as_json:
+        Console().print_json(data=to_json(report.check_claims(rows.values(), gate=gate)))
+    else:
+        report.show_claims(rows.values(), console=Console(), gate=gate)
 
 
 def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:

@@ -64,6 +64,25 @@ def verify(folder: Path | None) -> bool:
     return not found.ok
 
 
+def add(folder: Path | None, source: Path) -> bool:
+    """Add the records of a folder; False where one of them is wrong, and then none is added."""
+    from bench import submission
+
+    console = Console()
+    checked = submission.check(source)
+    for problem in checked.problems:
+        console.print(escape(str(problem)), soft_wrap=True)
+    if checked.problems:
+        return False
+    store = Store(folder)
+    new = {str(record["key"]): record for record in submission.read(source)}
+    new = {key: record for key, record in new.items() if not store.has_record(key)}
+    for key, record in new.items():
+        store.put_record(key, record)
+    console.print(f"added {len(new)} of {checked.records} records; the others were there already")
+    return True
+
+
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
     lines = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
@@ -75,7 +94,7 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
     from bench import suite
     from bench.plan import Plan
 
-    kept = {key for name in keep for key in Plan(suite.load(name)).victims}
+    kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
     freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(

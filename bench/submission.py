@@ -6,7 +6,9 @@ its predictions, and what it says in words from the recipe.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import evaluation, predictions, recipes, registry
+from bench import evaluation, predictions, publish, recipes, registry
 from bench.contracts import Verdicts
 from bench.errors import RequestError
 from bench.keys import key_of
@@ -23,6 +25,8 @@ from bench.store.documents import Damaged, Newer, unwrap
 FIELDS = ("schema", "key", "kind", "role", "status", "cell", "recipe", "victim_key", "metrics", "predictions",
           "environment", "seconds", "notes")  # fmt: skip
 STATED = ("version", "device", "python", *recipes.LIBRARIES)
+FORMS = ("*.json", "*.jsonl", "*.jsonl.gz")
+NO_RECORDS = (publish.LEADERBOARD, publish.CLAIMS)  # JSON that lies beside published records
 EXACT = 1e-9  # percent; metrics are shares of whole numbers
 
 
@@ -67,7 +71,7 @@ def check(folder: Path) -> Checked:
     """
     if not folder.is_dir():
         raise RequestError(f"there is no folder {folder}.")
-    place = folder / "records" if (folder / "records").is_dir() else folder
+    place = _place(folder)
     found = Checked()
     seen: dict[str, str] = {}
     golds: dict[str, tuple[str, str]] = {}
@@ -82,17 +86,31 @@ def check(folder: Path) -> Checked:
         found.problems += _other_test_sets(name, record, golds)
         others |= set(_other_versions(record))
     if not found.records and not found.problems:
-        raise RequestError(f"{place} holds no records (.json or .jsonl).")
+        raise RequestError(f"{place} holds no records (.json, .jsonl or .jsonl.gz).")
     found.notes += sorted(others)
     return found
 
 
+def read(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a folder that was checked."""
+    yield from (record for _, record in _documents(_place(folder), Checked()))
+
+
+def _place(folder: Path) -> Path:
+    return folder / "records" if (folder / "records").is_dir() else folder
+
+
 def _documents(place: Path, found: Checked) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every record with the name of its file; what cannot be read is a problem."""
-    for path in sorted([*place.rglob("*.json"), *place.rglob("*.jsonl")]):
+    others = {path for name in NO_RECORDS for path in place.rglob(name)}
+    for path in sorted({path for form in FORMS for path in place.rglob(form)} - others):
         name = str(path.relative_to(place))
-        raw = path.read_bytes()
-        if path.suffix == ".jsonl":
+        try:
+            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (OSError, EOFError, zlib.error) as error:
+            found.problems.append(Problem(name, "", "file", f"cannot be read: {error}"))
+            continue
+        if ".jsonl" in path.suffixes:
             for number, line in enumerate(raw.splitlines(), 1):
                 if line.strip():
                     yield from _parsed(f"{name}:{number}", line, found)

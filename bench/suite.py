@@ -1,10 +1,10 @@
-"""A suite: what to run, as a YAML file that is checked to the last field before any job starts."""
+"""A suite, or a collection of suites: what to run, as a YAML file that is checked to the last field before any job."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,7 @@ def _listed(value: Any) -> Any:
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
 Numbers = Annotated[list[int], BeforeValidator(_listed), Field(min_length=1)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Gate(BaseModel):
@@ -54,6 +55,16 @@ class Suite(BaseModel):
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
     study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw besides")
     profiles: dict[str, dict[str, Any]] = Field({}, description="other values of fields, under a name each")
+
+
+class Collection(BaseModel):
+    """Several suites under one name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    description: str = Field(description="one line")
+    suites: list[str] = Field(min_length=1, description="names of built-in suites, run one after the other")
 
 
 def built_in() -> list[str]:
@@ -94,10 +105,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def load(name: str, settings: Sequence[str] = ()) -> Suite:
-    """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others."""
+def describe(name: str) -> str:
+    """Return the description of a suite or collection."""
+    found = _collection(name)
+    return load(name).description if found is None else found.description
+
+
+def load_all(name: str, settings: Sequence[str] = ()) -> list[Suite]:
+    """Read a suite, or every suite of a collection, and apply settings to each."""
+    found = _collection(name)
+    return [load(one, settings) for one in ([name] if found is None else found.suites)]
+
+
+def _collection(name: str) -> Collection | None:
     path = locate(name)
     data = read_yaml(path)
+    return _validated(Collection, data, str(path)) if "suites" in data else None
+
+
+def load(name: str, settings: Sequence[str] = ()) -> Suite:
+    """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others.
+
+    Raises:
+        RequestError: it is not there, has a wrong field, or is a collection of suites.
+    """
+    path = locate(name)
+    data = read_yaml(path)
+    if "suites" in data:
+        raise RequestError(f"{name!r} is a collection; name one of its suites: {', '.join(data['suites'])}.")
     profiles = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "profile"]
     for profile in profiles[-1:]:
         data = profiled(check(data, str(path)), data, profile)
@@ -116,11 +151,15 @@ def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, A
 
 def check(data: Mapping[str, Any], where: str) -> Suite:
     """Validate the fields of a suite; the error names the field and the valid choices."""
+    return _validated(Suite, data, where)
+
+
+def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     for field in data:
-        if field not in Suite.model_fields:
-            raise unknown(f"field of {where}:", str(field), Suite.model_fields)
+        if field not in model.model_fields:
+            raise unknown(f"field of {where}:", str(field), model.model_fields)
     try:
-        return Suite.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

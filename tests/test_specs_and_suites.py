@@ -117,15 +117,28 @@ def test_settings_change_axes_and_fields() -> None:
         suite.load("quickstart", ["defence=none"])
 
 
-@pytest.mark.parametrize("name", suite.built_in())
+@pytest.mark.parametrize("name", sorted({one.name for name in suite.built_in() for one in suite.load_all(name)}))
 def test_built_in_suites_expand(name: str) -> None:
     loaded = suite.load(name)
     assert loaded.name == name
     cells = list(grid.Grid(loaded).cells())
-    assert {cell.role for cell in cells} == {"defended", "victim", "floor"}
+    assert {cell.role for cell in cells} - {"detected"} == {"defended", "victim", "floor"}
     for victim in {cell.victim for cell in cells if not cell.victim.is_reference}:
         roles = [cell.role for cell in cells if cell.victim == victim]
         assert roles.count("floor") == roles.count("victim") == 1
+
+
+def test_a_collection_is_its_suites(tmp_path: Path) -> None:
+    found = suite.load_all("paper-all", ["profile=small", "seed=7"])
+    assert [one.name for one in found][:2] == ["paper-single-small", "paper-pairs-small"]
+    assert all(one.model == ["embedded"] and one.seed == [7] for one in found)
+    assert suite.describe("paper-all")
+    with pytest.raises(RequestError, match="is a collection; name one of its suites: paper-single"):
+        suite.load("paper-all")
+    path = tmp_path / "many.yaml"
+    path.write_text("name: many\ndescription: two\nsuites: [quickstart]\ntask: reviews\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="task"):
+        suite.load_all(str(path))
 
 
 def test_sweep_spreads_values() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import predictions, submission
+from bench import predictions, publish, store_commands, submission
 from bench.conformance import checks
 from bench.contracts import Verdicts
 from bench.errors import RequestError
@@ -46,6 +47,34 @@ def test_good_records_pass_in_every_form(records: list[dict[str, Any]], tmp_path
     lines.mkdir()
     (lines / "all.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert submission.check(lines).problems == []
+
+
+def test_published_records_are_added_to_a_store(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    lines = "\n".join(map(json.dumps, records)).encode()
+    (published / "records.jsonl.gz").write_bytes(gzip.compress(lines))
+    (published / publish.LEADERBOARD).write_text("[]", encoding="utf-8")
+    target = Store(tmp_path / "target")
+    target.put_record(records[0]["key"], records[0])
+    assert store_commands.add(target.root, published)
+    assert list(target.records()) == sorted(records, key=lambda record: str(record["key"]))
+
+
+def test_nothing_is_added_where_a_record_is_wrong(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    changed = copy.deepcopy(records)
+    changed[defended(records)]["metrics"]["acc"] += 1
+    (tmp_path / "records").mkdir()
+    write(tmp_path / "records", changed)
+    assert not store_commands.add(tmp_path / "target", tmp_path)
+    assert not list(Store(tmp_path / "target").records())
+
+
+def test_a_truncated_archive_is_a_problem(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps(records[0]).encode())
+    (tmp_path / "records.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    (problem,) = submission.check(tmp_path).problems
+    assert problem.file == "records.jsonl.gz"
 
 
 def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -15,6 +15,7 @@ from bench.contracts import Board, Defense, Needs
 from bench.errors import RequestError
 
 AUTO = "auto"
+COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
 HOW = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
 
@@ -51,7 +52,7 @@ def choose(spec: str, there: Iterable[Needs], *, board: Path | None = None) -> C
     Args:
         spec: a defense, a chain joined by ``+``, or ``auto``.
         there: what can be handed over.
-        board: file of the board; by default the committed one.
+        board: file of the board, as ``doorbench publish`` writes it; by default the committed one.
 
     Raises:
         RequestError: the defense cannot purify a checkpoint, or needs what is not there.
@@ -81,21 +82,6 @@ def _returns_weights(defense: Defense) -> bool:
     return parts[-1].purifies
 
 
-def find_board() -> Path | None:
-    """Return the committed board: ``results/board.json``, else the newest ``results/*/leaderboard.json``.
-
-    It is looked for in the working directory, then beside the source of this project.
-    """
-    for root in (Path.cwd(), Path(__file__).parents[2]):
-        whole = root / "results" / "board.json"
-        if whole.is_file():
-            return whole
-        boards = sorted(root.glob("results/*/leaderboard.json"), key=lambda path: path.stat().st_mtime)
-        if boards:
-            return boards[-1]
-    return None
-
-
 def read_board(path: Path) -> CommittedBoard:
     """Read the board of fine-tuned models; a file may hold one board or a list of them."""
     try:
@@ -110,12 +96,7 @@ def read_board(path: Path) -> CommittedBoard:
 
 
 def _best(there: frozenset[Needs], given: Path | None) -> Choice:
-    path = given or find_board()
-    if path is None:
-        raise RequestError(
-            "--defense auto takes the best of the committed board, and there is none yet (results/board.json); "
-            "name a defense, for example --defense e-pur+fine-mixing, or give --board FILE."
-        )
+    path = given or COMMITTED
     passed: list[str] = []
     ranked = [row for row in read_board(path).rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
     for row in sorted(ranked, key=lambda row: row.mean_rank or 0.0):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+
+    from bench.report.rows import Row
 
 LEAST_POINTS = 3  # fewer values are rows of a table, not a curve
 _RATIO = re.compile(r"reserve_ratio=[^,()]*(, )?")
@@ -34,6 +39,28 @@ def ratio_points(table: DataFrame) -> DataFrame:
     points = points[points["ratio"].notna()]
     values = points.groupby("curve")["ratio"].transform("nunique") if len(points) else points["ratio"]
     return points[values >= LEAST_POINTS]
+
+
+def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: float) -> Iterator[Row]:
+    """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
+
+    It is the one with the lowest ASR among those that lose at most ``most_drop`` points of test ACC against the victim,
+    or with the highest ACC where all lose more. It is marked as an oracle: a bound for every honest rule, no defense.
+    """
+    before = {row.victim_key: row.metric("acc") for row in victims if row.done}
+    curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in points:
+        if row.predicts and before.get(row.victim_key) is not None:
+            curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
+    for (victim, curve, _), there in curves.items():
+        acc = {row.cell_key: row.metric("acc") or 0.0 for row in there}
+        least = (before[victim] or 0.0) - most_drop
+        kept = [row for row in there if acc[row.cell_key] >= least]
+        if kept:
+            best = min(kept, key=lambda row: (row.metric("asr") or 0.0, -acc[row.cell_key]))
+        else:
+            best = max(there, key=lambda row: acc[row.cell_key])
+        yield replace(best, defense=f"{curve} (ratio best on test)", needs=(*best.needs, "oracle"))
 
 
 def size_points(table: DataFrame) -> DataFrame:

@@ -57,7 +57,8 @@ class Results:
         rows: every cell, floors and ceilings included.
         gate: when an attack counts as implanted.
         places: in the order of the suite.
-        lines: defenses in the order of the suite, without ``none`` and without the points of reserve-ratio curves.
+        lines: defenses in the order of the suite, without ``none``. Of a curve of reserve ratios, one point: the best
+            on the test sets, as an oracle.
         swept: how many listed cells are points of such curves.
     """
 
@@ -76,6 +77,10 @@ class Results:
             self._keys[_place(row)][row.seed] = row.victim_key
             if row.role in ("defended", "detected"):
                 self._cells[_place(row), Line(row.defense, row.clean_size)][row.seed] = row
+        swept = [row for row in self.rows if row.cell_key in points]
+        for row in curves.best_on_test(swept, self.victims.values(), most_drop=MAX_DROP):
+            self._keys[_place(row)][row.seed] = row.victim_key
+            self._cells[_place(row), Line(row.defense, row.clean_size)][row.seed] = row
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
         self.lines = list(dict.fromkeys(line for _, line in self._cells))
@@ -87,8 +92,8 @@ class Results:
 
     @cached_property
     def oracles(self) -> frozenset[str]:
-        """Defenses that are told the trigger and the target label: shown, but neither marked nor ranked."""
-        return frozenset(row.defense for row in self.rows if row.oracle)
+        """Defenses that are told the trigger, or chosen on the test sets: shown, but neither marked nor ranked."""
+        return frozenset(row.defense for cells in self._cells.values() for row in cells.values() if row.oracle)
 
     @cached_property
     def external(self) -> Mapping[str, str]:

@@ -46,7 +46,7 @@ def suite_of(results: Results) -> str:
 
 def labels(results: Results) -> dict[Line, str]:
     """Return how tables call each defense: marked where it needs an oracle or is external, with a size that varies."""
-    oracles = {row.defense for row in results.rows if row.oracle}
+    oracles = results.oracles
     sizes = {line.clean_size for line in results.lines if line.clean_size}
     found = {}
     for line in results.lines:

@@ -157,6 +157,7 @@ def test_clean_data_is_cut_in_disjoint_parts_and_takes_names(tmp_path: Path) -> 
     )
 
 
+RESULTS = Path(__file__).parents[2] / "results" / "sst2-first"
 BOARD = {
     "board": "fine-tuned model received",
     "rows": [
@@ -167,7 +168,7 @@ BOARD = {
 }
 
 
-def test_auto_takes_the_best_that_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(json.dumps(BOARD), encoding="utf-8")
     both = choice.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
@@ -176,18 +177,19 @@ def test_auto_takes_the_best_that_can_be_used(tmp_path: Path, monkeypatch: pytes
     less = choice.choose("auto", {Needs.CLEAN}, board=path)
     assert less.defense.spec == "fine-tuning"
     assert "needs pretrained: give --pretrained" in less.why
-    monkeypatch.setattr(choice, "find_board", lambda: None)
-    with pytest.raises(RequestError, match="there is none yet"):
-        choice.choose("auto", {Needs.CLEAN})
 
 
-def test_committed_board_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results" / "first").mkdir(parents=True)
-    newest = tmp_path / "results" / "first" / "leaderboard.json"
-    newest.write_text(json.dumps([{"board": "test-time filter", "rows": []}, BOARD]), encoding="utf-8")
-    assert choice.find_board() == newest
-    assert len(choice.read_board(newest).rows) == 3
+def test_committed_board_is_the_published_one() -> None:
+    published = RESULTS / "leaderboard.json"
+    assert choice.COMMITTED.read_bytes() == published.read_bytes()
+    best = choice.choose("auto", {Needs.CLEAN, Needs.PRETRAINED})
+    assert str(choice.COMMITTED) in best.why
+
+
+def test_a_file_may_hold_several_boards(tmp_path: Path) -> None:
+    path = tmp_path / "boards.json"
+    path.write_text(json.dumps([{"board": "test-time filter", "rows": []}, BOARD]), encoding="utf-8")
+    assert len(choice.read_board(path).rows) == 3
 
 
 def test_needs_are_checked_before_anything_is_loaded(case: Case, tmp_path: Path) -> None:
