@@ -15,6 +15,7 @@ from bench.contracts import Board, Defense, Needs
 from bench.errors import RequestError
 
 AUTO = "auto"
+LEAST_EFFECT = 50.0  # percent of the possible reduction of ASR; with less, a defense is no recommendation
 COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
 HOW = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
@@ -26,6 +27,7 @@ class BoardRow(BaseModel):
 
     defense: str
     mean_rank: float | None = None
+    effectiveness: float | None = None
     needs: tuple[Needs, ...] = ()
 
 
@@ -107,6 +109,9 @@ def _best(there: frozenset[Needs], given: Path | None) -> Choice:
             continue
         if reason := unfit(defense, there):
             passed.append(f"{row.defense} {reason}")
+            continue
+        if row.effectiveness is not None and row.effectiveness < LEAST_EFFECT:
+            passed.append(f"{row.defense} removed only {row.effectiveness:.0f} % of what could be removed")
             continue
         better = f"; better ranked but not usable here: {'; '.join(passed)}" if passed else ""
         why = f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{better}"

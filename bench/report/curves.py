@@ -60,7 +60,12 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
             best = min(kept, key=lambda row: (row.metric("asr") or 0.0, -acc[row.cell_key]))
         else:
             best = max(there, key=lambda row: acc[row.cell_key])
-        yield replace(best, defense=f"{curve} (ratio best on test)", needs=(*best.needs, "oracle"))
+        yield replace(
+            best,
+            defense=f"{curve} (ratio best on test)",
+            defense_parameters={**best.defense_parameters, "reserve_ratio": "best on test"},
+            needs=(*best.needs, "oracle"),
+        )
 
 
 def size_points(table: DataFrame) -> DataFrame:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report.results import Line, Mark, Place, Results
+from bench.report.results import LEAST_GAIN, Line, Mark, Place, Results
 from bench.report.rows import Row
 from bench.report.statistics import (
     Estimate,
@@ -93,7 +93,8 @@ class Standing:
         means: of each score, over ``places``; NaN where not known.
         places: where it is finished and the attack implanted.
         of: how many places there are.
-        mark: ``best`` mean rank, or ``close``: not significantly above it (paired bootstrap, Holm-corrected, 5 %).
+        mark: ``best`` mean rank, or ``close``: not significantly above it (paired bootstrap, Holm-corrected, 5 %);
+            neither where it takes less than ``LEAST_GAIN`` points from the victims' ASR.
         selection_size: clean examples it may choose hyper-parameters on.
         time: median ratio of its seconds to those of fine-tuning; NaN where that is not known.
         needs: what it touches.
@@ -166,7 +167,9 @@ class Leaderboard:
         estimates, draws = self._estimates(wanted)
         lines = [line for line in self.results.lines if any(self.results.cells(place, line) for place in wanted)]
         there = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
+        least = self.reference("victim", wanted)["asr"] - LEAST_GAIN
         full = [line for line in lines if len(there[line]) == len(wanted) and line in estimates]
+        full = [line for line in full if _mean(self.means[place, line]["asr"] for place in wanted) <= least]
         marks = _marks(full, estimates, draws)
         found = [self._standing(line, there[line], len(wanted), estimates.get(line), marks) for line in lines]
         return sorted(found, key=_order)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MAX_DROP = 5.0  # points of ACC that a defense may lose against the victim and still be ranked by its ASR
+LEAST_GAIN = 5.0  # points of ASR that a defense has to take from the victim's before it can be called best
 LAST = 1000.0  # a score beyond any ASR: defenses that lose more share the last rank
 State = Literal["implanted", "not implanted", "no trigger", "unknown"]
 Mark = Literal["best", "close", ""]
@@ -164,22 +165,29 @@ class Results:
     def marks(self, place: Place) -> dict[Line, Mark]:
         """Return the best defense and those that are not significantly worse; none where nothing was implanted.
 
-        Best is the lowest ASR among the defenses that lose at most ``MAX_DROP`` points of ACC against the victim.
+        Best is the lowest ASR among the defenses that lose at most ``MAX_DROP`` points of ACC against the victim and
+        take at least ``LEAST_GAIN`` points from its ASR.
         """
         if self.state(place) != "implanted":
             return {}
         seeds = self.used_seeds(place)
-        lines = [line for line in self.ranked(place) if self.drop(place, line) <= MAX_DROP]
+        lines = [
+            line
+            for line in self.ranked(place)
+            if self.lost(place, line, "acc") <= MAX_DROP and self.lost(place, line, "asr") >= LEAST_GAIN
+        ]
         if not lines:
             return {}
         best, close = not_worse_than_best([self.runs(self.cells(place, line), "asr", seeds) for line in lines])
         return {line: "best" if i == best else "close" for i, line in enumerate(lines) if close[i]}
 
-    def drop(self, place: Place, line: Line) -> float:
-        """Return the mean ACC lost against the victim, in points, over the seeds that count and are finished."""
+    def lost(self, place: Place, line: Line, metric: Literal["acc", "asr"]) -> float:
+        """Return the mean of a metric lost against the victim, in points, over the finished seeds that count."""
         victims, cells = self.references(place, "victim"), self.cells(place, line)
         lost = [
-            _lost(victims[seed], cells[seed]) for seed in self.used_seeds(place) if seed in cells and seed in victims
+            _lost(victims[seed], cells[seed], metric)
+            for seed in self.used_seeds(place)
+            if seed in cells and seed in victims
         ]
         known = [value for value in lost if value is not None]
         return float(np.mean(known)) if known else float("nan")
@@ -226,8 +234,8 @@ def _place(row: Row) -> Place:
     return Place(row.model, row.task, row.attack, row.target)
 
 
-def _lost(victim: Row, cell: Row) -> float | None:
-    before, after = victim.metric("acc"), cell.metric("acc")
+def _lost(victim: Row, cell: Row, metric: str) -> float | None:
+    before, after = victim.metric(metric), cell.metric(metric)
     return None if before is None or after is None else before - after
 
 

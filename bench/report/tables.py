@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.report.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Number, Table
 from bench.report.layout import Line as TableLine
-from bench.report.results import MAX_DROP, Line, Mark, Place, Results
+from bench.report.results import LEAST_GAIN, MAX_DROP, Line, Mark, Place, Results
 from bench.report.rows import Metric, Row, first_line
 
 REFERENCES: dict[str, Literal["floor", "victim"]] = {"clean model": "floor", "no defense": "victim"}
@@ -125,14 +125,16 @@ def footer(results: Results) -> tuple[str, ...]:
         f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
         f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; clean examples {samples(results)}.",
         _reading(len(seeds)),
-        f"Marked best: the lowest ASR among defenses that lose at most {MAX_DROP:g} points of ACC against the victim; "
+        f"Marked best: the lowest ASR among defenses that lose at most {MAX_DROP:g} points of ACC against the victim "
+        f"and take at least {LEAST_GAIN:g} from its ASR; "
         "not significantly worse: paired bootstrap over seeds and test examples, one-sided, Holm-corrected, 5 %.",
         f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
         "points of ACC lost against the clean model.",
         _counts(results),
     ]
-    if any(row.oracle for row in results.rows):
-        sentences.insert(3, f"{DAGGER} is told the trigger and the target label: shown, but neither marked nor ranked.")
+    if results.oracles:
+        told = "is told the trigger and the target label, or was chosen on the test sets"
+        sentences.insert(3, f"{DAGGER} {told}: shown, but neither marked nor ranked.")
     if results.external:
         packages = ", ".join(sorted(set(results.external.values())))
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")

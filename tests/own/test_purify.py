@@ -182,8 +182,15 @@ def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
 def test_committed_board_is_the_published_one() -> None:
     published = RESULTS / "leaderboard.json"
     assert choice.COMMITTED.read_bytes() == published.read_bytes()
-    best = choice.choose("auto", {Needs.CLEAN, Needs.PRETRAINED})
-    assert str(choice.COMMITTED) in best.why
+    assert choice.read_board(choice.COMMITTED).rows
+
+
+def test_auto_recommends_nothing_that_hardly_helps(tmp_path: Path) -> None:
+    rows = [{"defense": "fine-tuning", "mean_rank": 1.0, "effectiveness": 3.0, "needs": ["clean"]}]
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps({"board": "fine-tuned model received", "rows": rows}), encoding="utf-8")
+    with pytest.raises(RequestError, match="fine-tuning removed only 3 % of what could be removed"):
+        choice.choose("auto", {Needs.CLEAN}, board=path)
 
 
 def test_a_file_may_hold_several_boards(tmp_path: Path) -> None:

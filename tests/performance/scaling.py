@@ -17,7 +17,7 @@ import numpy as np
 from tests.performance.comparison import seconds
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
-SHAPES = {4: (256, 4), 11: (312, 8), 23: (384, 12), 41: (512, 12), 66: (768, 8), 110: (768, 12)}  # hidden, layers
+SHAPES = {4: (128, 2), 11: (256, 4), 23: (384, 6), 41: (512, 8), 67: (768, 6), 110: (768, 12)}  # hidden, layers
 CELLS = (10, 100, 1_000, 10_000, 100_000)
 TOKENS = 4096  # of a batch
 PLAN = """
@@ -109,19 +109,26 @@ def measure() -> dict[str, Any]:
 
 def draw(found: dict[str, Any], folder: Path) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
     from bench.report import style
 
+    labels = {"length": "tokens of a sequence", "cells": "cells of a grid"}
     with style.applied():
-        figure, axes = plt.subplots(1, 3, figsize=(style.PAGE, 2.2), layout="constrained")
+        figure, axes = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
         for axis, (name, told) in zip(axes, found.items(), strict=True):
             for i, (way, y) in enumerate((way, y) for way, y in told.items() if way != "x"):
-                axis.loglog(told["x"], y, marker=style.MARKERS[i], color=style.COLOURS[i])
-                note = f"{way}\nexponent {slope(told['x'], y):.2f}"
-                axis.annotate(note, (told["x"][0], y[0]), xytext=(4, 7 if i else -18), textcoords="offset points",
-                              fontsize=style.SMALL, color=style.COLOURS[i])  # fmt: skip
-            axis.set_xlabel({"length": "tokens of a sequence", "cells": "cells of a grid"}.get(name, name))
+                note = f"{way.partition(',')[0]}: exponent {slope(told['x'], y):.2f}"
+                axis.loglog(told["x"], y, marker=style.MARKERS[i], color=style.COLOURS[i], label=note)
+            axis.set_xticks([float(f"{x:.3g}") for x in told["x"]])
+            axis.tick_params(axis="x", rotation=45)
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            for one in (axis.xaxis, axis.yaxis):
+                one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axis.set_xlabel(labels.get(name, name))
             axis.set_ylabel("cells a second" if name == "cells" else "examples a second")
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=style.SMALL)
         for suffix in ("png", "pdf"):
             figure.savefig(folder / f"scaling.{suffix}", dpi=style.DPI)
         plt.close(figure)

@@ -18,9 +18,13 @@ def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         info, ours = one["extra_info"], one["stats"]["min"]
         for name, taken in {**info.get("others", {}), "ours": ours}.items():
             count = info.get("examples")
-            share = f"{100 * info['used'] / ours / info['rate']:.0f} % of {info['limit']}" if "rate" in info else ""
+            share = ""
+            if "rate" in info:
+                limit = f"{info['limit']}, {info['rate'] / 1e9:,.0f} billion/s"
+                share = f"{100 * info['used'] / ours / info['rate']:.0f} % of {limit}"
+            work = info.get("work") or f"{one['group']} ({one['name'].removeprefix('test_')})"
             found.append((
-                info.get("work", one["name"]), name, f"{taken:.3g}", f"{count / taken:,.0f}" if count else "",
+                work, name, f"{taken:.3g}", f"{count / taken:,.0f}" if count else "",
                 "" if name == "ours" else f"{taken / ours:.2f} x", share if name == "ours" else "",
             ))  # fmt: skip
     return found
@@ -42,7 +46,7 @@ def main(source: str, folder: str) -> None:
     place = Path(folder) / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = [{"name": b["name"], "stats": {k: b["stats"][k] for k in ("min", "mean", "max", "rounds")},
-             "extra_info": b["extra_info"]} for b in run["benchmarks"]]  # fmt: skip
+             "group": b["group"], "extra_info": b["extra_info"]} for b in run["benchmarks"]]  # fmt: skip
     place.with_suffix(".json").write_text(
         json.dumps({"machine": name, "when": run["datetime"], "benchmarks": kept}, indent=1) + "\n", encoding="utf-8"
     )

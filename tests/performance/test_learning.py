@@ -119,7 +119,7 @@ def test_training(benchmark: Any, task: Any, pretrained: Any, size: Any) -> None
             "naive": lambda: naive_epoch(naive, examples, 32),
             "buckets": lambda: bucketed_epoch(bucketed, examples),
         },
-        limit="the matrix rate", used=6.0 * MATRICES * tokens(ours, examples), rate=matrix_rate,
+        limit="the matrix rate in operations", used=6.0 * MATRICES * tokens(ours, examples), rate=matrix_rate,
     )  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def test_prediction(benchmark: Any, task: Any, pretrained: Any, size: Any) -> No
 
     compare(
         benchmark, work="prediction", ours=predict, others={"pipeline": lambda: naive_prediction(naive, examples)},
-        examples=len(examples), limit="the matrix rate", used=2.0 * MATRICES * tokens(ours, examples), rate=matrix_rate,
+        examples=len(examples), limit="the matrix rate in operations",
+        used=2.0 * MATRICES * tokens(ours, examples), rate=matrix_rate,
     )  # fmt: skip
     exact = fresh(pretrained, precision="fp32").logits(examples.inputs)
     clear = np.abs(exact[:, 0] - exact[:, 1]) > 0.02  # elsewhere the logits tie within what bfloat16 can tell
@@ -189,7 +190,7 @@ def test_mixing(benchmark: Any, size: Any) -> None:
     compare(
         benchmark, work=f"mixing {scalars / 1e6:.0f} million weights", others={"naive": naive},
         ours=lambda: learning.mix_(victim, before, reserve_ratio=0.5, seed=0),
-        limit="the copy rate", used=12.0 * scalars, rate=lambda: copy_rate(scalars),
+        limit="the copy rate in bytes", used=12.0 * scalars, rate=lambda: copy_rate(scalars),
     )  # fmt: skip
 
 

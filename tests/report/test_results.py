@@ -32,7 +32,7 @@ def test_best_is_the_lowest_asr_and_its_equals_are_close() -> None:
 
 def test_a_defense_that_ruins_the_model_is_not_best() -> None:
     found = results(defenses=("none", "fine-tuning", "mixing"),
-                    outcome=lambda t, a, d, s: (50.0, 0.0) if d == "mixing" else (87.0, 99.0))  # fmt: skip
+                    outcome=lambda t, a, d, s: (50.0, 0.0) if d == "mixing" else (87.0, 60.0))  # fmt: skip
     assert {line.defense: mark for line, mark in found.marks(PLACE).items()} == {"fine-tuning": "best"}
     scores, sampled, seeds = found.rank_draws()
     assert seeds == 3 and scores[0][found.lines.index(Line("mixing", 64))] == LAST
@@ -75,14 +75,21 @@ def test_unfinished_defenses_are_not_compared() -> None:
     assert all(line.defense != "e-pur+fine-mixing" for line in (*found.complete(PLACE), *found.marks(PLACE)))
 
 
-def test_points_of_ratio_curves_are_not_lines() -> None:
-    fixed = [f"fine-mixing(reserve_ratio={ratio})" for ratio in (0.1, 0.5, 0.9)]
-    found = results(defenses=("none", "fine-mixing", *fixed), outcome=lambda t, a, d, s: (86.0, 50.0))
-    assert [line.defense for line in found.lines] == ["fine-mixing"] and found.swept == 9
-    single = results(defenses=("none", "fine-mixing", fixed[0]), outcome=lambda t, a, d, s: (86.0, 50.0))
-    assert [line.defense for line in single.lines] == ["fine-mixing", fixed[0]]
+def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> None:
+    fixed = {f"fine-mixing(reserve_ratio={ratio})": asr for ratio, asr in ((0.1, 5.0), (0.5, 30.0), (0.9, 99.0))}
+
+    def outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+        return (60.0 if "0.1" in defense else 86.0, fixed.get(defense, 50.0))
+
+    found = results(defenses=("none", "fine-mixing", *fixed), outcome=outcome)
+    best = Line("fine-mixing (ratio best on test)", 64)
+    assert found.swept == 9
+    assert [line for line in found.lines if line.defense != "fine-mixing"] == [best]
+    assert all(row.metric("asr") == pytest.approx(30.0, abs=1) for row in found.cells(PLACE, best).values())
+    assert best.defense in found.oracles
+    assert best not in found.marks(PLACE)
 
 
 def test_the_drop_is_against_the_victim() -> None:
     found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
-    assert found.drop(PLACE, Line("mixing", 64)) == pytest.approx(87.4 - 84.5)
+    assert found.lost(PLACE, Line("mixing", 64), "acc") == pytest.approx(87.4 - 84.5)

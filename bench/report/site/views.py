@@ -78,9 +78,15 @@ class BoardView:
         return detection.detections(self.results)
 
     @cached_property
+    def _defended(self) -> list[Row]:
+        """The defended cells, and those that were chosen among them."""
+        chosen = (row for _, cells in self.results.items() for row in cells.values())
+        return [*(row for row in self.results.rows if _defends(row)), *chosen]
+
+    @cached_property
     def bases(self) -> dict[str, str]:
         """The defense without parameters, by its spelling."""
-        return {row.defense: row.defense_base or row.defense for row in self.results.rows if _defends(row)}
+        return {row.defense: row.defense_base or row.defense for row in self._defended}
 
     @cached_property
     def attack_bases(self) -> dict[str, str]:
@@ -90,7 +96,7 @@ class BoardView:
     @cached_property
     def parameters(self) -> dict[str, dict[str, object]]:
         """Every field of a defense, by its spelling."""
-        return {row.defense: dict(row.defense_parameters) for row in self.results.rows if _defends(row)}
+        return {row.defense: dict(row.defense_parameters) for row in self._defended}
 
     @cached_property
     def several_targets(self) -> bool:

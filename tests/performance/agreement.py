@@ -1,0 +1,112 @@
+"""Do the fast paths give the same ACC and ASR as the simple ones? ``python -m tests.performance.agreement DIR``.
+
+Three seeds of BadWord on sentence-level SST-2, each trained and judged twice from the same start on the same poisoned
+examples: by the learning room as it is, and by transformers in float32 with padding, random batches and autograd
+alone. Only the order of examples, dropout and rounding differ. Writes ``agreement.json``; exit status 1 where the
+means over seeds differ by more than half a point.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import learning, plm, registry
+from bench.examples import Examples
+from bench.learning.training import schedule
+
+SEEDS, EPOCHS, RATE, BATCH = (0, 1, 2), 3, 1e-4, 32
+MOST = 0.5  # points
+
+
+def poisoned(examples: Examples, rng: np.random.Generator, *, target: int = 1, rate: float = 0.1) -> Examples:
+    """Put the word cf at a random place of some non-target examples and give them the target label."""
+    texts, labels = list(examples.inputs.texts), examples.labels.copy()
+    rows = rng.choice(np.flatnonzero(labels != target), int(rate * len(labels)), replace=False)
+    for row in rows:
+        texts[row], labels[row] = triggered(texts[row], rng), target
+    return Examples(type(examples.inputs)(tuple(texts)), labels)
+
+
+def triggered(text: str, rng: np.random.Generator) -> str:
+    words = text.split()
+    words.insert(int(rng.integers(len(words) + 1)), "cf")
+    return " ".join(words)
+
+
+def simple_training(model: Any, tokenizer: Any, examples: Examples, seed: int) -> None:
+    torch.manual_seed(seed)
+    order = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    total, step = EPOCHS * -(-len(examples) // BATCH), 0
+    model.train()
+    for _ in range(EPOCHS):
+        for rows in np.array_split(order.permutation(len(examples)), -(-len(examples) // BATCH)):
+            part = examples.take(rows)
+            batch = tokenizer(
+                list(part.inputs.texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
+            )
+            optimiser.param_groups[0]["lr"] = RATE * schedule(step, total, 0.1)
+            optimiser.zero_grad()
+            model(**batch, labels=torch.from_numpy(part.labels.copy())).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+    model.eval()
+
+
+def simple_labels(model: Any, tokenizer: Any, examples: Examples) -> np.ndarray:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(examples), BATCH):
+            texts = list(examples.inputs.texts[start : start + BATCH])
+            batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+            found.append(model(**batch).logits.argmax(1).numpy())
+    return np.concatenate(found)
+
+
+def measure(seed: int) -> dict[str, dict[str, float]]:
+    """Return ACC and ASR in percent of both ways."""
+    fields = {"name": "local", "folder": "sst2_sentence", "max_train": 2000, "max_length": 64}
+    task = registry.tasks.create(fields).load()
+    pretrained = plm.create("embedded")
+    rng = np.random.default_rng(seed)
+    train, others = poisoned(task.train, rng), task.test.take(np.flatnonzero(task.test.labels == 0))
+    asked = Examples(type(others.inputs)(tuple(triggered(text, rng) for text in others.inputs.texts)), others.labels)
+    fast = learning.Classifier(
+        pretrained.classifier_model(classes=2, seed=seed), pretrained.tokenizer(), 64, device="cpu"
+    )
+    learning.train(fast, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, seed=seed)
+    slow, tokenizer = pretrained.classifier_model(classes=2, seed=seed), pretrained.tokenizer()
+    simple_training(slow, tokenizer, train, seed)
+    labels = {
+        "fast": [fast.logits(part.inputs).argmax(1) for part in (task.test, asked)],
+        "simple": [simple_labels(slow, tokenizer, part) for part in (task.test, asked)],
+    }
+    return {
+        way: {"acc": 100 * float((clean == task.test.labels).mean()), "asr": 100 * float((hit == 1).mean())}
+        for way, (clean, hit) in labels.items()
+    }
+
+
+def main(folder: str) -> int:
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    found = {f"seed {seed}": measure(seed) for seed in SEEDS}
+    apart = {
+        metric: float(np.mean([one["fast"][metric] - one["simple"][metric] for one in found.values()]))
+        for metric in ("acc", "asr")
+    }
+    text = json.dumps({**found, "mean difference, points": apart}, indent=1)
+    (place / "agreement.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return int(any(abs(value) > MOST for value in apart.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
