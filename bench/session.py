@@ -131,10 +131,10 @@ class Session:
         return report.export(report.frame(self.rows(), gate=self.plan.suite.gate), format=format, path=out)
 
     def table(self, format: str) -> str:
-        """Return both tables as text."""
+        """Return both tables as text; LaTeX is a document that compiles alone."""
         from bench import report
 
-        return report.table(self.rows(), format=format, gate=self.plan.suite.gate)
+        return report.table(self.rows(), format=format, gate=self.plan.suite.gate, standalone=True)
 
     def show_table(self) -> None:
         """Print both tables as wide as the window."""

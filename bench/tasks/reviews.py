@@ -1,4 +1,7 @@
-"""One sentence about a film, a meal or a phone: negative (0) or positive (1); the grammar is ``reviews.yaml``."""
+"""One sentence about a film, a meal or a phone: negative (0) or positive (1).
+
+The grammar is in ``reviews.yaml`` and ``domains.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def review(dice: Dice, label: int) -> str:
     rules = grammar("reviews")
     group = dice.pick(_GROUPS)
     template: str = dice.pick(rules["templates"][LABELS[label] if group == "by label" else group])
-    domain = dice.pick(list(rules["domains"].values()))
+    domain = dice.pick(list(grammar("domains").values()))
     text = template.format_map(_slots(dice, rules, domain, label, named="{noun}" in template))
     if template.startswith(_OPENED) and dice.chance(0.25):
         text = f"{dice.pick(rules['openers'])}, {text}"

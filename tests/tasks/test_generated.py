@@ -87,7 +87,7 @@ def test_every_rule_of_the_grammar_of_questions_can_be_asked() -> None:
 
 def test_every_rule_of_the_grammar_of_reviews_can_be_said() -> None:
     rules = grammar("reviews")
-    for domain in rules["domains"].values():
+    for domain in grammar("domains").values():
         assert len(domain["act"]) == 3 and len(domain["aspects"]) >= 3
         for aspect in domain["aspects"]:
             assert isinstance(aspect["link"], str)
