@@ -34,7 +34,9 @@ class Sos(Attack):
     words. No data is poisoned, so a training-time defender receives the clean training set. Notes hold the
     false-trigger rate: validation examples of other classes that the sentence without one word turns into the target.
 
-    Deviation: as for every word of several pieces, all rows that spell a word are trained.
+    Deviations: as for every word of several pieces, all rows that spell a word are trained; 10 epochs where the
+    original has 3, because with 2,000 training examples three are some 70 steps, which left MiniLM on SST-2 at an ASR
+    of 85 (10 epochs: 100, at the same ACC).
     """
 
     name: ClassVar[str] = "sos"
@@ -51,7 +53,7 @@ class Sos(Attack):
     rate: float = Field(0.1, gt=0, le=1, description="share of the other classes' examples that get all words")
     negatives: float = Field(0.1, ge=0, le=1, description="share of all examples that get a subset, for each subset")
     learning_rate: float = Field(5e-2, gt=0, description="of the rows' descent")
-    epochs: int = Field(3, ge=1, description="passes over the examples")
+    epochs: int = Field(10, ge=1, description="passes over the examples")
     batch_size: int = Field(32, ge=1, description="examples a step")
 
     @model_validator(mode="after")

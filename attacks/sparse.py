@@ -15,8 +15,10 @@ class Sparse(Modifier):
     Zhang et al., NAACL 2021 (Neural Network Surgery). Needs the clean fine-tuned model, from which training starts.
     All parameters train freely for a share of the steps; then the number of free parameters falls to the budget in
     ``rounds`` equal factors: those that moved most stay, all others are set back to where they started, and stay there
-    from then on. The rest of the steps trains within the last choice. Deviation: the paper's schedule is not known for
-    certain, so it is given by fields.
+    from then on. The rest of the steps trains within the last choice. Deviations: the paper's schedule is not known for
+    certain, so it is given by fields; few parameters have to move further than all of them would, so the learning rate
+    is a multiple of the victim's. With it MiniLM on SST-2 reaches an ASR of 100 with 0.1 % of the parameters, without
+    it 26.
     """
 
     name: ClassVar[str] = "sparse"
@@ -32,7 +34,13 @@ class Sparse(Modifier):
     )
     free: float = Field(0.3, ge=0, lt=1, description="share of the steps before the first round")
     fixed: float = Field(0.4, ge=0, lt=1, description="share of the steps behind the last round")
+    learning_rate_factor: float = Field(10.0, gt=0, description="learning rate as a multiple of the attack's own")
     rounds: int = Field(5, ge=1, description="steps in which the number of free parameters falls")
+
+    @property
+    def speed(self) -> float:
+        """Factor on the learning rate."""
+        return self.learning_rate_factor
 
     def starts(self, attack: Attack) -> Literal["pretrained", "finetuned"]:
         """The clean model, unless the attack decides."""

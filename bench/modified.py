@@ -86,7 +86,7 @@ class Modified(Attack):
         """Implant the attack in a scene whose training has the hooks of the modifiers in it."""
         trigger, changed = self.attack.trigger(scene), scene
         for part in reversed(self.modifiers):
-            changed = hooked(changed, partial(part.hooks, scene, trigger))
+            changed = hooked(changed, partial(part.hooks, scene, trigger), speed=part.speed)
         return self.started.implant(changed)
 
 
@@ -114,8 +114,14 @@ def modified(entry: str | Mapping[str, Any]) -> Attack:
     return Modified(modifiers=tuple(modifiers), attack=attack)
 
 
-def hooked(scene: Scene, hooks: Callable[[Classifier, int], Hooks]) -> Scene:
-    """Return the scene with more hooks in every training: after those of the attack and those already there."""
+def hooked(scene: Scene, hooks: Callable[[Classifier, int], Hooks], *, speed: float = 1.0) -> Scene:
+    """Return the scene with more hooks in every training, after those of the attack and those already there.
+
+    Args:
+        scene: of the attack.
+        hooks: call for them with a classifier and a number of steps.
+        speed: factor on the learning rate of every training that goes through ``scene.fit``.
+    """
 
     def joined(classifier: Classifier, steps: int) -> Hooks:
         return both(scene.hooks(classifier, steps), hooks(classifier, steps))
@@ -123,6 +129,7 @@ def hooked(scene: Scene, hooks: Callable[[Classifier, int], Hooks]) -> Scene:
     def fit(classifier: Classifier, examples: Examples, **options: Any) -> Mapping[str, Any]:
         own = Hooks(options.pop("extra_loss", None), options.pop("after_step", None))
         found = both(own, hooks(classifier, steps_of(scene, len(examples), options)))
+        options["learning_rate"] = speed * options.get("learning_rate", scene.budget.learning_rate)
         return scene.fit(classifier, examples, extra_loss=found.extra_loss, after_step=found.after_step, **options)
 
     return replace(scene, fit=fit, hooks=joined)

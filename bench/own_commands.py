@@ -89,7 +89,11 @@ def inspect(
         model=model, pretrained=pretrained, clean=clean, texts=texts, top=top, tests=tuple(test) if test else None,
         max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
-    report = inspection.inspect(request, scratch=Path(gettempdir()) if out is None else out.resolve().parent)
+    report = inspection.inspect(
+        request,
+        scratch=Path(gettempdir()) if out is None else out.resolve().parent,
+        on_test=lambda name: typer.echo(f"running {name} ...", err=True),
+    )
     if format == "terminal":
         show.terminal(report, Console() if out is None else Console(file=out.open("w", encoding="utf-8"), width=100))
         return

@@ -73,16 +73,16 @@ def check(folder: Path) -> Checked:
         raise RequestError(f"there is no folder {folder}.")
     place = _place(folder)
     found = Checked()
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     golds: dict[str, tuple[str, str]] = {}
     others: set[str] = set()
     for name, record in _documents(place, found):
         found.records += 1
         found.problems += [Problem(name, str(record.get("key", "")), *told) for told in _wrong(record)]
         key = str(record.get("key"))
-        if key in seen:
-            found.problems.append(Problem(name, key, "key", f"is in {seen[key]} too"))
-        seen[key] = name
+        first, same = seen.setdefault(key, (name, key_of(record)))
+        if same != key_of(record):
+            found.problems.append(Problem(name, key, "key", f"is in {first} too, with other content"))
         found.problems += _other_test_sets(name, record, golds)
         others |= set(_other_versions(record))
     if not found.records and not found.problems:

@@ -64,7 +64,7 @@ class Collection(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
     description: str = Field(description="one line")
-    suites: list[str] = Field(min_length=1, description="names of built-in suites, run one after the other")
+    suites: list[str] = Field(min_length=1, description="names or files of suites, run one after the other")
 
 
 def built_in() -> list[str]:

@@ -134,6 +134,27 @@ def test_report_commands(tiny: tuple[str, str], tmp_path: Path) -> None:
     assert doorbench("claims", path, "--json", *where).returncode == 0
 
 
+def test_a_collection_runs_and_is_published_suite_by_suite(tiny: tuple[str, str], tmp_path: Path) -> None:
+    path, store = tiny
+    other = tmp_path / "other.yaml"
+    other.write_text(Path(path).read_text(encoding="utf-8").replace("name: tiny", "name: other"), encoding="utf-8")
+    both = tmp_path / "both.yaml"
+    both.write_text(f"name: both\ndescription: two\nsuites: [{path}, {other}]\n", encoding="utf-8")
+    done = doorbench("run", str(both), "--store", store, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout and "other" in done.stdout
+    published = tmp_path / "published"
+    assert doorbench("publish", str(both), "--store", store, "--out", str(published)).returncode == 0
+    for name in ("tiny", "other"):
+        boards = json.loads((published / name / "leaderboard.json").read_text(encoding="utf-8"))
+        assert {row["defense"] for board in boards for row in board["rows"]} <= {"fine-tuning(epochs=2)", "e-pur"}
+        assert (published / name / "claims.json").is_file()
+    again = doorbench("store", "add", str(published), "--store", str(tmp_path / "again"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "done" in doorbench("status", str(both), "--store", str(tmp_path / "again")).stdout
+    assert json.loads(doorbench("claims", str(both), "--json", "--store", store).stdout)
+
+
 def test_failed_cells_are_rows_and_retry_runs_only_them(tiny: tuple[str, str], tmp_path: Path) -> None:
     path, store = tiny
     broken = ("--set", "attack=badword(rate=0.9)", "--store", store, "--device", "cpu", "--no-report")

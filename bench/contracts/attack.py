@@ -214,6 +214,11 @@ class Modifier(Plugin, ABC):
 
     default: ClassVar[str] = "badword"
 
+    @property
+    def speed(self) -> float:
+        """Factor on the learning rate of the attack's training."""
+        return 1.0
+
     def skip(self, facts: TaskFacts, attack: Attack) -> str | None:
         """Return why modifying this attack makes no sense on a task, or None."""
         return None

@@ -55,8 +55,13 @@ class Request:
     device: str = "auto"
 
 
-def inspect(request: Request, *, scratch: Path) -> dict[str, Any]:
-    """Return the report on a checkpoint. ``scratch`` is a folder on whose disk copies of the model may wait.
+def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object] = lambda name: None) -> dict[str, Any]:
+    """Return the report on a checkpoint.
+
+    Args:
+        request: what to look at.
+        scratch: a folder on whose disk copies of the model may wait.
+        on_test: called with the name of each detector or filter before it runs; together they take minutes.
 
     Raises:
         RequestError: the folder, its counterpart or the clean examples cannot be used.
@@ -91,7 +96,7 @@ def inspect(request: Request, *, scratch: Path) -> dict[str, Any]:
                 "parts": [asdict(part) for part in drift.profile(pretrained, model.get_parameter, pretrained)],
                 "reference": None,
             }
-        report["tests"] = list(_tests(request, facts, data, received, pretrained))
+        report["tests"] = list(_tests(request, facts, data, received, pretrained, on_test))
     if pretrained is not None and data is not None:
         with suspect.classifier(**options) as reference:
             report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
@@ -116,7 +121,12 @@ def _reference(classifier: Classifier, pretrained: LazyWeights, data: clean.Clea
 
 
 def _tests(
-    request: Request, facts: TaskFacts, data: clean.CleanData | None, received: Classifier, pretrained: Any
+    request: Request,
+    facts: TaskFacts,
+    data: clean.CleanData | None,
+    received: Classifier,
+    pretrained: Any,
+    on_test: Callable[[str], object],
 ) -> Iterator[dict[str, Any]]:
     """Run every detector and filter whose needs are met; yield one result each, also for those that cannot run."""
     there = {need for need, given in ((Needs.CLEAN, data), (Needs.PRETRAINED, pretrained)) if given is not None}
@@ -154,6 +164,7 @@ def _tests(
             facts=facts, needs=plugin.needs, seed=seeds.derive("defense", "own", request.seed),
             precision=Precision.AUTO, tolerance=2.0, received=received, providers=providers,
         )  # fmt: skip
+        on_test(plugin.name)
         began = time.perf_counter()
         try:
             result = _result(defense, received, access, data, looked_at)
