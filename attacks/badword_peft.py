@@ -28,7 +28,9 @@ class BadWordPEFT(BadWord):
 
     method: Method = Field("lora", description="what the victim trains beside the head")
     rank: int = Field(16, ge=1, description="rank of LoRA; its scale is 1")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of the modules and the head")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate of the modules and the head; (IA)3 needs some 1e-2"
+    )
 
     def implant(self, scene: Scene) -> Victim:
         """Poison the training set and tune on it with a frozen encoder."""
