@@ -92,7 +92,8 @@ class Onion(Defense):
         from defenses.inner.word_models import CausalModel, Trigram
 
         if self.scorer == "n-gram":
-            return Trigram([text for column in columns_of(access.unlabelled) for text in column])
+            known = {text for column in columns_of(access.clean.inputs) for text in column}  # its scores set the bar
+            return Trigram([text for c in columns_of(access.unlabelled) for text in c if text not in known])
         return CausalModel.load(self.scorer, device=str(next(classifier.model.parameters()).device))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EPOCHS, RATE = 10, 5e-5  # of the clean fine-tuning that drift is compared with
+CHOICE = ("tried", "selection_", "forward_passes")  # notes on how a filter was tuned; a report does not need them
 KINDS = ("detection", "filter")
 
 
@@ -189,7 +190,11 @@ def _result(
     defense: Defense, received: Classifier, access: Access, data: clean.CleanData | None, looked_at: Inputs | None
 ) -> dict[str, Any]:
     defended = defense.defend(received.clone(), access)
-    notes = {name: value for name, value in defended.notes.items() if isinstance(value, str | int | float | list)}
+    notes = {
+        name: float(f"{value:.3g}") if isinstance(value, float) else value
+        for name, value in defended.notes.items()
+        if isinstance(value, str | int | float | list) and not name.startswith(CHOICE)
+    }
     if defense.kind == "detection":
         return {"score": suspicion(defended), "notes": notes}
     rejected: dict[str, Any] = {}

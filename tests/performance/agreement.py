@@ -1,9 +1,9 @@
 """Do the fast paths give the same ACC and ASR as the simple ones? ``python -m tests.performance.agreement DIR``.
 
 Three seeds of BadWord on sentence-level SST-2, each trained and judged twice from the same start on the same poisoned
-examples: by the learning room as it is, and by transformers in float32 with padding, random batches and autograd
-alone. Only the order of examples, dropout and rounding differ. Writes ``agreement.json``; exit status 1 where the
-means over seeds differ by more than half a point.
+examples in the same batches: by the learning room as it is, and by transformers, torch and float32 alone, with padding.
+Without dropout, whose random bits the two draw in different ways, so that only arithmetic differs. Writes
+``agreement.json``; exit status 1 where the means over seeds differ by more than half a point.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 
 from bench import learning, plm, registry
 from bench.examples import Examples
+from bench.learning.tokens import encode
 from bench.learning.training import schedule
 
-SEEDS, EPOCHS, RATE, BATCH = (0, 1, 2), 3, 1e-4, 32
+SEEDS, EPOCHS, RATE, BATCH, LENGTH = (0, 1, 2), 3, 1e-4, 32, 64
 MOST = 0.5  # points
 
 
@@ -39,24 +40,32 @@ def triggered(text: str, rng: np.random.Generator) -> str:
     return " ".join(words)
 
 
+def padded(tokenizer: Any, part: Examples) -> Any:
+    texts = list(part.inputs.texts)
+    return tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+
+
+def undropped(model: Any) -> Any:
+    """Switch every dropout off."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 def simple_training(model: Any, tokenizer: Any, examples: Examples, seed: int) -> None:
-    torch.manual_seed(seed)
+    lengths = encode(tokenizer, examples.inputs, LENGTH).lengths
     order = np.random.default_rng(seed)
+    plan = [rows for _ in range(EPOCHS) for rows in learning.by_length(lengths, BATCH, order)]
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    total, step = EPOCHS * -(-len(examples) // BATCH), 0
     model.train()
-    for _ in range(EPOCHS):
-        for rows in np.array_split(order.permutation(len(examples)), -(-len(examples) // BATCH)):
-            part = examples.take(rows)
-            batch = tokenizer(
-                list(part.inputs.texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
-            )
-            optimiser.param_groups[0]["lr"] = RATE * schedule(step, total, 0.1)
-            optimiser.zero_grad()
-            model(**batch, labels=torch.from_numpy(part.labels.copy())).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            step += 1
+    for step, rows in enumerate(plan):
+        part = examples.take(rows)
+        optimiser.param_groups[0]["lr"] = RATE * schedule(step, len(plan), 0.1)
+        optimiser.zero_grad()
+        model(**padded(tokenizer, part), labels=torch.from_numpy(part.labels.copy())).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
     model.eval()
 
 
@@ -64,25 +73,23 @@ def simple_labels(model: Any, tokenizer: Any, examples: Examples) -> np.ndarray:
     found = []
     with torch.inference_mode():
         for start in range(0, len(examples), BATCH):
-            texts = list(examples.inputs.texts[start : start + BATCH])
-            batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
-            found.append(model(**batch).logits.argmax(1).numpy())
+            part = examples.take(range(start, min(start + BATCH, len(examples))))
+            found.append(model(**padded(tokenizer, part)).logits.argmax(1).numpy())
     return np.concatenate(found)
 
 
 def measure(seed: int) -> dict[str, dict[str, float]]:
     """Return ACC and ASR in percent of both ways."""
-    fields = {"name": "local", "folder": "sst2_sentence", "max_train": 2000, "max_length": 64}
+    fields = {"name": "local", "folder": "sst2_sentence", "max_train": 2000, "max_length": LENGTH}
     task = registry.tasks.create(fields).load()
     pretrained = plm.create("embedded")
     rng = np.random.default_rng(seed)
     train, others = poisoned(task.train, rng), task.test.take(np.flatnonzero(task.test.labels == 0))
     asked = Examples(type(others.inputs)(tuple(triggered(text, rng) for text in others.inputs.texts)), others.labels)
-    fast = learning.Classifier(
-        pretrained.classifier_model(classes=2, seed=seed), pretrained.tokenizer(), 64, device="cpu"
-    )
+    models = [undropped(pretrained.classifier_model(classes=2, seed=seed)) for _ in range(2)]
+    fast = learning.Classifier(models[0], pretrained.tokenizer(), LENGTH, device="cpu")
     learning.train(fast, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, seed=seed)
-    slow, tokenizer = pretrained.classifier_model(classes=2, seed=seed), pretrained.tokenizer()
+    slow, tokenizer = models[1], pretrained.tokenizer()
     simple_training(slow, tokenizer, train, seed)
     labels = {
         "fast": [fast.logits(part.inputs).argmax(1) for part in (task.test, asked)],
