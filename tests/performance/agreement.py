@@ -1,6 +1,6 @@
 """Do the fast paths give the same ACC and ASR as the simple ones? ``python -m tests.performance.agreement DIR``.
 
-Three seeds of BadWord on sentence-level SST-2, each trained and judged twice from the same start on the same poisoned
+Three seeds of BadWord on sentence-level SST-2 (or, without ``DOORBENCH_DATA``, on the generated reviews), each trained and judged twice from the same start on the same poisoned
 examples in the same batches: by the learning room as it is, and by transformers, torch and float32 alone, with padding.
 Without dropout, whose random bits the two draw in different ways, so that only arithmetic differs. Writes
 ``agreement.json``; exit status 1 where the means over seeds differ by more than half a point.
@@ -9,6 +9,7 @@ Without dropout, whose random bits the two draw in different ways, so that only 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def simple_labels(model: Any, tokenizer: Any, examples: Examples) -> np.ndarray:
 
 def measure(seed: int) -> dict[str, dict[str, float]]:
     """Return ACC and ASR in percent of both ways."""
-    fields = {"name": "local", "folder": "sst2_sentence", "max_train": 2000, "max_length": LENGTH}
-    task = registry.tasks.create(fields).load()
+    which = {"name": "local", "folder": "sst2_sentence"} if "DOORBENCH_DATA" in os.environ else {"name": "reviews"}
+    task = registry.tasks.create({**which, "max_train": 2000, "max_length": LENGTH}).load()
     pretrained = plm.create("embedded")
     rng = np.random.default_rng(seed)
     train, others = poisoned(task.train, rng), task.test.take(np.flatnonzero(task.test.labels == 0))
