@@ -1,10 +1,10 @@
 """Do the fast paths give the same ACC and ASR as the simple ones? ``python -m tests.performance.agreement DIR``.
 
-Three seeds of BadWord on sentence-level SST-2 (without ``DOORBENCH_DATA`` on the generated reviews), each trained and
-judged twice from the same start on the same poisoned examples in the same batches: by the learning room as it is, and
-by transformers, torch and float32 alone, with padding. Without dropout, whose random bits the two draw in different ways,
-so that only arithmetic differs. Writes ``agreement.json``; exit status 1 where the means over seeds differ by more than
-half a point.
+Three seeds of BadWord on sentence-level SST-2 (without ``DOORBENCH_DATA`` on the generated reviews). Each is trained
+and judged twice, from the same start, on the same poisoned examples in the same batches: by the learning room as it is,
+and by transformers, torch and float32 alone, with padding. Dropout is off, because the two draw its random bits in
+different ways; so only arithmetic differs. Writes ``agreement.json``; exit status 1 where the means over seeds differ
+by more than half a point.
 """
 
 from __future__ import annotations
