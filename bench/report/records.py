@@ -21,16 +21,24 @@ FOLDER = "records"
 
 
 def folders_of(folder: Path) -> list[Path]:
-    """Return the folders at or directly below ``folder`` that hold the records of a suite.
+    """Return the topmost folders at or below ``folder`` that hold the records of a suite.
 
     Raises:
         RequestError: there is none.
     """
-    found = [one for one in (folder, *sorted(folder.iterdir())) if one.is_dir() and _holds_records(one)]
+    found = list(_within(folder))
     if not found:
         valid = " or ".join(("records/*.json", *LINES))
         raise RequestError(f"no records in {folder} or its folders; a suite's folder holds {valid}.")
     return found
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    if _holds_records(folder):
+        yield folder
+        return
+    for inner in sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink()):
+        yield from _within(inner)
 
 
 def _holds_records(folder: Path) -> bool:
@@ -98,11 +106,18 @@ def row_of(document: Mapping[str, Any], *, suite: str) -> Row:
         target=recipe["victim"]["target"],
         attack_base=str(attack["name"]),
         defense_base=str(defense["name"] if defense else cell["defense"]),
-        attack_parameters=dict(attack["parameters"]),
+        attack_parameters=_attack_parameters(attack),
         defense_parameters=_parameters(defense),
         needs=_needs(cell, defense),
         record=document,
     )
+
+
+def _attack_parameters(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an attack, and those of its modifiers under ``modifier.field``."""
+    *modifiers, last = attack.get("parts") or [attack]
+    of_modifiers = {f"{part['name']}.{field}": v for part in modifiers for field, v in part["parameters"].items()}
+    return {**last["parameters"], **of_modifiers}
 
 
 def _parts(defense: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -25,6 +25,7 @@ from bench.suite import Gate
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import key, make_rows
 
+ROOT = Path(__file__).parents[2]
 HISTORIC = Path(__file__).parents[1] / "historic_records" / "v1"
 
 
@@ -204,6 +205,15 @@ def test_rows_come_from_records_alone(tmp_path: Path) -> None:
     assert chained.needs == ("clean", "pretrained") and chained.defense_parameters["fine-tuning.epochs"] == 20
     assert chained.outcomes["acc"] is not None and chained.metric("acc") == 50.0
     build([Source("historic", rows)], folder=tmp_path / "site")
+
+
+def test_committed_results_can_be_read() -> None:
+    folders = records.folders_of(ROOT / "results")
+    assert ROOT / "results" / "paper-minilm" / "figure-landscape" in folders
+    rows = {folder.name: records.load(folder) for folder in folders}
+    assert all(rows.values())
+    anchored = next(row for row in rows["attacks-minilm"] if row.attack == "anchored+badword")
+    assert anchored.attack_parameters["anchored.strength"] == 1.0 and anchored.attack_parameters["words"] == ["cf"]
 
 
 def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:
