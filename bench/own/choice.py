@@ -28,6 +28,7 @@ class BoardRow(BaseModel):
     defense: str
     mean_rank: float | None = None
     effectiveness: float | None = None
+    seeds: int | None = None
     needs: tuple[Needs, ...] = ()
 
 
@@ -37,6 +38,7 @@ class CommittedBoard(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     board: str
+    places: tuple[str, ...] = ()
     rows: tuple[BoardRow, ...]
 
 
@@ -100,7 +102,8 @@ def read_board(path: Path) -> CommittedBoard:
 def _best(there: frozenset[Needs], given: Path | None) -> Choice:
     path = given or COMMITTED
     passed: list[str] = []
-    ranked = [row for row in read_board(path).rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
+    board = read_board(path)
+    ranked = [row for row in board.rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
     for row in sorted(ranked, key=lambda row: row.mean_rank or 0.0):
         try:
             defense = chain(row.defense)
@@ -114,6 +117,9 @@ def _best(there: frozenset[Needs], given: Path | None) -> Choice:
             passed.append(f"{row.defense} removed only {row.effectiveness:.0f} % of what could be removed")
             continue
         better = f"; better ranked but not usable here: {'; '.join(passed)}" if passed else ""
-        why = f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{better}"
+        basis = f" (seeds: {row.seeds}; places: {', '.join(board.places)})" if board.places and row.seeds else ""
+        why = (
+            f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{basis}{better}"
+        )
         return Choice(defense, why)
     raise RequestError(f"no defense on the board {path} can be used here: {'; '.join(passed) or 'it has no ranks'}.")

@@ -157,7 +157,7 @@ def test_clean_data_is_cut_in_disjoint_parts_and_takes_names(tmp_path: Path) -> 
     )
 
 
-RESULTS = Path(__file__).parents[2] / "results" / "sst2-first"
+RESULTS = Path(__file__).parents[2] / "results" / "board-minilm"
 BOARD = {
     "board": "fine-tuned model received",
     "rows": [
