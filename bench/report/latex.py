@@ -45,8 +45,7 @@ def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:
     if not standalone:
         return f"{needs}\n{body}\n"
     head = [
-        r"% compiles alone; with \usepackage{standalone} a paper can \input it as it is",
-        r"\documentclass[10pt]{article}",
+        r"\documentclass[10pt]{article}  % with \usepackage{standalone} a paper can \input this file as it is",
         r"\usepackage[a4paper,landscape,margin=1.5cm]{geometry}",
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage[T1]{fontenc}",
