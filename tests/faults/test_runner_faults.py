@@ -178,7 +178,7 @@ def test_runners_whose_clocks_jump(besiege: Callable[..., Siege]) -> None:
 
 @FULL
 def test_200_kills_and_four_runners(besiege: Callable[..., Siege], capsys: pytest.CaptureFixture[str]) -> None:
-    siege = besiege(runners=4, workers=2, victims=16, cells=60, pause=0.3)
+    siege = besiege(runners=4, workers=2, victims=16, cells=100, pause=0.3)
     started = time.monotonic()
     siege.attack(200, pause=0.3)
     attacked = time.monotonic() - started
