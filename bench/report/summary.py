@@ -20,6 +20,7 @@ NEEDS = {
     "clean": "clean data",
     "pretrained": "pre-trained weights",
     "training_set": "training set",
+    "other_models": "other models",
     "unlabelled": "plain text",
     "test_stream": "test stream",
     "oracle": "oracle",

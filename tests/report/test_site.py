@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.contracts import Needs
 from bench.errors import RequestError
 from bench.report import records
 from bench.report.rows import Row
@@ -20,7 +21,9 @@ from bench.report.site.bibtex import bibliography
 from bench.report.site.data import script
 from bench.report.site.merge import merged, strictest
 from bench.report.site.names import slug
-from bench.report.site.render import number, page
+from bench.report.site.pages import NEEDS_GUIDE
+from bench.report.site.render import NEEDS_SHORT, number, page
+from bench.report.summary import NEEDS
 from bench.suite import Gate
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import key, make_rows
@@ -207,13 +210,19 @@ def test_rows_come_from_records_alone(tmp_path: Path) -> None:
     build([Source("historic", rows)], folder=tmp_path / "site")
 
 
-def test_committed_results_can_be_read() -> None:
+def test_every_need_has_its_words() -> None:
+    for words in (NEEDS_GUIDE, NEEDS_SHORT, NEEDS):
+        assert set(words) == {need.value for need in Needs}
+
+
+def test_committed_results_can_be_read(tmp_path: Path) -> None:
     folders = records.folders_of(ROOT / "results")
     assert ROOT / "results" / "paper-minilm" / "figure-landscape" in folders
     rows = {folder.name: records.load(folder) for folder in folders}
     assert all(rows.values())
     anchored = next(row for row in rows["attacks-minilm"] if row.attack == "anchored+badword")
     assert anchored.attack_parameters["anchored.strength"] == 1.0 and anchored.attack_parameters["words"] == ["cf"]
+    build([Source(name, found) for name, found in rows.items()], folder=tmp_path / "site")
 
 
 def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ NEEDS_GUIDE = {
     "clean": "clean labelled examples of the task",
     "pretrained": "the clean pre-trained weights that the model started from",
     "training_set": "the training set, which may be poisoned",
+    "other_models": "models of the same task that others trained",
     "unlabelled": "plain text of the task, without labels",
     "test_stream": "the inputs that the deployed model meets",
     "oracle": "the trigger and the target label: no real defender has them, so it is shown but never ranked",

@@ -22,6 +22,7 @@ NEEDS_SHORT = {
     "clean": "clean",
     "pretrained": "pre-trained",
     "training_set": "training set",
+    "other_models": "other models",
     "unlabelled": "plain text",
     "test_stream": "stream",
     "oracle": "oracle",
