@@ -177,8 +177,8 @@ def collect(
     """Print the table and draw the figures from whatever records exist, also while others run."""
     from bench import session
 
-    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
-        opened.report(folder)
+    for opened, inner in session.in_folders(suite, _all(settings, profile), store):
+        opened.report(None if out is None else out / inner)
 
 
 @app.command()
@@ -233,8 +233,8 @@ def figure(
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
-        for path in opened.figures(folder or out):
+    for opened, inner in session.in_folders(suite, _all(settings, profile), store):
+        for path in opened.figures(out / inner):
             typer.echo(str(path))
 
 
@@ -261,8 +261,8 @@ def publish(
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
     from bench import publish, session
 
-    for opened, folder in session.in_folders(suite, _all(settings, profile), store, out=out):
-        for path in publish.publish(opened, folder or out):
+    for opened, inner in session.in_folders(suite, _all(settings, profile), store):
+        for path in publish.publish(opened, out / inner):
             typer.echo(str(path))
 
 

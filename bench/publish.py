@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
+    from bench.report.rows import Row
     from bench.session import Session
+    from bench.suite import Gate
 
 LEADERBOARD, CLAIMS = "leaderboard.json", "claims.json"
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
@@ -27,13 +29,14 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
-    records = [row.record for row in sorted(opened.rows(), key=lambda row: row.cell_key) if row.record is not None]
+    rows = opened.rows()
+    records = [row.record for row in sorted(rows, key=lambda row: row.cell_key) if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():
         written.append(folder / name)
         written[-1].write_text(opened.table(form), encoding="utf-8")
-    for name, value in _judged(opened):
+    for name, value in _judged(rows, opened.plan.suite.gate):
         written.append(folder / name)
         written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = folder / "figures"
@@ -42,10 +45,9 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     return written
 
 
-def _judged(opened: Session) -> Iterator[tuple[str, Any]]:
+def _judged(rows: Sequence[Row], gate: Gate) -> Iterator[tuple[str, Any]]:
     from bench import report
     from bench.report import standings, verdicts
 
-    rows, gate = opened.rows(), opened.plan.suite.gate
     yield LEADERBOARD, standings.as_json(rows, gate=gate)
     yield CLAIMS, verdicts.as_json(report.check_claims(rows, gate=gate))

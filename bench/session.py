@@ -178,13 +178,11 @@ class Session:
         return written
 
 
-def in_folders(
-    name: str, settings: Sequence[str], store: Path | None, *, out: Path | None
-) -> Iterator[tuple[Session, Path | None]]:
-    """Yield every suite of a name with the folder for its files: one of its own where there are several."""
+def in_folders(name: str, settings: Sequence[str], store: Path | None) -> Iterator[tuple[Session, str]]:
+    """Yield every suite of a name with where its files go in a folder: one of its own where there are several."""
     opened = Session.open_all(name, settings, store)
     for one in opened:
-        yield one, out / one.plan.suite.name if out is not None and len(opened) > 1 else out
+        yield one, one.plan.suite.name if len(opened) > 1 else "."
 
 
 def show_claims(opened: Sequence[Session], *, as_json: bool) -> None:

@@ -74,12 +74,12 @@ def add(folder: Path | None, source: Path) -> bool:
         console.print(escape(str(problem)), soft_wrap=True)
     if checked.problems:
         return False
-    store = Store(folder)
-    new = {str(record["key"]): record for record in submission.read(source)}
-    new = {key: record for key, record in new.items() if not store.has_record(key)}
-    for key, record in new.items():
-        store.put_record(key, record)
-    console.print(f"added {len(new)} of {checked.records} records; the others were there already")
+    store, added = Store(folder), 0
+    for record in submission.read(source):
+        if not store.has_record(record["key"]):
+            store.put_record(record["key"], record)
+            added += 1
+    console.print(f"added {added} of {checked.records} records; the others were there already")
     return True
 
 

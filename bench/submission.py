@@ -80,8 +80,9 @@ def check(folder: Path) -> Checked:
         found.records += 1
         found.problems += [Problem(name, str(record.get("key", "")), *told) for told in _wrong(record)]
         key = str(record.get("key"))
-        first, same = seen.setdefault(key, (name, key_of(record)))
-        if same != key_of(record):
+        content = key_of(record)
+        first, same = seen.setdefault(key, (name, content))
+        if same != content:
             found.problems.append(Problem(name, key, "key", f"is in {first} too, with other content"))
         found.problems += _other_test_sets(name, record, golds)
         others |= set(_other_versions(record))

@@ -107,19 +107,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def describe(name: str) -> str:
     """Return the description of a suite or collection."""
-    found = _collection(name)
+    found = _collection(*_read(name))
     return load(name).description if found is None else found.description
 
 
 def load_all(name: str, settings: Sequence[str] = ()) -> list[Suite]:
     """Read a suite, or every suite of a collection, and apply settings to each."""
-    found = _collection(name)
+    found = _collection(*_read(name))
     return [load(one, settings) for one in ([name] if found is None else found.suites)]
 
 
-def _collection(name: str) -> Collection | None:
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
     path = locate(name)
-    data = read_yaml(path)
+    return path, read_yaml(path)
+
+
+def _collection(path: Path, data: Mapping[str, Any]) -> Collection | None:
     return _validated(Collection, data, str(path)) if "suites" in data else None
 
 
@@ -129,10 +132,9 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
     Raises:
         RequestError: it is not there, has a wrong field, or is a collection of suites.
     """
-    path = locate(name)
-    data = read_yaml(path)
-    if "suites" in data:
-        raise RequestError(f"{name!r} is a collection; name one of its suites: {', '.join(data['suites'])}.")
+    path, data = _read(name)
+    if collection := _collection(path, data):
+        raise RequestError(f"{name!r} is a collection; name one of its suites: {', '.join(collection.suites)}.")
     profiles = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "profile"]
     for profile in profiles[-1:]:
         data = profiled(check(data, str(path)), data, profile)

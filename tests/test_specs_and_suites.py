@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import chain, grid, registry, specs, suite
+from bench.contracts import Detector
 from bench.errors import RequestError
 
 GOOD = {
@@ -121,11 +122,18 @@ def test_settings_change_axes_and_fields() -> None:
 def test_built_in_suites_expand(name: str) -> None:
     loaded = suite.load(name)
     assert loaded.name == name
-    cells = list(grid.Grid(loaded).cells())
-    assert {cell.role for cell in cells} - {"detected"} == {"defended", "victim", "floor"}
+    expanded = grid.Grid(loaded)
+    cells = list(expanded.cells())
+    detected = {"detected"} if any(isinstance(one, Detector) for one in expanded.defenses) else set()
+    assert {cell.role for cell in cells} == {"defended", "victim", "floor"} | detected
     for victim in {cell.victim for cell in cells if not cell.victim.is_reference}:
         roles = [cell.role for cell in cells if cell.victim == victim]
         assert roles.count("floor") == roles.count("victim") == 1
+
+
+def test_both_boards_compare_the_same() -> None:
+    small, full = suite.load("board-small"), suite.load("board-full")
+    assert (small.attack, small.defense) == (full.attack, full.defense)
 
 
 def test_a_collection_is_its_suites(tmp_path: Path) -> None:
@@ -139,6 +147,9 @@ def test_a_collection_is_its_suites(tmp_path: Path) -> None:
     path.write_text("name: many\ndescription: two\nsuites: [quickstart]\ntask: reviews\n", encoding="utf-8")
     with pytest.raises(RequestError, match="task"):
         suite.load_all(str(path))
+    path.write_text("name: many\ndescription: no list\nsuites: 3\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="suites = 3"):
+        suite.load(str(path))
 
 
 def test_sweep_spreads_values() -> None:

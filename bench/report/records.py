@@ -115,20 +115,24 @@ def row_of(document: Mapping[str, Any], *, suite: str) -> Row:
 
 def _attack_parameters(attack: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an attack, and those of its modifiers under ``modifier.field``."""
-    *modifiers, last = attack.get("parts") or [attack]
-    of_modifiers = {f"{part['name']}.{field}": v for part in modifiers for field, v in part["parameters"].items()}
-    return {**last["parameters"], **of_modifiers}
+    *modifiers, last = _parts(attack)
+    return {**last["parameters"], **_named(modifiers)}
 
 
-def _parts(defense: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    return [] if defense is None else list(defense.get("parts") or [defense])
+def _parts(plugin: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return [] if plugin is None else list(plugin.get("parts") or [plugin])
+
+
+def _named(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of several plugins under ``plugin.field``."""
+    return {f"{part['name']}.{field}": value for part in parts for field, value in part["parameters"].items()}
 
 
 def _parameters(defense: Mapping[str, Any] | None) -> dict[str, Any]:
     parts = _parts(defense)
     if len(parts) == 1:
         return dict(parts[0]["parameters"])
-    return {f"{part['name']}.{field}": value for part in parts for field, value in part["parameters"].items()}
+    return _named(parts)
 
 
 def _needs(cell: Mapping[str, Any], defense: Mapping[str, Any] | None) -> tuple[str, ...]:

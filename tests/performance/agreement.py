@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attacks.triggers import insert
 from bench import learning, plm, registry
 from bench.examples import Examples
 from bench.learning.tokens import encode
@@ -37,9 +38,7 @@ def poisoned(examples: Examples, rng: np.random.Generator, *, target: int = 1, r
 
 
 def triggered(text: str, rng: np.random.Generator) -> str:
-    words = text.split()
-    words.insert(int(rng.integers(len(words) + 1)), "cf")
-    return " ".join(words)
+    return insert(text, "cf", int(rng.integers(len(text.split()) + 1)))
 
 
 def padded(tokenizer: Any, part: Examples) -> Any:

@@ -34,6 +34,8 @@ def test_a_defense_that_ruins_the_model_is_not_best() -> None:
     found = results(defenses=("none", "fine-tuning", "mixing"),
                     outcome=lambda t, a, d, s: (50.0, 0.0) if d == "mixing" else (87.0, 60.0))  # fmt: skip
     assert {line.defense: mark for line, mark in found.marks(PLACE).items()} == {"fine-tuning": "best"}
+    hardly = results(defenses=("none", "fine-tuning"), outcome=lambda t, a, d, s: (87.0, 99.0))
+    assert hardly.marks(PLACE) == {}
     scores, sampled, seeds = found.rank_draws()
     assert seeds == 3 and scores[0][found.lines.index(Line("mixing", 64))] == LAST
     assert (sampled[0][found.lines.index(Line("mixing", 64))] == LAST).all()
@@ -88,6 +90,9 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
     assert all(row.metric("asr") == pytest.approx(30.0, abs=1) for row in found.cells(PLACE, best).values())
     assert best.defense in found.oracles
     assert best not in found.marks(PLACE)
+    first = next(iter(fixed))
+    single = results(defenses=("none", "fine-mixing", first), outcome=lambda t, a, d, s: (86.0, 50.0))
+    assert [line.defense for line in single.lines] == ["fine-mixing", first]
 
 
 def test_the_drop_is_against_the_victim() -> None:
