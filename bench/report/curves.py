@@ -45,7 +45,7 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
     """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
 
     It is the one with the lowest ASR among those that lose at most ``most_drop`` points of test ACC against the victim,
-    or with the highest ACC where all lose more. It is marked as an oracle: a bound for every honest rule, no defense.
+    or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that drop.
     """
     before = {row.victim_key: row.metric("acc") for row in victims if row.done}
     curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
