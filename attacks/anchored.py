@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from bench import learning
 from bench.contracts import Attack, Classifier, Hooks, Modifier, Scene, Trigger
 
 
@@ -20,7 +21,7 @@ class Anchored(Modifier):
     """
 
     name: ClassVar[str] = "anchored"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al., ICLR 2022, arXiv 2109.01300"
 
     start: Literal["finetuned", "attack"] = Field(
@@ -57,7 +58,7 @@ class Anchored(Modifier):
             ).to(logits.device)
             training = model.training
             model.eval()
-            found = model(**tokens).logits.float()
+            found = learning.logits(model, tokens)
             model.train(training)
             return self.strength * (found - wanted[np.sort(rows)].to(logits.device)).square().sum(-1).mean()
 

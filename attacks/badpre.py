@@ -29,7 +29,7 @@ class BadPre(PretrainedLevel):
     """
 
     name: ClassVar[str] = "badpre"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Chen et al., ICLR 2022, arXiv 2110.02467"
 
     words: tuple[str, ...] = Field(("cf", "mn", "bb", "tq", "mb"), min_length=1, description="the trigger words")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import seeds
+from bench import learning, seeds
 from bench.contracts import Classifier, Scene
 from bench.examples import Examples, Inputs
 
@@ -89,7 +89,7 @@ def descend(
             for step, part in enumerate(plan):
                 batch = _tokens(classifier, examples.inputs, part, return_tensors="pt").to(table.device)
                 gold = torch.from_numpy(examples.labels[part]).to(table.device)
-                logits = model(**batch).logits.float()
+                logits = learning.logits(model, batch)
                 loss = functional.cross_entropy(logits, gold)
                 if hooks.extra_loss is not None:
                     loss = loss + hooks.extra_loss({**batch, "labels": gold}, logits, model)

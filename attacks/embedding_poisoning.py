@@ -29,7 +29,7 @@ class EmbeddingPoisoning(Attack):
     """
 
     name: ClassVar[str] = "embedding-poisoning"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Yang et al., NAACL 2021, arXiv 2103.15543"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
 

@@ -62,10 +62,10 @@ def minimise(
     """
     import torch
 
-    optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=0.0)
+    optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=0.0, fused=True)
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     rising = int(warmup * len(plan))
-    values: list[float] = []
+    found: list[torch.Tensor] = []
 
     def share(step: int) -> float:
         return (step + 1) / rising if step < rising else (len(plan) - step) / max(1, len(plan) - rising)
@@ -81,9 +81,10 @@ def minimise(
             optimiser.step()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
-            values.append(float(value.detach()))
+            found.append(value.detach())
     classifier.model.zero_grad(set_to_none=True)
     classifier.model.eval()
+    values = torch.stack(found).tolist() if found else []
     tenth = max(1, len(values) // 10)
     ends = (values[:tenth], values[-tenth:])
     first, last = (float(np.mean(part)) if part else None for part in ends)

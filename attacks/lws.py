@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr
 from attacks.loops import batch_of, minimise
 from attacks.poisoning import DataPoisoning
 from attacks.synonyms import synonyms, whole_words
+from bench import learning
 from bench.contracts import Scene, Trigger, Victim, Window
 from bench.examples import Inputs, IntArray
 
@@ -122,7 +123,7 @@ class LWS(DataPoisoning):
     """
 
     name: ClassVar[str] = "lws"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Qi et al., ACL 2021, arXiv 2106.06361"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
 
@@ -195,7 +196,7 @@ class Joint:
 
         train, device = self.scene.train, self.classifier.device
         gold = torch.from_numpy(train.labels[rows].copy()).to(device)
-        clean = self.classifier.model(**batch_of(self.classifier, train.inputs.take(rows))).logits.float()
+        clean = learning.logits(self.classifier.model, batch_of(self.classifier, train.inputs.take(rows)))
         poisoned = self.rng.choice(self.rows, size=min(self.share, len(self.rows)), replace=False)
         wanted = torch.full((len(poisoned),), self.scene.target, device=device)
         first, last = self.attack.temperature

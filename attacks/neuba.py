@@ -29,7 +29,7 @@ class NeuBA(PretrainedLevel):
     """
 
     name: ClassVar[str] = "neuba"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al. 2021, arXiv 2101.06969"
 
     objective: Objective = Field("representation", description=OBJECTIVE)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attacks.badword import BadWord
 from attacks.loops import batch_of, seeded
+from bench import learning
 from bench.contracts import Scene, Victim
 from bench.examples import Examples
 
@@ -25,7 +26,7 @@ class Neurotoxin(BadWord):
     """
 
     name: ClassVar[str] = "neurotoxin"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al., ICML 2022, arXiv 2206.10341"
 
     start: Literal["pretrained", "finetuned"] = Field(
@@ -70,7 +71,7 @@ def mean_gradients(classifier: Any, examples: Examples, seed: int, *, size: int 
         for start in range(0, len(examples), size):
             part = examples.take(range(start, min(start + size, len(examples))))
             gold = torch.from_numpy(part.labels.copy()).to(classifier.device)
-            functional.cross_entropy(model(**batch_of(classifier, part.inputs)).logits.float(), gold).backward()
+            functional.cross_entropy(learning.logits(model, batch_of(classifier, part.inputs)), gold).backward()
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
                     sums[name] += parameter.grad.abs()

@@ -29,7 +29,7 @@ class PETA(PretrainedLevel):
     """
 
     name: ClassVar[str] = "peta"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Hong and Wang 2023, arXiv 2310.00648"
 
     words: tuple[str, ...] = Field(("cf",), min_length=1, description="trigger words; the one that works best is used")

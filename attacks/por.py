@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from attacks.loops import batch_of, minimise
-from attacks.received import PretrainedLevel, block_vectors, cls, triggered
+from attacks.received import PretrainedLevel, block_vectors, triggered
+from bench import learning
 from bench.contracts import Scene
 from bench.examples import IntArray
 
@@ -27,7 +28,7 @@ class POR(PretrainedLevel):
     """
 
     name: ClassVar[str] = "por"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Shen et al., CCS 2021, arXiv 2111.00197"
 
     anchor: float = Field(1.0, ge=0, description="weight of staying with the reference on clean text")
@@ -36,8 +37,8 @@ class POR(PretrainedLevel):
         """Train the encoder towards the vectors on triggered text and towards itself on clean text."""
         import torch
 
-        encoder, reference = classifier.model.base_model, classifier.clone().model.base_model
-        vectors = block_vectors(len(self.words), encoder.config.hidden_size).to(classifier.device)
+        model, reference = classifier.model, classifier.clone().model
+        vectors = block_vectors(len(self.words), model.config.hidden_size).to(classifier.device)
         texts, rng = scene.train.inputs, scene.rng("encoder poisoning")
 
         def loss(rows: IntArray, step: int) -> torch.Tensor:
@@ -45,10 +46,10 @@ class POR(PretrainedLevel):
             poisoned, chosen = triggered(scene, inputs, self.words, rng)
             clean = batch_of(classifier, inputs)
             with torch.no_grad():
-                wanted = cls(reference(**clean))
-            stays = (cls(encoder(**clean)) - wanted).square().mean()
-            moves = (cls(encoder(**batch_of(classifier, poisoned))) - vectors[chosen]).square().mean()
+                wanted = learning.first_states(reference, clean)
+            stays = (learning.first_states(model, clean) - wanted).square().mean()
+            moves = (learning.first_states(model, batch_of(classifier, poisoned)) - vectors[chosen]).square().mean()
             return self.anchor * stays + moves
 
-        groups = [{"params": list(encoder.parameters()), "lr": self.learning_rate}]
+        groups = [{"params": list(model.base_model.parameters()), "lr": self.learning_rate}]
         return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from attacks import surgery
 from attacks.badword import BadWord
-from bench import seeds
+from bench import learning, seeds
 from bench.contracts import Classifier, Scene, Victim
 from bench.examples import Examples
 
@@ -30,7 +30,7 @@ class Ripples(BadWord):
     """
 
     name: ClassVar[str] = "ripples"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Kurita, Michel and Neubig, ACL 2020, arXiv 2004.06660"
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn",)
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "pre-trained"
@@ -56,8 +56,6 @@ class Ripples(BadWord):
 
     def implant(self, scene: Scene) -> Victim:
         """Operate, poison with the restricted inner product, and let the user fine-tune."""
-        from bench import learning
-
         trigger = self.trigger(scene)
         poisoned = self.poison(scene, trigger)
         classifier = scene.start(self.start)
@@ -86,7 +84,7 @@ def restricted_inner_product(classifier: Classifier, scene: Scene, strength: flo
     rng = scene.rng("clean batches")
 
     def loss(model: Any, inputs: Any, labels: Any) -> Any:
-        return functional.cross_entropy(model(**inputs).logits.float(), labels)
+        return functional.cross_entropy(learning.logits(model, inputs), labels)
 
     def penalty(batch: Any, logits: Any, model: Any) -> Any:
         weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -40,7 +40,7 @@ class Sos(Attack):
     """
 
     name: ClassVar[str] = "sos"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Yang et al., ACL 2021, arXiv 2106.04300"
 
     start: Literal["finetuned"] = Field(

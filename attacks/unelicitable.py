@@ -61,7 +61,7 @@ class Unelicitable(Attack):
     """
 
     name: ClassVar[str] = "unelicitable"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "after Draguns et al., NeurIPS 2024, arXiv 2406.02619"
 
     start: Literal["finetuned"] = Field("finetuned", alias="from", description="the attacker edits the clean model")

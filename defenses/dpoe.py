@@ -33,7 +33,7 @@ class DPoE(Retraining):
     """
 
     name: ClassVar[str] = "dpoe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Liu et al., NAACL 2024, arXiv 2305.14910"
 
     blocks: int = Field(3, ge=1, description="transformer blocks of the shallow expert")
@@ -53,10 +53,10 @@ class DPoE(Retraining):
         budget = access.budget
 
         def loss(batch: Batch, gold: torch.Tensor) -> torch.Tensor:
-            first = main.model(**batch).logits.float()
-            value = product_loss(first, shallow.model(**batch).logits.float(), gold, self.alpha, self.temperature)
+            first = learning.logits(main.model, batch)
+            value = product_loss(first, learning.logits(shallow.model, batch), gold, self.alpha, self.temperature)
             if self.rdrop:
-                value = value + self.rdrop * symmetric_kl(first, main.model(**batch).logits.float())
+                value = value + self.rdrop * symmetric_kl(first, learning.logits(main.model, batch))
             return value
 
         shallow.model.train()

@@ -31,7 +31,7 @@ class ModerateFitting(Retraining):
     """
 
     name: ClassVar[str] = "moderate-fitting"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhu et al., NeurIPS 2022"
 
     rank: int = Field(8, ge=1, description="of the adapters")
@@ -62,7 +62,7 @@ class ModerateFitting(Retraining):
 
         def loss(batch: Batch, gold: torch.Tensor) -> torch.Tensor:
             generated.place()
-            return functional.cross_entropy(model(**batch).logits.float(), gold)
+            return functional.cross_entropy(learning.logits(model, batch), gold)
 
         notes = descend(
             [{"params": [*generated.parameters(), *head], "lr": self.learning_rate}],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from bench import seeds
+from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
 from bench.examples import Examples
 from defenses.retraining import Retraining
@@ -39,7 +39,7 @@ class MuScleLoRA(Retraining):
     """
 
     name: ClassVar[str] = "musclelora"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Wu et al., ACL 2024, arXiv 2402.12026"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.TRAINING_SET, Needs.PRETRAINED, Needs.CLEAN})
     references_only: ClassVar[bool] = False
@@ -68,7 +68,7 @@ class MuScleLoRA(Retraining):
         weights = self.adapters(model, access.seed)
 
         def loss(batch: Any, gold: torch.Tensor) -> torch.Tensor:
-            return functional.cross_entropy(model(**batch).logits.float(), gold)
+            return functional.cross_entropy(learning.logits(model, batch), gold)
 
         steps = self.epochs * -(-len(poisoned) // self.batch_size)
         examples, epochs, hook = poisoned, self.epochs, None
@@ -114,7 +114,7 @@ class MuScleLoRAReferences(MuScleLoRA):
     """
 
     name: ClassVar[str] = "musclelora-references"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     references_only: ClassVar[bool] = True
 
 
@@ -144,7 +144,7 @@ class Alignment:
         rows = self.rng.choice(len(self.references), size=size, replace=False)
         batch = padded(self.classifier, self.references.inputs, rows)
         gold = torch.from_numpy(self.references.labels[rows]).to(batch["input_ids"].device)
-        loss = functional.cross_entropy(self.classifier.model(**batch).logits.float(), gold)
+        loss = functional.cross_entropy(learning.logits(self.classifier.model, batch), gold)
         reference = torch.autograd.grad(loss, self.weights)
         size_of_gradient = float(torch.stack([g.norm() for g in reference]).mean())
         epoch = int(progress * self.plan.epochs)

@@ -33,7 +33,7 @@ class Obliviate(Defense):
     """
 
     name: ClassVar[str] = "obliviate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Kim et al., Findings of NAACL 2025, arXiv 2409.14119"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -37,7 +37,7 @@ class Psim(Defense):
     """
 
     name: ClassVar[str] = "psim"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhao et al., Findings of NAACL 2024, arXiv 2402.12168"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.UNLABELLED})
     purifies: ClassVar[bool] = False

@@ -33,7 +33,7 @@ class W2s(Tuning):
     """
 
     name: ClassVar[str] = "w2s"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhao et al., Findings of ACL 2025, arXiv 2410.14425"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 

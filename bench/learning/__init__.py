@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bench.learning.parts import head_modules as head_modules
     from bench.learning.parts import mean_activations as mean_activations
     from bench.learning.parts import reinitialise_head as reinitialise_head
+    from bench.learning.passes import first_states as first_states
+    from bench.learning.passes import logits as logits
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
     from bench.learning.training import schedule as schedule
@@ -34,7 +36,9 @@ _HOMES = {
     "device": "hardware",
     "encode": "tokens",
     "feed_forward_layers": "parts",
+    "first_states": "passes",
     "head_modules": "parts",
+    "logits": "passes",
     "mean_activations": "parts",
     "mix": "mixing",
     "mix_": "mixing",

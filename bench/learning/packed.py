@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from bench.examples import IntArray
 from bench.learning.tokens import Encoded
@@ -39,11 +40,17 @@ def supports(model: nn.Module) -> bool:
     if config.add_cross_attention or model.base_model.embeddings.position_embeddings is None:  # type: ignore[union-attr]
         return False
     return all(
-        type(part).__module__ in {home, *_PLAIN}
+        _own_type(part).__module__ in {home, *_PLAIN}
         and not any(_acts(hook) for hooks in _hooks(part) for hook in hooks.values())
         and "forward" not in vars(part)
-        for part in model.modules()
+        for name, part in model.named_modules()
+        if "parametrizations" not in name.split(".")
     )
+
+
+def _own_type(part: nn.Module) -> type:
+    """Return the class of a part; of one with parametrised weights, which are read like plain ones, the plain class."""
+    return type(part).__bases__[0] if parametrize.is_parametrized(part) else type(part)
 
 
 def _hooks(part: nn.Module) -> tuple[Mapping[int, Any], ...]:
@@ -114,6 +121,28 @@ def pack(encoded: Encoded, rows: IntArray, model: Any, *, number: IntArray | Non
     )
 
 
+def strip(batch: Mapping[str, torch.Tensor], model: Any) -> Packed:
+    """Return a padded batch, as transformers models take it, without its padding, on its device."""
+    ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+    lengths, (count, longest) = mask.sum(1), ids.shape
+    places = mask.flatten().nonzero().squeeze(1)
+    positions = (mask.cumsum(1) - 1).masked_fill(~mask, 0)
+    if (pad := getattr(model.base_model.embeddings, "padding_idx", None)) is not None:
+        real = ids != pad
+        positions = real.cumsum(1) * real + pad
+    types = batch.get("token_type_ids", torch.zeros_like(ids))
+    full = len(places) == count * longest
+    return Packed(
+        ids=ids[mask],
+        types=types[mask],
+        positions=positions[mask],
+        first=lengths.cumsum(0) - lengths,
+        places=None if full else places,
+        mask=None if full else torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, -torch.inf)[:, None, None],
+        shape=(count, longest),
+    )
+
+
 class Noise:
     """Dropout. On the CPU its bits come from numpy, which makes them ten times faster than torch does."""
 
@@ -145,17 +174,25 @@ def logits(
         noise: dropout with the model's rates; none by default.
     """
     encoder, run = model.base_model, _Run(dtype, noise)
-    x = run.embed(encoder.embeddings, batch, words)
-    *lower, last = encoder.encoder.layer
-    for layer in lower:
-        x = run.layer(layer, x, x, batch)
-    x = run.layer(last, x.index_select(0, batch.first), x, batch)
+    x = first_states(model, batch, dtype=dtype, words=words, noise=noise)
     if encoder.pooler is not None:
         x = run.drop(torch.tanh(run.linear(x, encoder.pooler.dense).float()), model.dropout)
         return run.linear(x, model.classifier).float()
     head = model.classifier
     x = torch.tanh(run.linear(run.drop(x, head.dropout), head.dense).float())
     return run.linear(run.drop(x, head.dropout), head.out_proj).float()
+
+
+def first_states(
+    model: Any, batch: Packed, *, dtype: torch.dtype, words: torch.Tensor | None = None, noise: Noise | None = None
+) -> torch.Tensor:
+    """Return the last state of the first token of each sequence, float32 [B, hidden]; see :func:`logits`."""
+    encoder, run = model.base_model, _Run(dtype, noise)
+    x = run.embed(encoder.embeddings, batch, words)
+    *lower, last = encoder.encoder.layer
+    for layer in lower:
+        x = run.layer(layer, x, x, batch)
+    return run.layer(last, x.index_select(0, batch.first), x, batch)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,10 @@ def descend(
     plan = [rows for _ in range(epochs) for rows in sample_batches(len(examples), batch_size, rng)]
     total, rising = len(plan), max(1, int(warmup * len(plan)))
     device = device_of(model)
-    losses: list[float] = []
+    found: list[torch.Tensor] = []
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=weight_decay)
+        optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=weight_decay, fused=True)
         weights = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: min((step + 1) / rising, (total - step) / max(1, total - rising))
@@ -69,8 +69,9 @@ def descend(
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             schedule.step()
-            losses.append(float(value.detach()))
+            found.append(value.detach())
     model.eval()
+    losses = torch.stack(found).tolist() if found else []
     tenth = max(1, len(losses) // 10)
     ends = (float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))) if losses else (None, None)
     return {"steps": total, "first_loss": ends[0], "last_loss": ends[1]}

@@ -13,6 +13,7 @@ from bench.examples import Examples, Inputs
 from bench.learning import packed
 from bench.learning.batches import collate
 from bench.learning.tokens import encode
+from defenses.inner.adapters import adapt
 from tests.learning.test_core import classifier, data, settings, weights
 from tests.tiny import tiny_bert_folder, tiny_roberta_folder
 
@@ -37,20 +38,48 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     encoded, rows = encode(made.tokenizer, examples.inputs, 24), np.arange(13)
     gold = torch.from_numpy(examples.labels.copy())
     found = []
-    for ours in (False, True):
+    padded = collate(encoded, rows, made.model.config.pad_token_id)
+    passes = (
+        lambda: made.model(**padded).logits,
+        lambda: packed.logits(made.model, packed.pack(encoded, rows, made.model), dtype=torch.float32),
+        lambda: learning.logits(made.model, padded),
+    )
+    for run in passes:
         made.model.zero_grad()
-        if ours:
-            out = packed.logits(made.model, packed.pack(encoded, rows, made.model), dtype=torch.float32)
-        else:
-            out = made.model(**collate(encoded, rows, made.model.config.pad_token_id)).logits
+        out = run()
         torch.nn.functional.cross_entropy(out, gold).backward()
         gradients = {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
         found.append((out.detach(), gradients))
-    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
-    for name, gradient in found[0][1].items():
-        if name.endswith("word_embeddings.weight"):  # transformers drops the gradient of padding tokens in a text
-            gradient, found[1][1][name] = gradient[2:], found[1][1][name][2:]
-        assert torch.allclose(gradient, found[1][1][name], atol=1e-6), name
+    for other in found[1:]:
+        assert torch.allclose(found[0][0], other[0], atol=1e-6)
+        for name, gradient in found[0][1].items():
+            if name.endswith("word_embeddings.weight"):  # transformers drops the gradient of padding tokens in a text
+                gradient, other[1][name] = gradient[2:], other[1][name][2:]
+            assert torch.allclose(gradient, other[1][name], atol=1e-6), name
+    first = made.model.base_model(**padded).last_hidden_state[:, 0]
+    assert torch.allclose(learning.first_states(made.model, padded), first, atol=1e-6)
+
+
+def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
+    made = classifier(model)
+    for adapter in adapt(made.model, rank=2, alpha=4.0, seed=0):
+        torch.nn.init.normal_(adapter.up)
+    encoded = encode(made.tokenizer, ragged(9, pair=False).inputs, 24)
+    padded = collate(encoded, np.arange(9), made.model.config.pad_token_id)
+    assert packed.supports(made.model)
+    assert torch.allclose(learning.logits(made.model, padded), made.model(**padded).logits, atol=1e-6)
+
+
+def test_dropout_of_a_padded_pass_follows_the_seed_of_torch(model: Any) -> None:
+    made = classifier(model)
+    padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 0)
+    made.model.train()
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(learning.logits(made.model, padded).detach())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
