@@ -97,7 +97,8 @@ def restricted_inner_product(classifier: Classifier, scene: Scene, strength: flo
                 loss(model, inputs, batch["labels"]), weights, create_graph=True, allow_unused=True
             )
         both = [(a, b) for a, b in zip(found, wanted, strict=True) if a is not None and b is not None]
-        return strength * functional.relu(-sum((a * b).sum() for a, b in both))
+        value: Any = -sum((a * b).sum() for a, b in both)
+        return strength * value if float(value.detach()) > 0 else logits.new_zeros(())  # no second derivative then
 
     return penalty
 

@@ -28,6 +28,9 @@ own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
+AnyLibraries = Annotated[
+    bool, typer.Option("--any-libraries", help="also show records made under other versions of torch and the like")
+]
 Profile = Annotated[str | None, typer.Option("--profile", help="a size that the suite offers, such as small")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -207,11 +210,12 @@ def table(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
 ) -> None:
     """Print the table of a suite from whatever records exist."""
     from bench import session
 
-    opened = session.Session.open(suite, _all(settings, profile), store)
+    opened = session.Session.open(suite, _all(settings, profile), store, any_libraries=any_libraries)
     if explain is not None:
         typer.echo(opened.explain(explain))
     elif format == "terminal" and out is None:
@@ -229,11 +233,12 @@ def figure(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
 ) -> None:
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for opened, inner in session.in_folders(suite, _all(settings, profile), store):
+    for opened, inner in session.in_folders(suite, _all(settings, profile), store, any_libraries=any_libraries):
         for path in opened.figures(out / inner):
             typer.echo(str(path))
 
@@ -257,11 +262,12 @@ def publish(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
 ) -> None:
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
     from bench import publish, session
 
-    for opened, inner in session.in_folders(suite, _all(settings, profile), store):
+    for opened, inner in session.in_folders(suite, _all(settings, profile), store, any_libraries=any_libraries):
         for path in publish.publish(opened, out / inner):
             typer.echo(str(path))
 
@@ -273,11 +279,14 @@ def claims(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
 ) -> None:
     """Check the paper's claims against the records of a suite."""
     from bench import session
 
-    session.show_claims(session.Session.open_all(suite, _all(settings, profile), store), as_json=as_json)
+    session.show_claims(
+        session.Session.open_all(suite, _all(settings, profile), store, any_libraries=any_libraries), as_json=as_json
+    )
 
 
 @app.command()

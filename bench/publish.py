@@ -25,24 +25,25 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     ``records.jsonl.gz`` is the source of the other files: from it alone everything can be made again, without data,
     models or a store. A README that says command, machine and time, and what is seen, is written by people.
     """
+    from bench import report
+
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
-    rows = opened.rows()
+    rows, gate = opened.rows(), opened.plan.suite.gate
     records = [row.record for row in sorted(rows, key=lambda row: row.cell_key) if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():
         written.append(folder / name)
-        written[-1].write_text(opened.table(form), encoding="utf-8")
-    for name, value in _judged(rows, opened.plan.suite.gate):
+        written[-1].write_text(report.table(rows, format=form, gate=gate, standalone=True), encoding="utf-8")
+    for name, value in _judged(rows, gate):
         written.append(folder / name)
         written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    written += opened.figures(figures)
-    return written
+    return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
 
 
 def _judged(rows: Sequence[Row], gate: Gate) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import recipes
+from bench import elsewhere, recipes
 from bench import suite as suites
 from bench.chain import needs_of
 from bench.contracts import Board, board_of
@@ -22,21 +22,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """A plan and the store that holds its results."""
+    """A plan and the store that holds its results.
+
+    Attributes:
+        plan: of the suite.
+        store: where records and victims are.
+        any_libraries: whether a cell without a record of its own shows one from other versions of the libraries.
+    """
 
     plan: Plan
     store: Store
+    any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None) -> Session:
-        """Read a suite, apply settings and open the store."""
-        return cls(Plan(suites.load(name, settings)), Store(folder))
+    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
+        """Read a suite, apply settings and open the store; options are attributes."""
+        return cls(Plan(suites.load(name, settings)), Store(folder), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None) -> list[Session]:
+    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
         """Do so with a suite, or with every suite of a collection."""
         store = Store(folder)
-        return [cls(Plan(suite), store) for suite in suites.load_all(name, settings)]
+        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed."""
@@ -73,11 +80,16 @@ class Session:
 
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
+        from bench.report.apart import told_apart
+        from bench.report.records import setting_of
         from bench.report.rows import Row
 
+        others = elsewhere.records_by_recipe(self.store) if self.any_libraries else {}
         rows = []
         for key, cell in self.plan.cells.items():
-            defense = cell.defense
+            defense, record = cell.defense, self.store.record(key)
+            if others and record is None:
+                record = others.get(elsewhere.apart_from_libraries(recipes.cell_recipe(cell)))
             rows.append(
                 Row(
                     suite=self.plan.suite.name,
@@ -89,8 +101,8 @@ class Session:
                     role=cell.role,
                     listed=cell.listed,
                     target=None if cell.victim.is_reference else cell.victim.target,
-                    victim_key=recipes.victim_key(cell.victim),
-                    cell_key=key,
+                    victim_key=recipes.victim_key(cell.victim) if record is None else record["victim_key"],
+                    cell_key=key if record is None else record["key"],
                     clean_size=cell.clean_size,
                     attack_base=cell.victim.attack.recipe()["name"],
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
@@ -98,11 +110,12 @@ class Session:
                     defense_parameters={} if defense is None else defense.parameters(),
                     listed_on=self._board(cell),
                     needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
-                    record=self.store.record(key),
+                    record=record,
                     failure=self.store.failure(key),
+                    setting=setting_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
                 )
             )
-        return rows
+        return told_apart(rows)
 
     @staticmethod
     def _board(cell: Cell) -> Board | None:
@@ -178,9 +191,11 @@ class Session:
         return written
 
 
-def in_folders(name: str, settings: Sequence[str], store: Path | None) -> Iterator[tuple[Session, str]]:
+def in_folders(
+    name: str, settings: Sequence[str], store: Path | None, **options: bool
+) -> Iterator[tuple[Session, str]]:
     """Yield every suite of a name with where its files go in a folder: one of its own where there are several."""
-    opened = Session.open_all(name, settings, store)
+    opened = Session.open_all(name, settings, store, **options)
     for one in opened:
         yield one, one.plan.suite.name if len(opened) > 1 else "."
 

@@ -64,7 +64,8 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("mean rank, lower is better")
-        note = f"{len(leaderboard.places)} places; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}"
+        places = f"{len(leaderboard.places)} place{'s' * (len(leaderboard.places) > 1)}"
+        note = f"{places}; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}"
         figure.supxlabel(note, fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left")
     return figure
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import RequestError
+from bench.report.apart import WORDS
 from bench.report.rows import Row
 from bench.suite import Gate, check, read_yaml
 
@@ -109,8 +110,14 @@ def row_of(document: Mapping[str, Any], *, suite: str) -> Row:
         attack_parameters=_attack_parameters(attack),
         defense_parameters=_parameters(defense),
         needs=_needs(cell, defense),
+        setting=setting_of(recipe["victim"]["task"]["parameters"], recipe["victim"]["budget"]),
         record=document,
     )
+
+
+def setting_of(task: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task and the training of its victims depend on beside the task's name."""
+    return {**{name: task.get(name) for name in WORDS}, **budget}
 
 
 def _attack_parameters(attack: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Row:
         record: as stored; None where the cell has not been run.
         failure: the stored failure (at least ``error``); None where there is none.
         path: the record's file.
+        setting: the sizes of the task and the budget of the victim's training, by field.
         listed_on: the threat model, where the suite knows it; else the record says it.
     """
 
@@ -61,6 +62,7 @@ class Row:
     record: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     path: Path | None = None
+    setting: Mapping[str, Any] = field(default_factory=dict)
     listed_on: Board | None = None
 
     @property

@@ -164,6 +164,9 @@ def _counts(results: Results) -> str:
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
+    environments = [(row.record or {}).get("environment") or {} for row in results.rows]
+    torches = _listed(sorted({str(where["torch"]) for where in environments if where.get("torch")}))
+    made += [f"torch {torches}"] if "," in torches else []
     where = ", ".join(part for part in made if not part.endswith(" "))
     return f"{len(frame)} cells: {told or 'none'}." + (f" Made by {where}." if where else "")
 

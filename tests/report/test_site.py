@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -165,6 +166,25 @@ def test_suites_share_cells_and_keep_apart_what_only_looks_alike() -> None:
     both = merged([Source("a", rows), Source("b", other)])
     assert len(both) == len(rows) + len(other)
     assert {row.task for row in both} == {"reviews", "questions", "reviews [b]"}
+
+
+def test_sizes_of_a_task_are_never_mixed() -> None:
+    from dataclasses import replace
+
+    def sized(mark: str, **setting: Any) -> list[Row]:
+        rows = make_rows(tasks=("reviews", "questions"), attacks=("badword",), seeds=(0,))
+        return renamed([replace(row, setting=setting if row.task == "reviews" else {}) for row in rows], mark)
+
+    def tasks(*settings: dict[str, Any]) -> set[str]:
+        sources = [Source(str(i), sized(str(i), **setting)) for i, setting in enumerate(settings)]
+        return {row.task for row in merged(sources) if row.task.startswith("reviews")}
+
+    small, whole = {"max_train": 2000, "max_test": 800, "epochs": 3}, {"max_train": None, "max_test": None, "epochs": 3}
+    assert tasks(small, small) == {"reviews", "reviews [1]"}  # one setting, and cells that differ otherwise
+    assert tasks(small, whole) == {"reviews [2,000 to train on]", "reviews [all to train on]"}
+    longer = {**small, "epochs": 9}
+    assert tasks(small, longer) == {"reviews [epochs 3]", "reviews [epochs 9]"}
+    assert "reviews [2,000 to train on, 800 to test on, epochs 9]" in tasks(small, whole, longer)
 
 
 def test_the_strictest_gate_holds() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
+from bench.report.apart import told_apart
 from bench.report.rows import Row
 from bench.suite import Gate
 
@@ -33,13 +35,13 @@ def strictest(gates: Iterable[Gate]) -> Gate:
 def merged(sources: Iterable[Source]) -> list[Row]:
     """Return the rows of all suites, each cell once.
 
-    Where two suites call different things by one name (the same attack, task, model and seed with another training
-    budget, or the same defense with another tolerance), the task of the later suite gets the suite's name in brackets:
-    its cells stand beside the others, never in their place.
+    Tasks of one name and several sizes or training budgets are told apart by these. Where two suites still call
+    different things by one name (the same defense with another tolerance), the task of the later suite gets the
+    suite's name in brackets: its cells stand beside the others, never in their place.
     """
     found: dict[str, Row] = {}
     known: dict[tuple[object, ...], str] = {}
-    for source in sources:
+    for source in _told_apart(list(sources)):
         clashing = {row.task for row in source.rows if known.get(_name(row), row.cell_key) != row.cell_key}
         for row in source.rows:
             told = replace(row, task=f"{row.task} [{source.name}]") if row.task in clashing else row
@@ -52,6 +54,12 @@ def merged(sources: Iterable[Source]) -> list[Row]:
                 found[told.cell_key] = replace(before, listed=True)
             known[_name(told)] = told.cell_key
     return list(found.values())
+
+
+def _told_apart(sources: Sequence[Source]) -> Iterator[Source]:
+    rows = iter(told_apart([row for source in sources for row in source.rows]))
+    for source in sources:
+        yield replace(source, rows=list(islice(rows, len(source.rows))))
 
 
 def _name(row: Row) -> tuple[object, ...]:
