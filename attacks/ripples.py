@@ -98,7 +98,7 @@ def restricted_inner_product(classifier: Classifier, scene: Scene, strength: flo
             )
         both = [(a, b) for a, b in zip(found, wanted, strict=True) if a is not None and b is not None]
         value: Any = -sum((a * b).sum() for a, b in both)
-        return strength * value if float(value.detach()) > 0 else logits.new_zeros(())  # no second derivative then
+        return strength * (value if value.detach() > 0 else torch.zeros_like(value))  # no second derivative for zero
 
     return penalty
 
