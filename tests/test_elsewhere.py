@@ -14,8 +14,15 @@ from bench.session import Session
 
 
 def opened(world: Path, tmp_path: Path, **options: bool) -> Session:
-    fields = {"name": "small", "description": "one cell", "task": ["local/single"], "model": [str(world / "tiny-bert")], "attack": ["badword"],
-              "defense": ["none"], "seed": [0]}  # fmt: skip
+    fields = {
+        "name": "small",
+        "description": "one cell",
+        "task": ["local/single"],
+        "model": [str(world / "tiny-bert")],
+        "attack": ["badword"],
+        "defense": ["none"],
+        "seed": [0],
+    }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(fields))
     return Session.open(str(tmp_path / "small.yaml"), (), tmp_path / "store", **options)
 

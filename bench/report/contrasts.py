@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.report.results import Place, Results
+from bench.report.results import Line, Place, Results
 from bench.report.rows import Metric, Row
 from bench.report.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
 
@@ -49,7 +49,7 @@ def measure(
         metric: what is compared.
         of: a defense; ``none`` is the undefended victim.
         minus: another one; without it, the level of ``of``.
-        most_clean: most clean examples to tune on; the largest allowed sample is taken.
+        most_clean: most clean examples to tune on; of the allowed samples, see :func:`finished`.
     """
     sides: list[tuple[Place, list[dict[int, Row]]]] = []
     for place in places:
@@ -71,7 +71,10 @@ def measure(
 
 
 def finished(results: Results, place: Place, defense: str, most_clean: int | None) -> dict[int, Row]:
-    """Return the finished cells of a defense by seed, among the seeds that count."""
+    """Return the finished cells of a defense by seed, among the seeds that count.
+
+    Of several sizes of the clean sample, the one that most places have is taken, and the largest of equals.
+    """
     cells: Mapping[int, Row] = {}
     if defense == "none":
         cells = results.references(place, "victim")
@@ -79,6 +82,10 @@ def finished(results: Results, place: Place, defense: str, most_clean: int | Non
         sizes = [line for line in results.lines if line.defense == defense]
         allowed = [line for line in sizes if most_clean is None or line.clean_size <= most_clean]
         if allowed:
-            cells = results.cells(place, max(allowed, key=lambda line: line.clean_size))
+            cells = results.cells(place, max(allowed, key=lambda line: (_places(results, line), line.clean_size)))
     used = results.used_seeds(place)
     return {seed: row for seed, row in cells.items() if seed in used and row.done}
+
+
+def _places(results: Results, line: Line) -> int:
+    return sum(bool(results.cells(place, line)) for place in results.places)

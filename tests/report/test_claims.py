@@ -92,6 +92,14 @@ def test_the_largest_allowed_clean_sample_counts() -> None:
     assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
 
 
+def test_the_sample_that_most_places_have_comes_first() -> None:
+    swept = make_rows(tasks=("reviews",), sizes=(16, 64, 256), defenses=("none", "fine-tuning"))
+    rows = {row.cell_key: row for row in (*swept, *make_rows(tasks=("questions",), defenses=("none", "fine-tuning")))}
+    (found,) = check(rows.values(), claims=[claim(tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])])
+    assert found.findings[0].measured.places == 4
+    assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
+
+
 def test_missing_cells_are_said() -> None:
     rows = changed(make_rows(), lambda row: row.defense == "fine-mixing", record=None)
     (found,) = check(rows, claims=[claim()])
