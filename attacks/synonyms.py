@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from bench.contracts import Scene
 
 ORDINARY = 1.0  # on the Zipf scale of wordfreq: three in a hundred million words; rarer ones are no words
+TOGETHER = 512  # words whose neighbours are looked up in one matrix product
 
 
 class Synonyms(Protocol):
@@ -51,29 +52,31 @@ class Neighbours:
         self.table = classifier.model.get_input_embeddings().weight.detach().float().cpu()
         self.known = whole_words(classifier.tokenizer)
 
+    def of(self, word: str) -> tuple[str, ...]:
+        """Return the neighbours that are frequent and similar enough."""
+        return self._found.get(word, ())
+
     @cached_property
-    def _space(self) -> tuple[list[str], dict[str, int], Any, Any]:
+    def _found(self) -> dict[str, tuple[str, ...]]:
+        """The neighbours of every word: many words in one matrix product are an order of magnitude faster than each."""
         import torch
         import wordfreq
 
-        zipf = {word: wordfreq.zipf_frequency(word, "en") for word in self.known}
-        words = [word for word in self.known if zipf[word] >= ORDINARY]
+        zipfs = {word: wordfreq.zipf_frequency(word, "en") for word in self.known}
+        words = [word for word in self.known if zipfs[word] >= ORDINARY]
         rows = self.table[[self.known[word] for word in words]]
         rows = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
-        return words, {word: i for i, word in enumerate(words)}, rows, torch.tensor([zipf[word] for word in words])
-
-    def of(self, word: str) -> tuple[str, ...]:
-        """Return the neighbours that are frequent and similar enough."""
-        words, places, rows, zipf = self._space
-        if word not in places:
-            return ()
-        at = places[word]
-        cosines = rows @ rows[at]
-        cosines[(zipf - zipf[at]).abs() > self.frequency] = -1.0
-        cosines[at] = -1.0
-        best = cosines.topk(min(self.limit, len(words)))
-        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        return tuple(words[i] for cosine, i in pairs if cosine >= self.similarity and not _same(word, words[i]))
+        zipf = torch.tensor([zipfs[word] for word in words])
+        found = {}
+        for part in torch.arange(len(words)).split(TOGETHER):
+            cosines = rows[part] @ rows.T
+            cosines[(zipf - zipf[part, None]).abs() > self.frequency] = -1.0
+            cosines[torch.arange(len(part)), part] = -1.0
+            best = cosines.topk(min(self.limit, len(words)))
+            for at, near, places in zip(part.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+                near_enough = [words[i] for cosine, i in zip(near, places, strict=True) if cosine >= self.similarity]
+                found[words[at]] = tuple(other for other in near_enough if not _same(words[at], other))
+        return found
 
 
 def _same(word: str, other: str) -> bool:
