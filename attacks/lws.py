@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -48,6 +49,13 @@ class Substituter:
             self.there[token, : len(row)] = True
         self.q = torch.zeros(self.length, self.table.shape[1], device=device, requires_grad=True)
         self.b = torch.zeros(self.length, limit, device=device, requires_grad=True)
+
+    def cpu(self) -> Substituter:
+        """Return a copy on the CPU: text by text, a GPU would do nothing but wait."""
+        twin = copy.copy(self)
+        for name in ("table", "candidates", "there", "q", "b"):
+            setattr(twin, name, getattr(self, name).detach().cpu())
+        return twin
 
     def scores(self, ids: torch.Tensor, positions: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
         """Return [..., C] scores; a token that is not ``free`` keeps itself."""
@@ -153,8 +161,7 @@ class LWS(DataPoisoning):
         """Return the trained trigger and notes on its training."""
         classifier: Any = scene.pretrained()
         chooser = self.chooser(scene, classifier)
-        trigger = LearnedSubstitution.by(chooser, self.choices)
-        rows = self.rows(scene, trigger)
+        rows = self.rows(scene, LearnedSubstitution.by(chooser.cpu(), self.choices))
         steps = Joint(scene, classifier, chooser, rows, self)
         frozen = {id(classifier.model.get_input_embeddings().weight)}
         model = [p for p in classifier.model.parameters() if id(p) not in frozen]
@@ -164,7 +171,7 @@ class LWS(DataPoisoning):
         ]
         notes = minimise(classifier, groups, steps.plan, steps.loss, seed=scene.seed)
         words = int((chooser.there.sum(1) > 1).sum())
-        return trigger, {**notes, "replaceable_words": words}
+        return LearnedSubstitution.by(chooser.cpu(), self.choices), {**notes, "replaceable_words": words}
 
     def chooser(self, scene: Scene, classifier: Any) -> Substituter:
         """Return untrained scores over the candidates of the training set's words."""
