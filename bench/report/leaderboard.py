@@ -29,9 +29,9 @@ Score = Literal["acc", "drop", "asr", "ra", "score", "effectiveness"]
 SCORES: tuple[Score, ...] = ("acc", "drop", "asr", "ra", "score", "effectiveness")
 Means = dict[str, float]
 DEFINITIONS: dict[str, str] = {
-    "rank": "Mean rank over the places where an attack implanted. Rank 1 is the lowest ASR; defenses that lose more "
-    "than 5 points of ACC share the last rank. In brackets the 95 % interval of a bootstrap over tasks, attacks, "
-    "seeds and test examples.",
+    "rank": "Mean rank over the places where an attack implanted and defenses are compared. Rank 1 is the lowest ASR; "
+    "defenses that lose more than 5 points of ACC share the last rank. In brackets the 95 % interval of a bootstrap "
+    "over tasks, attacks, seeds and test examples.",
     "asr": "Attack success rate: triggered test examples, whose gold label is not the target, that still get "
     "the target label. Lower is better.",
     "drop": "Points of clean accuracy (ACC) lost against the undefended victim. Lower is better.",
@@ -127,13 +127,34 @@ class Leaderboard:
 
     Attributes:
         results: the cells of the board.
-        places: where an attack implanted, in the order of the suite.
+        implanted: where an attack implanted, in the order of the suite.
+        places: those of them that count, see :meth:`counting`.
     """
 
     def __init__(self, results: Results, *, seed: int = 0) -> None:
         self.results = results
-        self.places = [place for place in results.places if results.state(place) == "implanted"]
+        self.implanted = [place for place in results.places if results.state(place) == "implanted"]
+        self.places = self.counting()
         self._seed = seed
+
+    def counting(self, places: Iterable[Place] | None = None) -> list[Place]:
+        """Return the places where an attack implanted and defenses are compared; among all by default.
+
+        A place with less than half as many finished defenses as the fullest does not count: a defense that ran only
+        there would be first among few.
+        """
+        wanted = self.implanted if places is None else [place for place in self.implanted if place in set(places)]
+        compared = {place: len(self.results.ranked(place)) for place in wanted}
+        return [place for place in wanted if 2 * compared[place] >= max(compared.values())]
+
+    def span(self) -> str:
+        """Say in words which places the means are over."""
+        count, rest = len(self.places), len(self.implanted) - len(self.places)
+        told = f"{count} place{'s' * (count != 1)} (model, task, attack) where the attack implanted"
+        if not rest:
+            return told
+        are = "more is" if rest == 1 else "more are"
+        return f"{told}; {rest} {are} left out, with less than half of the defenses"
 
     @cached_property
     def _ranks(self) -> dict[Place, tuple[FloatArray, NDArray[np.float32]]]:
@@ -151,7 +172,7 @@ class Leaderboard:
         """The mean scores of every finished line at every place where an attack implanted."""
         return {
             (place, line): means(self.results, place, self.results.cells(place, line))
-            for place in self.places
+            for place in self.implanted
             for line in self.results.complete(place)
         }
 
@@ -162,8 +183,8 @@ class Leaderboard:
         return float(self._ranks[place][0][self.results.lines.index(line)])
 
     def standings(self, places: Sequence[Place] | None = None) -> list[Standing]:
-        """Return every line that the suite has at the places: complete ones first, best mean rank first."""
-        wanted = self.places if places is None else [place for place in self.places if place in set(places)]
+        """Return every line that the suite has at those places that count: complete first, best mean rank first."""
+        wanted = self.places if places is None else self.counting(places)
         estimates, draws = self._estimates(wanted)
         lines = [line for line in self.results.lines if any(self.results.cells(place, line) for place in wanted)]
         there = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
@@ -176,7 +197,7 @@ class Leaderboard:
 
     def reference(self, role: Literal["floor", "victim"], places: Sequence[Place] | None = None) -> Means:
         """Return the means of the clean model or of the undefended victims over places."""
-        wanted = self.places if places is None else [place for place in self.places if place in set(places)]
+        wanted = self.places if places is None else self.counting(places)
         each = [means(self.results, place, self.results.references(place, role)) for place in wanted]
         return {name: _mean(one[name] for one in each) for name in SCORES}
 

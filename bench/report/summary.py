@@ -104,8 +104,7 @@ def _cells(standing: Standing, notes: Footnotes) -> tuple[Cell, ...]:
 
 def _footer(results: Results, leaderboard: Leaderboard) -> tuple[str, ...]:
     return (
-        f"Means over {len(leaderboard.places)} places (model, task, attack) where the attack implanted; percent and "
-        "points.",
+        f"Means over {leaderboard.span()}. Percent and points.",
         f"Rank 1 is the lowest ASR; defenses that lose more than {MAX_DROP:g} points of ACC share the last rank; "
         "in brackets the 95 % interval over tasks, attacks, seeds and test examples.",
         "RA: triggered examples classified as their gold label. Effectiveness: share of the possible reduction of ASR, "

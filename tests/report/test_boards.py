@@ -23,6 +23,19 @@ def leaderboard(**options: object) -> Leaderboard:
     return Leaderboard(Results(make_rows(**options)))  # type: ignore[arg-type]
 
 
+def test_a_place_with_few_defenses_ranks_nobody() -> None:
+    wide = make_rows(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *WORLD))
+    narrow = make_rows(tasks=("questions",), attacks=("badword",), defenses=("none", "fine-tuning"))
+    found = Leaderboard(Results([*wide, *narrow]))
+    assert len(found.implanted) == 3 and {place.task for place in found.places} == {"reviews"}
+    assert "1 more is left out" in found.span()
+    alone = [place for place in found.implanted if place.task == "questions"]
+    (only,) = found.standings(alone)  # asked for that place alone, it counts
+    assert only.complete and only.rank is not None and only.rank.value == 1.0
+    complete = {standing.line.defense for standing in found.standings() if standing.complete}
+    assert complete == set(WORLD)
+
+
 def test_old_records_are_on_the_first_board() -> None:
     rows = make_rows()
     assert list(split(rows)) == [Board.FINE_TUNED]

@@ -53,10 +53,9 @@ def spread(cell: Mapping[str, Any], metric: str) -> str:
     return number(mean) + ("" if math.isnan(deviation) else f" ± {number(deviation)}")
 
 
-def implanted_of(view: BoardView, places: Sequence[Place]) -> list[Place]:
-    """Return those of the places where the attack implanted."""
-    wanted = set(places)
-    return [place for place in view.leaderboard.places if place in wanted]
+def counting_of(view: BoardView, places: Sequence[Place]) -> list[Place]:
+    """Return those of the places where the attack implanted and defenses are compared."""
+    return view.leaderboard.counting(places)
 
 
 def detection_attacks(view: BoardView) -> list[str]:
@@ -85,7 +84,7 @@ def environment() -> Environment:
         slug=slug,
         token=record_token,
         clean_examples=clean_examples,
-        implanted_of=implanted_of,
+        counting_of=counting_of,
         detection_attacks=detection_attacks,
         needs_short=NEEDS_SHORT,
         needs_long=NEEDS,

@@ -38,7 +38,9 @@
   function placesOf(found, filter) {
     const wanted = (place) =>
       place.state === "implanted" && ["task", "attack", "model"].every((name) => !filter[name] || place[name] === filter[name]);
-    return new Set(found.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0));
+    const there = found.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
+    const most = Math.max(...there.map((i) => found.places[i].compared));
+    return new Set(there.filter((i) => 2 * found.places[i].compared >= most)); // as Leaderboard.counting
   }
 
   function mean(values) {
