@@ -22,8 +22,8 @@ TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 def publish(opened: Session, folder: Path) -> list[Path]:
     """Write the records of a suite and all that is made of them; return the files.
 
-    ``records.jsonl.gz`` is the source of the other files: from it alone everything can be made again, without data,
-    models or a store. A README that says command, machine and time, and what is seen, is written by people.
+    ``records.jsonl.gz``, in the order of the suite, is the source of the other files: from it alone everything can be
+    made again, without data, models or a store. A README that says command, machine and time, and what is seen, is written by people.
     """
     from bench import report
 
@@ -32,7 +32,7 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
     rows, gate = opened.rows(), opened.plan.suite.gate
-    records = [row.record for row in sorted(rows, key=lambda row: row.cell_key) if row.record is not None]
+    records = [row.record for row in rows if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():
