@@ -27,7 +27,7 @@ class Anp(Defense):
     """
 
     name: ClassVar[str] = "anp"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Wu and Wang, NeurIPS 2021, arXiv 2110.14430"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -63,6 +63,7 @@ class Anp(Defense):
         from torch.nn import functional
 
         from defenses.inner import encoder
+        from defenses.inner.forwards import arithmetic
         from defenses.inner.masks import Masks, applied
 
         model = classifier.model.eval()
@@ -71,8 +72,8 @@ class Anp(Defense):
         rng = access.rng("order of the masks' batches")
 
         def loss(factors: Masks, batch: Any) -> Any:
-            with applied(model, factors):
-                return functional.cross_entropy(model(**encoder.inputs_of(batch)).logits, batch["labels"])
+            with applied(model, factors), arithmetic(classifier):
+                return functional.cross_entropy(model(**encoder.inputs_of(batch)).logits.float(), batch["labels"])
 
         batches: list[Any] = []
         with encoder.frozen(model):

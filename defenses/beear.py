@@ -32,7 +32,7 @@ class Beear(Tuning):
     """
 
     name: ClassVar[str] = "beear"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zeng et al., EMNLP 2024, arXiv 2406.17092"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -98,6 +98,7 @@ class Beear(Tuning):
         from torch.nn import functional
 
         from defenses.inner import encoder
+        from defenses.inner.forwards import arithmetic
 
         model = classifier.model.eval()
         others = access.clean.take((access.clean.labels != label).nonzero()[0])
@@ -110,8 +111,8 @@ class Beear(Tuning):
             for step in range(self.inner_steps + 1):
                 gradient, forced = torch.zeros_like(drift), 0.0
                 for batch in batches:
-                    with drifted(model, self.block(model), drift):
-                        logits = model(**encoder.inputs_of(batch)).logits
+                    with drifted(model, self.block(model), drift), arithmetic(classifier):
+                        logits = model(**encoder.inputs_of(batch)).logits.float()
                     wanted = torch.full_like(batch["labels"], label)
                     loss = functional.cross_entropy(logits, wanted)
                     loss = loss - self.repulsion * functional.cross_entropy(logits, batch["labels"])

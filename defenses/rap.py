@@ -41,7 +41,7 @@ class Rap(Defense):
     """
 
     name: ClassVar[str] = "rap"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Yang et al., EMNLP 2021, arXiv 2110.07831"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
@@ -109,7 +109,7 @@ class Rap(Defense):
         """Return the embedding of the RAP word that protects a label, float [hidden]; weights stay as they are."""
         import torch
 
-        from defenses.inner.forwards import edited_embeddings, padded, sample_batches
+        from defenses.inner.forwards import arithmetic, edited_embeddings, padded, sample_batches
 
         model = classifier.model.eval()
         row = model.get_input_embeddings().weight.data[token].clone()
@@ -121,7 +121,8 @@ class Rap(Defense):
             chosen = waiting.pop()
             leaf = row.clone().requires_grad_()
             batch = padded(classifier, shaken, chosen)
-            with edited_embeddings(model, lambda ids, e, leaf=leaf: torch.where((ids == token)[..., None], leaf, e)):
+            edit = edited_embeddings(model, lambda ids, e, leaf=leaf: torch.where((ids == token)[..., None], leaf, e))
+            with edit, arithmetic(classifier):
                 probabilities = model(**batch).logits.float().softmax(-1)[:, label]
             diff = probabilities - before[chosen]
             loss = scale * (diff + self.lower).relu().mean() + (-self.upper - diff).relu().mean()

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bench.contracts import Classifier
 from bench.examples import Inputs
-from defenses.inner.forwards import Batch, padded, soft_prompt, widened
+from defenses.inner.forwards import Batch, arithmetic, padded, soft_prompt, widened
 
 if TYPE_CHECKING:
     from defenses.dbs import Dbs
@@ -56,6 +56,6 @@ class Search:
 
     def _loss(self, classifier: Classifier, batch: Batch, weights: torch.Tensor) -> torch.Tensor:
         table = classifier.model.get_input_embeddings().weight[self.words]
-        with soft_prompt(classifier.model.eval(), weights @ table):
+        with soft_prompt(classifier.model.eval(), weights @ table), arithmetic(classifier):
             logits = classifier.model(**batch).logits.float()
         return functional.cross_entropy(logits, torch.full((len(logits),), self.label, device=logits.device))
