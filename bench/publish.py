@@ -23,7 +23,8 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     """Write the records of a suite and all that is made of them; return the files.
 
     ``records.jsonl.gz``, in the order of the suite, is the source of the other files: from it alone everything can be
-    made again, without data, models or a store. A README that says command, machine and time, and what is seen, is written by people.
+    made again, without data, models or a store. A README that says command, machine and time, and what is seen, is
+    written by people.
     """
     from bench import report
 
