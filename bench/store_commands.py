@@ -65,21 +65,29 @@ def verify(folder: Path | None) -> bool:
 
 
 def add(folder: Path | None, source: Path) -> bool:
-    """Add the records of a folder; False where one of them is wrong, and then none is added."""
+    """Add the records of a folder; False where one of them is wrong, and then none is added.
+
+    Records of another version of a plugin or a room are left out: a run would not use them.
+    """
     from bench import submission
 
     console = Console()
     checked = submission.check(source)
-    for problem in checked.problems:
+    for problem in checked.wrong:
         console.print(escape(str(problem)), soft_wrap=True)
-    if checked.problems:
+    if checked.wrong:
         return False
-    store, added = Store(folder), 0
-    for record in submission.read(source):
-        if not store.has_record(record["key"]):
+    store, added, there = Store(folder), 0, 0
+    for record in submission.read(source, without=checked.outdated):
+        if store.has_record(record["key"]):
+            there += 1
+        else:
             store.put_record(record["key"], record)
             added += 1
-    console.print(f"added {added} of {checked.records} records; the others were there already")
+    told = [f"added {added} of {checked.records} records"]
+    told += [f"{there} were there already"] if there else []
+    told += [f"{len(checked.outdated)} are of another version and have to be run again"] if checked.outdated else []
+    console.print("; ".join(told))
     return True
 
 

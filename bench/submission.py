@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,14 @@ class Problem:
         key: of the record, as its file says.
         field: what is wrong in it.
         what: in words.
+        outdated: it was made by another version of a plugin or a room, and is wrong in nothing else here.
     """
 
     file: str
     key: str
     field: str
     what: str
+    outdated: bool = False
 
     def __str__(self) -> str:
         """Return one line."""
@@ -58,6 +60,16 @@ class Checked:
     records: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def outdated(self) -> set[str]:
+        """Keys of the records that only have to be run again."""
+        return {problem.key for problem in self.problems if problem.outdated}
+
+    @property
+    def wrong(self) -> list[Problem]:
+        """Problems that running again does not explain."""
+        return [problem for problem in self.problems if not problem.outdated]
 
 
 def check(folder: Path) -> Checked:
@@ -78,8 +90,9 @@ def check(folder: Path) -> Checked:
     others: set[str] = set()
     for name, record in _documents(place, found):
         found.records += 1
-        found.problems += [Problem(name, str(record.get("key", "")), *told) for told in _wrong(record)]
-        key = str(record.get("key"))
+        key = str(record.get("key", ""))
+        wrong = [Problem(name, key, *told) for told in _wrong(record)]
+        found.problems += wrong or [Problem(name, key, *told, outdated=True) for told in _versions(record)]
         content = key_of(record)
         first, same = seen.setdefault(key, (name, content))
         if same != content:
@@ -92,9 +105,9 @@ def check(folder: Path) -> Checked:
     return found
 
 
-def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a folder that was checked."""
-    yield from (record for _, record in _documents(_place(folder), Checked()))
+def read(folder: Path, *, without: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield the records of a folder that was checked, without those of the given keys."""
+    yield from (record for _, record in _documents(_place(folder), Checked()) if record["key"] not in without)
 
 
 def _place(folder: Path) -> Path:
@@ -150,7 +163,7 @@ def _wrong(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         return
     try:
         yield from _keys(record)
-        yield from _versions(record)
+        yield from _stated(record)
         yield from _words(record)
         if record["status"] == "done" and record["role"] == "detected":
             if not np.isfinite(record["notes"]["suspicion"]):
@@ -174,13 +187,18 @@ def _keys(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "key", f"is {record['key'][:12]}, but its recipe gives {cell[:12]}"
 
 
-def _versions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _stated(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     recipe = record["recipe"]
     for name in STATED:
         if not record["environment"].get(name):
             yield f"environment.{name}", "is missing"
     if recipe["schema"] != record["schema"] or recipe["victim"]["schema"] != record["schema"]:
         yield "recipe.schema", "differs from the record's"
+
+
+def _versions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the rooms and plugins of another version, for a record that is right in all else."""
+    recipe = record["recipe"]
     rooms = recipe["victim"]["rooms"]
     for room, version in recipes.ROOMS.items():
         if rooms.get(room) != version:

@@ -16,6 +16,7 @@ from bench import predictions, publish, store_commands, submission
 from bench.conformance import checks
 from bench.contracts import Verdicts
 from bench.errors import RequestError
+from bench.keys import key_of
 from bench.store import Store
 from bench.store.documents import wrap
 
@@ -38,6 +39,15 @@ def write(folder: Path, records: list[dict[str, Any]]) -> Path:
 
 def defended(records: list[dict[str, Any]]) -> int:
     return next(i for i, record in enumerate(records) if record["cell"]["defense"].startswith("fine-tuning"))
+
+
+def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(record: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            record = record[name]
+        record[path[-1]] = value
+
+    return change
 
 
 def test_good_records_pass_in_every_form(records: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -70,20 +80,40 @@ def test_nothing_is_added_where_a_record_is_wrong(records: list[dict[str, Any]],
     assert not list(Store(tmp_path / "target").records())
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (_set("recipe", "victim", "rooms", "learning", value=0), "recipe.victim.rooms.learning"),
+        (_set("recipe", "victim", "attack", "version", value=0), "recipe.attack badword"),
+        (_set("recipe", "defense", "version", value=0), "recipe.defense fine-tuning"),
+    ],
+)
+def test_records_of_another_version_are_left_out_and_counted(
+    records: list[dict[str, Any]],
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    field: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = copy.deepcopy(records)
+    record = old[defended(old)]
+    change(record)
+    recipe = record["recipe"]
+    record["victim_key"] = key_of(recipe["victim"])
+    record["key"] = key_of({**recipe, "victim": record["victim_key"]})
+    found = submission.check(write(tmp_path, old))
+    assert [problem.field for problem in found.problems] == [field]
+    assert (found.outdated, found.wrong) == ({record["key"]}, [])
+    assert store_commands.add(tmp_path / "target", tmp_path)
+    assert {one["key"] for one in Store(tmp_path / "target").records()} == {one["key"] for one in old} - {record["key"]}
+    assert "1 are of another version and have to be run again" in capsys.readouterr().out
+
+
 def test_a_truncated_archive_is_a_problem(records: list[dict[str, Any]], tmp_path: Path) -> None:
     packed = gzip.compress(json.dumps(records[0]).encode())
     (tmp_path / "records.jsonl.gz").write_bytes(packed[: len(packed) // 2])
     (problem,) = submission.check(tmp_path).problems
     assert problem.file == "records.jsonl.gz"
-
-
-def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(record: dict[str, Any]) -> None:
-        for name in path[:-1]:
-            record = record[name]
-        record[path[-1]] = value
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -101,8 +131,8 @@ def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("cell", "target", value=0), "cell.target"),
         (_set("schema", value=99), "schema"),
         (_set("status", value="failed"), "status"),
-        (_set("recipe", "victim", "rooms", value={"learning": 0}), "recipe.victim.rooms.learning"),
-        (_set("recipe", "defense", "version", value=99), "recipe.defense fine-tuning"),
+        (_set("recipe", "victim", "rooms", value={"learning": 0}), "victim_key"),
+        (_set("recipe", "defense", "version", value=99), "key"),
         (_set("environment", "torch", value=""), "environment.torch"),
         (_set("predictions", "clean", "label", value="AAAA"), "predictions"),
         (_set("recipe", value=[]), "recipe"),
