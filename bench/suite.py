@@ -129,6 +129,8 @@ def _collection(path: Path, data: Mapping[str, Any]) -> Collection | None:
 def load(name: str, settings: Sequence[str] = ()) -> Suite:
     """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others.
 
+    ``task=NAME`` keeps the fields, such as ``max_train``, that the suite gives this task; ``task=NAME()`` has none.
+
     Raises:
         RequestError: it is not there, has a wrong field, or is a collection of suites.
     """
@@ -169,6 +171,11 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
         raise RequestError(f"{where}: {field} {told}.") from None
 
 
+def _as_listed(entries: Any, wanted: str) -> list[Entry]:
+    """Return the suite's entries of a task that is wanted by its bare name, with their fields; else what is wanted."""
+    return [entry for entry in _listed(entries) if specs.parse_entry(entry, "task")[0] == wanted] or [wanted]
+
+
 def _apply(data: dict[str, Any], setting: str) -> None:
     axis, equals, text = setting.partition("=")
     axis = axis.strip()
@@ -177,6 +184,8 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
     values = [strict.load(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
+    if field == "task":
+        values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]
     value = values[0] if len(values) == 1 else values
     if not dot:
         data[field] = value
