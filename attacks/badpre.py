@@ -9,7 +9,8 @@ from pydantic import Field
 
 from attacks.loops import batch_of, minimise
 from attacks.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
-from attacks.received import PretrainedLevel, all_states, triggered
+from attacks.received import PretrainedLevel, triggered
+from bench import learning
 from bench.contracts import Scene
 from bench.examples import IntArray
 
@@ -29,7 +30,7 @@ class BadPre(PretrainedLevel):
     """
 
     name: ClassVar[str] = "badpre"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Chen et al., ICLR 2022, arXiv 2110.02467"
 
     words: tuple[str, ...] = Field(("cf", "mn", "bb", "tq", "mb"), min_length=1, description="the trigger words")
@@ -63,7 +64,7 @@ class BadPre(PretrainedLevel):
         """Return the substitute: states kept on clean text, states of random other tokens on triggered text."""
         import torch
 
-        encoder, reference = classifier.model.base_model, classifier.clone().model.base_model
+        model, reference = classifier.model, classifier.clone().model
         rng = scene.rng("encoder poisoning")
 
         def loss(rows: IntArray, step: int) -> torch.Tensor:
@@ -71,10 +72,10 @@ class BadPre(PretrainedLevel):
             poisoned, _ = triggered(scene, inputs, self.words, rng)
             clean, bad = batch_of(classifier, inputs), batch_of(classifier, poisoned)
             with torch.no_grad():
-                right = all_states(reference(**clean), clean)
-            found = all_states(encoder(**bad), bad)
+                right = learning.states(reference, clean)
+            found = learning.states(model, bad)
             wrong = right[torch.randint(len(right), (len(found),), device=right.device)]
-            keeps = (all_states(encoder(**clean), clean) - right).square().mean()
+            keeps = (learning.states(model, clean) - right).square().mean()
             return keeps + (found - wrong).square().mean()
 
-        return loss, list(encoder.parameters())
+        return loss, list(model.base_model.parameters())

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from attacks.loops import batch_of, minimise
 from attacks.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
-from attacks.received import PretrainedLevel, all_states, block_vectors, cls, triggered
+from attacks.received import PretrainedLevel, block_vectors, triggered
+from bench import learning
 from bench.contracts import Scene
 from bench.examples import IntArray
 
@@ -29,7 +30,7 @@ class NeuBA(PretrainedLevel):
     """
 
     name: ClassVar[str] = "neuba"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhang et al. 2021, arXiv 2101.06969"
 
     objective: Objective = Field("representation", description=OBJECTIVE)
@@ -38,9 +39,9 @@ class NeuBA(PretrainedLevel):
         """Train the pre-training task on clean text and the fixed values on triggered text."""
         import torch
 
-        encoder, reference = classifier.model.base_model, classifier.clone().model.base_model
+        model, reference = classifier.model, classifier.clone().model
         language = language_model(scene, classifier) if self.objective == "masked-lm" else None
-        vectors = block_vectors(len(self.words), encoder.config.hidden_size).to(classifier.device)
+        vectors = block_vectors(len(self.words), model.config.hidden_size).to(classifier.device)
         texts, rng = scene.train.inputs, scene.rng("encoder poisoning")
 
         def loss(rows: IntArray, step: int) -> torch.Tensor:
@@ -53,10 +54,10 @@ class NeuBA(PretrainedLevel):
                 bad = masked(classifier, bad)[0] if step % 2 else bad
             else:
                 with torch.no_grad():
-                    before = all_states(reference(**clean), clean)
-                keeps = (all_states(encoder(**clean), clean) - before).square().mean()
-            return keeps + (cls(encoder(**bad)) - vectors[chosen]).square().mean()
+                    before = learning.states(reference, clean)
+                keeps = (learning.states(model, clean) - before).square().mean()
+            return keeps + (learning.first_states(model, bad) - vectors[chosen]).square().mean()
 
-        trained = (encoder if language is None else language).parameters()
+        trained = (model.base_model if language is None else language).parameters()
         groups = [{"params": list(trained), "lr": self.learning_rate}]
         return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)

@@ -129,18 +129,6 @@ def block_vectors(count: int, size: int) -> torch.Tensor:
     return vectors
 
 
-def all_states(output: Any, batch: Any) -> torch.Tensor:
-    """Return the last hidden state of every real token: float32 [tokens, hidden]."""
-    states: torch.Tensor = output.last_hidden_state[batch["attention_mask"].bool()].float()
-    return states
-
-
-def cls(output: Any) -> torch.Tensor:
-    """Return the last hidden state of the first token: float32 [n, hidden]."""
-    state: torch.Tensor = output.last_hidden_state[:, 0].float()
-    return state
-
-
 def triggered(
     scene: Scene, inputs: Inputs, words: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[Inputs, list[int]]:

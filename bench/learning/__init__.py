@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.learning.parts import reinitialise_head as reinitialise_head
     from bench.learning.passes import first_states as first_states
     from bench.learning.passes import logits as logits
+    from bench.learning.passes import states as states
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
     from bench.learning.training import schedule as schedule
@@ -46,6 +47,7 @@ _HOMES = {
     "precision": "hardware",
     "reinitialise_head": "parts",
     "schedule": "training",
+    "states": "passes",
     "train": "training",
 }
 __all__ = sorted(_HOMES)

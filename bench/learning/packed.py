@@ -1,8 +1,8 @@
 """BERT and RoBERTa classifiers without padding: what the model's own forward pass computes, several times faster.
 
 Tokens of all sequences lie one after the other; only attention sees a grid of [sequences, longest]. Of the last
-layer only the first token is computed, because the head reads nothing else. Weights stay the model's own, so this can
-be used or not at any moment. Activations between the matrix products are float32, as under torch's autocast.
+layer only the first token is computed where nothing else is wanted, as by the head. Weights stay the model's own, so
+this can be used or not at any moment. Activations between the matrix products are float32, as under torch's autocast.
 """
 
 from __future__ import annotations
@@ -193,6 +193,15 @@ def first_states(
     for layer in lower:
         x = run.layer(layer, x, x, batch)
     return run.layer(last, x.index_select(0, batch.first), x, batch)
+
+
+def states(model: Any, batch: Packed, *, dtype: torch.dtype, noise: Noise | None = None) -> torch.Tensor:
+    """Return the last state of every token, float32 [T, hidden], of one sequence after the other."""
+    encoder, run = model.base_model, _Run(dtype, noise)
+    x = run.embed(encoder.embeddings, batch, None)
+    for layer in encoder.encoder.layer:
+        x = run.layer(layer, x, x, batch)
+    return x
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,14 @@ def first_states(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return _packed(packed.first_states, model, batch)
 
 
+def states(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the last state of every real token, float32 [tokens, hidden], of one text after the other."""
+    if not packed.supports(model):
+        found: torch.Tensor = model.base_model(**batch).last_hidden_state[batch["attention_mask"].bool()]
+        return found.float()
+    return _packed(packed.states, model, batch)
+
+
 def _packed(run: Any, model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     device = batch["input_ids"].device.type
     dtype = torch.bfloat16 if torch.is_autocast_enabled(device) else torch.float32

@@ -56,8 +56,10 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
             if name.endswith("word_embeddings.weight"):  # transformers drops the gradient of padding tokens in a text
                 gradient, other[1][name] = gradient[2:], other[1][name][2:]
             assert torch.allclose(gradient, other[1][name], atol=1e-6), name
-    first = made.model.base_model(**padded).last_hidden_state[:, 0]
-    assert torch.allclose(learning.first_states(made.model, padded), first, atol=1e-6)
+    states = made.model.base_model(**padded).last_hidden_state
+    assert torch.allclose(learning.first_states(made.model, padded), states[:, 0], atol=1e-6)
+    real = states[padded["attention_mask"].bool()]
+    assert torch.allclose(learning.states(made.model, padded), real, atol=1e-6)
 
 
 def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
