@@ -45,7 +45,8 @@ def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
         if board is Board.DETECTION:
             found.append(detection.build(results))
         else:
-            found += [tables.build(results, board=name), summary.build(results, board=name)]
+            cells = tables.build(results, board=name).readable(turned="attack")
+            found += [*cells, summary.build(results, board=name)]
     return found or [tables.build(Results([], gate=gate))]
 
 

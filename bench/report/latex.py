@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.report.layout import Cell, Number, Table, letter
+from bench.report.layout import MOST_LEAVES, Cell, Number, Table, letter
 from bench.report.markup import legend
 
-MOST_LEAVES = 14  # more columns of numbers cannot be read in print; the table is split by its outer heading
 PACKAGES = ("booktabs", "graphicx", "xcolor")
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -58,7 +57,7 @@ def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:
 
 def _float(table: Table) -> str:
     parts = [table]
-    if sum(len(column.leaves) for column in table.columns) > MOST_LEAVES and table.columns[0].headings:
+    if table.leaves > MOST_LEAVES and table.columns[0].headings:
         parts = [table.part(members) for _, members in table.spans(0)]
     notes = [f"$^{{{letter(i)}}}$\\,{escape(note)}." for i, note in enumerate(table.notes)]
     footer = [escape(text) for text in (*table.footer, *legend(table, best="Bold", close="underlined", grey="grey"))]
@@ -83,7 +82,7 @@ def _tabular(table: Table) -> str:
             lines.append(r"\midrule")
         reference = line.reference
         cells = [_cell(cell, width) for cell, width in zip(line.cells, widths, strict=True)]
-        lines.append(" & ".join([escape(line.label), *cells]) + r" \\")
+        lines.append(" & ".join([escape(line.label) + _markers(line.notes), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 

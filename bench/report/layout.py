@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.report.results import Mark
 
 DAGGER = "†"
 EXTERNAL = "‡"
+MOST_LEAVES = 14  # more columns of numbers cannot be read in print
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Line:
     label: str
     cells: tuple[Cell, ...]
     reference: bool = False
+    notes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,39 @@ class Table:
     def levels(self) -> int:
         """How many headings a column has above its leaves."""
         return max((len(column.headings) for column in self.columns), default=0)
+
+    @property
+    def leaves(self) -> int:
+        """How many columns of numbers there are."""
+        return sum(len(column.leaves) for column in self.columns)
+
+    def readable(self, *, turned: str) -> tuple[Table, ...]:
+        """Return the table as it stands, or turned if only then its columns can be read; ``turned`` is its corner."""
+        each = max((column.leaves for column in self.columns), key=len, default=())
+        if self.leaves <= MOST_LEAVES or len(self.lines) * len(each) > MOST_LEAVES:
+            return (self,)
+        parts = [self._turned(members, heading, each, turned) for heading, members in self.spans(0)]
+        return (*parts[:-1], replace(parts[-1], footer=self.footer))
+
+    def _turned(self, members: list[int], heading: str, leaves: tuple[str, ...], corner: str) -> Table:
+        """Return a table with a line for each of some columns, which share a heading, and a column for each line."""
+        notes = Footnotes()
+
+        def again(found: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(notes.add(self.notes[note]) for note in found)
+
+        lines = []
+        for i in members:
+            column = self.columns[i]
+            missing = (None,) * (len(leaves) - len(column.leaves))
+            cells = [line.cells[i] for line in self.lines]
+            cells = [
+                replace(cell, numbers=cell.numbers and cell.numbers + missing, notes=again(cell.notes))
+                for cell in cells
+            ]
+            lines.append(Line(" · ".join(column.headings[1:]), tuple(cells), notes=again(column.notes)))
+        columns = tuple(Column((line.label,), leaves) for line in self.lines)
+        return Table(f"{self.title}; {heading}", corner, columns, tuple(lines), tuple(notes.texts))
 
     def part(self, wanted: Iterable[int]) -> Table:
         """Return the table with some of its columns, and without footnotes and footer."""

@@ -19,7 +19,9 @@ def markdown(table: Table) -> str:
     rows = [header, ["---", *("---:" for _ in table.columns)]]
     for line in table.lines:
         label = _escape(line.label)
-        rows.append([f"*{label}*" if line.reference else label, *(_cell(cell) for cell in line.cells)])
+        rows.append(
+            [(f"*{label}*" if line.reference else label) + _markers(line.notes), *(_cell(cell) for cell in line.cells)]
+        )
     parts = [f"### {_escape(table.title)}", "\n".join("| " + " | ".join(row) + " |" for row in rows)]
     if table.notes:
         parts.append("\n".join(f"- <sup>{letter(i)}</sup> {_escape(note)}" for i, note in enumerate(table.notes)))

@@ -52,7 +52,7 @@ def _split(table: Table, console: Console) -> list[list[int]]:
     everything = list(range(len(table.columns)))
     if _fits(table, everything, console):
         return [everything]
-    by_task = [members for _, members in table.spans(0)] if table.columns[0].headings else [everything]
+    by_task = [members for _, members in table.spans(0)] if table.levels > 1 else [everything]
     if all(_fits(table, members, console) for members in by_task):
         return by_task
     packed: list[list[int]] = []
@@ -86,8 +86,8 @@ def _drawn(table: Table, members: list[int], *, fold: bool) -> RichTable:
         drawn.add_column(heading, justify="right", no_wrap=not fold, overflow="fold")
     for number, line in enumerate(table.lines):
         last = line.reference and not table.lines[min(number + 1, len(table.lines) - 1)].reference
-        cells = [_text(line.label, "italic" if line.reference else ""), *(_cell(line.cells[i]) for i in members)]
-        drawn.add_row(*cells, end_section=last)
+        label = _noted(_text(line.label, "italic" if line.reference else ""), line.notes)
+        drawn.add_row(label, *(_cell(line.cells[i]) for i in members), end_section=last)
     return drawn
 
 
@@ -100,9 +100,7 @@ def _heading(column: Column, *, lines: int) -> Text:
     text = _text(told)
     if column.grey:
         text.stylize("dim")
-    if column.notes:
-        text.append(f" [{','.join(letter(note) for note in column.notes)}]", style="yellow")
-    return text
+    return _noted(text, column.notes)
 
 
 def _stacked(leaves: Sequence[str]) -> str:
@@ -113,8 +111,12 @@ def _cell(cell: Cell) -> Text:
     told = plain(cell, "±")
     style = {"failed": "bold red", "n/a": "yellow", "…": "dim"}.get(cell.words, STYLES[cell.mark])
     text = _text(SIGNS[cell.mark] + (f"({told})" if cell.grey and told else told), "dim" if cell.grey else style)
-    if cell.notes:
-        text.append(f" [{','.join(letter(note) for note in cell.notes)}]", style="yellow")
+    return _noted(text, cell.notes)
+
+
+def _noted(text: Text, notes: Sequence[int]) -> Text:
+    if notes:
+        text.append(f" [{','.join(letter(note) for note in notes)}]", style="yellow")
     return text
 
 

@@ -217,6 +217,35 @@ def test_wide_latex_is_split_by_task() -> None:
     assert latex([build(Results(rows))]).count(r"\begin{tabular}") == 2
 
 
+def test_many_attacks_and_few_defenses_are_turned() -> None:
+    attacks = ("clean", "weak", *(f"attack-{i}" for i in range(6)))
+    rows = make_rows(
+        attacks=attacks,
+        defenses=("none", "mixing"),
+        victim=lambda task, attack, seed: (87.0, 40.0 if attack == "weak" else 99.0),
+    )
+    upright = build(Results(changed(rows, lambda r: r.seed == 2 and r.defense == "mixing", record=None)))
+    turned = upright.readable(turned="attack")
+    assert [found.title.rpartition("; ")[2] for found in turned] == ["reviews", "questions"]
+    for found in turned:
+        task = found.title.rpartition("; ")[2]
+        assert [one.label for one in found.lines] == list(attacks)
+        for defense in ("clean model", "no defense", "mixing"):
+            for attack in attacks:
+                told = line(found, attack)[defense].removesuffix(" / –")
+                assert told == line(upright, defense)[f"{task} {attack}"]
+        weak = next(one for one in found.lines if one.label == "weak")
+        assert all(cell.grey for cell in weak.cells) and "did not implant" in found.notes[weak.notes[0]]
+        assert "not run yet: 1 of 3 seeds" in found.notes[weak.cells[-1].notes[0]]
+        assert f"weak<sup>{letter(weak.notes[0])}</sup> |" in markdown(found)
+        assert f"weak$^{{{letter(weak.notes[0])}}}$ &" in latex([found])
+        assert f"weak [{letter(weak.notes[0])}]" in text([found], width=120)
+        assert re.search(rf'scope="row">weak<sup><a href="#t-1-note-{letter(weak.notes[0])}">', html([found], name="t"))
+    assert not turned[0].footer and turned[1].footer == upright.footer
+    narrow = build(Results(make_rows(attacks=("badword", "badsent"), defenses=("none", "mixing"))))
+    assert narrow.readable(turned="attack") == (narrow,)
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 def test_the_document_compiles_alone(both: list[Table], tmp_path: Path) -> None:
     (tmp_path / "t.tex").write_text(latex(both, standalone=True), encoding="utf-8")
