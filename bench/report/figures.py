@@ -123,11 +123,11 @@ def interval(values: Series[float]) -> tuple[float, float, float]:
 
 
 def _remark(panels: Sequence[Panel], what: str) -> str:
-    seeds = max(panel.cells["seed"].nunique() for panel in panels)
-    if seeds == 1:
+    seeds = sorted({panel.cells["seed"].nunique() for panel in panels})
+    if seeds == [1]:
         return "One seed."
-    span = "95 % t intervals over seeds" if seeds > 2 else "both seeds"
-    return f"Means over {seeds} seeds; {what}: {span}."
+    span = "95 % t intervals over seeds" if seeds[-1] > 2 else "both seeds"
+    return f"Means over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds; {what}: {span}."
 
 
 def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:

@@ -27,14 +27,14 @@ GAP, SAMPLE, SPACE = 9.0, 9.0, 3.0  # points: panel to sample, its length, sampl
 
 def line_count(text: str) -> int:
     """Return how many lines a label takes."""
-    return len(_wrapped(text).splitlines())
+    return len(wrapped(text).splitlines())
 
 
-def _wrapped(text: str) -> str:
-    """Break a name after its separators where it is long; a part is never cut."""
+def wrapped(text: str, width: int = WIDTH) -> str:
+    """Break a name after its separators where it has more characters than ``width``; a part is never cut."""
     lines = [""]
     for part in filter(None, _PARTS.findall(text)):
-        if lines[-1] and len(lines[-1]) + len(part) > WIDTH:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
     return "\n".join(line.strip() for line in lines) or " "
@@ -84,7 +84,7 @@ class LabelColumn:
         from matplotlib.lines import Line2D
 
         annotation = self.axes.annotate(
-            _wrapped(text),
+            wrapped(text),
             xy=(x, y),
             xytext=(1.15, 0.5),
             textcoords="axes fraction",

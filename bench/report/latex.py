@@ -9,6 +9,7 @@ from bench.report.layout import MOST_LEAVES, Cell, Number, Table, letter
 from bench.report.markup import legend
 
 PACKAGES = ("booktabs", "graphicx", "xcolor")
+MOST_ROWS = 36  # of one float: the page has room for them, their headings and the notes
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -36,7 +37,8 @@ def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:
     """Return tables as LaTeX.
 
     Args:
-        tables: one ``table*`` each, split by the outer heading where there are more than ``MOST_LEAVES`` leaves.
+        tables: one ``table*`` each, split by the outer heading where there are more than ``MOST_LEAVES`` leaves, and
+            continued on the next page where the parts have more than ``MOST_ROWS`` rows together.
         standalone: a whole document instead of a fragment.
     """
     needs = "% needs " + ", ".join(f"\\usepackage{{{package}}}" for package in PACKAGES)
@@ -59,12 +61,21 @@ def _float(table: Table) -> str:
     parts = [table]
     if table.leaves > MOST_LEAVES and table.columns[0].headings:
         parts = [table.part(members) for _, members in table.spans(0)]
+    page = max(1, MOST_ROWS // max(1, len(table.lines)))
+    pages = [parts[start : start + page] for start in range(0, len(parts), page)]
     notes = [f"$^{{{letter(i)}}}$\\,{escape(note)}." for i, note in enumerate(table.notes)]
     footer = [escape(text) for text in (*table.footer, *legend(table, best="Bold", close="underlined", grey="grey"))]
-    lines = [r"\begin{table*}[t]", r"\centering\small", f"\\caption{{{escape(table.title)}.}}"]
-    lines += ["\n\\par\\medskip\n".join(_fitted(_tabular(part)) for part in parts)]
-    lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright", *notes, *footer]
-    return "\n".join([*lines, r"\end{minipage}", r"\end{table*}"])
+    lines = []
+    for number, members in enumerate(pages):
+        lines += [r"\begin{table*}[t]", r"\centering\small"]
+        lines += [r"\addtocounter{table}{-1}"] if number else []
+        lines.append(f"\\caption{{{escape(table.title)}{', continued' if number else ''}.}}")
+        lines.append("\n\\par\\medskip\n".join(_fitted(_tabular(part)) for part in members))
+        if members is pages[-1]:
+            lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright", *notes, *footer]
+            lines.append(r"\end{minipage}")
+        lines.append(r"\end{table*}")
+    return "\n".join(lines)
 
 
 def _fitted(tabular: str) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.report import style, tables
 from bench.report.figures import Drawing
+from bench.report.labels import wrapped
 from bench.report.leaderboard import Leaderboard, Standing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LINE = 0.165  # inches a defense
-LONGEST = 30  # characters of a name
+LINE = 0.165  # inches a line of a name
+WIDTH = 34  # characters of a line
 MOST_CELLS = 400  # beyond, numbers in the cells cannot be read
 
 
@@ -36,9 +38,10 @@ def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     return found
 
 
-def _short(name: str) -> str:
-    """Return a name that leaves room for the figure."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+def _tall(names: Sequence[str]) -> float:
+    """Return the inches that names of one or more lines take below each other at equal distances."""
+    lines = [name.count("\n") + 1 for name in names]
+    return LINE * len(names) * max([1.0, *((above + below) / 2 for above, below in pairwise(lines))])
 
 
 def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
@@ -46,8 +49,9 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
     from matplotlib.figure import Figure
 
     labels = tables.labels(leaderboard.results)
+    names = [wrapped(labels[standing.line], WIDTH) for standing in ranked]
     with style.applied():
-        figure = Figure(figsize=(0.72 * style.PAGE, LINE * len(ranked) + 0.95), layout="constrained")
+        figure = Figure(figsize=(0.72 * style.PAGE, _tall(names) + 0.95), layout="constrained")
         axes = figure.subplots()
         at = np.arange(len(ranked))
         estimates = [standing.rank for standing in ranked if standing.rank is not None]
@@ -60,7 +64,7 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
             told = f"\nBand: critical difference {width:.2f} from the best (Nemenyi)."
         axes.hlines(at, [e.low for e in estimates], [e.high for e in estimates], color=style.COLOURS[0], linewidth=1.3)
         axes.plot([e.value for e in estimates], at, "o", color=style.COLOURS[0], markersize=4.2)
-        axes.set_yticks(at, [_short(labels[standing.line]) for standing in ranked])
+        axes.set_yticks(at, names)
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("mean rank, lower is better")
@@ -83,14 +87,15 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
                 leaderboard.means[place, standing.line]["asr"] for place in standing.places if place.attack == attack
             ]
             grid[i, j] = np.mean(values) if values else np.nan
+    names = [wrapped(labels[standing.line], WIDTH) for standing in standings]
     with style.applied():
         width = min(style.PAGE, 2.6 + 0.5 * len(attacks))
-        figure = Figure(figsize=(width, LINE * len(standings) + 1.15), layout="constrained")
+        figure = Figure(figsize=(width, _tall(names) + 1.3), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(grid, vmin=0, vmax=100, cmap="Oranges", aspect="auto", interpolation="none")
-        axes.set_yticks(range(len(standings)), [_short(labels[standing.line]) for standing in standings])
+        axes.set_yticks(range(len(standings)), names)
         axes.set_xticks(
-            range(len(attacks)), [_short(attack) for attack in attacks], rotation=40, ha="left", rotation_mode="anchor"
+            range(len(attacks)), [wrapped(name) for name in attacks], rotation=40, ha="left", rotation_mode="anchor"
         )
         axes.xaxis.tick_top()
         axes.grid(visible=False)
@@ -99,7 +104,10 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
         for i, j in np.argwhere(~np.isnan(grid)) if grid.size <= MOST_CELLS else ():
             colour = "white" if grid[i, j] > 60 else style.INK
             axes.text(j, i, f"{grid[i, j]:.0f}", ha="center", va="center", fontsize=style.SMALL - 0.5, color=colour)
-        bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=14, pad=0.02)
-        bar.set_label("ASR (%), lower is better")
+        bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, 0.02 + 0.1 / len(attacks), 1)))
+        bar.set_label("ASR (%)")
         bar.outline.set_visible(False)
+        figure.supxlabel(
+            "Mean over tasks; lower is better.", fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left"
+        )
     return figure

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,9 @@ from bench.report import draw, frame
 from bench.report.curves import curve_name, fixed_ratio, ratio_points, size_points
 from bench.report.figures import Drawing, figures_of, interval, panels_of, write
 from bench.report.labels import arranged, spread
+from bench.report.leaderboard import Leaderboard
+from bench.report.rankings import rankings
+from bench.report.results import Results
 from bench.report.style import looks
 from bench.report.weights import landscape, word_scores
 from tests.report.synthetic import WORLD, default_outcome, make_rows
@@ -105,6 +109,20 @@ def test_curves_are_named_without_overlap() -> None:
         assert collisions(drawing.figure) == [] and outside(drawing.figure) == []
         named = {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
         assert named == {"fine-mixing", "mixing", "clean model", "no defense"}
+
+
+def test_long_names_of_ranks_and_heat_are_whole_and_apart() -> None:
+    names = [f"fine-tuning(learning_rate={rate}, epochs=5, batch_size=32)" for rate in (0.0001, 0.0002, 0.0003)]
+    rows = make_rows(defenses=("none", *names), outcome=lambda task, attack, defense, seed: (86.0, 50.0 + seed))
+    for drawing in rankings(Leaderboard(Results(rows))):
+        drawing.figure.draw_without_rendering()
+        texts = drawing.figure.axes[0].get_yticklabels()
+        assert {text.get_text().replace("\n", " ") for text in texts} == set(names)
+        boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.y0)
+        assert all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(boxes))
+        shown = [text.get_window_extent() for axes in drawing.figure.axes for text in (axes.yaxis.label, *texts)]
+        page = drawing.figure.bbox
+        assert all(page.x0 - 1 <= box.x0 and box.y0 >= -1 and box.y1 <= page.y1 + 1 for box in shown)
 
 
 def test_unfinished_cells_are_left_out() -> None:

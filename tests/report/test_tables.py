@@ -214,7 +214,17 @@ def test_latex_is_balanced_and_escaped(both: list[Table]) -> None:
 def test_wide_latex_is_split_by_task() -> None:
     rows = make_rows(attacks=("clean", "a", "b", "c", "d"), seeds=(0,), defenses=("none", "e-pur"),
                      outcome=lambda t, a, d, s: (85.0, 5.0))  # fmt: skip
-    assert latex([build(Results(rows))]).count(r"\begin{tabular}") == 2
+    told = latex([build(Results(rows))])
+    assert told.count(r"\begin{tabular}") == 2 and told.count(r"\begin{table*}") == 1
+
+
+def test_long_latex_goes_on_in_a_table_of_the_same_number() -> None:
+    rows = make_rows(attacks=("clean", "a", "b", "c", "d"), seeds=(0,), defenses=("none", *(f"d{i}" for i in range(20))),
+                     outcome=lambda t, a, d, s: (85.0, 5.0))  # fmt: skip
+    first, second = latex([build(Results(rows))]).split(r"\end{table*}")[:2]
+    assert "reviews" in first and "questions" in second and ", continued." in second
+    assert r"\addtocounter{table}{-1}" in second and r"\addtocounter" not in first
+    assert "minipage" in second and "minipage" not in first
 
 
 def test_many_attacks_and_few_defenses_are_turned() -> None:
