@@ -139,11 +139,14 @@ def judge(claim: Claim, results: Results) -> Verdict:
     """Return the verdict on one claim.
 
     Supported: every contrast holds in every group, each at 2.5 % one-sided, and enough tasks and attacks are there.
-    Refuted: the opposite of some contrast is significant after Holm's correction over all of them.
+    Refuted: the opposite of some contrast is significant after Holm's correction over all of them. A place where the
+    attack implanted on fewer than three seeds is left out where others have more: seeds are paired over places, and it
+    would take away those of the others.
     """
-    places = [place for place in results.places if claim.speaks_of(place) and results.state(place) == "implanted"]
-    if not places:
+    found = [place for place in results.places if claim.speaks_of(place) and results.state(place) == "implanted"]
+    if not found:
         return Verdict(claim, "undecided", "no attack that it speaks of is in this suite and implanted")
+    places = [place for place in found if len(results.used_seeds(place)) >= LEAST_SEEDS] or found
     measured: list[tuple[Contrast, str, Measured]] = []
     for group in dict.fromkeys(claim.group(place) for place in places):
         members = [place for place in places if claim.group(place) == group]
@@ -151,7 +154,10 @@ def judge(claim: Claim, results: Results) -> Verdict:
             options = {"metric": test.metric, "of": test.of, "minus": test.minus, "most_clean": claim.most_clean}
             measured.append((test, group, measure(results, members, **options)))  # type: ignore[arg-type]
     findings = _findings(measured)
-    return Verdict(claim, *_overall(claim, findings, places), findings)
+    outcome, reason = _overall(claim, findings, places)
+    if left := len(found) - len(places):
+        reason += f"; {left} of {len(found)} places left out, with fewer than {LEAST_SEEDS} seeds"
+    return Verdict(claim, outcome, reason, findings)
 
 
 def _findings(measured: Sequence[tuple[Contrast, str, Measured]]) -> tuple[Finding, ...]:

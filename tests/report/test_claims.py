@@ -55,6 +55,13 @@ def test_seeds_that_did_not_implant_do_not_make_three() -> None:
     assert found.outcome == "undecided" and found.findings[0].measured.seeds == 2
 
 
+def test_a_place_with_too_few_seeds_does_not_take_those_of_the_others() -> None:
+    weak = ("questions", "badsent", 2)
+    found = verdict(claim(), victim=lambda *place: (87.0, 50.0 if place == weak else 99.0))
+    assert found.outcome == "supported" and found.reason.endswith("; 1 of 4 places left out, with fewer than 3 seeds")
+    assert found.findings[0].measured.seeds == 3 and found.findings[0].measured.places == 3
+
+
 def test_attacks_that_did_not_implant_are_left_out() -> None:
     found = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0))
     assert found.outcome == "undecided" and not found.findings and "implanted" in found.reason

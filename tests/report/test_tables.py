@@ -219,8 +219,8 @@ def test_wide_latex_is_split_by_task() -> None:
 
 
 def test_long_latex_goes_on_in_a_table_of_the_same_number() -> None:
-    rows = make_rows(attacks=("clean", "a", "b", "c", "d"), seeds=(0,), defenses=("none", *(f"d{i}" for i in range(20))),
-                     outcome=lambda t, a, d, s: (85.0, 5.0))  # fmt: skip
+    rows = make_rows(attacks=("clean", "a", "b", "c", "d"), seeds=(0,), outcome=lambda t, a, d, s: (85.0, 5.0),
+                     defenses=("none", *(f"d{i}" for i in range(20))))  # fmt: skip
     first, second = latex([build(Results(rows))]).split(r"\end{table*}")[:2]
     assert "reviews" in first and "questions" in second and ", continued." in second
     assert r"\addtocounter{table}{-1}" in second and r"\addtocounter" not in first
