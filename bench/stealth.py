@@ -6,6 +6,7 @@ Everything is measured on a victim in the store: its triggered test examples bes
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -21,6 +22,8 @@ from bench.examples import Inputs
 if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.store import Store
+
+log = logging.getLogger(__name__)
 
 Encoder = Callable[[Sequence[str]], Any]
 Perplexity = Callable[[Sequence[str]], Any]
@@ -162,16 +165,18 @@ def embedded_encoder() -> Encoder:
     device = learning.device()
     model.to(device)
 
+    known: dict[str, Any] = {}  # the clean texts of a task come back with every attack
+
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Any:
-        parts = []
-        for start in range(0, len(texts), 64):
-            given = list(texts[start : start + 64])
+        new = sorted({text for text in texts if text not in known}, key=lambda text: (len(text), text))
+        for start in range(0, len(new), 64):
+            given = new[start : start + 64]
             batch = tokenizer(given, padding=True, truncation=True, max_length=256, return_tensors="pt").to(device)
             mask = batch["attention_mask"].unsqueeze(-1)
             mean = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-            parts.append(torch.nn.functional.normalize(mean, dim=1).cpu().numpy())
-        return np.concatenate(parts)
+            known.update(zip(given, torch.nn.functional.normalize(mean, dim=1).cpu().numpy(), strict=True))
+        return np.stack([known[text] for text in texts])
 
     return encode
 
@@ -206,6 +211,8 @@ def causal_perplexity(spec: str) -> Perplexity:
 def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[dict[str, Any]]:
     """Measure every victim of a plan that is in the store: one row each, with its ACC, ASR and the clean floor.
 
+    Victims that are not there are left out, with a warning that counts them.
+
     Raises:
         RequestError: no victim with a trigger is in the store.
     """
@@ -214,10 +221,12 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
     encoder = embedded_encoder()
     perplexity = None if causal_lm is None else causal_perplexity(causal_lm)
     rows = []
-    for key, spec in plan.victims.items():
-        folder = None if spec.is_reference else store.artifact(key)
-        if folder is None:
-            continue
+    wanted = {key: spec for key, spec in plan.victims.items() if not spec.is_reference}
+    folders = {key: folder for key in wanted if (folder := store.artifact(key)) is not None}
+    if len(folders) < len(wanted):
+        log.warning("%d of %d victims are not in the store and are left out", len(wanted) - len(folders), len(wanted))
+    for key, folder in folders.items():
+        spec = wanted[key]
         task, stored = recipes.task_of(spec.task), victims.read(folder)
         if stored.triggered is None or stored.sources is None:
             continue

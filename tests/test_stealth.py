@@ -101,7 +101,7 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary(tmp_path: Path) -> None
 
 
 def test_a_survey_measures_the_victims_in_the_store(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(tmp_path)
     plan = run(world, store, kind="pair", attack="badsent", defense=["none"])
@@ -112,3 +112,15 @@ def test_a_survey_measures_the_victims_in_the_store(
     assert stealth.markdown([row]).splitlines()[2].startswith("| badsent | local/pair |")
     with pytest.raises(RequestError, match="no victim"):
         stealth.survey(plan, Store(tmp_path / "empty"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 of 1 victims are not in the store and are left out"
+    ]
+
+
+def test_the_encoder_gives_each_text_its_own_unit_vector() -> None:
+    encode = stealth.embedded_encoder()
+    texts = ["a rather long sentence about a film", "short", "a rather long sentence about a film", "bad"]
+    vectors = encode(texts)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) and (vectors[0] == vectors[2]).all()
+    for text, vector in zip(texts, vectors, strict=True):
+        assert np.allclose(stealth.embedded_encoder()([text])[0], vector, atol=1e-5)
