@@ -248,3 +248,9 @@ def test_status_reads_the_store(tmp_path: Path) -> None:
         found = runner.status([*jobs, Job(key("v9"), "victim", label="v9")], store)
     assert (found.done, found.waiting, len(found.running), len(found.failed)) == (5, 0, 1, 1)
     assert found.running[0][1].pid == os.getpid()
+    records = Store(tmp_path / "records alone")
+    for job in jobs:
+        if job.kind == "cell" and job.key in store.keys_of_records():
+            records.put_record(job.key, store.record(job.key) or {})
+    found = runner.status(jobs, records)
+    assert (found.done, found.waiting) == (3, 2)  # the cell that failed and its victim; not the other victim
