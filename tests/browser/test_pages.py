@@ -100,6 +100,9 @@ def test_charts_are_drawn_and_follow_the_filter(showcase: Path, open_page: Open)
     charted(page)
     shown = page.locator("#charts figure:not([hidden])")
     assert shown.count() == 7 and shown.locator("svg.marks, canvas.marks").count() == 7
+    for figure in shown.all():
+        picture, frame = figure.locator("svg.marks, canvas.marks").bounding_box(), figure.bounding_box()
+        assert picture["x"] >= frame["x"] and picture["x"] + picture["width"] <= frame["x"] + frame["width"]
     heat = page.locator("#chart-heat")
     assert "badsent" in heat.inner_text()
     page.get_by_role("combobox", name="Attack").select_option("badword")

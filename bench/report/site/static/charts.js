@@ -150,12 +150,14 @@
     const found = await board.cells();
     const filter = board.chosen();
     const shared = lines(found, filter);
+    const figureOf = (name) => document.getElementById(`chart-${name}`);
+    for (const [name, [make]] of Object.entries(makers)) {
+      figureOf(name).hidden = make(found, shared, filter).rows.length < 2; // which ones are there decides on their widths
+    }
     for (const [name, [make, spec]] of Object.entries(makers)) {
-      const figure = document.getElementById(`chart-${name}`);
-      figure.hidden = false; // so that it has a width
-      const content = make(found, shared, filter);
-      figure.hidden = content.rows.length < 2;
+      const figure = figureOf(name);
       if (figure.hidden) continue;
+      const content = make(found, shared, filter);
       if (views.has(name)) views.get(name).finalize();
       const data = { rows: content.rows, extra: content.extra || [] };
       const many = name === "heat" && content.rows.length > 400;
