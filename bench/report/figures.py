@@ -123,11 +123,12 @@ def interval(values: Series[float]) -> tuple[float, float, float]:
 
 
 def _remark(panels: Sequence[Panel], what: str) -> str:
-    seeds = sorted({panel.cells["seed"].nunique() for panel in panels})
-    if seeds == [1]:
+    counts = [panel.cells["seed"].nunique() for panel in panels]
+    least, most = min(counts), max(counts)
+    if most == 1:
         return "One seed."
-    span = "95 % t intervals over seeds" if seeds[-1] > 2 else "both seeds"
-    return f"Means over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds; {what}: {span}."
+    span = "95 % t intervals over seeds" if most > 2 else "both seeds"
+    return f"Means over {most if least == most else f'{least} to {most}'} seeds; {what}: {span}."
 
 
 def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
@@ -138,7 +139,8 @@ def _figure(rows: int, columns: int, width: float, height: float, **options: Any
     return figure, [list(row) for row in grid]
 
 
-def _foot(figure: Figure, text: str) -> None:
+def foot(figure: Figure, text: str) -> None:
+    """Write a small remark below a figure, at its left."""
     figure.supxlabel(text, fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left")
 
 
@@ -161,7 +163,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
             row[0].set_ylabel("ASR (%), lower is better")
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
             axes.set_xlabel("ACC (%), higher is better")
-        _foot(figure, _remark(panels, "bars"))
+        foot(figure, _remark(panels, "bars"))
         settle(figure, labels)
     return figure
 
@@ -254,7 +256,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
         grid[1][0].set_ylim(-4, 104)
         for axes in grid[1]:
             finish(axes)
-        _foot(figure, _remark(panels, "bands"))
+        foot(figure, _remark(panels, "bands"))
         settle(figure, labels)
     return figure
 

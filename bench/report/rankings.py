@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.report import style, tables
-from bench.report.figures import Drawing
+from bench.report.figures import Drawing, foot
 from bench.report.labels import wrapped
 from bench.report.leaderboard import Leaderboard, Standing
 
@@ -69,8 +69,7 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("mean rank, lower is better")
         places = f"{len(leaderboard.places)} place{'s' * (len(leaderboard.places) > 1)}"
-        note = f"{places}; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}"
-        figure.supxlabel(note, fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left")
+        foot(figure, f"{places}; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}")
     return figure
 
 
@@ -107,7 +106,5 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
         bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, 0.02 + 0.1 / len(attacks), 1)))
         bar.set_label("ASR (%)")
         bar.outline.set_visible(False)
-        figure.supxlabel(
-            "Mean over tasks; lower is better.", fontsize=style.SMALL - 0.5, color=style.GREY, x=0.01, ha="left"
-        )
+        foot(figure, "Mean over tasks; lower is better.")
     return figure

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bench.runner.estimates import Estimate
 from bench.runner.jobs import Job
 from bench.runner.progress import duration
+from bench.runner.survey import wanted
 from bench.store import ClaimInfo, Store
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
     claims = {claim.key: claim for claim in store.claims() if claim.alive}
     there = {job.key for job in jobs if job.key in (artifacts if job.kind == "victim" else records)}
-    wanted = _wanted(jobs, there)
+    to_do = wanted(jobs, there | artifacts)
     running, failed, open_jobs = [], [], []
     for job in jobs:
-        if job.key not in wanted and job.key not in claims:
+        if job.key in there or (job.key not in to_do and job.key not in claims):
             continue
         if job.key in claims:
             running.append((job, claims[job.key]))
@@ -58,20 +59,6 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
         estimate = Estimate.of_store(jobs, store, there)
         left = sum(estimate.seconds(job.kind, job.cost) for job in open_jobs) / len(running)
     return Status(len(there), len(open_jobs) - len(running), tuple(running), tuple(failed), left)
-
-
-def _wanted(jobs: Sequence[Job], there: set[str]) -> set[str]:
-    """Return the keys of missing cells and of the missing victims that they need; a victim without cells is wanted."""
-    by_key = {job.key: job for job in jobs}
-    needed = {need for job in jobs for need in job.needs}
-    found: set[str] = set()
-    left = [job.key for job in jobs if job.kind == "cell" or job.key not in needed]
-    while left:
-        key = left.pop()
-        if key in by_key and key not in there and key not in found:
-            found.add(key)
-            left += by_key[key].needs
-    return found
 
 
 def render_status(found: Status) -> RenderableType:

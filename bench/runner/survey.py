@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence, Set
 from dataclasses import dataclass
 
 from bench.runner.jobs import Job
@@ -38,23 +38,8 @@ def survey(jobs: Sequence[Job], store: Store) -> Survey:
     there = {job.key for job in jobs if job.kind == "cell" and job.key in records and present(job, store)}
     there |= {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
     failed = {job.key: _error(store, job) for job in jobs if job.key in failures and job.key not in there}
-    by_key = {job.key: job for job in jobs}
+    open_keys = wanted(jobs, there | artifacts, leave=failed)
     needed = {need for job in jobs for need in job.needs}
-    wanted = [
-        job
-        for job in jobs
-        if job.key not in there and (job.key not in failed if job.kind == "cell" else job.key not in needed)
-    ]
-    open_keys: set[str] = set()
-    while wanted:
-        job = wanted.pop()
-        open_keys.add(job.key)
-        for need in job.needs:
-            if need in there or need in open_keys or need in artifacts:
-                continue
-            if need not in by_key:
-                raise ValueError(f"{job.label} needs {need}, which is neither in the store nor among the jobs")
-            wanted.append(by_key[need])
     missed = {need for job in jobs if job.key not in there for need in job.needs}
     idle = needed - missed  # victims whose cells are all there
     return Survey(
@@ -62,6 +47,37 @@ def survey(jobs: Sequence[Job], store: Store) -> Survey:
         there=there,
         failed={key: error for key, error in failed.items() if key not in idle},
     )
+
+
+def wanted(jobs: Sequence[Job], there: Set[str], *, leave: Container[str] = ()) -> set[str]:
+    """Return the keys of jobs to do: cells, victims that no job needs, and the victims that those to be done need.
+
+    Args:
+        jobs: all of them.
+        there: keys of what is there, of victims beyond the jobs too.
+        leave: cells that are not to be done, nor anything for them.
+
+    Raises:
+        ValueError: a job needs something that is neither there nor among the jobs.
+    """
+    by_key = {job.key: job for job in jobs}
+    needed = {need for job in jobs for need in job.needs}
+    left = [
+        job
+        for job in jobs
+        if job.key not in there and (job.key not in leave if job.kind == "cell" else job.key not in needed)
+    ]
+    found: set[str] = set()
+    while left:
+        job = left.pop()
+        found.add(job.key)
+        for need in job.needs:
+            if need in there or need in found:
+                continue
+            if need not in by_key:
+                raise ValueError(f"{job.label} needs {need}, which is neither in the store nor among the jobs")
+            left.append(by_key[need])
+    return found
 
 
 def _error(store: Store, job: Job) -> str:

@@ -248,6 +248,9 @@ def test_status_reads_the_store(tmp_path: Path) -> None:
         found = runner.status([*jobs, Job(key("v9"), "victim", label="v9")], store)
     assert (found.done, found.waiting, len(found.running), len(found.failed)) == (5, 0, 1, 1)
     assert found.running[0][1].pid == os.getpid()
+    with store.claim(jobs[0].key):  # as in the moment between a result and the end of its claim
+        found = runner.status(jobs, store)
+    assert (found.done, len(found.running)) == (5, 0)
     records = Store(tmp_path / "records alone")
     for job in jobs:
         if job.kind == "cell" and job.key in store.keys_of_records():

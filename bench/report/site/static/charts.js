@@ -53,18 +53,18 @@
     const extra = [];
     if (victim.asr !== null) extra.push({ name: "no defense", drop: 0, asr: victim.asr });
     if (floor.asr !== null) extra.push({ name: "clean model", drop: victim.acc - floor.acc, asr: floor.asr });
-    const labels = labelled([...extra, ...made.map((one) => ({ ...one, cells: null }))]);
-    return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
+    return { rows: made.map((one) => ({ ...one, cells: null })), extra };
   }
 
   // Names beside the points, best first; one that would lie on another is left out, its tooltip has it.
-  function labelled(rows) {
+  function labelled({ rows: points, extra }) {
+    const rows = [...extra, ...points];
     const plot = document.querySelector("#chart-tradeoff").clientWidth - 110;
     const drops = rows.map((row) => row.drop);
     const [low, high] = [Math.min(...drops, 0), Math.max(...drops, 1)];
     const x = (drop) => ((drop - low) / (high - low)) * plot; // pixels, about
     const boxes = rows.map((row) => [x(row.drop) - 6, x(row.drop) + 6, row.asr]);
-    return rows.map((row, i) => {
+    const labels = rows.map((row, i) => {
       const name = row.name.length > 26 ? `${row.name.slice(0, 25)}…` : row.name;
       const side = x(row.drop) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
       const ends = [x(row.drop) + 8, x(row.drop) + 8 + name.length * 6.2];
@@ -74,6 +74,7 @@
       if (free) boxes.push(box);
       return { ...row, side, label: free ? name : "" };
     });
+    return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
   }
 
   function ranks(found, { made }) {
@@ -120,7 +121,7 @@
     };
   }
 
-  const makers = { tradeoff: [tradeoff, "tradeoff"], ranks: [ranks, "ranks"], heat: [heat, "heat"],
+  const makers = { tradeoff: [tradeoff, "tradeoff", labelled], ranks: [ranks, "ranks"], heat: [heat, "heat"],
     "curve-asr-ratio": [curve("ratio"), "curve-asr"], "curve-acc-ratio": [curve("ratio"), "curve-acc"],
     "curve-asr-size": [curve("size"), "curve-asr"], "curve-acc-size": [curve("size"), "curve-acc"] };
 
@@ -150,14 +151,12 @@
     const found = await board.cells();
     const filter = board.chosen();
     const shared = lines(found, filter);
-    const figureOf = (name) => document.getElementById(`chart-${name}`);
-    for (const [name, [make]] of Object.entries(makers)) {
-      figureOf(name).hidden = make(found, shared, filter).rows.length < 2; // which ones are there decides on their widths
-    }
-    for (const [name, [make, spec]] of Object.entries(makers)) {
-      const figure = figureOf(name);
+    const all = Object.entries(makers).map(([name, [make, spec, finish]]) => (
+      { name, spec, finish, made: make(found, shared, filter), figure: document.getElementById(`chart-${name}`) }));
+    for (const { figure, made } of all) figure.hidden = made.rows.length < 2; // which ones are there decides on their widths
+    for (const { name, spec, finish, made: plain, figure } of all) {
       if (figure.hidden) continue;
-      const content = make(found, shared, filter);
+      const content = finish ? finish(plain) : plain;
       if (views.has(name)) views.get(name).finalize();
       const data = { rows: content.rows, extra: content.extra || [] };
       const many = name === "heat" && content.rows.length > 400;
