@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench import registry, specs
@@ -19,7 +20,7 @@ class Chain(Defense):
     name: ClassVar[str] = "chain"
     parts: tuple[Defense, ...]
 
-    @property
+    @cached_property
     def spec(self) -> str:
         """The parts joined by ``+``."""
         return "+".join(part.spec for part in self.parts)

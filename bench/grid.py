@@ -38,7 +38,7 @@ class VictimSpec:
         """Whether this is the clean reference model."""
         return self.attack.name == REFERENCE
 
-    @property
+    @cached_property
     def reference(self) -> VictimSpec:
         """The clean model of the same task, pre-trained model, seed, budget and part of the training set."""
         return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
@@ -50,7 +50,7 @@ class VictimSpec:
         spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
         return spec.reference if spec.is_reference else spec
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Words for people."""
         part = f" (part {self.part[0] + 1} of {self.part[1]})" if self.part else ""
@@ -82,7 +82,7 @@ class Cell:
         """The defense as a suite spells it."""
         return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
 
-    @property
+    @cached_property
     def others(self) -> dict[Other, VictimSpec]:
         """The models of others that the defense wants."""
         return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}

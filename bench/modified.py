@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from bench import registry, specs
@@ -26,7 +26,7 @@ class Modified(Attack):
         """The names joined by ``+``."""
         return "+".join([*(part.name for part in self.modifiers), self.attack.name])
 
-    @property
+    @cached_property
     def spec(self) -> str:
         """The modifiers and the attack joined by ``+``."""
         return "+".join([*(part.spec for part in self.modifiers), self.attack.spec])

@@ -44,6 +44,11 @@ class Plan:
         return found
 
     @cached_property
+    def skipped(self) -> frozenset[str]:
+        """The keys of the cells that make no sense."""
+        return frozenset(key for key, cell in self.cells.items() if work.skip_reason(cell) is not None)
+
+    @cached_property
     def jobs(self) -> list[Job]:
         """The victims that are needed, then the cells."""
         return [*self._victim_jobs(), *self._cell_jobs()]
@@ -52,8 +57,8 @@ class Plan:
     def victims(self) -> dict[str, VictimSpec]:
         """Every victim that a cell needs, by key."""
         needed: dict[str, VictimSpec] = {}
-        for cell in self.cells.values():
-            if work.skip_reason(cell) is None:
+        for key, cell in self.cells.items():
+            if key not in self.skipped:
                 others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
                 for spec in (cell.victim, cell.victim.reference, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
@@ -76,7 +81,7 @@ class Plan:
         from bench.runner import Job
 
         for key, cell in self.cells.items():
-            skipped = work.skip_reason(cell) is not None
+            skipped = key in self.skipped
             reference = (cell.victim.reference,) if cell.role == "floor" else ()
             needs = (cell.victim, *reference, *cell.others.values())
             yield Job(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ class Plugin(BaseModel):
     libraries: ClassVar[tuple[str, ...]] = ()
     later: ClassVar[tuple[str, ...]] = ()
 
-    @property
+    @cached_property
     def spec(self) -> str:
         """How a suite would spell this plugin: its name and every field that differs from its default."""
         dumped = self.parameters()
