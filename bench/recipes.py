@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -84,25 +84,29 @@ def victim_key(spec: VictimSpec) -> str:
     return key_of(victim_recipe(spec))
 
 
-def cell_recipe(cell: Cell) -> dict[str, Any]:
-    """Return the recipe of an evaluation; it contains the victim's."""
+def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
+    """Return the recipe of an evaluation, in which ``of`` says what stands for a model."""
     return {
         "kind": "cell",
         "schema": SCHEMA,
         "role": cell.role,
-        "victim": victim_recipe(cell.victim),
+        "victim": of(cell.victim),
         "defense": None if cell.defense is None else cell.defense.recipe(),
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
-        **({"others": [victim_recipe(other) for other in cell.others.values()]} if cell.others else {}),
+        **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
     }
+
+
+def cell_recipe(cell: Cell) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's."""
+    return _cell_recipe(cell, victim_recipe)
 
 
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
-    others = {"others": [victim_key(other) for other in cell.others.values()]} if cell.others else {}
-    return key_of({**cell_recipe(cell), "victim": victim_key(cell.victim), **others})
+    return key_of(_cell_recipe(cell, victim_key))
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -142,12 +142,12 @@ SUITE = {
 }
 
 
-def test_planning_100_000_cells_takes_seconds_and_under_1_gb(world: Path) -> None:
+def test_planning_100_000_cells_takes_under_10_s_and_1_gb(world: Path) -> None:
     code = f"from tests.performance.test_schedule import plan; plan({str(world / 'tiny-bert')!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cells, seconds, megabytes = map(float, done.stdout.split())
     assert cells >= 100_000
-    assert seconds < 30  # 6 to 9 on an idle core, three times that on one that others use as well
+    assert seconds < 10
     assert megabytes < 1024
 
 
