@@ -27,7 +27,7 @@ class Anp(Defense):
     """
 
     name: ClassVar[str] = "anp"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Wu and Wang, NeurIPS 2021, arXiv 2110.14430"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -64,7 +64,7 @@ class Anp(Defense):
 
         from defenses.inner import encoder
         from defenses.inner.forwards import arithmetic
-        from defenses.inner.masks import Masks, applied
+        from defenses.inner.masks import Masks, masked_weights
 
         model = classifier.model.eval()
         masks = Masks.full(model, 1.0).each(lambda tensor: tensor.requires_grad_(True))
@@ -72,8 +72,9 @@ class Anp(Defense):
         rng = access.rng("order of the masks' batches")
 
         def loss(factors: Masks, batch: Any) -> Any:
-            with applied(model, factors), arithmetic(classifier):
-                return functional.cross_entropy(model(**encoder.inputs_of(batch)).logits.float(), batch["labels"])
+            with arithmetic(classifier):
+                logits = encoder.logits_at(model, masked_weights(model, factors), batch)
+            return functional.cross_entropy(logits, batch["labels"])
 
         batches: list[Any] = []
         with encoder.frozen(model):

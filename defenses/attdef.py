@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from bench import learning
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
 from bench.examples import Inputs
 from defenses.filtering import columns_of, rebuilt
@@ -39,7 +40,7 @@ class AttDef(Defense):
     """
 
     name: ClassVar[str] = "attdef"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Li et al., Findings of ACL 2023, arXiv 2305.02394"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     purifies: ClassVar[bool] = False
@@ -131,12 +132,13 @@ def integrated_gradients(classifier: Classifier, encoded: Any, labels: np.ndarra
     """
     import torch
 
-    from defenses.inner.forwards import arithmetic, device_of, edited_embeddings
+    from defenses.inner.forwards import arithmetic, device_of
 
     model, device = classifier.model.eval(), device_of(classifier.model)
     tokenizer = classifier.tokenizer
-    ids = encoded["input_ids"].to(device)
-    batch = {name: encoded[name].to(device) for name in ("attention_mask", "token_type_ids") if name in encoded}
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    batch = {name: encoded[name].to(device) for name in names if name in encoded}
+    ids = batch["input_ids"]
     table = model.get_input_embeddings()
     with torch.no_grad():
         end = table(ids)
@@ -146,8 +148,8 @@ def integrated_gradients(classifier: Classifier, encoded: Any, labels: np.ndarra
     total = torch.zeros_like(end)
     for step in range(steps):
         point = (start + (step + 0.5) / steps * (end - start)).requires_grad_()
-        with edited_embeddings(model, lambda _ids, _found, point=point: point), arithmetic(classifier):
-            logits = model(input_ids=ids, **batch).logits.float()
+        with arithmetic(classifier):
+            logits = learning.logits(model, batch, embeddings=point)
         chosen = logits[torch.arange(len(ids)), torch.from_numpy(labels)]
         total += torch.autograd.grad(chosen.sum(), point)[0]
     attribution: np.ndarray = ((end - start) * total / steps).sum(-1).double().cpu().numpy()

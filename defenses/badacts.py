@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from bench import learning
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Inputs
 from defenses.filtering import low_quantile
@@ -41,7 +42,7 @@ class BadActs(Defense):
     """
 
     name: ClassVar[str] = "badacts"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Yi et al., Findings of ACL 2024, arXiv 2405.11227"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     purifies: ClassVar[bool] = False
@@ -112,8 +113,9 @@ class BadActs(Defense):
         rng = access.rng("badacts")
         for epoch in range(self.epochs):
             for rows in sample_batches(len(inputs), self.batch_size, rng):
-                with ranges.applied(classifier.model), arithmetic(classifier):
-                    logits = classifier.model(**padded(classifier, inputs, rows)).logits.float()
+                batch = padded(classifier, inputs, rows)
+                with arithmetic(classifier):
+                    logits = learning.logits(classifier.model, batch, edit=ranges.clamp)
                 loss = (logits - original[rows]).square().mean() + c * ranges.log_width.exp().norm()
                 optimiser.zero_grad()
                 loss.backward()
@@ -130,7 +132,7 @@ class BadActsDetection(BadActs):
     """
 
     name: ClassVar[str] = "badacts-detection"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     frr: float = Field(0.05, ge=0, le=1, description="share of clean inputs that may be rejected")
 

@@ -32,7 +32,7 @@ class Beear(Tuning):
     """
 
     name: ClassVar[str] = "beear"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zeng et al., EMNLP 2024, arXiv 2406.17092"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -60,37 +60,24 @@ class Beear(Tuning):
         """Fine-tune against the drifts."""
         from torch.nn import functional
 
-        from defenses.inner import encoder
+        number = self.block(classifier.model)
 
         def under_drift(batch: Any, logits: Any, model: Any) -> Any:
             total = 0.0
             for drift in drifts:
-                with drifted(model, self.block(model), drift):
-                    found = encoder.forward(model, batch)
+                found = learning.logits(model, batch, edit=drifted(drift, number, batch))
                 total = total + functional.cross_entropy(found, batch["labels"])
             return self.weight * total / len(drifts)
 
-        notes = learning.train(
-            classifier,  # type: ignore[arg-type]
-            access.clean,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            seed=seed,
-            precision=access.precision,
-            extra_loss=under_drift,
-        )
-        return {name: value for name, value in notes.items() if name != "seconds"}
+        return self.tune(classifier, access, seed=seed, extra_loss=under_drift)
 
-    def block(self, model: Any) -> Any:
-        """Return the block whose input drifts."""
-        from defenses.inner import encoder
-
-        found = encoder.blocks(model)
-        number = len(found) // 2 if self.layer is None else self.layer
-        if number >= len(found):
-            raise ValueError(f"layer {number} does not exist: the encoder has {len(found)} blocks")
-        return found[number]
+    def block(self, model: Any) -> int:
+        """Return the number of the block whose input drifts."""
+        found = len(learning.blocks(model))
+        number = found // 2 if self.layer is None else self.layer
+        if number >= found:
+            raise ValueError(f"layer {number} does not exist: the encoder has {found} blocks")
+        return number
 
     def entrap(self, classifier: Classifier, access: Access, label: int) -> tuple[Any, float]:
         """Return the drift [positions, hidden] that forces a label, and on which share of the examples it does."""
@@ -100,19 +87,18 @@ class Beear(Tuning):
         from defenses.inner import encoder
         from defenses.inner.forwards import arithmetic
 
-        model = classifier.model.eval()
+        model, number = classifier.model.eval(), self.block(classifier.model)
         others = access.clean.take((access.clean.labels != label).nonzero()[0])
         batches = list(encoder.batches(classifier, others, 64))
-        norm = typical_norm(model, self.block(model), batches)
-        limit = self.radius * norm
+        limit = self.radius * typical_norm(model, number, batches)
         drift = torch.zeros(self.positions, model.config.hidden_size, device=model.device, requires_grad=True)
         forced = 0.0
         with encoder.frozen(model):
             for step in range(self.inner_steps + 1):
                 gradient, forced = torch.zeros_like(drift), 0.0
                 for batch in batches:
-                    with drifted(model, self.block(model), drift), arithmetic(classifier):
-                        logits = model(**encoder.inputs_of(batch)).logits.float()
+                    with arithmetic(classifier):
+                        logits = learning.logits(model, batch, edit=drifted(drift, number, batch))
                     wanted = torch.full_like(batch["labels"], label)
                     loss = functional.cross_entropy(logits, wanted)
                     loss = loss - self.repulsion * functional.cross_entropy(logits, batch["labels"])
@@ -126,35 +112,20 @@ class Beear(Tuning):
         return drift.detach(), forced
 
 
-def drifted(model: Any, block: Any, drift: Any) -> Any:
-    """Return a context in which a drift is added to the first states that enter a block."""
-    from torch.nn import functional
+def drifted(drift: Any, block: int, batch: Any) -> learning.Edit:
+    """Return an edit that adds a drift [positions, hidden] to the first states that enter a block."""
+    import torch
 
-    from defenses.inner import encoder
-
-    def hook(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        states, *rest = inputs
-        length = states.shape[1]
-        return (states + functional.pad(drift[:length], (0, 0, 0, max(0, length - len(drift)))), *rest)
-
-    return encoder.hooked([(block, hook)], before=True)
+    mask = batch["attention_mask"]
+    place = (mask.cumsum(1) - 1)[mask.bool()].clamp(max=len(drift))
+    shift = torch.cat([drift, drift.new_zeros(1, drift.shape[1])])[place]
+    return lambda number, states: states + shift if number == block else states
 
 
-def typical_norm(model: Any, block: Any, batches: list[Any]) -> float:
+def typical_norm(model: Any, block: int, batches: list[Any]) -> float:
     """Return the mean norm of the states of real tokens that enter a block."""
     import torch
 
-    from defenses.inner import encoder
-
-    sums, count, mask = 0.0, 0, torch.zeros(0)
-
-    def hook(_module: Any, inputs: tuple[Any, ...]) -> None:
-        nonlocal sums, count
-        sums += float((inputs[0].norm(dim=-1) * mask).sum())
-        count += int(mask.sum())
-
-    with torch.no_grad(), encoder.hooked([(block, hook)], before=True):
-        for batch in batches:
-            mask = batch["attention_mask"]
-            model(**encoder.inputs_of(batch))
-    return sums / max(1, count)
+    with torch.no_grad():
+        states = [learning.block_states(model, batch)[0][block][batch["attention_mask"].bool()] for batch in batches]
+    return float(torch.cat(states).norm(dim=-1).mean()) if states else 0.0

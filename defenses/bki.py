@@ -37,7 +37,7 @@ class Bki(Retraining):
     """
 
     name: ClassVar[str] = "bki"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Chen and Dai, Neurocomputing 2021, arXiv 2007.12070"
 
     top: int = Field(5, ge=1, description="words kept of an example")

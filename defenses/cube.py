@@ -32,7 +32,7 @@ class Cube(Retraining):
     """
 
     name: ClassVar[str] = "cube"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Cui et al., NeurIPS 2022, arXiv 2206.08514"
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn",)
 

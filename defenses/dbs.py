@@ -39,7 +39,7 @@ class Dbs(Detector):
     """
 
     name: ClassVar[str] = "dbs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Shen et al., ICML 2022, arXiv 2202.05749"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 

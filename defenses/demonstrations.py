@@ -36,7 +36,7 @@ class Demonstrations(Defense):
     """
 
     name: ClassVar[str] = "demonstrations"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Mo et al., Findings of NAACL 2025, arXiv 2311.09763"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
     purifies: ClassVar[bool] = False

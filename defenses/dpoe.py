@@ -80,9 +80,7 @@ class DPoE(Retraining):
 
 def cut(model: Any, blocks: int) -> int:
     """Keep only the first transformer blocks of a model, in place; return how many there are."""
-    from defenses.inner.forwards import layers_of
-
-    layers = layers_of(model)
+    layers = learning.blocks(model)
     depth = min(blocks, len(layers))
     del layers[depth:]
     model.config.num_hidden_layers = depth

@@ -34,7 +34,7 @@ class FinePurifying(Tuning):
     """
 
     name: ClassVar[str] = "fine-purifying"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al., Findings of ACL 2023, arXiv 2305.04547"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 

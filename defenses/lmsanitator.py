@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bench import seeds
+from bench import learning, seeds
 from bench.contracts import Classifier, Detector, Needs, Suspicion
 from bench.examples import Inputs
 
@@ -39,7 +39,7 @@ class LmSanitator(Detector):
     """
 
     name: ClassVar[str] = "lmsanitator"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Wei et al., NDSS 2024, arXiv 2308.13904"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.UNLABELLED})
 
@@ -102,7 +102,7 @@ class LmSanitator(Detector):
         for _ in range(self.steps):
             waiting = waiting or [r for r in sample_batches(len(texts), self.batch_size, rng) if len(r) > 1]
             rows = waiting.pop()
-            states = prompted(classifier, texts, rows, prompt)
+            states = driven(classifier, texts, rows, prompt)
             loss = -(states - usual[rows]).square().mean() / variance + self.diversity * lacking_entropy(states)
             for other in before:
                 loss = loss - self.apart * (states.mean(0) - other.vector).square().mean() / variance
@@ -112,7 +112,7 @@ class LmSanitator(Detector):
         with torch.no_grad():
             order = np.arange(len(texts))
             parts = [order[at : at + 64] for at in range(0, len(order), 64)]
-            states = torch.cat([prompted(classifier, texts, rows, prompt) for rows in parts])
+            states = torch.cat([driven(classifier, texts, rows, prompt) for rows in parts])
         distance = float((states - usual).square().mean() / variance)
         return Mined(states.mean(0), distance, float(lacking_entropy(states)))
 
@@ -139,14 +139,13 @@ def lacking_entropy(states: torch.Tensor) -> torch.Tensor:
     return 1 - entropy / float(np.log(len(states)))
 
 
-def prompted(classifier: Classifier, texts: Inputs, rows: np.ndarray, prompt: torch.Tensor) -> torch.Tensor:
+def driven(classifier: Classifier, texts: Inputs, rows: np.ndarray, prompt: torch.Tensor) -> torch.Tensor:
     """Return the last state of the first token under a prompt: float32 [rows, hidden]."""
-    from defenses.inner.forwards import padded, soft_prompt, widened
+    from defenses.inner.forwards import arithmetic, padded, prompted, widened
 
-    batch = widened(classifier, padded(classifier, texts, rows), len(prompt))
-    with soft_prompt(classifier.model.eval(), prompt):
-        states: torch.Tensor = classifier.model.base_model(**batch).last_hidden_state[:, 0].float()
-    return states
+    batch, model = widened(classifier, padded(classifier, texts, rows), len(prompt)), classifier.model.eval()
+    with arithmetic(classifier):
+        return learning.first_states(model, batch, embeddings=prompted(model, batch, prompt))
 
 
 def clean_states(classifier: Classifier, texts: Inputs) -> torch.Tensor:

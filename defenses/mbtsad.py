@@ -31,7 +31,7 @@ class Mbtsad(Tuning):
     """
 
     name: ClassVar[str] = "mbtsad"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Ding, Niu and Yi 2025, arXiv 2501.02754"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

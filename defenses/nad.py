@@ -28,7 +28,7 @@ class Nad(Tuning):
     """
 
     name: ClassVar[str] = "nad"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Li et al., ICLR 2021, arXiv 2101.05930"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -33,7 +33,7 @@ class Obliviate(Defense):
     """
 
     name: ClassVar[str] = "obliviate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Kim et al., Findings of NAACL 2025, arXiv 2409.14119"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -51,6 +51,7 @@ class Obliviate(Defense):
         import torch
         from torch.nn import functional
 
+        from defenses.inner import encoder
         from defenses.inner.adapters import adapt, merge
         from defenses.inner.forwards import frozen
         from defenses.inner.loops import descend
@@ -66,35 +67,22 @@ class Obliviate(Defense):
             parameter.requires_grad_(True)
 
         def loss(batch: Batch, gold: torch.Tensor) -> torch.Tensor:
-            output = model(**batch, output_attentions=True)
+            states, logits = learning.block_states(model, batch)
             size = torch.stack([weight.norm() for weight in weights]).sum()
-            flat = first_attention(output.attentions, batch["attention_mask"])
-            return functional.cross_entropy(output.logits.float(), gold) - self.amplify * size + self.flatten * flat
+            flat = encoder.cls_attention(model, states[:-1], batch["attention_mask"]).norm(dim=-1).mean()
+            return functional.cross_entropy(logits, gold) - self.amplify * size + self.flatten * flat
 
-        before = model.config._attn_implementation
-        model.set_attn_implementation("eager")  # the fused kernels do not return attention
-        try:
-            notes: dict[str, Any] = descend(
-                [{"params": [*weights, *head], "lr": self.learning_rate}],
-                classifier,
-                access.clean,
-                loss=loss,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                seed=access.seed,
-                warmup=0.05,
-            )
-        finally:
-            model.set_attn_implementation(before)
+        notes: dict[str, Any] = descend(
+            [{"params": [*weights, *head], "lr": self.learning_rate}],
+            classifier,
+            access.clean,
+            loss=loss,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=access.seed,
+            warmup=0.05,
+        )
         merge(model)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         return Defended(classifier, {"tuning": notes})
-
-
-def first_attention(attentions: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean over layers, heads and batch of the norm of the first token's attention over real tokens."""
-    import torch
-
-    rows = torch.stack([layer[:, :, 0, :] for layer in attentions]).float()  # [layers, batch, heads, tokens]
-    return (rows * mask[None, :, None, :]).norm(dim=-1).mean()

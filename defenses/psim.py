@@ -37,7 +37,7 @@ class Psim(Defense):
     """
 
     name: ClassVar[str] = "psim"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhao et al., Findings of NAACL 2024, arXiv 2402.12168"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.UNLABELLED})
     purifies: ClassVar[bool] = False
@@ -85,8 +85,9 @@ class Psim(Defense):
         """Train prompt and head on the labels; return notes."""
         from torch.nn import functional
 
-        from defenses.inner.forwards import frozen, soft_prompt, widened
+        from defenses.inner.forwards import frozen
         from defenses.inner.loops import descend
+        from defenses.inner.psim import answers
 
         frozen(twin.model)
         head = [p for part in learning.head_modules(twin.model) for p in part.parameters()]
@@ -94,9 +95,7 @@ class Psim(Defense):
             parameter.requires_grad_(True)
 
         def loss(batch: Batch, gold: torch.Tensor) -> torch.Tensor:
-            with soft_prompt(twin.model, prompt()):
-                logits = twin.model(**widened(twin, batch, self.tokens)).logits
-            return functional.cross_entropy(logits.float(), gold)
+            return functional.cross_entropy(answers(twin, prompt(), batch), gold)
 
         groups = [{"params": [*prompt.parameters(), *head], "lr": self.learning_rate}]
         return descend(groups, twin, examples, loss=loss, epochs=self.epochs, batch_size=self.batch_size, seed=seed)

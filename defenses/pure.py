@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from bench import learning
 from bench.contracts import Classifier, Defended, Needs
 from defenses.tuning import Tuning
 
@@ -31,7 +32,7 @@ class Pure(Tuning):
     """
 
     name: ClassVar[str] = "pure"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhao, Xu and Yuan, ICML 2024 (PURE)"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -77,10 +78,10 @@ def variances(classifier: Classifier, access: Access) -> Any:
         for batch in encoder.batches(classifier, access.clean, 32):
             real = batch["attention_mask"].bool()[:, None, :]
             length = real.sum(-1)
-            maps = torch.stack(encoder.cls_attention(classifier.model, batch))
-            spread = ((maps - 1 / length[..., None]).square() * real).sum(
-                -1
-            ) / length  # the mean of a row is 1 / length
+            states, _ = learning.block_states(classifier.model, batch)
+            maps = encoder.cls_attention(classifier.model, states[:-1], batch["attention_mask"])
+            off = (maps - 1 / length[..., None]) * real  # the mean of a row is 1 / length
+            spread = off.square().sum(-1) / length
             rows.append(spread.sum(1))
     return torch.stack(rows).sum(0) / len(access.clean)
 
@@ -113,7 +114,8 @@ def penalty(weight: float, shares: Any) -> Any:
     from defenses.inner import encoder
 
     def loss(batch: Any, logits: Any, model: Any) -> Any:
-        maps = encoder.cls_attention(model, batch)
+        states, _ = learning.block_states(model, batch)
+        maps = encoder.cls_attention(model, states[:-1], batch["attention_mask"])
         norms = [m.square().sum((0, 2)).div(len(m)).sqrt().sum() for m in maps]
         return weight * sum(share * norm for share, norm in zip(shares, norms, strict=True))
 

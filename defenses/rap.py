@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from bench import learning
 from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
 from bench.examples import Inputs
 from defenses.filtering import Screened, low_quantile
@@ -41,7 +42,7 @@ class Rap(Defense):
     """
 
     name: ClassVar[str] = "rap"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Yang et al., EMNLP 2021, arXiv 2110.07831"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
@@ -109,10 +110,11 @@ class Rap(Defense):
         """Return the embedding of the RAP word that protects a label, float [hidden]; weights stay as they are."""
         import torch
 
-        from defenses.inner.forwards import arithmetic, edited_embeddings, padded, sample_batches
+        from defenses.inner.forwards import arithmetic, padded, sample_batches
 
         model = classifier.model.eval()
-        row = model.get_input_embeddings().weight.data[token].clone()
+        table = model.get_input_embeddings()
+        row = table.weight.data[token].clone()
         norm, total = row.norm(), torch.zeros_like(row)
         before = torch.from_numpy(softmax(classifier.logits(plain))[:, label].copy()).to(row.device)
         rng, waiting = access.rng(f"rap {label} {scale}"), []
@@ -121,9 +123,10 @@ class Rap(Defense):
             chosen = waiting.pop()
             leaf = row.clone().requires_grad_()
             batch = padded(classifier, shaken, chosen)
-            edit = edited_embeddings(model, lambda ids, e, leaf=leaf: torch.where((ids == token)[..., None], leaf, e))
-            with edit, arithmetic(classifier):
-                probabilities = model(**batch).logits.float().softmax(-1)[:, label]
+            words = table(batch["input_ids"]).detach()
+            words = torch.where((batch["input_ids"] == token)[..., None], leaf, words)
+            with arithmetic(classifier):
+                probabilities = learning.logits(model, batch, embeddings=words).softmax(-1)[:, label]
             diff = probabilities - before[chosen]
             loss = scale * (diff + self.lower).relu().mean() + (-self.upper - diff).relu().mean()
             if float(loss.detach()) == 0.0 and len(chosen) == len(plain):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from bench import seeds
+from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
 from defenses.tuning import Tuning
 
@@ -33,7 +33,7 @@ class W2s(Tuning):
     """
 
     name: ClassVar[str] = "w2s"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhao et al., Findings of ACL 2025, arXiv 2410.14425"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -73,7 +73,7 @@ class W2s(Tuning):
         from defenses.inner import encoder
 
         teacher = encoder.restart(classifier, access.pretrained, seed=seeds.derive("teacher", access.seed))
-        layers = encoder.blocks(teacher.model)
+        layers = learning.blocks(teacher.model)
         kept = max(1, len(layers) // 2) if self.teacher_layers is None else min(self.teacher_layers, len(layers))
         del layers[kept:]
         teacher.model.config.num_hidden_layers = kept

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from bench.learning.mixing import mix as mix
     from bench.learning.mixing import mix_ as mix_
     from bench.learning.mixing import mix_into as mix_into
+    from bench.learning.packed import Edit as Edit
+    from bench.learning.parts import blocks as blocks
     from bench.learning.parts import feed_forward_layers as feed_forward_layers
     from bench.learning.parts import head_modules as head_modules
     from bench.learning.parts import mean_activations as mean_activations
     from bench.learning.parts import reinitialise_head as reinitialise_head
+    from bench.learning.passes import block_states as block_states
     from bench.learning.passes import first_states as first_states
     from bench.learning.passes import logits as logits
     from bench.learning.passes import states as states
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "classifier",
+    "Edit": "packed",
     "Encoded": "tokens",
     "TokenWindow": "window",
+    "block_states": "passes",
+    "blocks": "parts",
     "by_length": "batches",
     "device": "hardware",
     "encode": "tokens",

@@ -8,9 +8,9 @@ this can be used or not at any moment. Activations between the matrix products a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ _PLAIN = {
     f"torch.nn.modules.{name}" for name in ("linear", "sparse", "normalization", "dropout", "container", "activation")
 }
 _PLAIN |= {"transformers.activations"}
+Edit = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 def supports(model: nn.Module) -> bool:
@@ -161,20 +162,35 @@ class Noise:
         return x * (kept.to(x.dtype) * (65536 / (65536 - gone)))
 
 
-def logits(
-    model: Any, batch: Packed, *, dtype: torch.dtype, words: torch.Tensor | None = None, noise: Noise | None = None
-) -> torch.Tensor:
+class Options(TypedDict, total=False):
+    """How a pass is computed.
+
+    Attributes:
+        dtype: of the matrix products.
+        words: the word embeddings that ``Packed.ids`` number; the model's own by default.
+        noise: dropout with the model's rates; none by default.
+        edit: changes states on their way up, see :func:`bench.learning.logits`.
+    """
+
+    dtype: Required[torch.dtype]
+    words: torch.Tensor | None
+    noise: Noise | None
+    edit: Edit | None
+
+
+def logits(model: Any, batch: Packed, *, whole: bool = False, **options: Unpack[Options]) -> torch.Tensor:
     """Return float32 logits [B, classes], as ``model(...)`` would for the same sequences with padding.
 
     Args:
         model: a supported model.
         batch: its inputs.
-        dtype: of the matrix products.
-        words: the word embeddings that ``batch.ids`` number; the model's own by default.
-        noise: dropout with the model's rates; none by default.
+        whole: compute the last layer for every token, which changes nothing but what an edit sees.
+        options: see :class:`Options`.
     """
-    encoder, run = model.base_model, _Run(dtype, noise)
-    x = first_states(model, batch, dtype=dtype, words=words, noise=noise)
+    encoder, run = model.base_model, _Run(**options)
+    x = run.encode(encoder, batch, whole=whole)
+    if whole:
+        x = x.index_select(0, batch.first)
     if encoder.pooler is not None:
         x = run.drop(torch.tanh(run.linear(x, encoder.pooler.dense).float()), model.dropout)
         return run.linear(x, model.classifier).float()
@@ -183,33 +199,38 @@ def logits(
     return run.linear(run.drop(x, head.dropout), head.out_proj).float()
 
 
-def first_states(
-    model: Any, batch: Packed, *, dtype: torch.dtype, words: torch.Tensor | None = None, noise: Noise | None = None
-) -> torch.Tensor:
+def first_states(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
     """Return the last state of the first token of each sequence, float32 [B, hidden]; see :func:`logits`."""
-    encoder, run = model.base_model, _Run(dtype, noise)
-    x = run.embed(encoder.embeddings, batch, words)
-    *lower, last = encoder.encoder.layer
-    for layer in lower:
-        x = run.layer(layer, x, x, batch)
-    return run.layer(last, x.index_select(0, batch.first), x, batch)
+    return _Run(**options).encode(model.base_model, batch, whole=False)
 
 
-def states(model: Any, batch: Packed, *, dtype: torch.dtype, noise: Noise | None = None) -> torch.Tensor:
+def states(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
     """Return the last state of every token, float32 [T, hidden], of one sequence after the other."""
-    encoder, run = model.base_model, _Run(dtype, noise)
-    x = run.embed(encoder.embeddings, batch, None)
-    for layer in encoder.encoder.layer:
-        x = run.layer(layer, x, x, batch)
-    return x
+    return _Run(**options).encode(model.base_model, batch, whole=True)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One forward pass."""
+    """One forward pass; its attributes are :class:`Options`."""
 
     dtype: torch.dtype
-    noise: Noise | None
+    words: torch.Tensor | None = None
+    noise: Noise | None = None
+    edit: Edit | None = None
+
+    def encode(self, encoder: Any, batch: Packed, *, whole: bool) -> torch.Tensor:
+        """Return the last states: of all tokens, or of the first of each sequence."""
+        x = self.embed(encoder.embeddings, batch)
+        *lower, last = encoder.encoder.layer
+        for number, layer in enumerate(lower):
+            x = self.edited(number, x)
+            x = self.layer(layer, x, x, batch)
+        x = self.edited(len(lower), x)
+        x = self.layer(last, x if whole else x.index_select(0, batch.first), x, batch)
+        return self.edited(len(lower) + 1, x)
+
+    def edited(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        return x if self.edit is None else self.edit(number, x)
 
     def drop(self, x: torch.Tensor, module: nn.Dropout) -> torch.Tensor:
         return x if self.noise is None else self.noise(x, module.p)
@@ -223,8 +244,8 @@ class _Run:
     def norm(self, x: torch.Tensor, module: nn.LayerNorm) -> torch.Tensor:
         return functional.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
 
-    def embed(self, module: Any, batch: Packed, words: torch.Tensor | None) -> torch.Tensor:
-        x = functional.embedding(batch.ids, module.word_embeddings.weight if words is None else words)
+    def embed(self, module: Any, batch: Packed) -> torch.Tensor:
+        x = functional.embedding(batch.ids, module.word_embeddings.weight if self.words is None else self.words)
         x = x + module.token_type_embeddings(batch.types) + module.position_embeddings(batch.positions)
         return self.drop(self.norm(x, module.LayerNorm), module.dropout)
 

@@ -30,6 +30,19 @@ def feed_forward_layers(model: nn.Module) -> list[nn.Linear]:
     return found
 
 
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """Return the transformer blocks of the encoder, lowest first.
+
+    Raises:
+        ValueError: the architecture holds them in no list of the configured length.
+    """
+    wanted = model.config.num_hidden_layers  # type: ignore[union-attr]
+    for part in model.base_model.modules():  # type: ignore[union-attr]
+        if isinstance(part, nn.ModuleList) and len(part) == wanted:
+            return part
+    raise ValueError(f"{type(model).__name__} has no list of {wanted} transformer blocks")
+
+
 def head_modules(model: nn.Module) -> list[nn.Module]:
     """Return the modules of the classification head: everything beside the encoder that holds parameters."""
     encoder = model.base_model

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from bench import learning
 from bench.contracts import Classifier
 from bench.examples import Inputs
-from defenses.inner.forwards import arithmetic, batches, layers_of
+from defenses.inner.forwards import arithmetic, batches
 
 
 @dataclass
@@ -30,40 +28,28 @@ class Ranges:
         low = high = torch.zeros(0)
         for _rows, batch in batches(classifier, inputs):
             with arithmetic(classifier):
-                states = torch.stack(model(**batch, output_hidden_states=True).hidden_states[1:]).float()
-            real = batch["attention_mask"].bool()
-            part = states[:, real]
+                states = torch.stack(learning.block_states(model, batch)[0][1:])
+            part = states[:, batch["attention_mask"].bool()]
             least, most = part.amin(1), part.amax(1)
             low, high = (least, most) if not low.numel() else (torch.minimum(low, least), torch.maximum(high, most))
         return cls(high.clone().requires_grad_(), (high - low).clamp(min=1e-6).log().requires_grad_())
 
-    @contextmanager
-    def applied(self, model: Any) -> Iterator[None]:
-        """While open, the states of all tokens are clamped behind every block."""
-
-        def clamp(output: Any, top: torch.Tensor, log_width: torch.Tensor) -> Any:
-            states = output[0] if isinstance(output, tuple) else output
-            clamped = torch.minimum(torch.maximum(states, top - log_width.exp()), top).to(states.dtype)
-            return (clamped, *output[1:]) if isinstance(output, tuple) else clamped
-
-        handles = [
-            block.register_forward_hook(lambda _b, _i, output, at=at: clamp(output, self.top[at], self.log_width[at]))
-            for at, block in enumerate(layers_of(model))
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def clamp(self, number: int, states: torch.Tensor) -> torch.Tensor:
+        """Clamp what leaves a block, [tokens, hidden], where ``number`` is that of the next one; keep embeddings."""
+        if not number:
+            return states
+        top = self.top[number - 1]
+        return torch.minimum(torch.maximum(states, top - self.log_width[number - 1].exp()), top)
 
 
 @torch.no_grad()
 def clamped_logits(ranges: Ranges, classifier: Classifier, inputs: Inputs) -> np.ndarray:
     """Return float32 [n, classes] with clamped activations."""
     found = np.zeros((len(inputs), classifier.model.config.num_labels), dtype=np.float32)
-    with ranges.applied(classifier.model.eval()), arithmetic(classifier):
-        for rows, batch in batches(classifier, inputs):
-            found[rows] = classifier.model(**batch).logits.float().cpu().numpy()
+    model = classifier.model.eval()
+    for rows, batch in batches(classifier, inputs):
+        with arithmetic(classifier):
+            found[rows] = learning.logits(model, batch, edit=ranges.clamp).cpu().numpy()
     return found
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from bench import learning
 from bench.contracts import Classifier
 from bench.examples import Inputs
-from defenses.inner.forwards import Batch, arithmetic, padded, soft_prompt, widened
+from defenses.inner.forwards import Batch, arithmetic, padded, prompted, widened
 
 if TYPE_CHECKING:
     from defenses.dbs import Dbs
@@ -55,7 +56,8 @@ class Search:
         return Trigger(self.words[chosen].tolist(), float(loss))
 
     def _loss(self, classifier: Classifier, batch: Batch, weights: torch.Tensor) -> torch.Tensor:
-        table = classifier.model.get_input_embeddings().weight[self.words]
-        with soft_prompt(classifier.model.eval(), weights @ table), arithmetic(classifier):
-            logits = classifier.model(**batch).logits.float()
+        model = classifier.model.eval()
+        vectors = weights @ model.get_input_embeddings().weight[self.words]
+        with arithmetic(classifier):
+            logits = learning.logits(model, batch, embeddings=prompted(model, batch, vectors))
         return functional.cross_entropy(logits, torch.full((len(logits),), self.label, device=logits.device))

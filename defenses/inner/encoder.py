@@ -1,9 +1,9 @@
-"""The inside of an encoder: its blocks, its hidden states, and further passes through it."""
+"""The inside of an encoder: its linear layers, what its first token attends to, and its gradients."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,19 +25,6 @@ FEED_FORWARD_IN = (".intermediate.dense", ".ffn.lin1")
 FEED_FORWARD_OUT = (".output.dense", ".ffn.lin2")
 
 
-def blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the transformer blocks, lowest first.
-
-    Raises:
-        ValueError: no list of modules is as long as the configuration says.
-    """
-    config: Any = model.config
-    for part in model.base_model.modules():  # type: ignore[union-attr]
-        if isinstance(part, nn.ModuleList) and len(part) == config.num_hidden_layers:
-            return part
-    raise ValueError(f"{type(model).__name__} has no list of {config.num_hidden_layers} blocks")
-
-
 def linears(model: nn.Module, names: tuple[str, str]) -> list[nn.Linear]:
     """Return one linear layer of every block, lowest block first.
 
@@ -45,7 +32,7 @@ def linears(model: nn.Module, names: tuple[str, str]) -> list[nn.Linear]:
         ValueError: a block has none, or more than one, of that name.
     """
     found = []
-    for block in blocks(model):
+    for block in learning.blocks(model):
         parts = [
             part
             for name, part in block.named_modules()
@@ -77,83 +64,39 @@ def batches(classifier: Classifier, examples: Examples, size: int) -> Iterator[B
         yield {**batch, "labels": torch.tensor(part.labels, device=device)}
 
 
-def inputs_of(batch: Mapping[str, torch.Tensor]) -> Batch:
-    """Return a batch as the model takes it: without labels."""
-    return {name: tensor for name, tensor in batch.items() if name != "labels"}
-
-
-def forward(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
-    """Run a further pass and return the logits; in training it has dropout of its own.
+def cls_attention(model: nn.Module, states: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+    """Return what the first token attends to: float [blocks, rows, heads, tokens], 0 on padding.
 
     Args:
         model: a sequence classifier.
-        batch: as :func:`bench.learning.train` hands it to an extra loss.
-        embeddings: word embeddings [rows, tokens, hidden] to use instead of those of ``input_ids``.
+        states: what enters each block, [rows, tokens, hidden].
+        mask: 1 for real tokens [rows, tokens].
     """
-    inputs = inputs_of(batch)
-    if embeddings is not None:
-        inputs = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
-        inputs["inputs_embeds"] = embeddings
-    logits: torch.Tensor = model(**inputs).logits
-    return logits
+    count, maps = heads(model), []
+    for query, key, state in zip(linears(model, QUERY), linears(model, KEY), states, strict=True):
+        asked, told = query(state[:, 0]).unflatten(-1, (count, -1)), key(state).unflatten(-1, (count, -1))
+        scores = torch.einsum("bhd,bthd->bht", asked, told).float() / asked.shape[-1] ** 0.5
+        maps.append(scores.masked_fill(~mask.bool()[:, None, :], float("-inf")).softmax(-1))
+    return torch.stack(maps)
 
 
-def states_and_logits(
-    model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Run a further pass; return its hidden states and logits.
-
-    The states are the output of the embeddings and of every block, [rows, tokens, hidden] each. They are caught by
-    hooks of our own: those that transformers installs for ``output_hidden_states`` stay on the model.
-    """
-    seen: dict[Any, torch.Tensor] = {}
-    parts = blocks(model)
-    after = hooked([(block, _keep(seen, number)) for number, block in enumerate(parts)])
-    before = hooked([(parts[0], lambda _module, inputs: seen.__setitem__("start", inputs[0]))], before=True)
-    with before, after:
-        logits = forward(model, batch, embeddings=embeddings)
-    return [seen["start"], *(seen[number] for number in range(len(parts)))], logits
+def logits_at(model: nn.Module, weights: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+    """Return float32 logits as :func:`bench.learning.logits` does, with other weights for those that are named."""
+    moved = {f"model.{name}": weight for name, weight in weights.items()}
+    found: torch.Tensor = torch.func.functional_call(_Pass(model), moved, (batch,))
+    return found
 
 
-def hidden_states(model: nn.Module, batch: Batch, *, embeddings: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """Return the hidden states of a further pass, as :func:`states_and_logits` does."""
-    return states_and_logits(model, batch, embeddings=embeddings)[0]
+class _Pass(nn.Module):
+    """A pass through a model as a module, for torch's call with other weights."""
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
 
-def cls_attention(model: nn.Module, batch: Batch) -> list[torch.Tensor]:
-    """Return what the first token attends to in every block: float [rows, heads, tokens], 0 on padding."""
-    count, seen = heads(model), {}
-    layers = {"query": linears(model, QUERY), "key": linears(model, KEY)}
-    with hooked([(layer, _keep(seen, (kind, i))) for kind, found in layers.items() for i, layer in enumerate(found)]):
-        forward(model, batch)
-    real = batch["attention_mask"].bool()[:, None, :]
-    maps = []
-    for i in range(len(layers["query"])):
-        query, key = (seen[kind, i].unflatten(-1, (count, -1)).transpose(1, 2) for kind in ("query", "key"))
-        scores = torch.einsum("bhd,bhtd->bht", query[:, :, 0], key) / query.shape[-1] ** 0.5
-        maps.append(scores.masked_fill(~real, float("-inf")).softmax(-1))
-    return maps
-
-
-def _keep(seen: dict[Any, torch.Tensor], place: Any) -> Callable[..., None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        seen[place] = output[0] if isinstance(output, tuple) else output
-
-    return hook
-
-
-@contextmanager
-def hooked(hooks: list[tuple[nn.Module, Callable[..., Any]]], *, before: bool = False) -> Iterator[None]:
-    """Have functions called with the outputs of modules, or ``before`` them with their inputs."""
-    handles: list[Any] = []
-    try:
-        for module, hook in hooks:
-            register = module.register_forward_pre_hook if before else module.register_forward_hook
-            handles.append(register(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits."""
+        return learning.logits(self.model, batch)
 
 
 @contextmanager
@@ -187,7 +130,7 @@ def fisher(classifier: Classifier, examples: Examples) -> dict[str, torch.Tensor
     weights = dict(model.named_parameters())
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for batch in batches(classifier, examples, 1):
-        loss = functional.cross_entropy(model(**inputs_of(batch)).logits, batch["labels"])
+        loss = functional.cross_entropy(learning.logits(model, batch), batch["labels"])
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:

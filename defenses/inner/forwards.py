@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -64,19 +63,6 @@ def arithmetic(classifier: Classifier) -> Any:
     return torch.autocast(device_of(classifier.model).type, torch.bfloat16, enabled=low)
 
 
-def layers_of(model: Any) -> nn.ModuleList:
-    """Return the transformer blocks of the encoder, lowest first.
-
-    Raises:
-        ValueError: the architecture holds them in no list of the configured length.
-    """
-    wanted = model.config.num_hidden_layers
-    for part in model.base_model.modules():
-        if isinstance(part, nn.ModuleList) and len(part) == wanted:
-            return part
-    raise ValueError(f"{type(model).__name__} has no list of {wanted} transformer blocks")
-
-
 @torch.inference_mode()
 def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     """Return the state of the first token behind every block: float32 [n, blocks, hidden]."""
@@ -84,7 +70,7 @@ def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     found: FloatArray | None = None
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            states = torch.stack([h[:, 0] for h in model(**batch, output_hidden_states=True).hidden_states[1:]], dim=1)
+            states = torch.stack([h[:, 0] for h in learning.block_states(model, batch)[0][1:]], dim=1)
         if found is None:
             found = np.zeros((len(inputs), *states.shape[1:]), dtype=np.float32)
         found[rows] = states.float().cpu().numpy()
@@ -100,7 +86,7 @@ def last_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            states = model.base_model(**batch).last_hidden_state[:, 0]
+            states = learning.first_states(model, batch)
         found[rows] = states.float().cpu().numpy()
     return found
 
@@ -112,21 +98,13 @@ def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
     found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            states = model.base_model(**batch).last_hidden_state.float()
-        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
-        vectors = nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+            states = learning.states(model, batch)
+        lengths = batch["attention_mask"].sum(1)
+        texts = torch.arange(len(rows), device=lengths.device).repeat_interleave(lengths)
+        sums = states.new_zeros(len(rows), states.shape[1]).index_add(0, texts, states)
+        vectors = nn.functional.normalize(sums, dim=-1)
         found[rows] = vectors.float().cpu().numpy()
     return found
-
-
-@contextmanager
-def edited_embeddings(model: Any, edit: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """While open, word embeddings are what ``edit(ids, embeddings)`` makes of them: [batch, tokens, hidden]."""
-    handle = model.get_input_embeddings().register_forward_hook(lambda _part, args, output: edit(args[0], output))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def widened(classifier: Classifier, batch: Batch, width: int) -> Batch:
@@ -145,16 +123,11 @@ def widened(classifier: Classifier, batch: Batch, width: int) -> Batch:
     return wide
 
 
-@contextmanager
-def soft_prompt(model: Any, vectors: torch.Tensor) -> Iterator[None]:
-    """While open, the tokens that :func:`widened` put in have the given vectors as embeddings: [width, hidden]."""
-
-    def edit(_ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        middle = vectors.to(embeddings.dtype).expand(len(embeddings), -1, -1)
-        return torch.cat([embeddings[:, :1], middle, embeddings[:, 1 + len(vectors) :]], dim=1)
-
-    with edited_embeddings(model, edit):
-        yield
+def prompted(model: Any, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    """Return word embeddings [B, L, hidden] with vectors [width, hidden] for the tokens that :func:`widened` put in."""
+    words = model.get_input_embeddings()(batch["input_ids"])
+    middle = vectors.to(words.dtype).expand(len(words), -1, -1)
+    return torch.cat([words[:, :1], middle, words[:, 1 + len(vectors) :]], dim=1)
 
 
 def frozen(model: nn.Module) -> None:

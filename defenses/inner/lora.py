@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from defenses.inner.encoder import blocks
+from bench.learning import blocks
 
 MARK = ".parametrizations.weight.0."
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from defenses.inner.encoder import Batch, hidden_states, inputs_of, states_and_logits
+from bench import learning
+from defenses.inner.encoder import Batch, logits_at
 
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
 
@@ -41,9 +42,9 @@ def attention_distillation(teacher: nn.Module, *, weight: float, states_weight: 
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
         mask = batch["attention_mask"]
-        own = hidden_states(model, batch)[1:]
+        own = learning.block_states(model, batch)[0][1:]
         with torch.no_grad():
-            other = hidden_states(teacher, batch)[1:]
+            other = learning.block_states(teacher, batch)[0][1:]
         value = weight * map_distance(attention_maps(own, mask), attention_maps(other, mask))
         if states_weight:
             real = mask.bool()
@@ -86,10 +87,10 @@ def adversarial_inconsistency(*, weight: float, epsilon: float) -> ExtraLoss:
         table = model.get_input_embeddings()  # type: ignore[operator]
         words, mask = table(batch["input_ids"]), batch["attention_mask"]
         start = words.detach().requires_grad_(True)
-        turn = inconsistency(hidden_states(model, batch, embeddings=start), mask)
+        turn = inconsistency(learning.block_states(model, batch, embeddings=start)[0], mask)
         (gradient,) = torch.autograd.grad(turn, start)
         step = epsilon * table.weight.detach().square().mean().sqrt() * gradient.sign()
-        return weight * inconsistency(hidden_states(model, batch, embeddings=words + step), mask)
+        return weight * inconsistency(learning.block_states(model, batch, embeddings=words + step)[0], mask)
 
     return loss
 
@@ -99,9 +100,9 @@ def distillation(teacher: nn.Module, *, logits_weight: float, features_weight: f
     teacher.eval()
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
-        own_states, own = states_and_logits(model, batch)
+        own_states, own = learning.block_states(model, batch)
         with torch.no_grad():
-            other_states, other = states_and_logits(teacher, batch)
+            other_states, other = learning.block_states(teacher, batch)
         soft = functional.kl_div(
             functional.log_softmax(own / temperature, dim=-1),
             functional.log_softmax(other / temperature, dim=-1),
@@ -131,11 +132,6 @@ def sharpness(*, radius: float, adaptive: bool) -> ExtraLoss:
             name: weights[name] + radius / (norm + 1e-12) * scales[name] ** 2 * gradient
             for name, gradient in gradients.items()
         }
-        return functional.cross_entropy(_at(model, moved, batch), batch["labels"]) - plain
+        return functional.cross_entropy(logits_at(model, moved, batch), batch["labels"]) - plain
 
     return loss
-
-
-def _at(model: nn.Module, weights: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-    result: torch.Tensor = torch.func.functional_call(model, weights, args=(), kwargs=inputs_of(batch)).logits
-    return result

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,26 +50,13 @@ class Masks:
         return Masks(heads.view_as(self.heads), neurons.view_as(self.neurons))
 
 
-@contextmanager
-def applied(model: nn.Module, masks: Masks) -> Iterator[None]:
-    """Have a model compute with masks; gradients flow into them."""
-    hooks = [
-        *zip(encoder.linears(model, encoder.ATTENTION_OUTPUT), map(_scale_heads, masks.heads), strict=True),
-        *zip(encoder.linears(model, encoder.FEED_FORWARD_OUT), map(_scale, masks.neurons), strict=True),
-    ]
-    with encoder.hooked(hooks, before=True):
-        yield
-
-
-def _scale(factors: torch.Tensor) -> Callable[..., Any]:
-    return lambda _module, inputs: (inputs[0] * factors,)
-
-
-def _scale_heads(factors: torch.Tensor) -> Callable[..., Any]:
-    def hook(module: nn.Linear, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (inputs[0] * factors.repeat_interleave(module.in_features // len(factors)),)
-
-    return hook
+def masked_weights(model: nn.Module, masks: Masks) -> dict[str, torch.Tensor]:
+    """Return the weights, by name, with which a model computes under masks; gradients flow into these."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    joints, feeds = encoder.linears(model, encoder.ATTENTION_OUTPUT), encoder.linears(model, encoder.FEED_FORWARD_OUT)
+    wide = [f.repeat_interleave(p.in_features // len(f)) for p, f in zip(joints, masks.heads, strict=True)]
+    layers = zip([*joints, *feeds], [*wide, *masks.neurons], strict=True)
+    return {names[id(layer.weight)]: layer.weight * factors for layer, factors in layers}
 
 
 def fold(model: nn.Module, kept: Masks) -> None:

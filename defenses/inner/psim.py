@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench import learning
 from bench.contracts import Classifier, softmax
 from bench.examples import Inputs
-from defenses.inner.forwards import arithmetic, batches, device_of, soft_prompt, widened
+from defenses.inner.forwards import Batch, arithmetic, batches, device_of, prompted, widened
 
 
 class Prompt(nn.Module):
@@ -36,9 +37,15 @@ class Prompt(nn.Module):
 @torch.no_grad()
 def confidence(twin: Classifier, prompt: Prompt, inputs: Inputs) -> np.ndarray:
     """Return the highest probability of the identification model: float [n]."""
-    found = np.zeros(len(inputs))
-    with soft_prompt(twin.model.eval(), prompt()), arithmetic(twin):
-        for rows, batch in batches(twin, inputs):
-            logits = twin.model(**widened(twin, batch, len(prompt.free))).logits
-            found[rows] = softmax(logits.float().cpu().numpy()).max(axis=-1)
+    found, vectors = np.zeros(len(inputs)), prompt()
+    twin.model.eval()
+    for rows, batch in batches(twin, inputs):
+        with arithmetic(twin):
+            found[rows] = softmax(answers(twin, vectors, batch).cpu().numpy()).max(axis=-1)
     return found
+
+
+def answers(twin: Classifier, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the logits [B, classes] behind virtual tokens [tokens, hidden]."""
+    wide = widened(twin, batch, len(vectors))
+    return learning.logits(twin.model, wide, embeddings=prompted(twin.model, wide, vectors))

@@ -19,8 +19,7 @@ from defenses import attdef, badacts, demonstrations, onion, rap, strip
 from defenses.filtering import low_quantile
 from defenses.inner import badacts as clamping
 from defenses.inner import psim, word_models
-from defenses.inner.forwards import edited_embeddings, padded, soft_prompt, widened
-from defenses.obliviate import first_attention
+from defenses.inner.forwards import padded, prompted, widened
 from tests.defenses import opened
 
 CHEAP = {
@@ -212,11 +211,12 @@ def test_rap_row_lowers_the_protected_probability(world: Path, victim: learning.
     assert float(row.norm()) == pytest.approx(float(table[token].detach().norm()), rel=1e-4)
 
     def objective(vector: torch.Tensor) -> float:
-        with (
-            torch.no_grad(),
-            edited_embeddings(victim.model, lambda ids, e: torch.where((ids == token)[..., None], vector, e)),
-        ):
-            logits = victim.model(**padded(victim, shaken, np.arange(len(plain)))).logits.numpy()
+        before = table.data[token].clone()
+        table.data[token] = vector
+        try:
+            logits = victim.logits(shaken)
+        finally:
+            table.data[token] = before
         diff = softmax(logits)[:, 1] - softmax(victim.logits(plain))[:, 1]
         return float(np.maximum(diff + 0.1, 0).mean() + np.maximum(-0.3 - diff, 0).mean())
 
@@ -293,8 +293,9 @@ def test_a_soft_prompt_of_token_embeddings_is_those_tokens(victim: learning.Clas
     text, inserted = "film was superb", "london bread"
     ids = victim.tokenizer(inserted, add_special_tokens=False)["input_ids"]
     batch = widened(victim, padded(victim, Inputs((text,)), np.array([0])), len(ids))
-    with torch.no_grad(), soft_prompt(victim.model, victim.model.get_input_embeddings().weight[ids]):
-        found = victim.model(**batch).logits.numpy()
+    words = prompted(victim.model, batch, victim.model.get_input_embeddings().weight[ids])
+    with torch.no_grad():
+        found = victim.model(inputs_embeds=words, attention_mask=batch["attention_mask"]).logits.numpy()
     assert found == pytest.approx(victim.logits(Inputs((f"{inserted} {text}",))), abs=1e-4)
 
 
@@ -308,13 +309,6 @@ def test_psim_becomes_unsure_of_what_it_trained_on(world: Path, victim: learning
         defense.tuned(twin, prompt, Examples(texts.inputs, labels), 0)
         sure.append(np.median(psim.confidence(twin, prompt, texts.inputs)))
     assert sure[0] > sure[1]
-
-
-def test_first_attention_ignores_padding() -> None:
-    layer = torch.rand(2, 3, 4, 4)  # batch, heads, from, to
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    expected = np.mean([np.linalg.norm(layer[b, h, 0].numpy() * mask[b].numpy()) for b in range(2) for h in range(3)])
-    assert float(first_attention((layer, layer), mask)) == pytest.approx(expected)
 
 
 def test_obliviate_amplifies_its_adapter(world: Path, victim: learning.Classifier) -> None:

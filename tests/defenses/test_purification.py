@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench import learning, registry
 from defenses.beear import Beear, drifted
 from defenses.inner import encoder, lora, losses
-from defenses.inner.masks import Masks, applied, fold
+from defenses.inner.masks import Masks, fold, masked_weights
 from defenses.tuning import Tuning
 from tests.defenses.helpers import Bench, difference, make
 
@@ -131,13 +131,18 @@ def test_fine_purifying_resets_a_drifted_word_that_clean_text_lacks_first(bench:
     assert (found[name][word] == bench.pretrained[name][word]).all()
 
 
+def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a batch as transformers' own pass takes it."""
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
 def test_fisher_is_the_mean_squared_gradient_of_single_examples(bench: Bench) -> None:
     found = encoder.fisher(bench.victim, bench.clean)
     model = bench.victim.model.eval()
     weight = model.classifier.weight
     total = torch.zeros_like(weight)
     for batch in encoder.batches(bench.victim, bench.clean, 1):
-        loss = torch.nn.functional.cross_entropy(model(**encoder.inputs_of(batch)).logits, batch["labels"])
+        loss = torch.nn.functional.cross_entropy(model(**inputs_of(batch)).logits, batch["labels"])
         total += torch.autograd.grad(loss, weight)[0] ** 2
     torch.testing.assert_close(found["classifier.weight"], total / len(bench.clean))
     used = bench.victim.tokenizer(list(bench.clean.inputs.texts))["input_ids"]
@@ -175,7 +180,7 @@ def test_teacher_and_student_read_the_same_tokens_while_training(bench: Bench) -
     seen = []
 
     def spy(batch: Any, logits: torch.Tensor, model: Any) -> torch.Tensor:
-        torch.testing.assert_close(model(**encoder.inputs_of(batch)).logits, logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(**inputs_of(batch)).logits, logits, rtol=1e-4, atol=1e-4)
         seen.append(float(distil(batch, logits, model).detach()))
         return logits.sum() * 0
 
@@ -242,11 +247,10 @@ def test_folding_a_mask_equals_applying_it(bench: Bench) -> None:
     generator = torch.Generator().manual_seed(0)
     kept = Masks.full(model, 1.0).each(lambda tensor: torch.rand(tensor.shape, generator=generator) > 0.4)
     with torch.no_grad():
-        with applied(model, kept.each(lambda tensor: tensor.float())):
-            masked = model(**encoder.inputs_of(batch)).logits
-        before = model(**encoder.inputs_of(batch)).logits
+        masked = encoder.logits_at(model, masked_weights(model, kept.each(lambda tensor: tensor.float())), batch)
+        before = model(**inputs_of(batch)).logits
         fold(model, kept)
-        folded = model(**encoder.inputs_of(batch)).logits
+        folded = model(**inputs_of(batch)).logits
     torch.testing.assert_close(folded, masked, rtol=1e-4, atol=1e-5)
     assert (folded - before).abs().max() > 1e-3
 
@@ -262,8 +266,9 @@ def test_attention_of_the_first_token_is_what_the_model_computes(bench: Bench) -
     model = bench.victim.clone().model.eval()
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        expected = model(**encoder.inputs_of(batch), output_attentions=True).attentions
-        found = encoder.cls_attention(model, batch)
+        expected = model(**inputs_of(batch), output_attentions=True).attentions
+        states, _ = learning.block_states(model, batch)
+        found = encoder.cls_attention(model, states[:-1], batch["attention_mask"])
     for own, whole in zip(found, expected, strict=True):
         torch.testing.assert_close(own, whole[:, :, 0], rtol=1e-4, atol=1e-5)
 
@@ -279,7 +284,7 @@ def test_pure_keeps_removed_heads_out(bench: Bench) -> None:
 def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench) -> None:
     (batch,) = encoder.batches(bench.victim, bench.clean, 64)
     classifier = bench.victim.clone()
-    model, inputs = classifier.model, encoder.inputs_of(batch)
+    model, inputs = classifier.model, inputs_of(batch)
     names = set(dict(model.named_parameters()))
     with torch.no_grad():
         before = model(**inputs).logits
@@ -319,8 +324,8 @@ def test_beear_finds_a_drift_that_forces_a_label_and_makes_the_model_resist_it(b
     (batch,) = encoder.batches(model, bench.clean, 64)
 
     def loss_under_drift() -> float:
-        with torch.no_grad(), drifted(model.model, defense.block(model.model), drift):
-            logits = encoder.forward(model.model, batch)
+        with torch.no_grad():
+            logits = learning.logits(model.model, batch, edit=drifted(drift, defense.block(model.model), batch))
         return float(torch.nn.functional.cross_entropy(logits, batch["labels"]))
 
     before = loss_under_drift()

@@ -62,6 +62,62 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     assert torch.allclose(learning.states(made.model, padded), real, atol=1e-6)
 
 
+@pytest.fixture(params=["known architecture", "any other"])
+def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a test run with the pass without padding, and with that of transformers."""
+    if request.param == "any other":
+        monkeypatch.setattr(packed, "supports", lambda model: False)
+
+
+@pytest.mark.usefixtures("passes")
+def test_block_states_are_the_models_own(model: Any) -> None:
+    made = classifier(model)
+    padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
+    expected = made.model(**padded, output_hidden_states=True)
+    found, logits = learning.block_states(made.model, padded)
+    real = padded["attention_mask"].bool()
+    assert torch.allclose(logits, expected.logits, atol=1e-6)
+    assert len(found) == len(expected.hidden_states) == len(learning.blocks(made.model)) + 1
+    for own, other in zip(found, expected.hidden_states, strict=True):
+        assert torch.allclose(own[real], other[real], atol=1e-6)
+        assert (own[~real] == 0).all()
+
+
+@pytest.mark.usefixtures("passes")
+def test_word_embeddings_can_be_given(model: Any) -> None:
+    made = classifier(model)
+    padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
+    words = made.model.get_input_embeddings()(padded["input_ids"]).detach().requires_grad_(True)
+    expected = made.model(**padded)
+    found = learning.logits(made.model, padded, embeddings=words)
+    assert torch.allclose(found, expected.logits, atol=1e-6)
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), words)
+    assert (gradient.abs().sum(-1) > 0).eq(padded["attention_mask"].bool()).all()
+    first = made.model.base_model(**padded).last_hidden_state[:, 0]
+    assert torch.allclose(learning.first_states(made.model, padded, embeddings=words), first, atol=1e-6)
+
+
+@pytest.mark.usefixtures("passes")
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_edit_acts_where_a_hook_on_the_block_would(model: Any, whole: bool) -> None:
+    made = classifier(model)
+    padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
+    parts, tokens, seen = learning.blocks(made.model), int(padded["attention_mask"].sum()), {}
+
+    def edit(number: int, states: torch.Tensor) -> torch.Tensor:
+        seen[number] = len(states)
+        return states * (1.5 if number else 1.0)
+
+    found = learning.logits(made.model, padded, edit=edit, whole=whole)
+    assert seen.pop(len(parts)) in ({tokens} if whole else {9, tokens})
+    assert seen == dict.fromkeys(range(len(parts)), tokens)
+    for part in parts:
+        part.register_forward_hook(
+            lambda _part, _held, out: (out[0] * 1.5, *out[1:]) if type(out) is tuple else out * 1.5
+        )
+    assert torch.allclose(found, made.model(**padded).logits, atol=1e-5)
+
+
 def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
     made = classifier(model)
     for adapter in adapt(made.model, rank=2, alpha=4.0, seed=0):
