@@ -48,7 +48,9 @@ class W2s(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train the teacher, then the student's adapters."""
-        from defenses.inner import lora, losses
+        from torch import nn
+
+        from defenses.inner import adapters, losses
 
         teacher = self.teacher(classifier, access)
         guide = losses.distillation(
@@ -61,11 +63,13 @@ class W2s(Tuning):
         if self.rank is None:
             return Defended(classifier, {**notes, "tuning": self.tune(classifier, access, extra_loss=guide)})
         model = classifier.model
-        lora.attach(model, rank=self.rank, alpha=self.alpha, seed=seeds.derive("adapters", access.seed))
+        layers = [part for part in learning.blocks(model).modules() if isinstance(part, nn.Linear)]
+        seed = seeds.derive("adapters", access.seed)
+        adapters.adapt(model, rank=self.rank, alpha=self.alpha, seed=seed, layers=layers)
         notes["tuning"] = self.tune(
-            classifier, access, extra_loss=guide, trainable=lambda name: lora.trainable(model, name)
+            classifier, access, extra_loss=guide, trainable=lambda name: adapters.trainable(model, name)
         )
-        lora.merge(model)
+        adapters.merge(model)
         return Defended(classifier, notes)
 
     def teacher(self, classifier: Classifier, access: Access) -> Classifier:

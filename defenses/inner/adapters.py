@@ -1,8 +1,8 @@
-"""Low-rank adapters on the attention projections, as parametrisations that can be merged into plain weights."""
+"""Low-rank adapters as parametrisations: whoever reads a weight reads the adapted one; they can be merged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,14 @@ QUERY_AND_VALUE = (".query", ".value", ".q_lin", ".v_lin", ".query_proj", ".valu
 
 
 class LowRank(nn.Module):
-    """Adds ``scale * up @ down`` to a weight of shape [out, in]; the factors may be parameters or set from outside."""
+    """Adds ``scale * up @ down`` to a weight of shape [out, in]; the factors may be parameters or set from outside.
+
+    The rank is at most the smaller side of the weight.
+    """
 
     def __init__(self, weight: torch.Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.scale = scale
+        rank, self.scale = min(rank, *weight.shape), scale
         bound = weight.shape[1] ** -0.5
         down = torch.empty(rank, weight.shape[1]).uniform_(-bound, bound, generator=generator)
         self.down = nn.Parameter(down.to(weight.device))
@@ -41,15 +44,22 @@ def projections(model: nn.Module, endings: Sequence[str] = QUERY_AND_VALUE) -> d
     return found
 
 
-def adapt(model: Any, *, rank: int, alpha: float, seed: int) -> list[LowRank]:
-    """Put a low-rank adapter, zero at first, on every query and value projection, in place."""
+def adapt(
+    model: Any, *, rank: int, alpha: float, seed: int, layers: Iterable[nn.Linear] | None = None
+) -> list[LowRank]:
+    """Put low-rank adapters, zero at first, on linear layers, in place: on query and value projections by default."""
     generator = torch.Generator().manual_seed(seed)
     adapters = []
-    for layer in projections(model).values():
+    for layer in projections(model).values() if layers is None else list(layers):
         adapter = LowRank(layer.weight, rank, alpha / rank, generator)
         parametrize.register_parametrization(layer, "weight", adapter)
         adapters.append(adapter)
     return adapters
+
+
+def trainable(model: Any, name: str) -> bool:
+    """Whether a parameter belongs to an adapter or to the head."""
+    return ".parametrizations.weight.0." in name or not name.startswith(f"{model.base_model_prefix}.")
 
 
 def merge(model: nn.Module) -> None:

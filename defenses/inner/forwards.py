@@ -12,6 +12,7 @@ from torch import nn
 from bench import learning
 from bench.contracts import Classifier, FloatArray
 from bench.examples import Inputs, IntArray
+from bench.learning.batches import by_budget, collate
 
 TOKENS = 4096  # padded tokens that go through a model together
 Batch = dict[str, torch.Tensor]
@@ -20,30 +21,15 @@ Batch = dict[str, torch.Tensor]
 def padded(classifier: Classifier, inputs: Inputs, rows: IntArray) -> Batch:
     """Return some rows of the inputs as padded tensors on the model's device."""
     encoded = learning.encode(classifier.tokenizer, inputs, classifier.max_length)
-    places, lengths = encoded.rows(rows)
-    mask = np.arange(int(lengths.max())) < lengths[:, None]
-
-    def filled(values: Any, blank: int) -> torch.Tensor:
-        table = np.full(mask.shape, blank, dtype=np.int64)
-        table[mask] = values
-        return torch.from_numpy(table).to(device_of(classifier.model))
-
-    batch = {"input_ids": filled(encoded.ids[places], classifier.model.config.pad_token_id or 0)}
-    batch["attention_mask"] = filled(1, 0)
-    if encoded.types is not None:
-        batch["token_type_ids"] = filled(encoded.types[places], 0)
-    return batch
+    batch = collate(encoded, rows, classifier.model.config.pad_token_id or 0)
+    return {name: tensor.to(device_of(classifier.model)) for name, tensor in batch.items()}
 
 
 def batches(classifier: Classifier, inputs: Inputs, *, tokens: int = TOKENS) -> Iterator[tuple[IntArray, Batch]]:
     """Yield rows and their padded tensors, the longest first, at most ``tokens`` padded tokens together."""
     lengths = learning.encode(classifier.tokenizer, inputs, classifier.max_length).lengths
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = order[start : start + max(1, tokens // int(lengths[order[start]]))]
+    for rows in by_budget(lengths, tokens):
         yield rows, padded(classifier, inputs, rows)
-        start += len(rows)
 
 
 def sample_batches(n: int, size: int, rng: np.random.Generator) -> list[IntArray]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench import learning, registry
 from defenses.beear import Beear, drifted
-from defenses.inner import encoder, lora, losses
+from defenses.inner import adapters, encoder, losses
 from defenses.inner.masks import Masks, fold, masked_weights
 from defenses.tuning import Tuning
 from tests.defenses.helpers import Bench, difference, make
@@ -288,13 +288,12 @@ def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench)
     names = set(dict(model.named_parameters()))
     with torch.no_grad():
         before = model(**inputs).logits
-        lora.attach(model, rank=4, alpha=8.0, seed=1)
+        added = adapters.adapt(model, rank=4, alpha=8.0, seed=1)
         torch.testing.assert_close(model(**inputs).logits, before)
-        for name, parameter in model.named_parameters():
-            if lora.MARK in name:
-                parameter.add_(0.05)
+        for adapter in added:
+            torch.nn.init.normal_(adapter.up)
         changed = model(**inputs).logits
-        lora.merge(model)
+        adapters.merge(model)
         torch.testing.assert_close(model(**inputs).logits, changed, rtol=1e-4, atol=1e-5)
     assert (changed - before).abs().max() > 1e-3
     assert set(dict(model.named_parameters())) == names
