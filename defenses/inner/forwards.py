@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,47 +49,42 @@ def arithmetic(classifier: Classifier) -> Any:
     return torch.autocast(device_of(classifier.model).type, torch.bfloat16, enabled=low)
 
 
-@torch.inference_mode()
 def first_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     """Return the state of the first token behind every block: float32 [n, blocks, hidden]."""
-    model = classifier.model.eval()
-    found: FloatArray | None = None
-    for rows, batch in batches(classifier, inputs):
-        with arithmetic(classifier):
-            states = torch.stack([h[:, 0] for h in learning.block_states(model, batch)[0][1:]], dim=1)
-        if found is None:
-            found = np.zeros((len(inputs), *states.shape[1:]), dtype=np.float32)
-        found[rows] = states.float().cpu().numpy()
-    if found is None:
-        raise ValueError("no inputs")
-    return found
+
+    def read(model: Any, batch: Batch) -> torch.Tensor:
+        return torch.stack([states[:, 0] for states in learning.block_states(model, batch)[0][1:]], dim=1)
+
+    return _collected(classifier, inputs, read, len(learning.blocks(classifier.model)))
 
 
-@torch.inference_mode()
 def last_states(classifier: Classifier, inputs: Inputs) -> FloatArray:
     """Return the last state of the first token: float32 [n, hidden]."""
-    model = classifier.model.eval()
-    found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
-    for rows, batch in batches(classifier, inputs):
-        with arithmetic(classifier):
-            states = learning.first_states(model, batch)
-        found[rows] = states.float().cpu().numpy()
-    return found
+    return _collected(classifier, inputs, learning.first_states)
+
+
+def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
+    """Return unit vectors, float32 [n, hidden], along the mean of the last states of the real tokens."""
+
+    def read(model: Any, batch: Batch) -> torch.Tensor:
+        states, lengths = learning.states(model, batch), batch["attention_mask"].sum(1)
+        texts = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+        sums = states.new_zeros(len(lengths), states.shape[1]).index_add(0, texts, states)
+        return nn.functional.normalize(sums, dim=-1)
+
+    return _collected(classifier, inputs, read)
 
 
 @torch.inference_mode()
-def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
-    """Return unit vectors, float32 [n, hidden]: the mean of the last states over the real tokens."""
+def _collected(
+    classifier: Classifier, inputs: Inputs, read: Callable[[Any, Batch], torch.Tensor], *shape: int
+) -> FloatArray:
+    """Return what is read off every input: float32 [n, *shape, hidden]."""
     model = classifier.model.eval()
-    found = np.zeros((len(inputs), model.config.hidden_size), dtype=np.float32)
+    found = np.zeros((len(inputs), *shape, model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            states = learning.states(model, batch)
-        lengths = batch["attention_mask"].sum(1)
-        texts = torch.arange(len(rows), device=lengths.device).repeat_interleave(lengths)
-        sums = states.new_zeros(len(rows), states.shape[1]).index_add(0, texts, states)
-        vectors = nn.functional.normalize(sums, dim=-1)
-        found[rows] = vectors.float().cpu().numpy()
+            found[rows] = read(model, batch).cpu().numpy()
     return found
 
 
