@@ -20,11 +20,13 @@ class Measured:
         estimate: in percentage points; None where no finished cells can be compared.
         places: how many places are in the mean.
         cells: keys of the cells behind it.
+        clean: sizes of the clean samples behind it, in examples; none where no defense reads one.
     """
 
     estimate: Estimate | None = None
     places: int = 0
     cells: tuple[str, ...] = ()
+    clean: tuple[int, ...] = ()
 
     @property
     def seeds(self) -> int:
@@ -66,8 +68,9 @@ def measure(
         array = difference(first, second[0]) if second else level(first)
         blocks.setdefault((place.model, place.task, array.shape[1]), []).append(array)
     estimate = paired_bootstrap([np.stack(block) for block in blocks.values()])
-    keys = tuple(side[seed].cell_key for _, cells in sides for side in cells for seed in seeds)
-    return Measured(estimate, len(sides), keys)
+    rows = [side[seed] for _, cells in sides for side in cells for seed in seeds]
+    clean = sorted({row.clean_size for row in rows} - {0})
+    return Measured(estimate, len(sides), tuple(row.cell_key for row in rows), tuple(clean))
 
 
 def finished(results: Results, place: Place, defense: str, most_clean: int | None) -> dict[int, Row]:

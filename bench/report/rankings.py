@@ -24,6 +24,8 @@ MOST_CELLS = 400  # beyond, numbers in the cells cannot be read
 def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     """Return the figures that a board allows: those with two defenses or more.
 
+    Ranks are drawn where each defense has one size of the clean sample: sizes of one defense are not rivals.
+
     Args:
         leaderboard: of the board.
         suffix: of the files' names, where there are several boards.
@@ -31,7 +33,7 @@ def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     standings = leaderboard.standings()
     ranked = [standing for standing in standings if standing.complete and standing.rank is not None]
     found = []
-    if len(ranked) > 1:
+    if 1 < len(ranked) == len({standing.line.defense for standing in ranked}):
         found.append(Drawing(f"ranks{suffix}", ranks(leaderboard, ranked)))
     if len(standings) > 1 and leaderboard.places:
         found.append(Drawing(f"heat{suffix}", heat(leaderboard, standings)))

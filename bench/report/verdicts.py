@@ -40,6 +40,7 @@ def _test(finding: Finding) -> dict[str, Any]:
         "interval": None if estimate is None else [estimate.low, estimate.high],
         "seeds": finding.measured.seeds,
         "places": finding.measured.places,
+        "clean_sizes": list(finding.measured.clean),
         "cells": list(finding.measured.cells),
     }
 
@@ -55,7 +56,8 @@ def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
         )
         found += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
         found += [_tests(verdict.findings) if verdict.findings else Text()]
-    found.append(Text("Effects in percentage points with 95 % intervals over seeds and test examples.", "dim"))
+    told = "Effects in percentage points with 95 % intervals over seeds and test examples; clean: examples to tune on."
+    found.append(Text(told, "dim"))
     return found
 
 
@@ -68,7 +70,7 @@ def _tests(findings: Sequence[Finding]) -> Table:
     table.add_column("test", overflow="fold")
     if any(finding.group for finding in findings):
         table.add_column("where", overflow="fold")
-    for name in ("effect", "interval", "seeds", "places"):
+    for name in ("effect", "interval", "seeds", "places", "clean"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("outcome", overflow="fold")
     for finding in findings:
@@ -78,6 +80,7 @@ def _tests(findings: Sequence[Finding]) -> Table:
         reason = f": {finding.reason}" if finding.reason else ""
         outcome = Text(finding.outcome + reason, STYLES[finding.outcome])
         cells = [Text(finding.contrast.words), Text(effect), Text(interval), Text(str(finding.measured.seeds))]
-        where = [Text(finding.group)] if len(table.columns) == 7 else []
-        table.add_row(cells[0], *where, *cells[1:], Text(str(finding.measured.places)), outcome)
+        where = [Text(finding.group)] if len(table.columns) == 8 else []
+        clean = ", ".join(map(str, finding.measured.clean)) or "–"
+        table.add_row(cells[0], *where, *cells[1:], Text(str(finding.measured.places)), Text(clean), outcome)
     return table

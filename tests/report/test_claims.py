@@ -97,6 +97,7 @@ def test_the_largest_allowed_clean_sample_counts() -> None:
     kept = claim(most_clean=64, tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])
     (found,) = check(rows.values(), claims=[kept])
     assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
+    assert found.findings[0].measured.clean == (64,)
 
 
 def test_the_sample_that_most_places_have_comes_first() -> None:
@@ -105,6 +106,7 @@ def test_the_sample_that_most_places_have_comes_first() -> None:
     (found,) = check(rows.values(), claims=[claim(tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])])
     assert found.findings[0].measured.places == 4
     assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
+    assert found.findings[0].measured.clean == (64,)
 
 
 def test_missing_cells_are_said() -> None:

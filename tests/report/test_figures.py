@@ -79,6 +79,7 @@ def test_clean_sizes_make_curves() -> None:
     found = figures_of(table)
     assert [one.name for one in found] == ["clean-size-reviews", "clean-size-questions"]
     assert [label.get_text() for label in found[0].figure.axes[-1].get_xticklabels()] == ["8", "64", "512"]
+    assert [one.name for one in rankings(Leaderboard(Results(rows.values())))] == ["heat"]
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
