@@ -68,7 +68,8 @@ def _tests(findings: Sequence[Finding]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("test", overflow="fold")
-    if any(finding.group for finding in findings):
+    grouped = any(finding.group for finding in findings)
+    if grouped:
         table.add_column("where", overflow="fold")
     for name in ("effect", "interval", "seeds", "places", "clean"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -80,7 +81,7 @@ def _tests(findings: Sequence[Finding]) -> Table:
         reason = f": {finding.reason}" if finding.reason else ""
         outcome = Text(finding.outcome + reason, STYLES[finding.outcome])
         cells = [Text(finding.contrast.words), Text(effect), Text(interval), Text(str(finding.measured.seeds))]
-        where = [Text(finding.group)] if len(table.columns) == 8 else []
+        where = [Text(finding.group)] if grouped else []
         clean = ", ".join(map(str, finding.measured.clean)) or "–"
         table.add_row(cells[0], *where, *cells[1:], Text(str(finding.measured.places)), Text(clean), outcome)
     return table

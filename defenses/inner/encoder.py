@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,8 +15,8 @@ from torch.nn import functional
 from bench import learning
 from bench.contracts import Classifier
 from bench.examples import Examples
+from defenses.inner.forwards import Batch, device_of, padded
 
-Batch = dict[str, torch.Tensor]
 # Names of the linear layers of a block: BERT, RoBERTa and ELECTRA; then DistilBERT.
 QUERY = (".attention.self.query", ".attention.q_lin")
 KEY = (".attention.self.key", ".attention.k_lin")
@@ -54,14 +55,10 @@ def heads(model: nn.Module) -> int:
 
 def batches(classifier: Classifier, examples: Examples, size: int) -> Iterator[Batch]:
     """Yield padded batches of tensors, with ``labels``, in the order of the examples."""
-    device = classifier.model.device
     for start in range(0, len(examples), size):
-        part = examples.take(range(start, min(start + size, len(examples))))
-        columns = [list(column) for column in (part.inputs.texts, part.inputs.pairs) if column is not None]
-        batch = classifier.tokenizer(
-            *columns, padding=True, truncation=True, max_length=classifier.max_length, return_tensors="pt"
-        ).to(device)
-        yield {**batch, "labels": torch.tensor(part.labels, device=device)}
+        rows = np.arange(start, min(start + size, len(examples)))
+        labels = torch.from_numpy(examples.labels[rows]).to(device_of(classifier.model))
+        yield {**padded(classifier, examples.inputs, rows), "labels": labels}
 
 
 def cls_attention(model: nn.Module, states: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:

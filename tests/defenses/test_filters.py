@@ -295,7 +295,7 @@ def test_a_soft_prompt_of_token_embeddings_is_those_tokens(victim: learning.Clas
     batch = widened(victim, padded(victim, Inputs((text,)), np.array([0])), len(ids))
     words = prompted(victim.model, batch, victim.model.get_input_embeddings().weight[ids])
     with torch.no_grad():
-        found = victim.model(inputs_embeds=words, attention_mask=batch["attention_mask"]).logits.numpy()
+        found = learning.logits(victim.model, batch, embeddings=words).numpy()
     assert found == pytest.approx(victim.logits(Inputs((f"{inserted} {text}",))), abs=1e-4)
 
 

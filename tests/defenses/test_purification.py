@@ -271,6 +271,9 @@ def test_attention_of_the_first_token_is_what_the_model_computes(bench: Bench) -
         found = encoder.cls_attention(model, states[:-1], batch["attention_mask"])
     for own, whole in zip(found, expected, strict=True):
         torch.testing.assert_close(own, whole[:, :, 0], rtol=1e-4, atol=1e-5)
+    real = batch["attention_mask"].bool()
+    assert not real.all()
+    assert all((own.transpose(1, 2)[~real] == 0).all() for own in found)
 
 
 def test_pure_keeps_removed_heads_out(bench: Bench) -> None:
@@ -288,7 +291,8 @@ def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench)
     names = set(dict(model.named_parameters()))
     with torch.no_grad():
         before = model(**inputs).logits
-        added = adapters.adapt(model, rank=4, alpha=8.0, seed=1)
+        layers = [part for part in learning.blocks(model).modules() if isinstance(part, torch.nn.Linear)]
+        added = adapters.adapt(model, rank=4, alpha=8.0, seed=1, layers=layers)
         torch.testing.assert_close(model(**inputs).logits, before)
         for adapter in added:
             torch.nn.init.normal_(adapter.up)
