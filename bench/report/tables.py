@@ -165,8 +165,9 @@ def _counts(results: Results) -> str:
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
     environments = [(row.record or {}).get("environment") or {} for row in results.rows]
-    torches = _listed(sorted({str(where["torch"]) for where in environments if where.get("torch")}))
-    made += [f"torch {torches}"] if "," in torches else []
+    for name, shown in (("torch", "torch"), ("precision", "arithmetic")):
+        values = sorted({str(where[name]) for where in environments if where.get(name)})
+        made += [f"{shown} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
     return f"{len(frame)} cells: {told or 'none'}." + (f" Made by {where}." if where else "")
 

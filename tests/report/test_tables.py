@@ -299,3 +299,13 @@ def test_an_empty_suite_still_has_a_table() -> None:
 def test_small_parts() -> None:
     assert [letter(i) for i in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
     assert Number(-0.04).text() == "0.0" and Number(1.25, digits=2, unit="×").text() == "1.25×"
+
+
+def test_a_table_of_several_arithmetics_says_so() -> None:
+    rows = make_rows(attacks=("clean", "badword"))
+    assert not any("arithmetic" in line for line in build(Results(rows)).footer)
+    low = {**rows[0].record["environment"], "precision": "bf16", "torch": "2.13.0"}
+    rows[0] = replace(rows[0], record={**rows[0].record, "environment": low})
+    assert any(
+        "Made by DoorBench 0.1.0, device cpu, arithmetic bf16, fp32." in line for line in build(Results(rows)).footer
+    )
