@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,8 @@ class Plan:
         found: dict[str, Cell] = {}
         for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
-            listed = cell.listed or (key in found and found[key].listed)
-            found[key] = replace(found.get(key, cell), listed=listed)
+            if key not in found or (cell.listed and not found[key].listed):
+                found[key] = cell
         return found
 
     @cached_property

@@ -12,7 +12,7 @@ from bench.chain import needs_of
 from bench.checkpoint import sha256
 from bench.contracts import Task, TaskSource, board_of
 from bench.grid import REFERENCE, Cell, VictimSpec
-from bench.keys import key_of
+from bench.keys import key_of, key_with
 
 if TYPE_CHECKING:
     from bench.plm import PretrainedModel
@@ -85,13 +85,13 @@ def victim_key(spec: VictimSpec) -> str:
 
 
 def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
-    """Return the recipe of an evaluation, in which ``of`` says what stands for a model."""
+    """Return the recipe of an evaluation but for its defense; ``of`` says what stands for a model."""
     return {
         "kind": "cell",
         "schema": SCHEMA,
         "role": cell.role,
         "victim": of(cell.victim),
-        "defense": None if cell.defense is None else cell.defense.recipe(),
+        "defense": None,
         "clean_size": cell.clean_size,
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
@@ -101,12 +101,13 @@ def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
 
 def cell_recipe(cell: Cell) -> dict[str, Any]:
     """Return the recipe of an evaluation; it contains the victim's."""
-    return _cell_recipe(cell, victim_recipe)
+    return {**_cell_recipe(cell, victim_recipe), "defense": None if cell.defense is None else cell.defense.recipe()}
 
 
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
-    return key_of(_cell_recipe(cell, victim_key))
+    recipe = _cell_recipe(cell, victim_key)
+    return key_of(recipe) if cell.defense is None else key_with(recipe, "defense", cell.defense.spelt)
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
@@ -97,10 +98,21 @@ def frequencies(tokenizer: Any, size: int) -> np.ndarray:
 
 
 class _Described:
-    """A tokenizer that equals every other one with the same description, so that counting is done once."""
+    """A tokenizer that equals every other one with the same description, so that counting is done once.
+
+    Attributes:
+        plain: its fast part, which neither pads nor truncates and tells nothing but the pieces.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer, self.text = tokenizer, tokenizer.backend_tokenizer.to_str()
+        self.tokenizer, self.plain = tokenizer, copy.deepcopy(tokenizer.backend_tokenizer)
+        self.plain.no_padding()
+        self.plain.no_truncation()
+        self.text = self.plain.to_str()
+
+    def pieces(self, texts: list[str]) -> list[list[int]]:
+        """Return the ids of the pieces of each text, without special tokens."""
+        return [found.ids for found in self.plain.encode_batch_fast(texts, add_special_tokens=False)]
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -114,13 +126,12 @@ def _frequencies(described: _Described, size: int) -> np.ndarray:
     from wordfreq import get_frequency_dict, word_frequency
 
     tokenizer, words = described.tokenizer, get_frequency_dict("en", wordlist="best")
-    one, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the", " the"))
+    one, other = described.pieces(["the", " the"])
     shares = np.zeros(size)
     for prefix in ("",) if one == other else ("", " "):  # byte-level pieces differ at the start of a text
         counted = np.zeros(size)
         for some in batched(words.items(), WORDS):
-            texts = [f"{prefix}{word}" for word, _ in some]
-            pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            pieces = described.pieces([f"{prefix}{word}" for word, _ in some])
             share = np.repeat([share for _, share in some], [len(ids) for ids in pieces])
             np.add.at(counted, np.concatenate([np.asarray(ids, dtype=np.int64) for ids in pieces]), share)
         shares = np.maximum(shares, counted)

@@ -36,3 +36,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["DOORBENCH_DATA"]
     else:
         os.environ["DOORBENCH_DATA"] = before
+
+
+LONGEST = (
+    "test_docs.py",
+    "test_conformance.py",
+    "test_cli.py",
+    "test_pages.py",
+    "test_scaffold.py",
+    "test_notebook.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that processes which share the files end at about the same time."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))

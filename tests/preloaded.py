@@ -1,16 +1,23 @@
 """The command line without its start-up time: a server that has imported everything forks for each command.
 
 ``python -m tests.preloaded SOCKET`` serves; ``client(SOCKET)`` is a program that behaves as ``doorbench`` does, with
-its own arguments, folder, environment, standard streams and exit status.
+its own arguments, folder, environment, standard streams and exit status; ``program()`` is both in one.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
+import subprocess
 import sys
+import tempfile
+import time
 import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 _CLIENT = """#!{python} -S
 import json, os, socket, sys
@@ -26,6 +33,29 @@ with socket.socket(socket.AF_UNIX) as server:
 def client(path: str) -> str:
     """Return the text of a program that sends its command to the server at ``path``."""
     return _CLIENT.format(python=sys.executable, path=path)
+
+
+def start(path: Path, **where: Any) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it listens; ``where`` goes to ``Popen``."""
+    server = subprocess.Popen([sys.executable, "-m", "tests.preloaded", str(path)], **where)
+    while not path.exists():
+        assert server.poll() is None, "the command server has ended"
+        time.sleep(0.1)
+    return server
+
+
+@cache
+def program() -> str:
+    """Return the path of a program that behaves as ``doorbench`` does until this process ends."""
+    folder = tempfile.TemporaryDirectory()
+    place = Path(folder.name)
+    server = start(place / "socket", cwd=Path(__file__).parent.parent)
+    atexit.register(folder.cleanup)
+    atexit.register(server.wait)
+    atexit.register(server.terminate)
+    (place / "doorbench").write_text(client(str(place / "socket")))
+    (place / "doorbench").chmod(0o755)
+    return str(place / "doorbench")
 
 
 def serve(path: str) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
+
 SUITE = """
 name: tiny
 description: a tiny suite
@@ -26,7 +28,7 @@ budget: {{epochs: 1, learning_rate: 0.001, precision: fp32}}
 
 def doorbench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "COLUMNS": "120", **environment}
-    return subprocess.run([sys.executable, "-m", "bench", *arguments], capture_output=True, text=True, env=env)
+    return subprocess.run([preloaded.program(), *arguments], capture_output=True, text=True, env=env)
 
 
 @pytest.fixture(scope="module")

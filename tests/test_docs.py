@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,11 +94,7 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
         "PWD": str(work),
         "COLUMNS": "120",
     }
-    command = [sys.executable, "-m", "tests.preloaded", str(here / "socket")]
-    with subprocess.Popen(command, env=environment, cwd=work) as server:
-        while not (here / "socket").exists():
-            assert server.poll() is None, "the command server has ended"
-            time.sleep(0.1)
+    with preloaded.start(here / "socket", env=environment, cwd=work) as server:
         yield environment
         server.terminate()
 

@@ -36,6 +36,15 @@ def test_every_ingredient_counts(recipe: dict[str, object], name: str) -> None:
     assert keys.key_of(changed) != keys.key_of(recipe)
 
 
+SCALARS = st.none() | st.booleans() | st.integers() | st.text()
+
+
+@given(st.dictionaries(st.text(), SCALARS, max_size=4), JSON)
+def test_a_field_that_is_spelt_already_makes_the_same_key(recipe: dict[str, object], value: object) -> None:
+    spelt = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert keys.key_with({**recipe, "defense": None}, "defense", spelt) == keys.key_of({**recipe, "defense": value})
+
+
 def test_key_refuses_what_is_not_json() -> None:
     for value in (float("nan"), float("inf"), object(), {1, 2}):
         with pytest.raises((ValueError, TypeError)):

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ def fingerprint(files: set[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def current() -> dict[str, list[str | int]]:
     """Return version and fingerprint of every built-in plugin and of every room that numbers depend on."""
     found: dict[str, list[str | int]] = {}

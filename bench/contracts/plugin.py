@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.keys import canonical
+
 FloatArray = NDArray[np.float32]
 
 
@@ -58,6 +60,11 @@ class Plugin(BaseModel):
             if getattr(self, late) == fields[late].get_default():
                 del parameters[fields[late].alias or late]
         return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
+
+    @cached_property
+    def spelt(self) -> str:
+        """The recipe as canonical JSON, written once for all the keys that it is part of."""
+        return canonical(self.recipe())
 
     @classmethod
     def summary(cls) -> str:

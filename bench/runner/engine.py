@@ -134,7 +134,8 @@ class _Run:
         self.names: set[str] = set()
         self.deaths: dict[str, int] = {}
         self.gone_since: dict[str, float] = {}  # by slot: when it first missed the store
-        self.counts = {"done": 0, "failed": 0, "skipped": 0, "n/a": 0}
+        self.counts = {"failed": 0, "skipped": 0, "n/a": 0}
+        self.done: set[str] = set()  # a victim that is lost and made again counts once
         self.pause = self.next_look = 0.0
         self.lonely_since = time.monotonic()
 
@@ -152,7 +153,7 @@ class _Run:
             self._end()
         counts = self.counts
         seconds = time.monotonic() - started
-        return Summary(counts["done"], counts["failed"], counts["skipped"], counts["n/a"], seconds)
+        return Summary(len(self.done), counts["failed"], counts["skipped"], counts["n/a"], seconds)
 
     def _survey(self) -> None:
         """Plan what the store lacks and did not see fail."""
@@ -261,7 +262,10 @@ class _Run:
             case "stop":
                 raise RequestError(result.error)
             case "found" | "done" | "n/a" as ending:
-                self.counts["n/a" if ending == "n/a" else "done"] += 1
+                if ending == "n/a":
+                    self.counts["n/a"] += 1
+                else:
+                    self.done.add(job.key)
                 self.schedule.finished(job.key)
                 self.tell(Event(ending, job, slot, result.seconds))
 
@@ -303,7 +307,7 @@ class _Run:
             self.tell(Event("failed", dropped, text=cause))
 
     def _there(self, job: Job) -> None:
-        self.counts["done"] += 1
+        self.done.add(job.key)
         self.schedule.finished(job.key)
         self.tell(Event("found", job))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bench import recipes, registry, runner, suite, work
 from bench.errors import RequestError, UndeclaredAccess
+from bench.keys import key_of
 from bench.plan import Plan
 from bench.store import Store
 from defenses.gms import Search, replaceable, substitute
@@ -214,6 +215,16 @@ def test_others_enter_the_recipe_whole(world: Path) -> None:
     assert [recipe["attack"]["name"] for recipe in found["wag"]["others"]] == ["clean", "badword"]
     assert found["wag"]["others"][0]["part"] == [0, 2]
     assert "others" not in found["fine-tuning"] and "part" not in found["fine-tuning"]["victim"]
+
+
+def test_a_key_holds_the_models_by_their_keys(world: Path) -> None:
+    for key, cell in plan_of(
+        world, ["none", "wag", "fine-tuning", "e-pur+fine-mixing(reserve_ratio=0.3)"]
+    ).cells.items():
+        recipe = recipes.cell_recipe(cell)
+        if cell.others:
+            recipe["others"] = [recipes.victim_key(other) for other in cell.others.values()]
+        assert key == key_of({**recipe, "victim": recipes.victim_key(cell.victim)})
 
 
 def test_a_suite_trains_them_and_merges(world: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from bench import learning, plm, registry
 from bench.examples import Examples
 from bench.learning.batches import collate
+from bench.learning.hardware import native_bf16
 from bench.learning.tokens import encode, memory_of
 from tests.conftest import REAL_DATA
 from tests.performance.comparison import compare, copy_rate, matrix_rate
@@ -83,12 +84,12 @@ def naive_epoch(made: Any, examples: Examples, batch_size: int, epochs: int = 1)
 
 
 def bucketed_epoch(made: Any, examples: Examples) -> None:
-    """Tokenise once, batches of similar length, bfloat16 autocast, fused AdamW."""
+    """Tokenise once, batches of similar length, autocast to bfloat16 where the machine has it, fused AdamW."""
     encoded = encode(made.tokenizer, examples.inputs, 128)
     optimiser = torch.optim.AdamW(made.model.parameters(), lr=2e-5, fused=True)
     made.model.train()
     for rows in learning.by_length(encoded.lengths, 32, np.random.default_rng(0)):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16("cpu")):
             logits = made.model(**collate(encoded, rows, 0)).logits
         gold = torch.from_numpy(examples.labels[rows])
         plain_step(made.model, optimiser, functional.cross_entropy(logits.float(), gold))
@@ -217,7 +218,9 @@ def test_mixing_needs_little_more_than_its_result() -> None:
 @pytest.mark.benchmark(group="learning")
 def test_search_for_the_smallest_passing_ratio(benchmark: Any, task: Any, pretrained: Any, size: Any) -> None:
     """The shared rule's ascending scan against 21 separate cells, each mixed, tuned and judged; the same choice."""
-    clean, selection = sample(task.validation, 320).take(range(64)), sample(task.validation, 320).take(range(64, 320))
+    chosen_from = size(benchmark, 256, 32)
+    held = sample(task.validation, 64 + chosen_from)
+    clean, selection = held.take(range(64)), held.take(range(64, 64 + chosen_from))
     epochs, judged = size(benchmark, 20, 0), sample(task.test, size(benchmark, 1821, 40))
     victim = fresh(pretrained)
     before = pretrained.encoder_weights(victim.model)

@@ -164,6 +164,18 @@ def test_a_damaged_victim_is_made_again_before_its_cells(tmp_path: Path) -> None
     assert sums(store) == before
 
 
+def test_a_victim_that_is_lost_and_made_again_counts_once(tmp_path: Path) -> None:
+    jobs, store, lost = grid(1, 3), Store(tmp_path), list[Event]()
+
+    def lose(event: Event) -> None:
+        if event.kind == "done" and event.job is not None and event.job.kind == "victim" and not lost:
+            lost.append(event)
+            shutil.rmtree(store.place("artifacts", event.job.key))
+
+    found = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu", on_event=lose)
+    assert lost and (found.done, found.failed) == (len(jobs), 0)
+
+
 def test_victims_that_nothing_needs_are_not_made_again(tmp_path: Path) -> None:
     jobs, store = grid(2, 3), Store(tmp_path)
     go(jobs, store)
