@@ -149,7 +149,7 @@ def test_planning_100_000_cells_takes_under_10_s_and_1_gb(world: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cells, seconds, megabytes, spelling = map(float, done.stdout.split())
     assert cells >= 100_000
-    assert seconds < max(10, 3 * spelling)  # the seconds of a slow machine, or of a busy one, are longer
+    assert seconds < max(10, 4 * spelling)  # the seconds of a slow machine, or of a busy one, are longer
     assert megabytes < 1024
 
 
