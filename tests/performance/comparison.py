@@ -18,7 +18,7 @@ def seconds(way: Way) -> float:
 def matrix_rate() -> float:
     """Return the rate of a large matrix product in the machine's best arithmetic: floating-point operations a second.
 
-    Without bf16 in hardware its product is emulated, a thousand times slower, so it is not tried there.
+    Without bf16 in hardware its product is emulated and takes minutes, so it is not tried there.
     """
     import torch
 
