@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -134,8 +135,7 @@ class _Run:
         self.names: set[str] = set()
         self.deaths: dict[str, int] = {}
         self.gone_since: dict[str, float] = {}  # by slot: when it first missed the store
-        self.counts = {"failed": 0, "skipped": 0, "n/a": 0}
-        self.done: set[str] = set()  # a victim that is lost and made again counts once
+        self.endings: dict[str, str] = {}  # how each job ended; one that is made again counts once, as it ended last
         self.pause = self.next_look = 0.0
         self.lonely_since = time.monotonic()
 
@@ -151,9 +151,9 @@ class _Run:
                 self._look_again()
         finally:
             self._end()
-        counts = self.counts
+        counts = Counter(self.endings.values())
         seconds = time.monotonic() - started
-        return Summary(len(self.done), counts["failed"], counts["skipped"], counts["n/a"], seconds)
+        return Summary(counts["done"], counts["failed"], counts["skipped"], counts["n/a"], seconds)
 
     def _survey(self) -> None:
         """Plan what the store lacks and did not see fail."""
@@ -163,7 +163,7 @@ class _Run:
         self.schedule = Schedule(found.open, costs)
         for job in self.all:
             if job.key not in costs and job.key not in found.failed:
-                self.counts["skipped"] += 1
+                self.endings[job.key] = "skipped"
                 self.tell(Event("found", job))
         for key, error in found.failed.items():
             self._failed(self.jobs[key], error)
@@ -262,10 +262,7 @@ class _Run:
             case "stop":
                 raise RequestError(result.error)
             case "found" | "done" | "n/a" as ending:
-                if ending == "n/a":
-                    self.counts["n/a"] += 1
-                else:
-                    self.done.add(job.key)
+                self.endings[job.key] = "n/a" if ending == "n/a" else "done"
                 self.schedule.finished(job.key)
                 self.tell(Event(ending, job, slot, result.seconds))
 
@@ -298,16 +295,16 @@ class _Run:
 
     def _failed(self, job: Job, error: str, seconds: float | None = None) -> None:
         """Count a failure and those that depended on it; each gets a row that names the cause."""
-        self.counts["failed"] += 1
+        self.endings[job.key] = "failed"
         self.tell(Event("failed", job, seconds=seconds, text=error))
         cause = error if error.startswith(CAUSE) else f"{CAUSE}: {job.label}: {error}"
         for dropped in self.schedule.failed(job.key) if self.schedule.knows(job.key) else ():
             self._ask(partial(self.store.put_failure, dropped.key, failure(dropped, cause)))
-            self.counts["failed"] += 1
+            self.endings[dropped.key] = "failed"
             self.tell(Event("failed", dropped, text=cause))
 
     def _there(self, job: Job) -> None:
-        self.done.add(job.key)
+        self.endings[job.key] = "done"
         self.schedule.finished(job.key)
         self.tell(Event("found", job))
 

@@ -160,6 +160,7 @@ def test_a_damaged_victim_is_made_again_before_its_cells(tmp_path: Path) -> None
     events: list[Event] = []
     found = go(jobs, store, events=events, workers=2)
     assert (found.done, found.failed) == (3, 0), "the victim and two cells"
+    assert found.skipped == len(jobs) - 3
     assert any("is made again" in event.text for event in events if event.kind == "note")
     assert sums(store) == before
 
