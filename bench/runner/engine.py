@@ -149,6 +149,10 @@ class _Run:
                 self._fill()
                 self._take()
                 self._look_again()
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # a second Ctrl-C made a wait lose its lock
+                raise KeyboardInterrupt from error
+            raise
         finally:
             self._end()
         counts = Counter(self.endings.values())

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,24 @@ def test_one_ctrl_c_ends_it_and_keeps_what_was_finished(tmp_path: Path) -> None:
     found = go(grid(1, 3), store)
     assert found.failed == 0
     assert len(sums(store)) == 3
+
+
+def test_a_wait_that_two_ctrl_c_broke_is_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([True])
+
+    def broken(*futures: Any, **options: Any) -> Any:
+        if next(calls, False):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise RuntimeError("release unlocked lock")
+        return wait(*futures, **options)
+
+    monkeypatch.setattr("bench.runner.engine.wait", broken)
+    with pytest.raises(KeyboardInterrupt):
+        go(grid(1, 2), Store(tmp_path), workers=1)
+    monkeypatch.undo()
+    assert go(grid(1, 2), Store(tmp_path)).failed == 0
 
 
 def test_wrong_requests(tmp_path: Path) -> None:
