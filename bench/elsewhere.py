@@ -5,18 +5,43 @@ A run never takes them for its own. A reader may show them, because each says wh
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench import recipes
 from bench.keys import key_of
 
 if TYPE_CHECKING:
+    from bench.grid import Cell
     from bench.store import Store
 
 
-def records_by_recipe(store: Store) -> dict[str, dict[str, Any]]:
-    """Return the records of a store by what :func:`apart_from_libraries` makes of their recipes."""
-    return {apart_from_libraries(record["recipe"]): record for record in store.records() if record.get("recipe")}
+def shown(cells: Mapping[str, Cell], store: Store) -> dict[str, dict[str, Any]]:
+    """Return the record to show of each cell that has any, by the cell's own key.
+
+    A victim may have been trained under several versions, and cells of two trainings are not to be compared. So the
+    cells of a victim show the training that most of them have a record of, the reader's own where there are as many;
+    a cell that lacks it shows another.
+    """
+    found = defaultdict(list)
+    for record in store.records():
+        if record.get("recipe"):
+            found[apart_from_libraries(record["recipe"])].append(record)
+    made = {key: found.get(apart_from_libraries(recipes.cell_recipe(cell)), []) for key, cell in cells.items()}
+    victims = {key: recipes.victim_key(cell.victim) for key, cell in cells.items()}
+    trainings: dict[str, Counter[str]] = defaultdict(Counter)
+    for key, records in made.items():
+        trainings[victims[key]].update({record["victim_key"] for record in records})
+
+    def best(key: str) -> dict[str, Any]:
+        def rank(record: Mapping[str, Any]) -> tuple[Any, ...]:
+            training = record["victim_key"]
+            return trainings[victims[key]][training], training == victims[key], record["key"] == key, record["key"]
+
+        return max(made[key], key=rank)
+
+    return {key: best(key) for key, records in made.items() if records}
 
 
 def apart_from_libraries(recipe: Mapping[str, Any]) -> str:

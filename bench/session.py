@@ -27,7 +27,7 @@ class Session:
     Attributes:
         plan: of the suite.
         store: where records and victims are.
-        any_libraries: whether a cell without a record of its own shows one from other versions of the libraries.
+        any_libraries: whether cells show records from other versions of the libraries too, see :mod:`bench.elsewhere`.
     """
 
     plan: Plan
@@ -84,12 +84,11 @@ class Session:
         from bench.report.records import setting_of
         from bench.report.rows import Row
 
-        others = elsewhere.records_by_recipe(self.store) if self.any_libraries else {}
+        shown = elsewhere.shown(self.plan.cells, self.store) if self.any_libraries else {}
         rows = []
         for key, cell in self.plan.cells.items():
-            defense, record = cell.defense, self.store.record(key)
-            if others and record is None:
-                record = others.get(elsewhere.apart_from_libraries(recipes.cell_recipe(cell)))
+            defense = cell.defense
+            record = shown.get(key) if self.any_libraries else self.store.record(key)
             rows.append(
                 Row(
                     suite=self.plan.suite.name,

@@ -16,11 +16,11 @@ from bench.session import Session
 def opened(world: Path, tmp_path: Path, **options: bool) -> Session:
     fields = {
         "name": "small",
-        "description": "one cell",
+        "description": "two defenses",
         "task": ["local/single"],
         "model": [str(world / "tiny-bert")],
         "attack": ["badword"],
-        "defense": ["none"],
+        "defense": ["none", "fine-tuning"],
         "seed": [0],
     }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(fields))
@@ -32,9 +32,9 @@ def forget() -> None:
         cached.cache_clear()
 
 
-def put(session: Session, versions: dict[str, str], patch: pytest.MonkeyPatch) -> str:
-    """Store a record of the first cell as a machine with these versions would; return its key."""
-    cell = next(iter(session.plan.cells.values()))
+def put(session: Session, versions: dict[str, str], patch: pytest.MonkeyPatch, place: int = 0) -> str:
+    """Store a record of a cell as a machine with these versions would; return its key."""
+    cell = list(session.plan.cells.values())[place]
     with patch.context() as changed:
         changed.setattr(recipes, "libraries", lambda: versions)
         forget()
@@ -57,6 +57,24 @@ def test_other_versions_are_shown_on_request(world: Path, tmp_path: Path, monkey
     ours = put(plain, recipes.libraries(), monkeypatch)
     assert ours == first
     assert [row.cell_key for row in wide.rows() if row.record is not None] == [ours]
+
+
+def test_cells_of_a_victim_show_one_training(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = opened(world, tmp_path, any_libraries=True)
+    victims = [recipes.victim_key(cell.victim) for cell in wide.plan.cells.values()]
+    common = max(victims, key=victims.count)
+    both = [place for place, victim in enumerate(victims) if victim == common][:2]
+
+    def shown() -> list[str]:
+        return [row.cell_key for row in wide.rows() if row.record is not None]
+
+    theirs = [put(wide, {"torch": "0.1"}, monkeypatch, place) for place in both]
+    ours = [put(wide, recipes.libraries(), monkeypatch, both[0])]
+    assert shown() == theirs, "theirs is whole"
+    put(wide, {"torch": "0.2"}, monkeypatch, both[1])
+    assert shown() == theirs
+    ours.append(put(wide, recipes.libraries(), monkeypatch, both[1]))
+    assert shown() == ours, "one's own comes first where it is as whole"
 
 
 def test_only_library_versions_are_set_aside() -> None:
