@@ -22,12 +22,12 @@ class Anp(Defense):
     2. SGD with momentum on alpha * loss(m) + (1 - alpha) * loss(m + delta); m is clipped to [0, 1].
 
     Then the units with the smallest masks are pruned; there is no fine-tuning (write ``anp+fine-tuning`` for it).
-    Deviations: no published mapping to text is known to us; biases are not perturbed; the share of units kept is the
-    smallest of 0, 0.05, ..., 1 that passes the shared selection rule, ``cut`` is the paper's fixed threshold (0.2).
+    Deviations: no published mapping to text is known to us; biases are not perturbed; ``cut`` is the paper's fixed
+    threshold (0.2), and by default the largest of 1, 0.95, ..., 0.05, 0 that passes the shared selection rule.
     """
 
     name: ClassVar[str] = "anp"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Wu and Wang, NeurIPS 2021, arXiv 2110.14430"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -44,16 +44,15 @@ class Anp(Defense):
         mask = self.learned(classifier, access)
         flat = mask.flat()
         notes = {"mean_mask": float(flat.mean()), "masks_below_0.2": int((flat < 0.2).sum())}
+
+        def build(cut: float) -> Defended:
+            kept = flat >= cut
+            found = {**notes, "cut": cut, "units_pruned": int((~kept).sum())}
+            return Defended(pruned(classifier, mask.like(kept)), found)
+
         if self.cut is not None:
-            kept = flat >= self.cut
-            return Defended(pruned(classifier, mask.like(kept)), {**notes, "units_kept": int(kept.sum())})
-        ranks = (-flat).argsort(stable=True).argsort()
-
-        def build(share: float) -> Defended:
-            kept = ranks < int(share * len(ranks))
-            return Defended(pruned(classifier, mask.like(kept)), {**notes, "keep_ratio": share})
-
-        choice = access.smallest_passing([step / 20 for step in range(21)], build)
+            return build(self.cut)
+        choice = access.smallest_passing([step / 20 for step in range(21)], lambda rest: build(round(1 - rest, 2)))
         choice.defended.notes.update(choice.notes())
         return choice.defended
 

@@ -261,6 +261,18 @@ def test_anp_that_cuts_nothing_returns_the_victim(bench: Bench) -> None:
     assert found.notes["mean_mask"] <= 1.0
 
 
+def test_anp_prunes_more_with_a_larger_cut_and_takes_the_largest_that_passes(bench: Bench) -> None:
+    none, some, all_that_moved = (
+        bench.run({"name": "anp", "steps": 4, "cut": cut}).notes["units_pruned"] for cut in (0.0, 0.5, 1.0)
+    )
+    assert 0 == none <= some <= all_that_moved != 0
+    notes = bench.run({"name": "anp", "steps": 4}).notes
+    cuts = [round(1 - tried["value"], 2) for tried in notes["tried"]]
+    assert cuts == [round(1 - step / 20, 2) for step in range(len(cuts))]
+    assert notes["cut"] == cuts[-1] and notes["selection_passed"]
+    assert all(tried["selection_acc"] < notes["selection_floor"] for tried in notes["tried"][:-1])
+
+
 def test_attention_of_the_first_token_is_what_the_model_computes(bench: Bench) -> None:
     (batch,) = encoder.batches(bench.victim, bench.clean, 64)
     model = bench.victim.clone().model.eval()
