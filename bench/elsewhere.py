@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import recipes
@@ -34,14 +35,11 @@ def shown(cells: Mapping[str, Cell], store: Store) -> dict[str, dict[str, Any]]:
     for key, records in made.items():
         trainings[victims[key]].update({record["victim_key"] for record in records})
 
-    def best(key: str) -> dict[str, Any]:
-        def rank(record: Mapping[str, Any]) -> tuple[Any, ...]:
-            training = record["victim_key"]
-            return trainings[victims[key]][training], training == victims[key], record["key"] == key, record["key"]
+    def rank(key: str, record: Mapping[str, Any]) -> tuple[int, bool, bool]:
+        training, own = record["victim_key"], victims[key]
+        return trainings[own][training], training == own, record["key"] == key
 
-        return max(made[key], key=rank)
-
-    return {key: best(key) for key, records in made.items() if records}
+    return {key: max(records, key=partial(rank, key)) for key, records in made.items() if records}
 
 
 def apart_from_libraries(recipe: Mapping[str, Any]) -> str:

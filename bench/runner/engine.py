@@ -90,7 +90,7 @@ def run(
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems announce the end, do what Ctrl-C does."""
+    """Let SIGTERM, with which batch systems announce the end, do what Ctrl-C does, and two of them what one does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -101,6 +101,10 @@ def _terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # the second made a wait lose its lock
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -149,10 +153,6 @@ class _Run:
                 self._fill()
                 self._take()
                 self._look_again()
-        except RuntimeError as error:
-            if isinstance(error.__context__, KeyboardInterrupt):  # a second Ctrl-C made a wait lose its lock
-                raise KeyboardInterrupt from error
-            raise
         finally:
             self._end()
         counts = Counter(self.endings.values())
