@@ -15,6 +15,7 @@ from bench import compact, seeds
 from bench.contracts import Attack, Mapped, Poisoned, Scene, Task, Trigger, Window, targets_of
 from bench.evaluation import TestSets
 from bench.examples import Examples, Inputs, IntArray, join
+from bench.keys import key_of
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -134,6 +135,11 @@ def read(folder: Path) -> StoredVictim:
         examples, rows = read_examples(folder / POISON)
         poison = Poisoned(examples, rows)
     return StoredVictim(folder, about, triggered, poison, sources)
+
+
+def weights_digest(hashes: Mapping[str, str]) -> str:
+    """Return one SHA-256 for the weights of a victim, given that of each of its files: 64 hexadecimal digits."""
+    return key_of({name: digest for name, digest in hashes.items() if name.startswith(f"{WEIGHTS}/")})
 
 
 def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:

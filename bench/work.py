@@ -153,7 +153,8 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         "evaluation": time.perf_counter() - defended_at,
     }
     environment = recipes.environment(worker.device, model.precision)
-    found = {"notes": defended.notes, "seconds": seconds, "environment": environment}
+    weights = victims.weights_digest(store.artifact_hashes(record["victim_key"]))
+    found = {"victim_weights": weights, "notes": defended.notes, "seconds": seconds, "environment": environment}
     store.put_record(record["key"], {**record, **judged, **found})
     return "done"
 

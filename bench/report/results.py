@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.report import curves, frames
+from bench.report import curves, frames, trainings
 from bench.report.rows import Metric, Row
 from bench.report.statistics import (
     DRAWS,
@@ -95,6 +95,11 @@ class Results:
     def oracles(self) -> frozenset[str]:
         """Defenses that are told the trigger, or chosen on the test sets: shown, but neither marked nor ranked."""
         return frozenset(row.defense for cells in self._cells.values() for row in cells.values() if row.oracle)
+
+    @cached_property
+    def strays(self) -> frozenset[str]:
+        """Keys of the cells of another training of their victim, see :func:`bench.report.trainings.strays`."""
+        return trainings.strays(self.rows)
 
     @cached_property
     def external(self) -> Mapping[str, str]:

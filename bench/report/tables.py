@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -86,7 +86,7 @@ def _cell(results: Results, place: Place, cells: Mapping[int, Row], mark: Mark, 
     state = results.state(place)
     rows = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
     done = [row for row in rows if row.done]
-    found = tuple(_remarks(rows, notes))
+    found = tuple(_remarks(rows, notes, results.strays))
     grey = state == "not implanted"
     if done:
         metrics = LEAVES[:1] if state == "no trigger" else LEAVES
@@ -96,8 +96,8 @@ def _cell(results: Results, place: Place, cells: Mapping[int, Row], mark: Mark, 
     return Cell(words=words, grey=grey, notes=found)
 
 
-def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
-    """Return footnotes on the cells of a place that have no numbers."""
+def _remarks(rows: Sequence[Row], notes: Footnotes, strays: Collection[str]) -> list[int]:
+    """Return footnotes on cells of a place: those without numbers, and those of another model than their neighbours."""
     found = []
     for status, told in (("failed", "failed"), ("n/a", "n/a")):
         hit = [row for row in rows if row.status == status]
@@ -107,6 +107,9 @@ def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
     waiting = sum(row.status == "waiting" for row in rows)
     if 0 < waiting < len(rows):
         found.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
+    if stray := sum(row.cell_key in strays for row in rows):
+        told = "of another training of the victim than most cells of the column"
+        found.append(notes.add(f"{told}: {stray} of {len(rows)} seeds"))
     return found
 
 

@@ -60,6 +60,12 @@ class Artifacts(Folder):
         path = self.artifact(key)
         return {} if path is None else {name: path / name for name in _manifest(path, key)["files"]}
 
+    def artifact_hashes(self, key: str) -> dict[str, str]:
+        """Return the SHA-256 of each file of a verified artifact by its name; empty where there is none."""
+        path = self.artifact(key)
+        listed = {} if path is None else _manifest(path, key)["files"]
+        return {name: facts["sha256"] for name, facts in listed.items()}
+
     def artifact_recipe(self, key: str) -> dict[str, Any] | None:
         """Return the recipe an artifact was made by, or None."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged, Newer):

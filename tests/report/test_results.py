@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from bench.report import tables, trainings
 from bench.report.results import LAST, Line, Place, Results
+from bench.report.rows import Row
 from bench.suite import Gate
 from tests.report.synthetic import WORLD, changed, make_rows
 
@@ -98,3 +102,30 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
 def test_the_drop_is_against_the_victim() -> None:
     found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
     assert found.lost(PLACE, Line("mixing", 64), "acc") == pytest.approx(87.4 - 84.5)
+
+
+def trained(row: Row, seconds: float, **fields: str) -> Row:
+    stored = row.record or {}
+    return replace(row, record={**stored, "seconds": {**stored["seconds"], "victim": seconds}, **fields})
+
+
+def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing", "e-pur"), seeds=(0,))
+    victim, floor, mixing, e_pur = rows
+    assert trainings.strays(rows) == frozenset()
+    again = [victim, floor, trained(mixing, 7.0), e_pur]
+    assert trainings.strays(again) == {mixing.cell_key}
+    tied = [victim, trained(mixing, 7.0)]
+    assert trainings.strays(tied) == trainings.strays(tied[::-1]) == {mixing.cell_key}, "the victim's own counts"
+    same = [trained(victim, 7.0, victim_weights="aa"), trained(mixing, 8.0, victim_weights="aa")]
+    assert trainings.strays(same) == frozenset(), "trained again to the same weights"
+    older = [trained(victim, 7.0, victim_weights="aa"), trained(floor, 7.0), trained(mixing, 8.0, victim_weights="bb")]
+    assert trainings.strays(older) == {mixing.cell_key}, "a record without weights is of the training that took as long"
+    assert trainings.strays([replace(row, record=None) for row in rows]) == frozenset()
+
+
+def test_a_table_says_which_cells_are_of_another_training() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing", "e-pur"))
+    found = tables.build(Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows]))
+    assert found.notes == ("of another training of the victim than most cells of the column: 1 of 3 seeds",)
+    assert [line.label for line in found.lines if line.cells[0].notes] == ["mixing"]
