@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.report import crossing
 from bench.report.results import LEAST_GAIN, Line, Mark, Place, Results
 from bench.report.rows import Row
 from bench.report.statistics import (
@@ -138,14 +139,12 @@ class Leaderboard:
         self._seed = seed
 
     def counting(self, places: Iterable[Place] | None = None) -> list[Place]:
-        """Return the places where an attack implanted and defenses are compared; among all by default.
+        """Return where an attack implanted and enough of the same defenses are compared; among all places by default.
 
-        A place with less than half as many finished defenses as the fullest does not count: a defense that ran only
-        there would be first among few.
+        See :func:`bench.report.crossing.widest`.
         """
         wanted = self.implanted if places is None else [place for place in self.implanted if place in set(places)]
-        compared = {place: len(self.results.ranked(place)) for place in wanted}
-        return [place for place in wanted if 2 * compared[place] >= max(compared.values())]
+        return crossing.widest({place: self.results.ranked(place) for place in wanted})
 
     def span(self) -> str:
         """Say in words which places the means are over."""
@@ -154,7 +153,7 @@ class Leaderboard:
         if not rest:
             return told
         are = "more is" if rest == 1 else "more are"
-        return f"{told}; {rest} {are} left out, with less than half of the defenses"
+        return f"{told}; {rest} {are} left out, where too few of the same defenses are finished"
 
     @cached_property
     def _ranks(self) -> dict[Place, tuple[FloatArray, NDArray[np.float32]]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bench.contracts import Board
 from bench.report import draw, tables_of
 from bench.report.boards import split
+from bench.report.crossing import widest
 from bench.report.detection import ALL, build, detections
 from bench.report.leaderboard import Leaderboard, effectiveness
 from bench.report.results import Line, Results
@@ -198,3 +199,25 @@ def test_a_line_without_any_place_has_no_rank() -> None:
     rows = changed(make_rows(), lambda r: r.defense == "mixing", record=None)
     standing = next(s for s in Leaderboard(Results(rows)).standings() if s.line == Line("mixing", 64))
     assert standing.rank is None and standing.places == () and np.isnan(standing.means["asr"])
+
+
+def test_the_places_that_give_the_most_numbers_are_compared() -> None:
+    board = {name: set(range(40)) for name in "abcdefgh"}
+    other = {name: {*range(10), *range(100, 135)} for name in "xy"}
+    assert widest({**other, **board}) == list("abcdefgh"), "40 lines at 8 places, not 10 lines at 10"
+    assert widest({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 2}}) == ["a", "b", "c"], "3 x 2 numbers, as 2 x 3"
+    assert widest({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 4}}) == ["a", "b"]
+    assert widest({"a": set(), "b": set()}) == ["a", "b"] and widest({}) == []
+
+
+@given(st.lists(st.frozensets(st.integers(0, 6)), max_size=6))
+def test_leaving_out_places_never_costs_numbers(sets: list[frozenset[int]]) -> None:
+    lines = dict(enumerate(sets))
+    kept = widest(lines)
+
+    def numbers(places: list[int]) -> int:
+        return len(places) * len(frozenset.intersection(*(lines[place] for place in places))) if places else 0
+
+    enough = [place for place, there in lines.items() if 2 * len(there) >= max(map(len, sets))]
+    assert set(kept) <= set(enough) and numbers(kept) >= numbers(enough)
+    assert kept == sorted(kept)

@@ -79,7 +79,6 @@ def _place(view: BoardView, place: Place) -> dict[str, Any]:
         "task": place.task,
         "attack": view.place_attack(place),
         "state": view.results.state(place),
-        "compared": len(view.results.ranked(place)),
         "victim": [victim["acc"], victim["asr"]],
         "floor": [floor["acc"], floor["asr"]],
     }

@@ -39,8 +39,28 @@
     const wanted = (place) =>
       place.state === "implanted" && ["task", "attack", "model"].every((name) => !filter[name] || place[name] === filter[name]);
     const there = found.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
-    const most = Math.max(...there.map((i) => found.places[i].compared));
-    return new Set(there.filter((i) => 2 * found.places[i].compared >= most)); // as Leaderboard.counting
+    return new Set(widest(found, there));
+  }
+
+  // As bench/report/crossing.py: the places that give the most numbers, places times lines ranked at all of them.
+  function widest(found, there) {
+    const { at } = found;
+    const lines = new Map(there.map((i) => [i, []]));
+    for (const cell of found.cells) if (cell[at.rank] !== null) lines.get(cell[at.place])?.push(cell[at.line]);
+    const most = Math.max(...there.map((i) => lines.get(i).length));
+    let kept = there.filter((i) => 2 * lines.get(i).length >= most);
+    let best = kept;
+    let numbers = -1;
+    while (kept.length) {
+      const counts = new Map();
+      for (const i of kept) for (const line of lines.get(i)) counts.set(line, (counts.get(line) || 0) + 1);
+      const common = [...counts.values()].filter((count) => count === kept.length).length;
+      if (kept.length * common > numbers) [best, numbers] = [kept, kept.length * common];
+      const shared = kept.map((i) => lines.get(i).reduce((sum, line) => sum + counts.get(line), 0));
+      const least = shared.indexOf(Math.min(...shared));
+      kept = kept.filter((_, i) => i !== least);
+    }
+    return best;
   }
 
   function mean(values) {
