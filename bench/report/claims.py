@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -153,14 +153,14 @@ def judge(claim: Claim, results: Results) -> Verdict:
         for test in claim.tests:
             options = {"metric": test.metric, "of": test.of, "minus": test.minus, "most_clean": claim.most_clean}
             measured.append((test, group, measure(results, members, **options)))  # type: ignore[arg-type]
-    findings = _findings(measured)
+    findings = _findings(measured, there={"none", *(line.defense for line in results.lines)})
     outcome, reason = _overall(claim, findings, places)
     if left := len(found) - len(places):
         reason += f"; {left} of {len(found)} places left out, with fewer than {LEAST_SEEDS} seeds"
     return Verdict(claim, outcome, reason, findings)
 
 
-def _findings(measured: Sequence[tuple[Contrast, str, Measured]]) -> tuple[Finding, ...]:
+def _findings(measured: Sequence[tuple[Contrast, str, Measured]], there: Collection[str]) -> tuple[Finding, ...]:
     """Decide each contrast; refutations are corrected for how many there are."""
     enough = [one.estimate is not None and one.seeds >= LEAST_SEEDS for _, _, one in measured]
     against = [
@@ -172,7 +172,8 @@ def _findings(measured: Sequence[tuple[Contrast, str, Measured]]) -> tuple[Findi
         outcome: Outcome = "undecided"
         reason = ""
         if one.estimate is None:
-            reason = "no finished cells to compare"
+            absent = [name for name in (test.of, test.minus) if name and name not in there]
+            reason = f"{' and '.join(absent)} not run here" if absent else "no finished cells to compare"
         elif not good:
             reason = f"{one.seeds} of at least {LEAST_SEEDS} seeds"
         elif test.p_for(one.estimate) < ALPHA:

@@ -54,7 +54,7 @@ def rates(model: Any, length: int) -> tuple[float, float]:
     ids = rng.integers(1000, 30000, count * length).astype(np.int32)
     encoded = Encoded(ids, np.arange(count + 1, dtype=np.int64) * length, None)
     batch = packed.pack(encoded, np.arange(count), model)
-    dtype = torch.bfloat16 if hardware.precision("cpu") == "bf16" else torch.float32
+    dtype = torch.bfloat16 if hardware.native_bf16("cpu") else torch.float32
     optimiser, noise = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True), packed.Noise(0)
 
     def train() -> None:

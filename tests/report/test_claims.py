@@ -123,7 +123,7 @@ def test_the_papers_claims_can_be_read_and_rendered() -> None:
     verdicts = check(make_rows(), claims=claims)
     data = json.loads(json.dumps(as_json(verdicts)))
     assert data[0]["verdict"] == "undecided" and "2 of the 5 tasks" in data[0]["reason"]
-    assert data[1]["tests"][2]["reason"] == "no finished cells to compare"
+    assert data[1]["tests"][2]["reason"] == "e-pur+fine-pruning-f not run here"
     assert data[3]["tests"] == []
     console = Console(file=io.StringIO(), width=100)
     for part in renderables(verdicts):
