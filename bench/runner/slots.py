@@ -202,8 +202,14 @@ def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, 
             f"{count} workers on {len(gpus)} GPUs with {slots_per_gpu} slots each; use at most "
             f"{len(gpus) * slots_per_gpu} workers, or more --slots-per-gpu."
         )
-    threads = max(1, cores() // count)
+    threads = threads_of(count)
     return [Process(i, gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
+
+
+def threads_of(count: int) -> int:
+    """Return the cores of each of ``count`` workers: equal shares, and no more than OMP_NUM_THREADS where it is set."""
+    share, told = max(1, cores() // count), os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(told)) if told.isdecimal() and int(told) else share
 
 
 def death(error: BaseException) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 
 from bench import runner
 from bench.errors import RequestError
-from bench.runner import Event, Job, Summary
+from bench.runner import Event, Job, Summary, slots
 from bench.store import Store
 from tests.runner.tinyjobs import execute, grid, key
 
@@ -53,14 +53,22 @@ def test_engines_agree(tmp_path: Path) -> None:
     assert sums(stores["serial"]) == sums(stores["loky"])
 
 
-def test_workers_are_pinned_before_anything_is_imported(tmp_path: Path) -> None:
+def test_workers_are_pinned_before_anything_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     go(grid(1, 2), store, workers=1)
     environments = [record["environment"] for record in store.records()]
     assert {found["threads"] for found in environments} == {str(len(os.sched_getaffinity(0)))}
     assert {found["pid"] for found in environments} != {os.getpid()}
     assert not any(found["torch"] for found in environments)
     assert {(found["gpu"], found["device"]) for found in environments} == {("", "cpu")}
+
+
+def test_workers_take_no_more_threads_than_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "cores", lambda: 8)
+    for told, expected in (("", 4), ("1", 1), ("3", 3), ("16", 4), ("0", 4), ("two", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        assert slots.threads_of(2) == expected
 
 
 def test_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
