@@ -21,7 +21,7 @@ from bench.store.layout import drop_tree
 from bench.store.pulse import pulse
 from tests.store.samples import key
 
-BEAT = 0.4
+BEAT = 1.0  # seconds; a busy machine may keep a thread waiting for half of it
 K = key("claimed")
 
 
@@ -186,7 +186,7 @@ def test_one_elsewhere_is_succeeded_within_two_heartbeats(store: Store, content:
     plant(store, AWAY, content)
     began = time.monotonic()
     claim = store.claim(K, wait=10 * BEAT)
-    assert claim is not None and BEAT <= time.monotonic() - began <= 2 * BEAT + 0.2
+    assert claim is not None and BEAT <= time.monotonic() - began <= 2 * BEAT + 0.5
     assert json.loads(claim.path.read_bytes())["host"] == me().host  # the file is ours now, all of it
     claim.release()
     assert files(store) == []
