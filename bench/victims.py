@@ -138,8 +138,15 @@ def read(folder: Path) -> StoredVictim:
 
 
 def weights_digest(hashes: Mapping[str, str]) -> str:
-    """Return one SHA-256 for the weights of a victim, given that of each of its files: 64 hexadecimal digits."""
-    return key_of({name: digest for name, digest in hashes.items() if name.startswith(f"{WEIGHTS}/")})
+    """Return one SHA-256 for the weights of a victim, given that of each of its files: 64 hexadecimal digits.
+
+    Raises:
+        ValueError: no file holds weights, as where the victim is not in the store any more.
+    """
+    weights = {name: digest for name, digest in hashes.items() if name.startswith(f"{WEIGHTS}/")}
+    if not weights:
+        raise ValueError(f"no weights among the files {sorted(hashes)}")
+    return key_of(weights)
 
 
 def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:

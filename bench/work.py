@@ -142,6 +142,7 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
     if reason := no_training_set(cell, stored):
         store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
         return "n/a"
+    weights = victims.weights_digest(store.artifact_hashes(record["victim_key"]))
     model = _classifier(cell.victim.reference if cell.role == "floor" else cell.victim, store, worker)
     started = time.perf_counter()
     defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
@@ -153,7 +154,6 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         "evaluation": time.perf_counter() - defended_at,
     }
     environment = recipes.environment(worker.device, model.precision)
-    weights = victims.weights_digest(store.artifact_hashes(record["victim_key"]))
     found = {"victim_weights": weights, "notes": defended.notes, "seconds": seconds, "environment": environment}
     store.put_record(record["key"], {**record, **judged, **found})
     return "done"

@@ -21,8 +21,8 @@ def widest(lines: Mapping[P, Collection[Hashable]]) -> list[P]:
     """
     most = max(map(len, lines.values()), default=0)
     kept = [place for place, there in lines.items() if 2 * len(there) >= most]
-    best, numbers = list(kept), -1
-    while kept:
+    best, numbers = list(kept), 0
+    while len(kept) * most > numbers:  # as many as are possible with them
         counts = Counter(line for place in kept for line in lines[place])
         found = len(kept) * sum(count == len(kept) for count in counts.values())
         if found > numbers:

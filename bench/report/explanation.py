@@ -86,8 +86,7 @@ def _single(row: Row, references: References, gate: Gate) -> list[str]:
         lines.append(f"  Reason: {first_line(row.error, 400)}")
     if row.status == "waiting":
         lines.append("  There is no record yet; `doorbench run` makes it.")
-    weights = (row.record or {}).get("victim_weights")
-    told = f", weights {weights[:12]}" if weights else ""
+    told = f", weights {row.victim_weights[:12]}" if row.victim_weights else ""
     lines.append(f"  Victim {row.victim_key[:12]}{told}: {row.attack} with {_fields(row.attack_parameters)}.")
     lines += _references(row, references, gate)
     if row.record is None:

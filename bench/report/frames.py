@@ -73,12 +73,12 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 def _own(row: Row) -> dict[str, Any]:
     """Return what a cell's own record says."""
     record: Mapping[str, Any] = row.record or {}
-    seconds, environment = record.get("seconds") or {}, record.get("environment") or {}
+    environment = record.get("environment") or {}
     found: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
     found |= {name: row.metric(name) for name in METRICS}
-    found |= {f"seconds_{name}": seconds.get(name) for name in ("victim", "defense", "evaluation")}
+    found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
     found |= {
         "clean_size": row.clean_size,
         "reserve_ratio": (record.get("notes") or {}).get("reserve_ratio"),

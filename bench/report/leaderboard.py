@@ -257,7 +257,8 @@ class Leaderboard:
         for place in places if same else ():
             references = self.results.cells(place, same[0])
             for seed, row in self.results.cells(place, line).items():
-                ours, theirs = _seconds(row), _seconds(references.get(seed))
+                reference = references.get(seed)
+                ours, theirs = row.seconds("defense"), reference.seconds("defense") if reference else None
                 if ours is not None and theirs:
                     found.append(ours / theirs)
         return float(np.median(found)) if found else math.nan
@@ -284,10 +285,3 @@ def _marks(
         p_values.append((1 + int((gaps <= 0).sum())) / (1 + len(gaps)))
     found: dict[Line, Mark] = {best: "best"}
     return found | {line: "close" for line, p in zip(others, holm(p_values), strict=True) if p >= 0.05}
-
-
-def _seconds(row: Row | None) -> float | None:
-    if row is None or row.record is None or not row.done:
-        return None
-    seconds = row.record["seconds"].get("defense")
-    return None if seconds is None else float(seconds)

@@ -112,6 +112,16 @@ class Row:
         value = metrics.get(name)
         return None if value is None else float(value)
 
+    def seconds(self, name: str) -> float | None:
+        """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
+        value = ((self.record or {}).get("seconds") or {}).get(name)
+        return None if value is None else float(value)
+
+    @property
+    def victim_weights(self) -> str | None:
+        """The SHA-256 of the victim's weights; None in records from before they named it."""
+        return (self.record or {}).get("victim_weights")
+
     @cached_property
     def outcomes(self) -> Mapping[str, Hits | None]:
         """Per example: ``acc`` [n clean], ``asr`` and ``ra`` [n triggered] or None without a trigger."""

@@ -15,22 +15,12 @@ def strays(rows: Iterable[Row]) -> frozenset[str]:
     Where there are as many of two trainings, that of the victim without a defense counts.
     """
     found = [row for row in rows if row.done]
-    seconds = {row.cell_key: _seconds(row) for row in found}
-    weights = {(row.victim_key, seconds[row.cell_key]): named for row in found if (named := _weights(row))}
+    weights = {(row.victim_key, row.seconds("victim")): row.victim_weights for row in found if row.victim_weights}
     training = {
-        row.cell_key: _weights(row) or weights.get((row.victim_key, seconds[row.cell_key])) or seconds[row.cell_key]
-        for row in found
+        row.cell_key: weights.get((row.victim_key, row.seconds("victim")), row.seconds("victim")) for row in found
     }
     counts: dict[str, Counter[str | float | None]] = defaultdict(Counter)
     for row in sorted(found, key=lambda row: row.role != "victim"):  # of equals, the first counts
         counts[row.victim_key][training[row.cell_key]] += 1
     main = {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
     return frozenset(row.cell_key for row in found if training[row.cell_key] != main[row.victim_key])
-
-
-def _weights(row: Row) -> str | None:
-    return (row.record or {}).get("victim_weights")
-
-
-def _seconds(row: Row) -> float | None:
-    return ((row.record or {}).get("seconds") or {}).get("victim")

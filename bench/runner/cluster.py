@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import RequestError
-from bench.runner.devices import choose_gpus, cores
+from bench.runner.devices import choose_gpus, threads_of
 from bench.runner.jobs import Execute, Job
 from bench.runner.slots import Slot, WorkerDied
 from bench.runner.worker import THREADS, Result, Stopped, Worker, attempt
@@ -51,7 +51,7 @@ class LocalFile(_File):
 
     kind: Literal["local"]
     workers: int = Field(1, ge=1, description="processes")
-    threads: int | None = Field(None, ge=1, description="cores of each; default: cores / workers")
+    threads: int | None = Field(None, ge=1, description="of each; default: cores / workers, at most OMP_NUM_THREADS")
     memory: str | int = Field("auto", description="limit of each, such as 8GB; 0 for none")
     gpus: bool = Field(False, description="one worker a GPU, pinned by dask-cuda")
 
@@ -131,7 +131,7 @@ def start(told: LocalFile | SlurmFile) -> Any:
     if told.gpus:
         cuda = _need("dask_cuda", "one worker a GPU needs dask-cuda: pip install dask-cuda; or set gpus: false.")
         return cuda.LocalCUDACluster(**shared)
-    threads = told.threads or max(1, cores() // told.workers)
+    threads = told.threads or threads_of(told.workers)
     # A nanny sets thread counts to 1 before its worker imports anything; `env` overrides it.
     environment = dict.fromkeys(THREADS, str(threads))
     distributed = import_module("distributed")

@@ -19,6 +19,12 @@ def cores() -> int:
     return int(cpu_count())
 
 
+def threads_of(workers: int) -> int:
+    """Return the threads of each worker: an equal share of the cores, at most OMP_NUM_THREADS where that is set."""
+    share, told = max(1, cores() // workers), os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(told)) if told.isdecimal() and int(told) else share
+
+
 def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if "+cpu" in version("torch"):

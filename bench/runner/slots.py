@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bench.errors import RequestError
-from bench.runner.devices import choose_gpus, cores
+from bench.runner.devices import choose_gpus, cores, threads_of
 from bench.runner.jobs import Execute, Job, Outcome
 from bench.runner.worker import THREADS, Result, Stopped, TimeLimit, Worker, attempt, attempt_here, pin
 from bench.store import Store
@@ -186,7 +186,7 @@ def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, 
     """Return the slots of this machine.
 
     On a machine with GPUs there are ``slots_per_gpu`` workers for each, otherwise one worker, unless ``workers`` says
-    how many. Threads are shared out: cores / workers each.
+    how many. Threads are shared out, see :func:`bench.runner.devices.threads_of`.
 
     Raises:
         RequestError: an unknown device, a GPU wanted where there is none, or more workers than the GPUs have slots.
@@ -204,12 +204,6 @@ def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, 
         )
     threads = threads_of(count)
     return [Process(i, gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
-
-
-def threads_of(count: int) -> int:
-    """Return the cores of each of ``count`` workers: equal shares, and no more than OMP_NUM_THREADS where it is set."""
-    share, told = max(1, cores() // count), os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(told)) if told.isdecimal() and int(told) else share
 
 
 def death(error: BaseException) -> str | None:

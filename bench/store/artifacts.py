@@ -57,8 +57,7 @@ class Artifacts(Folder):
 
     def artifact_files(self, key: str) -> dict[str, Path]:
         """Return the files of a verified artifact by their names in the manifest; empty where there is none."""
-        path = self.artifact(key)
-        return {} if path is None else {name: path / name for name in _manifest(path, key)["files"]}
+        return {name: self.place("artifacts", key) / name for name in self.artifact_hashes(key)}
 
     def artifact_hashes(self, key: str) -> dict[str, str]:
         """Return the SHA-256 of each file of a verified artifact by its name; empty where there is none."""

@@ -16,7 +16,7 @@ import pytest
 
 from bench import runner
 from bench.errors import RequestError
-from bench.runner import Event, Job, Summary, slots
+from bench.runner import Event, Job, Summary, devices
 from bench.store import Store
 from tests.runner.tinyjobs import execute, grid, key
 
@@ -65,10 +65,10 @@ def test_workers_are_pinned_before_anything_is_imported(tmp_path: Path, monkeypa
 
 
 def test_workers_take_no_more_threads_than_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "cores", lambda: 8)
     for told, expected in (("", 4), ("1", 1), ("3", 3), ("16", 4), ("0", 4), ("two", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", told)
-        assert slots.threads_of(2) == expected
+        assert devices.threads_of(2) == expected
 
 
 def test_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,8 +50,8 @@
     const most = Math.max(...there.map((i) => lines.get(i).length));
     let kept = there.filter((i) => 2 * lines.get(i).length >= most);
     let best = kept;
-    let numbers = -1;
-    while (kept.length) {
+    let numbers = 0;
+    while (kept.length * most > numbers) { // as many as are possible with them
       const counts = new Map();
       for (const i of kept) for (const line of lines.get(i)) counts.set(line, (counts.get(line) || 0) + 1);
       const common = [...counts.values()].filter((count) => count === kept.length).length;
