@@ -83,6 +83,7 @@ class Session:
         from bench.report.apart import told_apart
         from bench.report.records import setting_of
         from bench.report.rows import Row
+        from bench.report.trainings import under_one_key
 
         shown = elsewhere.shown(self.plan.cells, self.store) if self.any_libraries else {}
         rows = []
@@ -114,7 +115,8 @@ class Session:
                     setting=setting_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
                 )
             )
-        return told_apart(rows)
+        victims = [recipes.victim_key(cell.victim) for cell in self.plan.cells.values()]
+        return told_apart(under_one_key(rows, victims))
 
     @staticmethod
     def _board(cell: Cell) -> Board | None:

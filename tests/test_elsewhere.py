@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from bench import recipes
 from bench.elsewhere import apart_from_libraries
+from bench.report import records
 from bench.session import Session
 
 
@@ -41,7 +43,8 @@ def put(session: Session, versions: dict[str, str], patch: pytest.MonkeyPatch, p
         key, recipe, victim = recipes.cell_key(cell), recipes.cell_recipe(cell), recipes.victim_key(cell.victim)
     forget()
     record: dict[str, Any] = {"schema": 1, "key": key, "recipe": recipe, "victim_key": victim, "status": "n/a",
-                              "error": "made elsewhere", "environment": versions, "cell": {}}  # fmt: skip
+                              "error": "made elsewhere", "environment": versions, "role": cell.role,
+                              "cell": recipes.cell_words(cell)}  # fmt: skip
     session.store.put_record(key, record)
     return key
 
@@ -75,6 +78,28 @@ def test_cells_of_a_victim_show_one_training(world: Path, tmp_path: Path, monkey
     assert shown() == theirs
     ours.append(put(wide, recipes.libraries(), monkeypatch, both[1]))
     assert shown() == ours, "one's own comes first where it is as whole"
+
+
+def test_rows_of_a_victim_share_the_key_of_the_training_that_most_show(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = opened(world, tmp_path, any_libraries=True)
+    victims = [recipes.victim_key(cell.victim) for cell in wide.plan.cells.values()]
+    common = max(victims, key=victims.count)
+    first, second, third = [place for place, victim in enumerate(victims) if victim == common][:3]
+    for place in (first, second):
+        theirs = put(wide, {"torch": "0.1"}, monkeypatch, place)
+    rows = wide.rows()
+    keys = {rows[place].victim_key for place in (first, second, third)}
+    assert rows[second].cell_key == theirs
+    assert keys == {rows[second].record["victim_key"]}, "one that waits, too"  # type: ignore[index]
+    assert common not in keys
+    put(wide, recipes.libraries(), monkeypatch, third)
+    assert {wide.rows()[place].victim_key for place in (first, second, third)} == keys, "a stray one, too"
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("\n".join(json.dumps(record) for record in wide.store.records()))
+    assert [row.victim_key for row in records.load(folder)] == [*keys] * 3, "read without the plan"
 
 
 def test_only_library_versions_are_set_aside() -> None:

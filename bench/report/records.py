@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.elsewhere import apart_from_libraries
 from bench.errors import RequestError
 from bench.report.apart import WORDS
 from bench.report.rows import Row
+from bench.report.trainings import under_one_key
 from bench.suite import Gate, check, read_yaml
 
 LINES = ("records.jsonl", "records.jsonl.gz")
@@ -59,13 +61,15 @@ def load(folder: Path) -> list[Row]:
         RequestError: a file is no record.
     """
     found: dict[str, Row] = {}
+    victims: dict[str, str] = {}
     for path, document in _documents(folder):
         try:
             row = row_of(document, suite=folder.name)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"{path}: not a record of DoorBench ({type(error).__name__}: {error}).") from None
         found[row.cell_key] = replace(row, path=path)
-    return list(found.values())
+        victims[row.cell_key] = apart_from_libraries(document["recipe"]["victim"])
+    return under_one_key(list(found.values()), list(victims.values()))
 
 
 def _documents(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from bench.report.rows import Row
+
+T = TypeVar("T")
+
+
+def under_one_key(rows: Sequence[Row], victims: Sequence[str]) -> list[Row]:
+    """Return the rows with one key for each victim: the one that most of its records name.
+
+    A victim that was trained under two versions of the libraries has two keys. Its cells are compared all the same,
+    and :func:`strays` says which of them are of the other training.
+
+    Args:
+        rows: of any number of victims.
+        victims: of each row, what names its victim apart from the versions.
+    """
+    known = [(row, victim, row.victim_key) for row, victim in zip(rows, victims, strict=True) if row.record is not None]
+    main = _commonest(known)
+    return [
+        replace(row, victim_key=main.get(victim, row.victim_key)) for row, victim in zip(rows, victims, strict=True)
+    ]
 
 
 def strays(rows: Iterable[Row]) -> frozenset[str]:
@@ -16,11 +37,14 @@ def strays(rows: Iterable[Row]) -> frozenset[str]:
     """
     found = [row for row in rows if row.done]
     weights = {(row.victim_key, row.seconds("victim")): row.victim_weights for row in found if row.victim_weights}
-    training = {
-        row.cell_key: weights.get((row.victim_key, row.seconds("victim")), row.seconds("victim")) for row in found
-    }
-    counts: dict[str, Counter[str | float | None]] = defaultdict(Counter)
-    for row in sorted(found, key=lambda row: row.role != "victim"):  # of equals, the first counts
-        counts[row.victim_key][training[row.cell_key]] += 1
-    main = {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
-    return frozenset(row.cell_key for row in found if training[row.cell_key] != main[row.victim_key])
+    own = [weights.get((row.victim_key, row.seconds("victim")), row.seconds("victim")) for row in found]
+    main = _commonest([(row, row.victim_key, training) for row, training in zip(found, own, strict=True)])
+    return frozenset(row.cell_key for row, training in zip(found, own, strict=True) if training != main[row.victim_key])
+
+
+def _commonest(rows: Iterable[tuple[Row, str, T]]) -> dict[str, T]:
+    """Return the training that most rows of each victim are of, given rows with their victim and training."""
+    counts: dict[str, Counter[T]] = defaultdict(Counter)
+    for _, victim, training in sorted(rows, key=lambda one: one[0].role != "victim"):  # of equals, the first counts
+        counts[victim][training] += 1
+    return {victim: counter.most_common(1)[0][0] for victim, counter in counts.items()}
