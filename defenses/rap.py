@@ -38,11 +38,12 @@ class Rap(Defense):
     The target label is unknown, so every label gets an embedding and a threshold of its own. The word is drawn from
     the rarest whole words of the vocabulary that the clean sample does not have, never one of the triggers that the
     literature uses. Deviations: the threshold comes from the selection sample, which the embedding is not trained on;
-    steps instead of epochs, because the clean sample is small.
+    steps instead of epochs, and more of them than the paper's five epochs have: with some thirty clean sentences of a
+    label, fewer leave the threshold at zero.
     """
 
     name: ClassVar[str] = "rap"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Yang et al., EMNLP 2021, arXiv 2110.07831"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
@@ -52,7 +53,7 @@ class Rap(Defense):
     word: str | None = Field(None, description="RAP word, one token; drawn from the rare ones when not given")
     lower: float = Field(0.1, ge=0, le=1, description="least drop of a clean probability")
     upper: float = Field(0.3, ge=0, le=1, description="largest drop of a clean probability")
-    steps: int = Field(50, ge=0, description="steps for one label and scale; fewer once every drop is in the range")
+    steps: int = Field(400, ge=0, description="steps for one label and scale; fewer once every drop is in the range")
     learning_rate: float = Field(1e-2, gt=0, description="step size")
     batch_size: int = Field(32, ge=1, description="examples a step")
     frr: float = Field(0.05, ge=0, lt=1, description="share of clean inputs of a label that may be rejected")
