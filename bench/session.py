@@ -115,8 +115,8 @@ class Session:
                     setting=setting_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
                 )
             )
-        victims = [recipes.victim_key(cell.victim) for cell in self.plan.cells.values()]
-        return told_apart(under_one_key(rows, victims))
+        victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
+        return told_apart(under_one_key(list(zip(rows, victims, strict=True))))
 
     @staticmethod
     def _board(cell: Cell) -> Board | None:

@@ -39,7 +39,7 @@ class Rap(Defense):
     the rarest whole words of the vocabulary that the clean sample does not have, never one of the triggers that the
     literature uses. Deviations: the threshold comes from the selection sample, which the embedding is not trained on;
     steps instead of epochs, and more of them than the paper's five epochs have: with some thirty clean sentences of a
-    label, fewer leave the threshold at zero.
+    label, fewer often leave the threshold at zero.
     """
 
     name: ClassVar[str] = "rap"

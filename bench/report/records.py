@@ -61,15 +61,16 @@ def load(folder: Path) -> list[Row]:
         RequestError: a file is no record.
     """
     found: dict[str, Row] = {}
-    victims: dict[str, str] = {}
+    victims: dict[str, str] = {}  # key of a victim -> what names it apart from the versions of libraries
     for path, document in _documents(folder):
         try:
             row = row_of(document, suite=folder.name)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if row.victim_key not in victims:
+                victims[row.victim_key] = apart_from_libraries(document["recipe"]["victim"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RequestError(f"{path}: not a record of DoorBench ({type(error).__name__}: {error}).") from None
         found[row.cell_key] = replace(row, path=path)
-        victims[row.cell_key] = apart_from_libraries(document["recipe"]["victim"])
-    return under_one_key(list(found.values()), list(victims.values()))
+    return under_one_key([(row, victims[row.victim_key]) for row in found.values()])
 
 
 def _documents(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

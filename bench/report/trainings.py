@@ -12,21 +12,17 @@ from bench.report.rows import Row
 T = TypeVar("T")
 
 
-def under_one_key(rows: Sequence[Row], victims: Sequence[str]) -> list[Row]:
+def under_one_key(rows: Sequence[tuple[Row, str]]) -> list[Row]:
     """Return the rows with one key for each victim: the one that most of its records name.
 
     A victim that was trained under two versions of the libraries has two keys. Its cells are compared all the same,
     and :func:`strays` says which of them are of the other training.
 
     Args:
-        rows: of any number of victims.
-        victims: of each row, what names its victim apart from the versions.
+        rows: each with what names its victim apart from the versions.
     """
-    known = [(row, victim, row.victim_key) for row, victim in zip(rows, victims, strict=True) if row.record is not None]
-    main = _commonest(known)
-    return [
-        replace(row, victim_key=main.get(victim, row.victim_key)) for row, victim in zip(rows, victims, strict=True)
-    ]
+    main = _commonest([(row, victim, row.victim_key) for row, victim in rows if row.record is not None])
+    return [replace(row, victim_key=main.get(victim, row.victim_key)) for row, victim in rows]
 
 
 def strays(rows: Iterable[Row]) -> frozenset[str]:
@@ -35,11 +31,11 @@ def strays(rows: Iterable[Row]) -> frozenset[str]:
     A record names the weights of its victim. Older ones do not: they are told apart by the seconds of its training.
     Where there are as many of two trainings, that of the victim without a defense counts.
     """
-    found = [row for row in rows if row.done]
-    weights = {(row.victim_key, row.seconds("victim")): row.victim_weights for row in found if row.victim_weights}
-    own = [weights.get((row.victim_key, row.seconds("victim")), row.seconds("victim")) for row in found]
-    main = _commonest([(row, row.victim_key, training) for row, training in zip(found, own, strict=True)])
-    return frozenset(row.cell_key for row, training in zip(found, own, strict=True) if training != main[row.victim_key])
+    done = [(row, (row.victim_key, row.seconds("victim"))) for row in rows if row.done]
+    weights = {timed: row.victim_weights for row, timed in done if row.victim_weights}
+    found = [(row, row.victim_key, weights.get(timed, timed[1])) for row, timed in done]
+    main = _commonest(found)
+    return frozenset(row.cell_key for row, victim, training in found if training != main[victim])
 
 
 def _commonest(rows: Iterable[tuple[Row, str, T]]) -> dict[str, T]:

@@ -250,6 +250,13 @@ def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "records" / "a.json").write_text('{"record": {"cell": {}}}')
     with pytest.raises(RequestError, match="not a record"):
         records.load(tmp_path)
+    told = next(path.read_text() for path in sorted(HISTORIC.glob("*.json")) if '"cell"' in path.read_text())
+    for seed in ("NaN", '{"a":' * 600 + "1" + "}" * 600):  # no recipe can have the one, nor be so deep
+        document = json.loads(told)["record"]
+        document["recipe"]["victim"]["seed"] = "HERE"
+        (tmp_path / "records" / "a.json").write_text(json.dumps(document).replace('"HERE"', seed))
+        with pytest.raises(RequestError, match="not a record"):
+            records.load(tmp_path)
     (tmp_path / "records" / "a.json").write_text("[1")
     with pytest.raises(RequestError, match="not a JSON document"):
         records.load(tmp_path)
