@@ -17,6 +17,7 @@ from bench.contracts import Defended, Detector, Needs, Other, Scene, Task
 from bench.evaluation import evaluate
 from bench.examples import Examples, Inputs, join, stratified_order
 from bench.grid import Cell, VictimSpec
+from bench.modified import Modified
 from bench.victims import StoredVictim
 
 if TYPE_CHECKING:
@@ -50,7 +51,15 @@ def skip_reason(cell: Cell) -> str | None:
     wanted, there = cell.clean_size + cell.selection_size, len(task.validation)
     if wanted > there:
         return f"{cell.clean_size} clean and {cell.selection_size} selection examples wanted, {there} in validation"
-    return cell.defense.skip(task.facts)
+    return repeats(cell) or cell.defense.skip(task.facts)
+
+
+def repeats(cell: Cell) -> str | None:
+    """Return why a cell would count another's numbers again: a defender who trains never sees what modifiers change."""
+    attack = cell.victim.attack
+    if isinstance(attack, Modified) and cell.defense is not None and cell.defense.kind == "training":
+        return f"{attack.spec} leaves the same training set as {attack.attack.spec}: see the cells of that attack"
+    return None
 
 
 def build_victim(spec: VictimSpec, store: Store, worker: Worker) -> None:

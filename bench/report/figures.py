@@ -122,12 +122,15 @@ def interval(values: Series[float]) -> tuple[float, float, float]:
     return mean, max(mean - half, 0.0), min(mean + half, 100.0)
 
 
-def _remark(panels: Sequence[Panel], what: str) -> str:
+def remark(panels: Sequence[Panel], what: str) -> str:
+    """Return how many seeds the panels show and what their bars are, as :func:`interval` makes them."""
     counts = [panel.cells["seed"].nunique() for panel in panels]
     least, most = min(counts), max(counts)
     if most == 1:
         return "One seed."
     span = "95 % t intervals over seeds" if most > 2 else "both seeds"
+    if most > 2 and 2 in counts:
+        span += ", of two seeds both"
     return f"Means over {most if least == most else f'{least} to {most}'} seeds; {what}: {span}."
 
 
@@ -163,7 +166,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
             row[0].set_ylabel("ASR (%), lower is better")
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
             axes.set_xlabel("ACC (%), higher is better")
-        foot(figure, _remark(panels, "bars"))
+        foot(figure, remark(panels, "bars"))
         settle(figure, labels)
     return figure
 
@@ -256,7 +259,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
         grid[1][0].set_ylim(-4, 104)
         for axes in grid[1]:
             finish(axes)
-        foot(figure, _remark(panels, "bands"))
+        foot(figure, remark(panels, "bands"))
         settle(figure, labels)
     return figure
 

@@ -12,6 +12,7 @@ import torch
 
 from bench import registry, work
 from bench.examples import Examples, Inputs
+from bench.modified import modified
 from defenses import bki, btu, cube, dpoe, musclelora, retraining, zdef
 from defenses.inner.adapters import adapt, merge
 from defenses.inner.musclelora import Radial
@@ -64,6 +65,17 @@ def test_weights_without_poisoned_data_are_not_judged() -> None:
     assert reason("cube", object(), False) is None
     assert reason("cube", None, True) is None, "the clean model's training set is its own"
     assert reason("fine-tuning", None, False) is None
+
+
+def test_a_defender_who_trains_is_not_judged_twice_on_the_same_data() -> None:
+    def reason(attack: str, defense: str) -> str | None:
+        victim = SimpleNamespace(attack=modified(attack))
+        return work.repeats(SimpleNamespace(defense=registry.defenses.create(defense), victim=victim))
+
+    assert "the same training set as badword" in str(reason("adaptive+badword", "cube"))
+    assert reason("badword", "cube") is None
+    assert reason("adaptive+badword", "fine-tuning") is None
+    assert reason("adaptive+badword", "gms") is None, "it repairs the model that was received"
 
 
 # DPoE

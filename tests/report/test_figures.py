@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.report import draw, frame
 from bench.report.curves import curve_name, fixed_ratio, ratio_points, size_points
-from bench.report.figures import Drawing, figures_of, interval, panels_of, write
+from bench.report.figures import Drawing, Panel, figures_of, interval, panels_of, remark, write
 from bench.report.labels import arranged, spread
 from bench.report.leaderboard import Leaderboard
 from bench.report.rankings import rankings
@@ -163,6 +163,20 @@ def test_intervals_are_students() -> None:
     assert (mean, low, high) == pytest.approx((50, 50 - 4.30265 * 10 / 3**0.5, 50 + 4.30265 * 10 / 3**0.5), abs=1e-3)
     assert interval(pd.Series([40.0, 50.0])) == (45.0, 40.0, 50.0)
     assert interval(pd.Series([99.0, 100.0, 98.0]))[2] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((1, 1), "One seed."),
+        ((1, 2), "Means over 1 to 2 seeds; bars: both seeds."),
+        ((3, 3), "Means over 3 seeds; bars: 95 % t intervals over seeds."),
+        ((2, 3), "Means over 2 to 3 seeds; bars: 95 % t intervals over seeds, of two seeds both."),
+    ],
+)
+def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], said: str) -> None:
+    panels = [Panel("place", pd.DataFrame({"seed": range(count)}), False) for count in counts]
+    assert remark(panels, "bars") == said
 
 
 def test_curve_names_and_ratios() -> None:
