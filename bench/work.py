@@ -13,7 +13,7 @@ import numpy as np
 from bench import recipes, seeds, victims
 from bench.access import Access
 from bench.chain import needs_of
-from bench.contracts import Defended, Detector, Needs, Other, Scene, Task
+from bench.contracts import Attack, Defended, Defense, Detector, Needs, Other, Scene, Task
 from bench.evaluation import evaluate
 from bench.examples import Examples, Inputs, join, stratified_order
 from bench.grid import Cell, VictimSpec
@@ -51,13 +51,12 @@ def skip_reason(cell: Cell) -> str | None:
     wanted, there = cell.clean_size + cell.selection_size, len(task.validation)
     if wanted > there:
         return f"{cell.clean_size} clean and {cell.selection_size} selection examples wanted, {there} in validation"
-    return repeats(cell) or cell.defense.skip(task.facts)
+    return repeats(cell.victim.attack, cell.defense) or cell.defense.skip(task.facts)
 
 
-def repeats(cell: Cell) -> str | None:
+def repeats(attack: Attack, defense: Defense) -> str | None:
     """Return why a cell would count another's numbers again: a defender who trains never sees what modifiers change."""
-    attack = cell.victim.attack
-    if isinstance(attack, Modified) and cell.defense is not None and cell.defense.kind == "training":
+    if isinstance(attack, Modified) and defense.kind == "training":
         return f"{attack.spec} leaves the same training set as {attack.attack.spec}: see the cells of that attack"
     return None
 

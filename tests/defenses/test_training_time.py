@@ -69,8 +69,7 @@ def test_weights_without_poisoned_data_are_not_judged() -> None:
 
 def test_a_defender_who_trains_is_not_judged_twice_on_the_same_data() -> None:
     def reason(attack: str, defense: str) -> str | None:
-        victim = SimpleNamespace(attack=modified(attack))
-        return work.repeats(SimpleNamespace(defense=registry.defenses.create(defense), victim=victim))
+        return work.repeats(modified(attack), registry.defenses.create(defense))
 
     assert "the same training set as badword" in str(reason("adaptive+badword", "cube"))
     assert reason("badword", "cube") is None
