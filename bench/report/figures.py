@@ -122,9 +122,9 @@ def interval(values: Series[float]) -> tuple[float, float, float]:
     return mean, max(mean - half, 0.0), min(mean + half, 100.0)
 
 
-def remark(panels: Sequence[Panel], what: str) -> str:
-    """Return how many seeds the panels show and what their bars are, as :func:`interval` makes them."""
-    counts = [panel.cells["seed"].nunique() for panel in panels]
+def remark(panels: Sequence[Panel], what: str, mark: Sequence[str]) -> str:
+    """Return how many seeds each mark shows (cells alike in the columns `mark`) and what its bars are."""
+    counts = [seeds for panel in panels for seeds in panel.cells.groupby(list(mark))["seed"].nunique()]
     least, most = min(counts), max(counts)
     if most == 1:
         return "One seed."
@@ -166,7 +166,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
             row[0].set_ylabel("ASR (%), lower is better")
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
             axes.set_xlabel("ACC (%), higher is better")
-        foot(figure, remark(panels, "bars"))
+        foot(figure, remark(panels, "bars", ["defense", "clean_size"]))
         settle(figure, labels)
     return figure
 
@@ -259,7 +259,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
         grid[1][0].set_ylim(-4, 104)
         for axes in grid[1]:
             finish(axes)
-        foot(figure, remark(panels, "bands"))
+        foot(figure, remark(panels, "bands", ["curve", x]))
         settle(figure, labels)
     return figure
 

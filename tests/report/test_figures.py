@@ -175,8 +175,9 @@ def test_intervals_are_students() -> None:
     ],
 )
 def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], said: str) -> None:
-    panels = [Panel("place", pd.DataFrame({"seed": range(count)}), False) for count in counts]
-    assert remark(panels, "bars") == said
+    marks = [pd.DataFrame({"defense": name, "seed": range(count)}) for name, count in zip("ab", counts, strict=True)]
+    apart, together = [Panel("place", cells, False) for cells in marks], [Panel("place", pd.concat(marks), False)]
+    assert remark(apart, "bars", ["defense"]) == remark(together, "bars", ["defense"]) == said
 
 
 def test_curve_names_and_ratios() -> None:
