@@ -188,11 +188,23 @@ class Grid:
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
             yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
             for clean_size, defense in product(suite.clean_size, self.defenses):
-                if defense is None:
-                    continue
-                samples = (clean_size, suite.selection_size, suite.tolerance) if uses_clean(defense) else NO_SAMPLES
                 if isinstance(defense, Detector):  # its AUROC needs the clean model as well
-                    yield Cell(victim.reference, "detected", defense, *samples, True)
-                    yield Cell(victim, "detected", defense, *samples, True)
-                else:
-                    yield Cell(victim, "defended", defense, *samples, True)
+                    yield self._cell(victim.reference, "detected", defense, clean_size)
+                    yield self._cell(victim, "detected", defense, clean_size)
+                elif defense is not None:
+                    yield self._cell(victim, "defended", defense, clean_size)
+        yield from self._more_clean()
+
+    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, clean_size: int) -> Cell:
+        samples = (clean_size, self.suite.selection_size, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+        return Cell(victim, role, defense, *samples, True)
+
+    def _more_clean(self) -> Iterator[Cell]:
+        suite, clean = self.suite, registry.attacks.create(REFERENCE)
+        detectors = [defense for defense in self.defenses if isinstance(defense, Detector)]
+        for task, model, seed, size, detector in product(
+            self.tasks, suite.model, suite.clean_seeds, suite.clean_size, detectors
+        ):
+            victim = VictimSpec(task, model, clean, seed, 0, suite.budget)
+            yield Cell(victim, "victim", None, *NO_SAMPLES, False)
+            yield self._cell(victim, "detected", detector, size)

@@ -33,6 +33,18 @@ def test_a_detector_judges_every_clean_reference_too(world: Path) -> None:
     assert all(cell.listed and isinstance(cell.defense, Detector) for cell in cells)
 
 
+def test_only_detectors_judge_more_clean_models(world: Path) -> None:
+    data = {
+        "name": "detect", "description": "tiny", "task": "local/single", "model": str(world / "tiny-bert"),
+        "attack": "badword", "defense": ["weight-drift", "fine-tuning"], "seed": [0], "target": [0, 1],
+    }  # fmt: skip
+    plain, more = (list(Grid(check(one, "detect")).cells()) for one in (data, {**data, "clean_seeds": [0, 1, 2]}))
+    added = [cell for cell in dict.fromkeys(more) if cell not in plain]
+    assert more[: len(plain)] == plain
+    assert {(cell.victim.attack.name, cell.victim.seed) for cell in added} == {("clean", 1), ("clean", 2)}
+    assert [cell.role for cell in added] == ["victim", "detected"] * 2
+
+
 def test_a_detector_stands_alone() -> None:
     with pytest.raises(RequestError, match="stands alone"):
         chain("fine-tuning+weight-drift")
