@@ -181,6 +181,15 @@ def test_detectors_are_compared_within_a_task_and_a_good_one_leads() -> None:
     assert [one.areas[ALL] for one in before] == [one.areas[ALL] for one in after]
 
 
+def test_more_clean_models_are_on_the_detection_board_alone() -> None:
+    few = [row for row in detectors() if row.attack == "clean" or row.seed < 3]
+    more = [replace(row, listed=row.role == "detected") if row.seed >= 3 else row for row in few]
+    purified = make_rows(defenses=("none", "mixing"))
+    boards = split([*purified, *more])
+    assert [(one.poisoned, one.clean) for one in detections(Results(boards[Board.DETECTION]))] == [(12, 12)] * 2
+    assert {row.seed for row in boards[Board.FINE_TUNED]} == {row.seed for row in purified}
+
+
 def test_the_detection_board_is_a_table_of_its_own() -> None:
     found = tables_of(detectors())
     assert len(found) == 1 and "AUROC" in found[0].title
