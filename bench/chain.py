@@ -35,8 +35,9 @@ class Chain(Defense):
 
     @property
     def kind(self) -> str:  # type: ignore[override]
-        """The kind of the last part: it decides what the result is."""
-        return self.parts[-1].kind
+        """The last part's, as it decides what the result is; training if a part trained the weights that come out."""
+        last = self.parts[-1]
+        return "training" if last.purifies and trains(self) else last.kind
 
     def skip(self, facts: TaskFacts) -> str | None:
         """The first reason of a part."""
@@ -74,12 +75,21 @@ def chain(entry: str | Mapping[str, Any]) -> Defense:
     return Chain(parts=tuple(parts))
 
 
+def parts_of(defense: Defense) -> tuple[Defense, ...]:
+    """The parts of a chain; any other defense is its own only part."""
+    return defense.parts if isinstance(defense, Chain) else (defense,)
+
+
+def trains(defense: Defense) -> bool:
+    """Whether a part trains a model of its own on received data, so that nothing of the received model is left."""
+    return any(part.kind == "training" for part in parts_of(defense))
+
+
 def others_of(defense: Defense) -> tuple[Other, ...]:
     """The models of others that a defense wants; of a chain, what any part wants."""
-    wanted = (part.others() for part in defense.parts) if isinstance(defense, Chain) else (defense.others(),)
-    return tuple(dict.fromkeys(other for part in wanted for other in part))
+    return tuple(dict.fromkeys(other for part in parts_of(defense) for other in part.others()))
 
 
 def needs_of(defense: Defense) -> frozenset[Needs]:
     """What a defense touches; of a chain, what any part touches."""
-    return frozenset().union(*(p.needs for p in defense.parts)) if isinstance(defense, Chain) else defense.needs
+    return frozenset().union(*(part.needs for part in parts_of(defense)))

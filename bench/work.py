@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import recipes, seeds, victims
 from bench.access import Access
-from bench.chain import needs_of
+from bench.chain import needs_of, trains
 from bench.contracts import Attack, Defended, Defense, Detector, Needs, Other, Scene, Task
 from bench.evaluation import evaluate
 from bench.examples import Examples, Inputs, join, stratified_order
@@ -56,7 +56,7 @@ def skip_reason(cell: Cell) -> str | None:
 
 def repeats(attack: Attack, defense: Defense) -> str | None:
     """Return why a cell would count another's numbers again: a defender who trains never sees what modifiers change."""
-    if isinstance(attack, Modified) and defense.kind == "training":
+    if isinstance(attack, Modified) and trains(defense):
         return f"{attack.spec} leaves the same training set as {attack.attack.spec}: see the cells of that attack"
     return None
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from bench import registry, work
+from bench.chain import chain
+from bench.contracts import Board, board_of
 from bench.examples import Examples, Inputs
 from bench.modified import modified
 from defenses import bki, btu, cube, dpoe, musclelora, retraining, zdef
@@ -69,12 +71,22 @@ def test_weights_without_poisoned_data_are_not_judged() -> None:
 
 def test_a_defender_who_trains_is_not_judged_twice_on_the_same_data() -> None:
     def reason(attack: str, defense: str) -> str | None:
-        return work.repeats(modified(attack), registry.defenses.create(defense))
+        return work.repeats(modified(attack), chain(defense))
 
-    assert "the same training set as badword" in str(reason("adaptive+badword", "cube"))
+    for defense in ("cube", "cube+fine-tuning", "fine-tuning+cube", "cube+onion"):
+        assert "the same training set as badword" in str(reason("adaptive+badword", defense))
     assert reason("badword", "cube") is None
     assert reason("adaptive+badword", "fine-tuning") is None
     assert reason("adaptive+badword", "gms") is None, "it repairs the model that was received"
+
+
+def test_a_chain_is_on_the_board_of_what_its_defender_received() -> None:
+    def board(defense: str) -> Board:
+        return board_of(modified("badword"), chain(defense))
+
+    assert board("cube+fine-tuning") == board("fine-tuning+cube") == Board.DATA
+    assert board("e-pur+fine-tuning") == Board.FINE_TUNED
+    assert board("cube+onion") == board("fine-tuning+onion") == Board.FILTER
 
 
 # DPoE
