@@ -47,7 +47,9 @@ class Suite(BaseModel):
     attack: Entries = Field(description="axis: attacks")
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
-    clean_seeds: list[int] = Field([], description="seeds of more clean models, for detectors alone to judge")
+    clean_seeds: Annotated[list[int], BeforeValidator(_listed)] = Field(
+        [], description="seeds of more clean models, for detectors alone to judge"
+    )
     target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
     clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
     selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")

@@ -112,6 +112,9 @@ def test_settings_change_axes_and_fields() -> None:
     assert changed.seed == [1, 2]
     assert changed.defense == ["none", "e-pur(reset=10)+fine-tuning"]
     assert changed.budget.epochs == 1
+    assert [suite.load("board-small", [f"clean_seeds={text}"]).clean_seeds for text in ("7", "7,8", "[]")] == [
+        [7], [7, 8], []
+    ]  # fmt: skip
     with pytest.raises(RequestError, match="budget"):
         suite.load("quickstart", ["budget.epoch=1"])
     with pytest.raises(RequestError, match="Did you mean 'defense'"):
