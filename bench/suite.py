@@ -22,7 +22,8 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
-Numbers = Annotated[list[int], BeforeValidator(_listed), Field(min_length=1)]
+AnyNumbers = Annotated[list[int], BeforeValidator(_listed)]
+Numbers = Annotated[AnyNumbers, Field(min_length=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -47,9 +48,7 @@ class Suite(BaseModel):
     attack: Entries = Field(description="axis: attacks")
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
-    clean_seeds: Annotated[list[int], BeforeValidator(_listed)] = Field(
-        [], description="seeds of more clean models, for detectors alone to judge"
-    )
+    clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, for detectors alone to judge")
     target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
     clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
     selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")

@@ -122,9 +122,9 @@ def interval(values: Series[float]) -> tuple[float, float, float]:
     return mean, max(mean - half, 0.0), min(mean + half, 100.0)
 
 
-def remark(panels: Sequence[Panel], what: str, mark: Sequence[str]) -> str:
-    """Return how many seeds each mark shows (cells alike in the columns `mark`) and what its bars are."""
-    counts = [seeds for panel in panels for seeds in panel.cells.groupby(list(mark))["seed"].nunique()]
+def remark(panels: Sequence[Panel], what: str, mark: list[str]) -> str:
+    """Return how many seeds each mark shows (cells alike in the columns ``mark``) and what its bars are."""
+    counts = [seeds for panel in panels for seeds in panel.cells.groupby(mark)["seed"].nunique()]
     least, most = min(counts), max(counts)
     if most == 1:
         return "One seed."
