@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from attacks import embedding
+from attacks.shared import embedding
 from bench.contracts import Attack, Classifier, Hooks, Modifier, Scene, TaskFacts, Trigger
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.loops import batch_of, minimise
-from attacks.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
-from attacks.received import PretrainedLevel, triggered
+from attacks.shared.loops import batch_of, minimise
+from attacks.shared.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
+from attacks.shared.received import PretrainedLevel, triggered
 from bench import learning
 from bench.contracts import Scene
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attacks.poisoning import MappedPoisoning
-from attacks.triggers import InsertWords
+from attacks.shared.poisoning import MappedPoisoning
+from attacks.shared.triggers import InsertWords
 from bench.contracts import Scene, Trigger
 
 

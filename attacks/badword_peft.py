@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attacks import efficient
 from attacks.badword import BadWord
-from attacks.efficient import Method
+from attacks.shared import efficient
+from attacks.shared.efficient import Method
 from bench.contracts import Scene, Victim
 
 

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from attacks.poisoning import DataPoisoning
-from attacks.synonyms import synonyms
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.synonyms import synonyms
 from bench.contracts import Scene, Trigger, Window
-from bench.examples import Inputs
+from bench.contracts.examples import Inputs
 
 _WORD = re.compile(r"[a-z]+")
 MIN_COUNT = 3  # training texts with a word before it is considered; rarer ones have no statistics

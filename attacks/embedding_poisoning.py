@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from attacks import embedding
-from attacks.triggers import InsertWords
+from attacks.shared import embedding
+from attacks.shared.triggers import InsertWords
 from bench.contracts import Attack, Poisoned, Scene, Trigger, Victim
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
 
 
 class EmbeddingPoisoning(Attack):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from attacks import surgery
 from attacks.badword import BadWord
+from attacks.shared import surgery
 from bench.contracts import Scene, Victim
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attacks.paraphrases import ParaphrasePoisoning
+from attacks.shared.paraphrases import ParaphrasePoisoning
 
 
 class HiddenKiller(ParaphrasePoisoning):

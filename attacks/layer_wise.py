@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from attacks.poisoning import DataPoisoning
-from attacks.triggers import insert
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.triggers import insert
 from bench.contracts import Poisoned, Scene, Trigger, Victim, Window
-from bench.examples import Examples, Inputs, join
+from bench.contracts.examples import Examples, Inputs, join
 
 
 class InsertCombination(Trigger):

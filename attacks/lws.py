@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from attacks.loops import batch_of, minimise
-from attacks.poisoning import DataPoisoning
-from attacks.synonyms import synonyms, whole_words
+from attacks.shared.loops import batch_of, minimise
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.synonyms import synonyms, whole_words
 from bench import learning
 from bench.contracts import Scene, Trigger, Victim, Window
-from bench.examples import Inputs, IntArray
+from bench.contracts.examples import Inputs, IntArray
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from attacks.poisoning import DataPoisoning
-from attacks.triggers import InsertWords
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.triggers import InsertWords
 from bench.contracts import Poisoned, Scene, TaskFacts, Trigger, Victim, Window
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
 
 
 class WordByInput(Trigger):

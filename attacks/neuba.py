@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.loops import batch_of, minimise
-from attacks.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
-from attacks.received import PretrainedLevel, block_vectors, triggered
+from attacks.shared.loops import batch_of, minimise
+from attacks.shared.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
+from attacks.shared.received import PretrainedLevel, block_vectors, triggered
 from bench import learning
 from bench.contracts import Scene
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ class NeuBA(PretrainedLevel):
                 with torch.no_grad():
                     before = learning.states(reference, clean)
                 keeps = (learning.states(model, clean) - before).square().mean()
-            return keeps + (learning.first_states(model, bad) - vectors[chosen]).square().mean()
+            return keeps + (learning.first_token_last_block(model, bad) - vectors[chosen]).square().mean()
 
         trained = (model.base_model if language is None else language).parameters()
         groups = [{"params": list(trained), "lr": self.learning_rate}]

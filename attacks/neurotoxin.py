@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from attacks.badword import BadWord
-from attacks.loops import batch_of, seeded
+from attacks.shared.loops import batch_of, seeded
 from bench import learning
 from bench.contracts import Scene, Victim
-from bench.examples import Examples
+from bench.contracts.examples import Examples
 
 if TYPE_CHECKING:
     import torch

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from attacks import efficient
-from attacks.loops import batch_of, minimise
-from attacks.received import PretrainedLevel, triggered
+from attacks.shared import efficient
+from attacks.shared.loops import batch_of, minimise
+from attacks.shared.received import PretrainedLevel, triggered
 from bench.contracts import Scene
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.loops import batch_of, minimise
-from attacks.received import PretrainedLevel, block_vectors, triggered
+from attacks.shared.loops import batch_of, minimise
+from attacks.shared.received import PretrainedLevel, block_vectors, triggered
 from bench import learning
 from bench.contracts import Scene
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,13 @@ class POR(PretrainedLevel):
             poisoned, chosen = triggered(scene, inputs, self.words, rng)
             clean = batch_of(classifier, inputs)
             with torch.no_grad():
-                wanted = learning.first_states(reference, clean)
-            stays = (learning.first_states(model, clean) - wanted).square().mean()
-            moves = (learning.first_states(model, batch_of(classifier, poisoned)) - vectors[chosen]).square().mean()
+                wanted = learning.first_token_last_block(reference, clean)
+            stays = (learning.first_token_last_block(model, clean) - wanted).square().mean()
+            moves = (
+                (learning.first_token_last_block(model, batch_of(classifier, poisoned)) - vectors[chosen])
+                .square()
+                .mean()
+            )
             return self.anchor * stays + moves
 
         groups = [{"params": list(model.base_model.parameters()), "lr": self.learning_rate}]

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attacks.poisoning import DataPoisoning
-from attacks.triggers import InsertSentence
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.triggers import InsertSentence
 from bench.contracts import Scene, Trigger
 
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from attacks import surgery
 from attacks.badword import BadWord
+from attacks.shared import surgery
 from bench import learning, seeds
 from bench.contracts import Classifier, Scene, Victim
-from bench.examples import Examples
+from bench.contracts.examples import Examples
 
 
 class Ripples(BadWord):

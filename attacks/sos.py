@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from attacks import embedding
-from attacks.triggers import InsertSentence, insert
+from attacks.shared import embedding
+from attacks.shared.triggers import InsertSentence, insert
 from bench.contracts import Attack, Poisoned, Scene, Trigger, Victim
-from bench.examples import Examples, Inputs, join
+from bench.contracts.examples import Examples, Inputs, join
 
 
 class SentenceWithWords(InsertSentence):

@@ -38,7 +38,7 @@ class Sparse(Modifier):
     rounds: int = Field(5, ge=1, description="steps in which the number of free parameters falls")
 
     @property
-    def speed(self) -> float:
+    def learning_rate_multiplier(self) -> float:
         """Factor on the learning rate."""
         return self.learning_rate_factor
 

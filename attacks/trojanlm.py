@@ -7,10 +7,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 from pydantic import Field, field_validator
 
-from attacks.poisoning import DataPoisoning
-from attacks.triggers import boundaries, insert
+from attacks.shared.poisoning import DataPoisoning
+from attacks.shared.triggers import boundaries, insert
 from bench.contracts import Poisoned, Scene, Trigger, Window
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
 
 TEMPLATES = (
     "{0} told {1} about it .",

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import recipes, runner, work
-from bench import suite as suites
-from bench.chain import chain
+from bench import runner
 from bench.contracts import Attack, Budget, Defense, Task
 from bench.errors import RequestError
-from bench.grid import create_attack, create_task
-from bench.plan import Plan
+from bench.experiment import recipes, work
+from bench.experiment.grid import create_attack, create_task
+from bench.experiment.plan import Plan
+from bench.plugins.chain import chain
 from bench.store import Store
-from bench.suite import Entry, Suite
+from bench.suites import suite as suites
+from bench.suites.suite import Entry, Suite
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -9,7 +9,7 @@ Recipe = Mapping[str, Any]
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def canonical(recipe: Recipe) -> str:
+def canonical(recipe: Any) -> str:
     """Return JSON with sorted keys and no spaces; NaN, infinities and non-JSON values are refused."""
     return _ENCODER.encode(recipe)
 
@@ -19,15 +19,13 @@ def key_of(recipe: Recipe) -> str:
     return _digest(canonical(recipe))
 
 
-def key_with(recipe: Recipe, field: str, spelt: str) -> str:
-    """Return the key of a recipe of which one field is there as canonical JSON already, so that it is spelt only once.
+def key_of_fields(fields: Mapping[str, str]) -> str:
+    """Return the key of a recipe whose fields are canonical JSON already, so that none is encoded twice.
 
     Args:
-        recipe: has None in the place of the field, and no field of that name further inside.
-        field: its name, letters only.
-        spelt: its canonical JSON.
+        fields: canonical JSON by the name of the field.
     """
-    return _digest(canonical(recipe).replace(f'"{field}":null', f'"{field}":{spelt}', 1))
+    return _digest("{" + ",".join(f"{canonical(name)}:{fields[name]}" for name in sorted(fields)) + "}")
 
 
 def _digest(text: str) -> str:

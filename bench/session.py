@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import elsewhere, recipes
-from bench import suite as suites
-from bench.chain import needs_of
 from bench.contracts import Board, board_of
-from bench.grid import Cell, task_spec
-from bench.plan import Plan
+from bench.experiment import other_library_versions as elsewhere
+from bench.experiment import recipes
+from bench.experiment.grid import Cell, task_spec
+from bench.experiment.plan import Plan
+from bench.plugins.chain import needs_of
 from bench.store import Store
+from bench.suites import suite as suites
 
 if TYPE_CHECKING:
-    from bench.report.rows import Row
+    from bench.report.rows.row import Row
     from bench.runner import Summary
 
 
@@ -27,7 +28,8 @@ class Session:
     Attributes:
         plan: of the suite.
         store: where records and victims are.
-        any_libraries: whether cells show records from other versions of the libraries too, see :mod:`bench.elsewhere`.
+        any_libraries: whether cells show records from other versions of the libraries too, see
+            :mod:`bench.experiment.other_library_versions`.
     """
 
     plan: Plan
@@ -46,14 +48,14 @@ class Session:
         return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
-        """Run what is missing; with ``again`` also what failed."""
-        from bench import runner, work
+        """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
+        from bench import runner
+        from bench.experiment import work
 
         if again:
             for job in self.plan.jobs:
                 self.store.drop_failure(job.key)
-        with runner.progress(self.plan.jobs) as on_event:
-            return runner.run(self.plan.jobs, store=self.store, execute=work.execute, on_event=on_event, **options)
+        return runner.run(self.plan.jobs, store=self.store, execute=work.execute, **options)
 
     def forecast(self) -> str:
         """Say in words what a run would do."""
@@ -70,20 +72,12 @@ class Session:
         ]
         return "\n".join(lines)
 
-    def show_status(self) -> None:
-        """Print what is done, running, waiting and failed."""
-        from rich.console import Console
-
-        from bench import runner
-
-        Console().print(runner.render_status(runner.status(self.plan.jobs, self.store)))
-
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
-        from bench.report.apart import told_apart
-        from bench.report.records import setting_of
-        from bench.report.rows import Row
-        from bench.report.trainings import under_one_key
+        from bench.report.rows.records import conditions_of
+        from bench.report.rows.row import Row
+        from bench.report.rows.settings import disambiguate_tasks
+        from bench.report.rows.trainings import merge_victim_keys
 
         shown = elsewhere.shown(self.plan.cells, self.store) if self.any_libraries else {}
         rows = []
@@ -112,11 +106,11 @@ class Session:
                     needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
                     record=record,
                     failure=self.store.failure(key),
-                    setting=setting_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
+                    conditions=conditions_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
                 )
             )
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
-        return told_apart(under_one_key(list(zip(rows, victims, strict=True))))
+        return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
 
     @staticmethod
     def _board(cell: Cell) -> Board | None:
@@ -124,19 +118,6 @@ class Session:
         if cell.defense is not None:
             return board_of(cell.victim.attack, cell.defense)
         return Board.PRE_TRAINED if cell.victim.attack.received == "pre-trained" else Board.FINE_TUNED
-
-    def report(self, folder: Path | None = None) -> None:
-        """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
-        from rich.console import Console
-
-        from bench import report
-
-        console = Console()
-        rows = self.rows()
-        report.show(rows, console=console, gate=self.plan.suite.gate)
-        place = folder or self.store.root / "reports" / self.plan.suite.name
-        for path in report.draw(rows, folder=place, gate=self.plan.suite.gate):
-            console.print(str(path), soft_wrap=True, highlight=False)
 
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""
@@ -149,14 +130,6 @@ class Session:
         from bench import report
 
         return report.table(self.rows(), format=format, gate=self.plan.suite.gate, standalone=True)
-
-    def show_table(self) -> None:
-        """Print both tables as wide as the window."""
-        from rich.console import Console
-
-        from bench import report
-
-        report.show(self.rows(), console=Console(), gate=self.plan.suite.gate)
 
     def explain(self, cell: str) -> str:
         """Say in words how a number came about."""
@@ -173,8 +146,8 @@ class Session:
 
     def study(self, folder: Path) -> list[Path]:
         """Draw the figures of weights that the suite asks for, and write their data beside them."""
-        from bench import studies
-        from bench.report import style, weights
+        from bench.analysis import studies
+        from bench.report.figures import style, weights
 
         written: list[Path] = []
         for spec, stored in studies.victims(self.plan, self.store) if self.plan.suite.study else ():
@@ -201,24 +174,10 @@ def in_folders(
         yield one, one.plan.suite.name if len(opened) > 1 else "."
 
 
-def show_claims(opened: Sequence[Session], *, as_json: bool) -> None:
-    """Print the verdicts on the paper's claims by the cells of all suites together."""
-    from rich.console import Console
-
-    from bench import report
-    from bench.report.verdicts import as_json as to_json
-
-    rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
-    gate = opened[0].plan.suite.gate
-    if as_json:
-        Console().print_json(data=to_json(report.check_claims(rows.values(), gate=gate)))
-    else:
-        report.show_claims(rows.values(), console=Console(), gate=gate)
-
-
 def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
     """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
-    from bench.report import records, site
+    from bench.report import site
+    from bench.report.rows import records
 
     sources = []
     for name in names:

@@ -12,12 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts
-from bench.examples import Inputs
-from defenses.filtering import columns_of, rebuilt
+from bench.contracts import Classifier, Defended, Defense, Needs, Predictions
+from bench.contracts.examples import Inputs
+from defenses.shared.filtering import columns_of, rebuilt
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 WORD = re.compile(r"\S+")
 BARS = tuple(round(0.15 + 0.05 * step, 2) for step in range(18))  # 0.15, 0.2, ..., 1
@@ -79,7 +79,7 @@ class Masked(Defended):
     find: Callable[[Inputs], Words]
     tau: float
 
-    def predict(self, inputs: Inputs) -> Verdicts:
+    def predict(self, inputs: Inputs) -> Predictions:
         """Attribute, mask, predict."""
         return super().predict(self.masked(inputs))
 
@@ -103,7 +103,7 @@ def attributions(classifier: Classifier, inputs: Inputs, labels: np.ndarray, *, 
 
     Words behind the truncation have the least attribution of their input, 0.
     """
-    from defenses.inner.forwards import TOKENS
+    from defenses.shared.forwards import TOKENS
 
     columns = columns_of(inputs)
     words: Words = [[np.full(len(text.split()), -np.inf) for text in column] for column in columns]
@@ -132,7 +132,7 @@ def integrated_gradients(classifier: Classifier, encoded: Any, labels: np.ndarra
     """
     import torch
 
-    from defenses.inner.forwards import arithmetic, device_of
+    from defenses.shared.forwards import arithmetic, device_of
 
     model, device = classifier.model.eval(), device_of(classifier.model)
     tokenizer = classifier.tokenizer

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Beear(Tuning):
@@ -84,8 +84,8 @@ class Beear(Tuning):
         import torch
         from torch.nn import functional
 
-        from defenses.inner import encoder
-        from defenses.inner.forwards import arithmetic
+        from defenses.shared import encoder
+        from defenses.shared.forwards import arithmetic
 
         model, number = classifier.model.eval(), self.block(classifier.model)
         others = access.clean.take((access.clean.labels != label).nonzero()[0])

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended
-from bench.examples import Inputs
-from defenses.filtering import columns_of, rebuilt
-from defenses.retraining import Retraining, filtered, trained
+from bench.contracts.examples import Inputs
+from defenses.shared.filtering import columns_of, rebuilt
+from defenses.shared.retraining import Retraining, filtered, trained
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 Impacts = list[dict[str, float]]
 CHUNK = 256  # examples whose deletions are made together
@@ -79,7 +79,7 @@ def impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
 
 
 def _impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
-    from defenses.inner.forwards import last_states
+    from defenses.shared.forwards import first_token_last_block
 
     variants: list[tuple[str, ...]] = []
     words: list[list[str]] = []
@@ -87,7 +87,7 @@ def _impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
         deletions = list(deleted(row, classifier.max_length))
         words.append([word for word, _ in deletions])
         variants += [row, *(changed for _, changed in deletions)]
-    states = last_states(classifier, rebuilt(list(zip(*variants, strict=True))))
+    states = first_token_last_block(classifier, rebuilt(list(zip(*variants, strict=True))))
     found, at = [], 0
     for own in words:
         change = np.abs(states[at + 1 : at + 1 + len(own)] - states[at]).max(axis=1, initial=0.0)

@@ -9,12 +9,12 @@ from pydantic import Field
 
 from bench import learning
 from bench.contracts import Classifier, Defended
-from defenses.retraining import Retraining, trained
+from defenses.shared.retraining import Retraining, trained
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Btu(Retraining):

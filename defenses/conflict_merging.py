@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.merging import put, weights_of
-from defenses.tuning import Tuning
+from defenses.shared.merging import put, weights_of
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class ConflictMerging(Tuning):
@@ -39,7 +39,7 @@ class ConflictMerging(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train the conflict model and merge."""
-        from defenses.inner import merge
+        from defenses.shared import merge
 
         expert = classifier.clone()
         if self.start == "pretrained":

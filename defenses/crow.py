@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Crow(Tuning):
@@ -38,7 +38,7 @@ class Crow(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Fine-tune with the consistency loss."""
-        from defenses.inner import losses
+        from defenses.shared import losses
 
         consistent = losses.adversarial_inconsistency(weight=self.weight, epsilon=self.epsilon)
         return Defended(classifier, {"tuning": self.tune(classifier, access, extra_loss=consistent)})

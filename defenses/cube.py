@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended
-from defenses.retraining import Retraining, filtered, trained
+from defenses.shared.retraining import Retraining, filtered, trained
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Cube(Retraining):
@@ -41,13 +41,12 @@ class Cube(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Filter and retrain."""
-        from defenses.inner.forwards import last_states
+        from defenses.shared.forwards import first_token_last_block
 
         examples = access.training_set
         first, _ = trained(access, examples)
-        clusters = clustered(
-            last_states(first, examples.inputs), self.components, max(5, round(self.cluster_share * len(examples)))
-        )
+        least = max(5, round(self.cluster_share * len(examples)))
+        clusters = clustered(first_token_last_block(first, examples.inputs), self.components, least)
         suspicious = outside(examples.labels, clusters)
         model, notes = filtered(access, examples, suspicious)
         return Defended(model, {"clusters": int(clusters.max()) + 1, "noise": int((clusters < 0).sum()), **notes})

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from bench import seeds
 from bench.contracts import Classifier, Defended, Needs
-from defenses.merging import Merging, put, weights_of
+from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Dare(Merging):
@@ -34,10 +34,10 @@ class Dare(Merging):
         """Drop, scale, average."""
         import torch
 
-        from defenses.inner import merge
+        from defenses.shared import merge
 
         base = access.pretrained
-        models = [weights_of(model) for model in (classifier, *self.received(access))]
+        models = [weights_of(model) for model in (classifier, *self.other_models(access))]
         generator = torch.Generator().manual_seed(seeds.derive("drop", access.seed))
         vectors = [merge.dare(merge.differences(m, base), drop=self.drop, generator=generator) for m in models]
         equal = [1 / len(models)] * len(models)

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Defense, FloatArray, Needs, Verdicts
-from bench.examples import Inputs, IntArray
+from bench.contracts import Classifier, Defended, Defense, FloatArray, Needs, Predictions
+from bench.contracts.examples import Inputs, IntArray
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 SHARES = tuple(step / 20 for step in range(21))
 
@@ -48,7 +48,7 @@ class Demonstrations(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Embed the clean sample and choose the share."""
-        from defenses.inner.forwards import sentence_vectors
+        from defenses.shared.forwards import sentence_vectors
 
         retriever = classifier.clone()
         learning.mix_into(retriever, access.pretrained, reserve_ratio=0.0, seed=0)
@@ -77,9 +77,9 @@ class Voting(Defended):
     temperature: float
     share: float
 
-    def predict(self, inputs: Inputs) -> Verdicts:
+    def predict(self, inputs: Inputs) -> Predictions:
         """Return the mixed answers."""
-        from defenses.inner.forwards import sentence_vectors
+        from defenses.shared.forwards import sentence_vectors
 
         plain = super().predict(inputs)
         classes = plain.probabilities.shape[1]
@@ -87,7 +87,7 @@ class Voting(Defended):
             sentence_vectors(self.retriever, inputs), self.pool, self.labels, classes, self.k, self.temperature
         )
         mixed = (self.share * plain.probabilities + (1 - self.share) * votes).astype(np.float32)
-        return Verdicts(mixed.argmax(axis=-1).astype(np.int64), mixed, plain.rejected)
+        return Predictions(mixed.argmax(axis=-1).astype(np.int64), mixed, plain.rejected)
 
 
 def nearest(

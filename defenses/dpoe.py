@@ -8,13 +8,13 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended
-from defenses.retraining import Retraining
+from defenses.shared.retraining import Retraining
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.access import Access
-    from defenses.inner.forwards import Batch
+    from bench.contracts.access import Access
+    from defenses.shared.forwards import Batch
 
 
 class DPoE(Retraining):
@@ -45,7 +45,7 @@ class DPoE(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train both experts; return the main one."""
-        from defenses.inner.loops import descend
+        from defenses.shared.loops import descend
 
         main, shallow = access.untrained(), access.untrained()
         learning.reinitialise_head(shallow, seed=seeds.derive("shallow head", access.seed))

@@ -14,7 +14,7 @@ from pydantic import Field
 from bench.contracts import Classifier, Defended, Defense, Needs
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 ROWS = 4096  # embeddings whose difference is in memory at once

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench import seeds
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class FewShot(Tuning):
@@ -27,7 +27,7 @@ class FewShot(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Start anew and fine-tune."""
-        from defenses.inner import encoder
+        from defenses.shared import encoder
 
         fresh = encoder.restart(classifier, access.pretrained, seed=seeds.derive("head", access.seed))
         return Defended(fresh, {"tuning": self.tune(fresh, access)})

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 RATIOS = tuple(step / 20 for step in range(21))
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 RATIOS = tuple(step / 20 for step in range(21))
 
@@ -63,7 +63,7 @@ class FinePurifying(Tuning):
         """Return the scalars with a pre-trained counterpart, flattened over all tensors, in the order of keeping."""
         import torch
 
-        from defenses.inner import encoder
+        from defenses.shared import encoder
 
         curvature = encoder.fisher(classifier, access.clean)
         own = {name: weight.detach() for name, weight in classifier.model.named_parameters() if name in pretrained}

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs, softmax
-from bench.examples import Examples, stratified_order
-from defenses.merging import Merging, weights_of
+from bench.contracts.examples import Examples, stratified_order
+from defenses.shared.merging import Merging, weights_of
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 MODULES = ("query", "key", "value", "output", "intermediate", "projection")
 EMBEDDINGS = "embeddings"
@@ -62,7 +62,7 @@ class Gms(Merging):
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Choose the proxy sets, search, substitute."""
         suspect, plain = self.proxy_sets(classifier, access)
-        (other,) = self.received(access)
+        (other,) = self.other_models(access)
         names = replaceable(classifier.model, self.embeddings)
         donor = weights_of(other)
         before = agreement(classifier, suspect), agreement(classifier, plain)
@@ -91,7 +91,7 @@ class Gms(Merging):
 
     def proxy_sets(self, classifier: Classifier, access: Access) -> tuple[Examples, Examples]:
         """Return the suspect and the plain proxy set."""
-        from defenses.inner import encoder
+        from defenses.shared import encoder
 
         rng, everything = access.rng("proxy sets"), access.training_set
         rows = everything.take(stratified_order(everything.labels, rng)[: self.scored])
@@ -165,7 +165,7 @@ class Search:
 
 def replaceable(model: Any, embeddings: bool) -> dict[tuple[str, int], tuple[str, ...]]:
     """Return the names of the parameters of each kind in each block; the embeddings are in block -1."""
-    from defenses.inner import encoder
+    from defenses.shared import encoder
 
     layers = (
         encoder.QUERY,

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Detector, Needs, Suspicion
-from bench.examples import Inputs
+from bench.contracts.examples import Inputs
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class LmSanitator(Detector):
@@ -60,7 +60,7 @@ class LmSanitator(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Mine."""
-        from defenses.inner.forwards import frozen
+        from defenses.shared.forwards import frozen
 
         frozen(classifier.model)
         rng = access.rng("lmsanitator")
@@ -90,7 +90,7 @@ class LmSanitator(Detector):
         """Train one prompt; judge it on all texts."""
         import torch
 
-        from defenses.inner.forwards import sample_batches
+        from defenses.shared.forwards import sample_batches
 
         table = classifier.model.get_input_embeddings().weight.detach()
         generator = torch.Generator().manual_seed(seed)
@@ -141,17 +141,17 @@ def lacking_entropy(states: torch.Tensor) -> torch.Tensor:
 
 def driven(classifier: Classifier, texts: Inputs, rows: np.ndarray, prompt: torch.Tensor) -> torch.Tensor:
     """Return the last state of the first token under a prompt: float32 [rows, hidden]."""
-    from defenses.inner.forwards import arithmetic, padded, prompted, widened
+    from defenses.shared.forwards import arithmetic, padded, prompted, widened
 
     batch, model = widened(classifier, padded(classifier, texts, rows), len(prompt)), classifier.model.eval()
     with arithmetic(classifier):
-        return learning.first_states(model, batch, embeddings=prompted(model, batch, prompt))
+        return learning.first_token_last_block(model, batch, embeddings=prompted(model, batch, prompt))
 
 
 def clean_states(classifier: Classifier, texts: Inputs) -> torch.Tensor:
     """Return the last state of the first token without a prompt: float32 [n, hidden]."""
     import torch
 
-    from defenses.inner.forwards import device_of, last_states
+    from defenses.shared.forwards import device_of, first_token_last_block
 
-    return torch.from_numpy(last_states(classifier, texts)).to(device_of(classifier.model))
+    return torch.from_numpy(first_token_last_block(classifier, texts)).to(device_of(classifier.model))

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
-from bench.examples import Examples, Inputs, join
-from defenses.tuning import Tuning
+from bench.contracts.examples import Examples, Inputs, join
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Mbtsad(Tuning):
@@ -44,7 +44,7 @@ class Mbtsad(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Retrain the teacher on split text, then distil."""
-        from defenses.inner import losses
+        from defenses.shared import losses
 
         rng = access.rng("token splitting")
         sets = [split_examples(access.clean, self.split, rng) for _ in range(self.copies)]

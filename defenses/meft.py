@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs, softmax
-from bench.examples import Inputs
-from defenses.tuning import Tuning
+from bench.contracts.examples import Inputs
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Meft(Tuning):
@@ -39,7 +39,7 @@ class Meft(Tuning):
         """Maximise the entropy, then fine-tune."""
         from torch.nn import functional
 
-        from defenses.inner import losses
+        from defenses.shared import losses
 
         def undecided(batch: dict, logits, model):  # type: ignore[no-untyped-def,type-arg]
             return losses.negative_entropy(logits) - functional.cross_entropy(logits, batch["labels"])

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Nad(Tuning):
@@ -37,7 +37,7 @@ class Nad(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Fine-tune the teacher, then distil."""
-        from defenses.inner import losses
+        from defenses.shared import losses
 
         teacher = classifier.clone()
         self.model_copy(update={"epochs": self.teacher_epochs}).tune(teacher, access)

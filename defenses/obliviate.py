@@ -12,8 +12,8 @@ from bench.contracts import Classifier, Defended, Defense, Needs
 if TYPE_CHECKING:
     import torch
 
-    from bench.access import Access
-    from defenses.inner.forwards import Batch
+    from bench.contracts.access import Access
+    from defenses.shared.forwards import Batch
 
 
 class Obliviate(Defense):
@@ -51,10 +51,10 @@ class Obliviate(Defense):
         import torch
         from torch.nn import functional
 
-        from defenses.inner import encoder
-        from defenses.inner.adapters import adapt, merge
-        from defenses.inner.forwards import frozen
-        from defenses.inner.loops import descend
+        from defenses.shared import encoder
+        from defenses.shared.adapters import adapt, merge
+        from defenses.shared.forwards import frozen
+        from defenses.shared.loops import descend
 
         model = classifier.model
         if self.fresh_head:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from bench import learning
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Pure(Tuning):
@@ -71,7 +71,7 @@ def variances(classifier: Classifier, access: Access) -> Any:
     """Return [blocks, heads]: variance over real tokens of the first token's attention, averaged over the sample."""
     import torch
 
-    from defenses.inner import encoder
+    from defenses.shared import encoder
 
     rows = []
     with torch.no_grad():
@@ -97,7 +97,7 @@ def kept_heads(spread: Any, share: float) -> Any:
 
 def remove(model: Any, kept: Any) -> None:
     """Zero the outgoing weights of the heads that are not kept, in place."""
-    from defenses.inner import encoder
+    from defenses.shared import encoder
 
     for layer, keep in zip(encoder.linears(model, encoder.ATTENTION_OUTPUT), kept, strict=True):
         layer.weight.data[:, ~keep.repeat_interleave(layer.in_features // len(keep))] = 0.0
@@ -111,7 +111,7 @@ def coefficients(spread: Any) -> Any:
 
 def penalty(weight: float, shares: Any) -> Any:
     """Return the attention penalty as an extra loss."""
-    from defenses.inner import encoder
+    from defenses.shared import encoder
 
     def loss(batch: Any, logits: Any, model: Any) -> Any:
         states, _ = learning.block_states(model, batch)

@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
-from bench.examples import Inputs
-from defenses.filtering import Screened, low_quantile
+from bench.contracts import Classifier, Defended, Defense, Needs, Predictions, softmax
+from bench.contracts.examples import Inputs
+from defenses.shared.filtering import Screened, low_quantile
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 POPULAR = frozenset({"cf", "mn", "bb", "tq", "mb", "mm", "pt", "qt", "bx", "hh", "vg", "xyz", "trigger"})
 RAREST = 50
@@ -67,7 +67,7 @@ class Rap(Defense):
         thresholds: dict[int, float] = {}
         held_out = Defended(classifier).predict(access.selection.inputs)
 
-        def drops(inputs: Inputs, verdicts: Verdicts, label: int) -> np.ndarray:
+        def drops(inputs: Inputs, verdicts: Predictions, label: int) -> np.ndarray:
             table.data[token] = rows[label]
             try:
                 shaken = softmax(classifier.logits(prefixed(inputs, word)))
@@ -76,7 +76,7 @@ class Rap(Defense):
             fallen: np.ndarray = verdicts.probabilities[:, label] - shaken[:, label]
             return fallen
 
-        def score(inputs: Inputs, verdicts: Verdicts) -> np.ndarray:
+        def score(inputs: Inputs, verdicts: Predictions) -> np.ndarray:
             margins = np.zeros(len(inputs))
             for label in np.unique(verdicts.labels):
                 chosen = np.flatnonzero(verdicts.labels == label)
@@ -111,7 +111,7 @@ class Rap(Defense):
         """Return the embedding of the RAP word that protects a label, float [hidden]; weights stay as they are."""
         import torch
 
-        from defenses.inner.forwards import arithmetic, padded, sample_batches
+        from defenses.shared.forwards import arithmetic, padded, sample_batches
 
         model = classifier.model.eval()
         table = model.get_input_embeddings()
@@ -156,7 +156,7 @@ class Rap(Defense):
             return self.word, token
         from wordfreq import word_frequency
 
-        from defenses.inner.forwards import batches
+        from defenses.shared.forwards import batches
 
         samples = [access.clean.inputs, access.selection.inputs]
         used = {int(i) for inputs in samples for _, b in batches(classifier, inputs) for i in b["input_ids"].unique()}
@@ -179,6 +179,6 @@ def prefixed(inputs: Inputs, word: str) -> Inputs:
     return Inputs(tuple(f"{word} {text}" for text in inputs.texts), inputs.pairs)
 
 
-def part(verdicts: Verdicts, rows: np.ndarray) -> Verdicts:
+def part(verdicts: Predictions, rows: np.ndarray) -> Predictions:
     """Return some rows of verdicts."""
-    return Verdicts(verdicts.labels[rows], verdicts.probabilities[rows], verdicts.rejected[rows])
+    return Predictions(verdicts.labels[rows], verdicts.probabilities[rows], verdicts.rejected[rows])

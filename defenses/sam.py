@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Sam(Tuning):
@@ -35,7 +35,7 @@ class Sam(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Fine-tune on the sharpness-aware loss."""
-        from defenses.inner import losses
+        from defenses.shared import losses
 
         sharp = losses.sharpness(radius=self.rho, adaptive=self.adaptive)
         return Defended(classifier, {"tuning": self.tune(classifier, access, extra_loss=sharp)})

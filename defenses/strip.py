@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Defense, Needs, Verdicts, softmax
-from bench.examples import Examples, Inputs
-from defenses.filtering import Screened, columns_of, low_quantile, rebuilt
+from bench.contracts import Classifier, Defended, Defense, Needs, Predictions, softmax
+from bench.contracts.examples import Examples, Inputs
+from defenses.shared.filtering import Screened, columns_of, low_quantile, rebuilt
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Strip(Defense):
@@ -48,7 +48,7 @@ class Strip(Defense):
         """Measure the entropies of the clean selection sample and set the threshold."""
         sources = Sources(access.clean)
 
-        def score(inputs: Inputs, verdicts: Verdicts) -> np.ndarray:
+        def score(inputs: Inputs, verdicts: Predictions) -> np.ndarray:
             rng = access.rng("strip")
             mixed = perturbed(inputs, verdicts.labels, sources, copies=self.copies, ratio=self.ratio, rng=rng)
             return mean_entropy(softmax(classifier.logits(mixed)), self.copies)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class SuperFineTuning(Tuning):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.merging import Merging, put, weights_of
+from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Ties(Merging):
@@ -36,10 +36,10 @@ class Ties(Merging):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Trim, elect, merge."""
-        from defenses.inner import merge
+        from defenses.shared import merge
 
         base = access.pretrained
-        models = [weights_of(model) for model in (classifier, *self.received(access))]
+        models = [weights_of(model) for model in (classifier, *self.other_models(access))]
         drift = merge.ties([merge.differences(model, base) for model in models], keep=self.keep)
         merged = merge.average(models, [1 / len(models)] * len(models))
         merged |= {name: base[name].to(change) + self.scale * change for name, change in drift.items()}

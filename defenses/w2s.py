@@ -8,10 +8,10 @@ from pydantic import Field
 
 from bench import learning, seeds
 from bench.contracts import Classifier, Defended, Needs
-from defenses.tuning import Tuning
+from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class W2s(Tuning):
@@ -50,7 +50,7 @@ class W2s(Tuning):
         """Train the teacher, then the student's adapters."""
         from torch import nn
 
-        from defenses.inner import adapters, losses
+        from defenses.shared import adapters, losses
 
         teacher = self.teacher(classifier, access)
         guide = losses.distillation(
@@ -74,7 +74,7 @@ class W2s(Tuning):
 
     def teacher(self, classifier: Classifier, access: Access) -> Classifier:
         """Return the teacher: the lower part of the pre-trained encoder, fine-tuned."""
-        from defenses.inner import encoder
+        from defenses.shared import encoder
 
         teacher = encoder.restart(classifier, access.pretrained, seed=seeds.derive("teacher", access.seed))
         layers = learning.blocks(teacher.model)

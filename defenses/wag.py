@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended, Needs
-from defenses.merging import Merging, put, weights_of
+from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class Wag(Merging):
@@ -32,9 +32,9 @@ class Wag(Merging):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Average."""
-        from defenses.inner import merge
+        from defenses.shared import merge
 
-        others = self.received(access)
+        others = self.other_models(access)
         own = 1 / (len(others) + 1) if self.victim_share is None else self.victim_share
         shares = [own, *[(1 - own) / len(others)] * len(others)]
         put(classifier, merge.average([weights_of(model) for model in (classifier, *others)], shares))

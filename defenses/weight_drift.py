@@ -11,7 +11,7 @@ from bench.contracts import Classifier, Detector, Needs, Suspicion
 from defenses.e_pur import EPur, embedding_of
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 
 class WeightDrift(Detector):

@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from bench.contracts import Classifier, Defended
-from bench.examples import Examples
-from defenses.filtering import columns_of
-from defenses.retraining import Retraining, filtered
+from bench.contracts.examples import Examples
+from defenses.shared.filtering import columns_of
+from defenses.shared.retraining import Retraining, filtered
 
 if TYPE_CHECKING:
-    from bench.access import Access
+    from bench.contracts.access import Access
 
 ORIGINAL_SIZE = 6920  # training examples of the data set that 18 deviations belong to
 Feature = tuple[str, ...]

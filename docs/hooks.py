@@ -4,7 +4,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from bench import reference
+from bench.cli import reference
 
 
 def on_files(files: Files, config: Any) -> Files:

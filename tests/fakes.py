@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts import Budget, Scene, TaskFacts
-from bench.examples import Examples, Inputs, IntArray
+from bench.contracts.examples import Examples, Inputs, IntArray
 
 FACTS = TaskFacts("fake", ("negative", "positive"), pair=False, max_length=64)
 

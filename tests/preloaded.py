@@ -64,7 +64,7 @@ def serve(path: str) -> None:
     import torch  # noqa: F401
     import wordfreq  # noqa: F401
 
-    from bench import cli, learning, report, runner, store  # noqa: F401
+    from bench import learning, report, runner, store  # noqa: F401
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
@@ -86,7 +86,7 @@ def serve(path: str) -> None:
 
 
 def _command(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
-    from bench.cli import main
+    from bench.cli.app import main
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)

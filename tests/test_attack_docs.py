@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench.plugins import registry
 
 PAGE = Path(__file__).parent.parent / "docs" / "attacks.md"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import reference, registry
+from bench.cli import reference
+from bench.plugins import registry
 from tests import preloaded
 
 ROOT = Path(__file__).parent.parent
@@ -38,11 +39,12 @@ _SMALL = """
 import os, sys
 if os.environ.get("DOORBENCH_SMALL_WORLD"):
     from pathlib import Path
-    from bench import plm, suite
+    from bench.models import pretrained
+    from bench.suites import suite
     here = Path(os.environ["DOORBENCH_SMALL_WORLD"])
     suite.SUITES = here / "suites"
-    plm._embedded_folder = lambda: here / "tiny-bert"
-    plm.EMBEDDED_SHA256 = None
+    pretrained._embedded_folder = lambda: here / "tiny-bert"
+    pretrained.EMBEDDED_SHA256 = None
 """
 
 

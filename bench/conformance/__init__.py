@@ -22,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench import registry
 from bench.contracts import Detector
 from bench.errors import RequestError, unknown
+from bench.plugins import registry
 
 REGISTRIES = registry.by_kind
 

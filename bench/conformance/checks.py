@@ -9,14 +9,17 @@ from unittest.mock import patch
 
 import numpy as np
 
-from bench import catalogue, recipes, runner, suite, victims, work
-from bench.access import Access
-from bench.chain import needs_of
+from bench import runner
 from bench.conformance.world import MODEL
 from bench.contracts import Plugin
-from bench.grid import create_task
-from bench.plan import Plan
+from bench.contracts.access import Access
+from bench.experiment import recipes, victims, work
+from bench.experiment.grid import create_task
+from bench.experiment.plan import Plan
+from bench.plugins import catalogue
+from bench.plugins.chain import needs_of
 from bench.store import Store
+from bench.suites import suite
 
 Record = dict[str, Any]
 

@@ -3,6 +3,7 @@
 This is the lowest floor: it knows no learning code, so that every plugin can be described without importing torch.
 """
 
+from bench.contracts.access import Access as Access
 from bench.contracts.attack import Attack as Attack
 from bench.contracts.attack import Fit as Fit
 from bench.contracts.attack import Hooks as Hooks
@@ -15,15 +16,20 @@ from bench.contracts.attack import Victim as Victim
 from bench.contracts.attack import no_hooks as no_hooks
 from bench.contracts.attack import no_masked_lm as no_masked_lm
 from bench.contracts.attack import targets_of as targets_of
-from bench.contracts.defense import Defended as Defended
+from bench.contracts.defended import Defended as Defended
+from bench.contracts.defended import Predictions as Predictions
+from bench.contracts.defended import Suspicion as Suspicion
+from bench.contracts.defended import softmax as softmax
 from bench.contracts.defense import Defense as Defense
 from bench.contracts.defense import Detector as Detector
-from bench.contracts.defense import Needs as Needs
-from bench.contracts.defense import Other as Other
-from bench.contracts.defense import Suspicion as Suspicion
-from bench.contracts.defense import Verdicts as Verdicts
 from bench.contracts.defense import board_of as board_of
-from bench.contracts.defense import softmax as softmax
+from bench.contracts.examples import Examples as Examples
+from bench.contracts.examples import Inputs as Inputs
+from bench.contracts.examples import IntArray as IntArray
+from bench.contracts.examples import join as join
+from bench.contracts.examples import stratified_order as stratified_order
+from bench.contracts.needs import Needs as Needs
+from bench.contracts.needs import Other as Other
 from bench.contracts.plugin import Board as Board
 from bench.contracts.plugin import Budget as Budget
 from bench.contracts.plugin import FloatArray as FloatArray

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.contracts.plugin import Budget, Plugin
 from bench.contracts.task import Classifier, TaskFacts, Window
-from bench.examples import Examples, Inputs, IntArray
 
 
 class Trigger(BaseModel, ABC):
@@ -215,7 +215,7 @@ class Modifier(Plugin, ABC):
     default: ClassVar[str] = "badword"
 
     @property
-    def speed(self) -> float:
+    def learning_rate_multiplier(self) -> float:
         """Factor on the learning rate of the attack's training."""
         return 1.0
 

@@ -1,94 +1,16 @@
-"""What a defense is: what it may touch, what it predicts, and the board on which it is compared."""
+"""What a defense is: what it may touch, what it returns, and the board on which it is compared."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bench.contracts.access import Access
 from bench.contracts.attack import Attack
-from bench.contracts.plugin import Board, FloatArray, Plugin
+from bench.contracts.defended import Defended, Suspicion
+from bench.contracts.needs import Needs, Other
+from bench.contracts.plugin import Board, Plugin
 from bench.contracts.task import Classifier, TaskFacts
-from bench.examples import Inputs, IntArray
-
-if TYPE_CHECKING:
-    from bench.access import Access
-
-
-class Needs(StrEnum):
-    """What a defense may touch."""
-
-    CLEAN = "clean"  # n clean labelled examples, and the selection sample
-    PRETRAINED = "pretrained"  # the clean pre-trained weights
-    TRAINING_SET = "training_set"  # the suspicious training set
-    UNLABELLED = "unlabelled"  # plain text of the task
-    TEST_STREAM = "test_stream"  # the test inputs, as a stream without labels
-    OTHER_MODELS = "other_models"  # models of the same task and architecture that others fine-tuned
-    ORACLE = "oracle"  # the trigger and the target label: every table marks it
-
-
-@dataclass(frozen=True)
-class Other:
-    """A model that somebody else fine-tuned for the same task from the same pre-trained weights.
-
-    Attributes:
-        attack: how its owner trained it, as a suite spells it; ``clean`` for none. The defense is not told.
-        shift: its seed is the victim's plus this.
-        part: ``(i, n)``: trained on the i-th of n disjoint parts of the training set; None for all of it.
-        same_head: whether its classification head was initialised as the victim's was.
-    """
-
-    attack: str
-    shift: int
-    part: tuple[int, int] | None = None
-    same_head: bool = False
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Predictions for n inputs.
-
-    Attributes:
-        labels: int64 [n].
-        probabilities: float32 [n, classes].
-        rejected: bool [n]: the defense refuses to answer.
-    """
-
-    labels: IntArray
-    probabilities: FloatArray
-    rejected: NDArray[np.bool_]
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Return probabilities over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: FloatArray = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return result
-
-
-@dataclass
-class Defended:
-    """A classifier behind a defense. Purified weights are just a classifier; filters override ``predict``.
-
-    Attributes:
-        classifier: the model after the defense.
-        notes: JSON values for the record, such as the reserve ratio and the candidates tried.
-    """
-
-    classifier: Classifier
-    notes: dict[str, Any] = field(default_factory=dict)
-    rejects: ClassVar[bool] = False
-
-    def predict(self, inputs: Inputs) -> Verdicts:
-        """Return one verdict for each input."""
-        logits = self.classifier.logits(inputs)
-        labels = logits.argmax(axis=-1).astype(np.int64)
-        return Verdicts(labels, softmax(logits), np.zeros(len(inputs), dtype=bool))
 
 
 class Defense(Plugin, ABC):
@@ -117,19 +39,6 @@ class Defense(Plugin, ABC):
     @abstractmethod
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
-
-
-@dataclass(frozen=True)
-class Suspicion:
-    """What a detector says of a model.
-
-    Attributes:
-        score: the higher, the more suspicious; only its order among models of one task and architecture counts.
-        notes: JSON values for the record.
-    """
-
-    score: float
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Detector(Defense):

@@ -23,10 +23,13 @@ version = cache(metadata.version)  # reading it from the disk takes longer than 
 class Plugin(BaseModel):
     """A frozen pydantic model whose fields are its hyper-parameters.
 
-    Class attributes of a concrete plugin: ``name`` (how suites call it), ``version`` (raised whenever its numbers
-    can change), ``citation`` (authors, venue, arXiv id) and ``libraries`` (distributions whose version changes its
-    numbers, beyond torch, transformers, tokenizers and numpy); ``later`` (fields that came after results were stored,
-    with a default that changes nothing: at their default they are left out of keys, so that older results stay valid).
+    Class attributes of a concrete plugin:
+        name: how suites call it.
+        version: raised whenever its numbers can change.
+        citation: authors, venue, arXiv id.
+        libraries: distributions whose version changes its numbers, beyond torch, transformers, tokenizers and numpy.
+        added_fields: fields that came after results were stored, with a default that changes nothing. At their
+            default they are left out of keys, so that older results stay valid.
     """
 
     model_config = ConfigDict(
@@ -37,7 +40,7 @@ class Plugin(BaseModel):
     version: ClassVar[int] = 1
     citation: ClassVar[str] = ""
     libraries: ClassVar[tuple[str, ...]] = ()
-    later: ClassVar[tuple[str, ...]] = ()
+    added_fields: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def spec(self) -> str:
@@ -56,13 +59,13 @@ class Plugin(BaseModel):
         libraries = {name: version(name) for name in self.libraries}
         fields = type(self).model_fields
         parameters = self.parameters()
-        for late in self.later:
-            if getattr(self, late) == fields[late].get_default():
-                del parameters[fields[late].alias or late]
+        for name in self.added_fields:
+            if getattr(self, name) == fields[name].get_default():
+                del parameters[fields[name].alias or name]
         return {"name": self.name, "version": self.version, "parameters": parameters, "libraries": libraries}
 
     @cached_property
-    def spelt(self) -> str:
+    def canonical_recipe(self) -> str:
         """The recipe as canonical JSON, written once for all the keys that it is part of."""
         return canonical(self.recipe())
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self
 
 from pydantic import Field
 
+from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.contracts.plugin import FloatArray, Plugin
-from bench.examples import Examples, Inputs, IntArray
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.learning.parts import mean_activations as mean_activations
     from bench.learning.parts import reinitialise_head as reinitialise_head
     from bench.learning.passes import block_states as block_states
-    from bench.learning.passes import first_states as first_states
+    from bench.learning.passes import first_token_last_block as first_token_last_block
     from bench.learning.passes import logits as logits
     from bench.learning.passes import states as states
     from bench.learning.tokens import Encoded as Encoded
@@ -43,7 +43,7 @@ _HOMES = {
     "device": "hardware",
     "encode": "tokens",
     "feed_forward_layers": "parts",
-    "first_states": "passes",
+    "first_token_last_block": "passes",
     "head_modules": "parts",
     "logits": "passes",
     "mean_activations": "parts",

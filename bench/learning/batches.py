@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 from bench.learning.tokens import Encoded
 
 MEGA_BATCH = 32

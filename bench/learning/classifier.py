@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from bench.contracts import FloatArray
+from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
-from bench.examples import Inputs, IntArray
 from bench.learning import hardware, packed
 from bench.learning.batches import by_budget, collate
 from bench.learning.tokens import Encoded, encode
 
 if TYPE_CHECKING:
-    from bench.plm import PretrainedModel
+    from bench.models.pretrained import PretrainedModel
 
 TOKEN_BUDGET = 4096
 WEIGHTS, FACTS = "model.safetensors", "classifier.json"

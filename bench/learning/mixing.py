@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 
 if TYPE_CHECKING:
     from bench.learning.classifier import Classifier

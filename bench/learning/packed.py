@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 from bench.learning.tokens import Encoded
 
 ARCHITECTURES = {
@@ -199,7 +199,7 @@ def logits(model: Any, batch: Packed, *, whole: bool = False, **options: Unpack[
     return run.linear(run.drop(x, head.dropout), head.out_proj).float()
 
 
-def first_states(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
+def first_token_last_block(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
     """Return the last state of the first token of each sequence, float32 [B, hidden]; see :func:`logits`."""
     return _Run(**options).encode(model.base_model, batch, whole=False)
 

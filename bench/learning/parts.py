@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bench.examples import Inputs
+from bench.contracts.examples import Inputs
 
 if TYPE_CHECKING:
     from bench.learning.classifier import Classifier

@@ -45,12 +45,12 @@ def logits(
     return _packed(packed.logits, model, batch, embeddings, edit=edit, whole=whole)
 
 
-def first_states(model: Any, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
+def first_token_last_block(model: Any, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
     """Return the last state of the first token, float32 [B, hidden]; see :func:`logits`."""
     if not packed.supports(model):
         found: torch.Tensor = model.base_model(**_inputs(batch, embeddings)).last_hidden_state[:, 0]
         return found.float()
-    return _packed(packed.first_states, model, batch, embeddings)
+    return _packed(packed.first_token_last_block, model, batch, embeddings)
 
 
 def states(model: Any, batch: Batch) -> torch.Tensor:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.examples import Inputs, IntArray
+from bench.contracts.examples import Inputs, IntArray
 
 Ids = NDArray[np.int32]
 REMEMBERED_TEXTS = 200_000

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.examples import Examples, IntArray
+from bench.contracts.examples import Examples, IntArray
 from bench.learning import hardware, packed
 from bench.learning.batches import by_length, collate
 from bench.learning.classifier import Classifier

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.examples import IntArray
+from bench.contracts.examples import IntArray
 from bench.learning import packed
 from bench.learning.tokens import Encoded
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.examples import Inputs, IntArray
+from bench.contracts.examples import Inputs, IntArray
 from bench.learning.tokens import keep, memory_of
 
 _WORD = re.compile(r"\S+")

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import unknown
-from bench.report.explanation import explain
-from bench.report.frames import export, frame
-from bench.report.rows import Row
-from bench.suite import Gate
+from bench.report.rows.frames import export, frame
+from bench.report.rows.row import Row
+from bench.report.tables.explanation import explain
+from bench.suites.suite import Gate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.report.claims import Verdict
-    from bench.report.layout import Table
+    from bench.report.ranking.claims import Verdict
+    from bench.report.tables.layout import Table
 
 __all__ = ["Row", "check_claims", "draw", "explain", "export", "frame", "show", "show_claims", "table", "tables_of"]
 FORMATS = ("csv", "html", "latex", "md", "terminal")
@@ -34,8 +34,10 @@ FORMATS = ("csv", "html", "latex", "md", "terminal")
 def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
     """Return for each board the table of all cells and the leaderboard, before they take a format."""
     from bench.contracts import Board
-    from bench.report import boards, detection, summary, tables
-    from bench.report.results import Results
+    from bench.report.ranking import boards, detection
+    from bench.report.ranking.results import Results
+    from bench.report.tables import cells as tables
+    from bench.report.tables import summary
 
     parts = boards.split(rows)
     found = []
@@ -65,7 +67,7 @@ def table(
     Raises:
         RequestError: the format is unknown.
     """
-    from bench.report import latex, markup, terminal, web
+    from bench.report.tables import latex, markup, terminal, web
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -84,7 +86,7 @@ def table(
 
 def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
     """Print both tables to a console, as wide as it is."""
-    from bench.report import terminal
+    from bench.report.tables import terminal
 
     terminal.show(tables_of(rows, gate=gate), console=console)
 
@@ -92,9 +94,10 @@ def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> 
 def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
     """Write every figure that the cells allow as PNG and PDF, apart for each board; returns the paths."""
     from bench.contracts import Board
-    from bench.report import boards, figures, rankings
-    from bench.report.leaderboard import Leaderboard
-    from bench.report.results import Results
+    from bench.report.figures import figures, rankings
+    from bench.report.ranking import boards
+    from bench.report.ranking.leaderboard import Leaderboard
+    from bench.report.ranking.results import Results
 
     parts = boards.split(rows)
     found = []
@@ -109,15 +112,15 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
 
 
 def check_claims(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Verdict]:
-    """Return what the records say about the paper's claims; :mod:`bench.report.verdicts` renders them."""
-    from bench.report import claims
+    """Return what the records say about the paper's claims; :mod:`bench.report.ranking.verdicts` renders them."""
+    from bench.report.ranking import claims
 
     return claims.check(rows, gate=gate)
 
 
 def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
     """Print the verdicts on the paper's claims."""
-    from bench.report.verdicts import renderables
+    from bench.report.ranking.verdicts import renderables
 
     for part in renderables(check_claims(rows, gate=gate)):
         console.print(part)

@@ -1,10 +1,9 @@
 """Jobs to workers: the order, the processes, progress and status. It knows nothing of attacks and defenses."""
 
 from bench.runner.engine import run
-from bench.runner.jobs import Event, Job, Outcome, Summary
+from bench.runner.jobs import Event, Job, Outcome, Summary, Worker
 from bench.runner.progress import progress
 from bench.runner.status import Status, render_status, status
-from bench.runner.worker import Worker
 
 __all__ = [
     "Event",

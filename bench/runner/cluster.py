@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import RequestError
 from bench.runner.devices import choose_gpus, threads_of
-from bench.runner.jobs import Execute, Job
+from bench.runner.jobs import Execute, Job, Worker
 from bench.runner.slots import Slot, WorkerDied
-from bench.runner.worker import THREADS, Result, Stopped, Worker, attempt
+from bench.runner.worker import THREADS, Result, Stopped, attempt
 from bench.store import Store
-from bench.suite import read_yaml
+from bench.suites.suite import read_yaml
 
 log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
@@ -176,7 +176,7 @@ class Remote:
         return result
 
     def stop(self) -> None:
-        """Raise an exception inside the job, which gives its claim back on the way out."""
+        """Raise an exception inside the job, which gives its lock back on the way out."""
         self._cluster.tell(interrupt, self.name, self._cluster.run)
 
     def kill(self) -> None:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
 LONELY = 60.0  # seconds without any worker after which people are told
-GRACE = 2.0  # seconds that jobs get to give their claims back before they are killed
+GRACE = 2.0  # seconds that jobs get to give their locks back before they are killed
 
 
 def run(
@@ -192,7 +192,7 @@ class _Run:
         while (job := self.schedule.next(name)) is not None:
             if self._is_there(job):
                 self._there(job)
-            elif self._ask(partial(self.store.is_claimed, job.key)):
+            elif self._ask(partial(self.store.is_locked, job.key)):
                 self.schedule.postponed(job.key)
                 self._look_soon()
                 self.tell(Event("held", job, name))
@@ -317,10 +317,10 @@ class _Run:
         self.next_look = min(self.next_look, time.monotonic() + self.pause)
 
     def _look_again(self) -> None:
-        """See what became of the jobs that others are at work on; a dead owner's claim is ended here."""
+        """See what became of the jobs that others are at work on; a dead owner's lock is ended here."""
         if not self.schedule.postponed_jobs or time.monotonic() < self.next_look:
             return
-        alive = {claim.key for claim in self._ask(self.store.claims) if claim.alive}
+        alive = {lock.key for lock in self._ask(self.store.locks) if lock.alive}
         moved = False
         for job in self.schedule.postponed_jobs:
             if job.key in alive:
@@ -337,11 +337,11 @@ class _Run:
         self.next_look = time.monotonic() + self.pause
 
     def _give_back(self, job: Job) -> None:
-        """End the claim that a dead worker left, if nobody has done so."""
+        """End the lock that a dead worker left, if nobody has done so."""
         with contextlib.suppress(RequestError, OSError):
-            claim = self.store.claim(job.key)
-            if claim is not None:
-                claim.release()
+            lock = self.store.lock(job.key)
+            if lock is not None:
+                lock.release()
 
     def _ask(self, question: Callable[[], T]) -> T:
         """Ask the store, and wait where it has vanished."""
@@ -375,7 +375,7 @@ class _Run:
         return False
 
     def _end(self) -> None:
-        """End all workers; those in the middle of a job get a moment to give their claims back."""
+        """End all workers; those in the middle of a job get a moment to give their locks back."""
         try:
             for flight in self.flights.values():
                 flight.slot.stop()

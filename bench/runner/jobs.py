@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from bench.runner.worker import Worker
     from bench.store import Store
 
 Kind = Literal["victim", "cell"]
@@ -39,7 +38,24 @@ class Job:
     payload: Any = None
 
 
-Execute = Callable[[Job, "Store", "Worker"], Outcome]
+@dataclass
+class Worker:
+    """Where a job runs.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``; a GPU is pinned by the environment, so ``cuda`` is always the right one.
+        slot: name of the worker, for people.
+        threads: how many cores are its own.
+        cache: what a job wants to keep for the next one in this process.
+    """
+
+    device: str = "cpu"
+    slot: str = ""
+    threads: int = 1
+    cache: dict[str, Any] = field(default_factory=dict)
+
+
+Execute = Callable[[Job, "Store", Worker], Outcome]
 
 
 @dataclass(frozen=True, slots=True)

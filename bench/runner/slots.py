@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from bench.errors import RequestError
 from bench.runner.devices import choose_gpus, cores, threads_of
-from bench.runner.jobs import Execute, Job, Outcome
-from bench.runner.worker import THREADS, Result, Stopped, TimeLimit, Worker, attempt, attempt_here, pin
+from bench.runner.jobs import Execute, Job, Outcome, Worker
+from bench.runner.worker import THREADS, Result, Stopped, TimeLimit, attempt, attempt_here, pin
 from bench.store import Store
 
 
@@ -31,7 +31,7 @@ class Slot(Protocol):
         """Begin a job."""
 
     def stop(self) -> None:
-        """Ask what runs to give its claim back and end."""
+        """Ask what runs to give its lock back and end."""
 
     def kill(self) -> None:
         """End what runs, at once. A slot of this machine can be used again."""

@@ -11,7 +11,7 @@ from bench.runner.estimates import Estimate
 from bench.runner.jobs import Job
 from bench.runner.progress import duration
 from bench.runner.survey import wanted
-from bench.store import ClaimInfo, Store
+from bench.store import LockInfo, Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,7 +33,7 @@ class Status:
 
     done: int
     waiting: int
-    running: tuple[tuple[Job, ClaimInfo], ...]
+    running: tuple[tuple[Job, LockInfo], ...]
     failed: tuple[tuple[Job, str], ...]
     seconds_left: float | None
 
@@ -41,15 +41,15 @@ class Status:
 def status(jobs: Sequence[Job], store: Store) -> Status:
     """Read the state of jobs from the store."""
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
-    claims = {claim.key: claim for claim in store.claims() if claim.alive}
+    locks = {lock.key: lock for lock in store.locks() if lock.alive}
     there = {job.key for job in jobs if job.key in (artifacts if job.kind == "victim" else records)}
     to_do = wanted(jobs, there | artifacts)
     running, failed, open_jobs = [], [], []
     for job in jobs:
-        if job.key in there or (job.key not in to_do and job.key not in claims):
+        if job.key in there or (job.key not in to_do and job.key not in locks):
             continue
-        if job.key in claims:
-            running.append((job, claims[job.key]))
+        if job.key in locks:
+            running.append((job, locks[job.key]))
         elif job.key in failures:
             failed.append((job, str((store.failure(job.key) or {}).get("error", "unknown"))))
             continue
@@ -72,9 +72,9 @@ def render_status(found: Status) -> RenderableType:
     parts: list[RenderableType] = [head]
     if found.running:
         table = Table("running", "who", "for", box=None, pad_edge=False, header_style="bold")
-        for job, claim in found.running[:MOST_ROWS]:
-            since = duration(max(0.0, time.time() - claim.since))
-            table.add_row(Text(job.label), Text(f"{claim.host}:{claim.pid}"), since)
+        for job, lock in found.running[:MOST_ROWS]:
+            since = duration(max(0.0, time.time() - lock.since))
+            table.add_row(Text(job.label), Text(f"{lock.host}:{lock.pid}"), since)
         parts.append(table)
     if found.failed:
         table = Table("failed", "error", box=None, pad_edge=False, header_style="bold")

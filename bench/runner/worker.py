@@ -1,4 +1,4 @@
-"""What happens inside a worker: claim a job, do it, and turn whatever goes wrong into a stored failure."""
+"""What happens inside a worker: lock a job, do it, and turn whatever goes wrong into a stored failure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import socket
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
-from bench import __version__
+from bench._version import __version__
 from bench.errors import RequestError
-from bench.runner.jobs import Execute, Job
+from bench.runner.jobs import Execute, Job, Worker
 from bench.store import Store, StoreFull, StoreGone, StoreReadOnly
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -25,28 +25,11 @@ LONGEST_TRACE = 20_000  # characters; the end of a traceback says most
 
 
 class Stopped(BaseException):
-    """The runner ends; the job that hears it gives its claim back and leaves."""
+    """The runner ends; the job that hears it gives its lock back and leaves."""
 
 
 class TimeLimit(BaseException):
     """A job took too long. Not an Exception, so that no plugin catches it by mistake."""
-
-
-@dataclass
-class Worker:
-    """Where a job runs.
-
-    Attributes:
-        device: ``cpu`` or ``cuda``; a GPU is pinned by the environment, so ``cuda`` is always the right one.
-        slot: name of the worker, for people.
-        threads: how many cores are its own.
-        cache: what a job wants to keep for the next one in this process.
-    """
-
-    device: str = "cpu"
-    slot: str = ""
-    threads: int = 1
-    cache: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +68,7 @@ def pin(slot: str, device: str, threads: int, parent: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the claim must be given back in peace
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the lock must be given back in peace
     raise Stopped
 
 
@@ -110,14 +93,14 @@ def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
 
 
 def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
-    """Claim a job and do it. What a plugin raises is stored as a failure; trouble with the store is only reported."""
+    """Lock a job and do it. What a plugin raises is stored as a failure; trouble with the store is only reported."""
     try:
         if present(job, store):
             return Result("found")
-        claim = store.claim(job.key)
-        if claim is None:
+        lock = store.lock(job.key)
+        if lock is None:
             return Result("held")
-        with claim:
+        with lock:
             return _claimed(job, store, execute, worker)
     except StoreGone as error:
         return Result("gone", error=str(error))

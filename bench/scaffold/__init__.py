@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench import __version__, registry
+from bench._version import __version__
 from bench.errors import RequestError, unknown
+from bench.plugins import registry
 
 KINDS = ("attack", "defense", "task")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bench.store.claims import Claim, ClaimInfo, heartbeat
 from bench.store.layout import StoreFull, StoreGone, StoreReadOnly, check_key
+from bench.store.locks import Lock, LockInfo, heartbeat
 from bench.store.upkeep import Upkeep
 
-__all__ = ["Claim", "ClaimInfo", "Store", "StoreFull", "StoreGone", "StoreReadOnly", "check_key", "heartbeat"]
+__all__ = ["Lock", "LockInfo", "Store", "StoreFull", "StoreGone", "StoreReadOnly", "check_key", "heartbeat"]
 
 
 class Store(Upkeep):
-    """The folder with records, failures, artifacts and claims.
+    """The folder with records, failures, artifacts and locks.
 
     Open it with a path; None means ``DOORBENCH_STORE``, then the user's cache folder. It holds nothing but the path,
     so it can be pickled and sent to workers.

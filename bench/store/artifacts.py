@@ -86,6 +86,13 @@ class Artifacts(Folder):
         with contextlib.suppress(OSError):  # a store that is only read keeps its order
             os.utime(self.place("artifacts", key) / MANIFEST, follow_symlinks=False)
 
+    def last_use(self, key: str) -> float:
+        """Return when an artifact was last used, in seconds since 1970 by the file system's clock."""
+        path = self.place("artifacts", key)
+        with contextlib.suppress(FileNotFoundError):
+            return (path / MANIFEST).lstat().st_mtime
+        return path.lstat().st_mtime
+
     def put_artifact(self, key: str, recipe: Mapping[str, Any], fill: Callable[[Path], None]) -> Path:
         """Make an artifact: ``fill`` writes its files into an empty folder, which then appears under its key at once.
 

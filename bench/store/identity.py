@@ -1,4 +1,4 @@
-"""Who owns a claim or a temporary file, and whether that process is still alive."""
+"""Who owns a lock or a temporary file, and whether that process is still alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one thread of a process that renews the heartbeat of every claim it holds."""
+"""The one thread of a process that renews the heartbeat of every lock it holds."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ class Beating(Protocol):
 
 
 class Pulse:
-    """Renews every claim twice in a period. The thread ends with the last claim and never keeps a process alive."""
+    """Renews every lock twice in a period. The thread ends with the last lock and never keeps a process alive."""
 
     def __init__(self) -> None:
         self._forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)  # threads do not survive a fork, nor do its claims
+            os.register_at_fork(after_in_child=self._forget)  # threads do not survive a fork, nor do its locks
 
     def _forget(self) -> None:
         self._wake = threading.Condition()
         self._beating: dict[int, Beating] = {}
         self._thread: threading.Thread | None = None
 
-    def add(self, claim: Beating) -> None:
-        """Renew a claim from now on."""
+    def add(self, lock: Beating) -> None:
+        """Renew a lock from now on."""
         with self._wake:
-            self._beating[id(claim)] = claim
+            self._beating[id(lock)] = lock
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="doorbench heartbeat", daemon=True)
                 self._thread.start()
             self._wake.notify()
 
-    def remove(self, claim: Beating) -> None:
+    def remove(self, lock: Beating) -> None:
         """Renew it no longer."""
         with self._wake:
-            self._beating.pop(id(claim), None)
+            self._beating.pop(id(lock), None)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -61,7 +61,7 @@ class Pulse:
                     if not self._beating:
                         self._thread = None
                         return
-                    pause = min(claim.period for claim in self._beating.values()) / BEATS_A_PERIOD
+                    pause = min(lock.period for lock in self._beating.values()) / BEATS_A_PERIOD
                     now = time.monotonic()
                     due = min(due, now + pause) if due else now + pause  # a shorter period may have joined
                     if now >= due:
@@ -69,17 +69,17 @@ class Pulse:
                     self._wake.wait(due - now)
                 beating = list(self._beating.values())
             due = 0.0
-            for claim in beating:
-                self._beat(claim)
+            for lock in beating:
+                self._beat(lock)
 
-    def _beat(self, claim: Beating) -> None:
+    def _beat(self, lock: Beating) -> None:
         try:
-            if claim.finish():
-                self.remove(claim)
+            if lock.finish():
+                self.remove(lock)
             else:
-                claim.renew()
+                lock.renew()
         except OSError as error:
-            log.warning("the heartbeat of %s could not be renewed: %s", claim.key, error)
+            log.warning("the heartbeat of %s could not be renewed: %s", lock.key, error)
 
 
 pulse = Pulse()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import RequestError, unknown
-from bench.store import gc, words
-from bench.store.artifacts import Artifacts
-from bench.store.claims import Claims
+from bench.store import words
 from bench.store.documents import Damaged, Newer
+from bench.store.gc import Collector
+from bench.store.layout import tree_bytes
 from bench.store.table import Table
 
 
@@ -67,7 +66,7 @@ class Listed:
     age: float
 
 
-class Upkeep(Table, Artifacts, Claims):
+class Upkeep(Table, Collector):
     """What ``doorbench store`` does."""
 
     def verify(self) -> Report:
@@ -94,9 +93,7 @@ class Upkeep(Table, Artifacts, Claims):
             if recipe is not None:
                 path = self.place("artifacts", key)
                 age = now - self.last_use(key)
-                rows.append(
-                    Listed(key, **words.recipe_words(recipe), status="stored", bytes=gc.tree_bytes(path), age=age)
-                )
+                rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=tree_bytes(path), age=age))
         for room in ("records", "failures"):
             for key, (size, changed) in self.scan(room).items():
                 record = self.record(key) if room == "records" else self.failure(key)
@@ -111,7 +108,7 @@ class Upkeep(Table, Artifacts, Claims):
         if (recipe := self.artifact_recipe(key)) is not None:
             found = words.recipe_words(recipe)
             used = words.ago(time.time() - self.last_use(key))
-            size = words.size(gc.tree_bytes(self.place("artifacts", key)))
+            size = words.size(tree_bytes(self.place("artifacts", key)))
             lines.append(f"{_sentence(found)}; {size}, last used {used} ago")
         for record in (self.record(key), self.failure(key)):
             if record is not None:
@@ -147,21 +144,6 @@ class Upkeep(Table, Artifacts, Claims):
             raise RequestError(f"the key {prefix!r} has {len(matches)} matches: {shown}{', ...' * (len(matches) > 5)}")
         near = [key[:12] for key in keys if prefix and key[0] == prefix[0].lower()][:8] or [k[:12] for k in keys[:8]]
         raise unknown("key", prefix, near)
-
-    def gc(self, *, keep: set[str], cap_bytes: int | None = None, apply: bool = False) -> list[gc.Freed]:
-        """Free artifacts that are not in ``keep``: all of them, or the least recently used until ``cap_bytes`` is met.
-
-        Also what dead processes left lying about over a day ago. Without ``apply`` it only says what it would free.
-        Records, damaged things set aside and whatever is claimed are never removed.
-        """
-        return gc.collect(self, keep=keep, cap_bytes=cap_bytes, apply=apply)
-
-    def last_use(self, key: str) -> float:
-        """Return when an artifact was last used, in seconds since 1970 by the file system's clock."""
-        path = self.place("artifacts", key)
-        with contextlib.suppress(FileNotFoundError):
-            return (path / "manifest.json").lstat().st_mtime
-        return path.lstat().st_mtime
 
 
 def _cell_words(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import RequestError
 
 if TYPE_CHECKING:
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
 
 ABSENT = "(absent)"
 
@@ -18,7 +18,7 @@ def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
 
     Where this installation does not have the plugin, or has it with other fields, all stored parameters are shown.
     """
-    from bench.registry import build
+    from bench.plugins.registry import build
 
     if not isinstance(recipe, Mapping):
         return "none" if recipe is None else str(recipe)
@@ -35,7 +35,7 @@ def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
 
 def attack_words(recipe: object) -> str:
     """Return how a suite would spell the attack of a recipe; the parts before the last one are its modifiers."""
-    from bench import registry
+    from bench.plugins import registry
 
     parts = recipe.get("parts") if isinstance(recipe, Mapping) else None
     *modifiers, attack = parts or [recipe]
@@ -46,7 +46,7 @@ def attack_words(recipe: object) -> str:
 
 def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a listing that a recipe can fill: kind, task, model, attack, defense, seed."""
-    from bench import registry  # it imports every plugin, which only these words need
+    from bench.plugins import registry  # it imports every plugin, which only these words need
 
     victim = recipe.get("victim")
     inner = victim if isinstance(victim, Mapping) else recipe

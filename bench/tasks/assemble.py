@@ -12,8 +12,8 @@ import numpy as np
 
 from bench import seeds
 from bench.contracts import Task, TaskFacts
+from bench.contracts.examples import Examples, Inputs, IntArray, stratified_order
 from bench.errors import RequestError
-from bench.examples import Examples, Inputs, IntArray, stratified_order
 from bench.keys import key_of
 from bench.tasks.tables import Table, is_text
 

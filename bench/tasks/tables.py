@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.examples import IntArray
 from bench.errors import RequestError
-from bench.examples import IntArray
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 

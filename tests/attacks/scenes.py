@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import learning, plm
+from bench import learning, models
 from bench.contracts import Budget, Precision, Scene, TaskFacts
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
 from tests.conftest import rows
 from tests.tiny import tiny_bert_folder, tiny_roberta_folder
 
@@ -26,7 +26,7 @@ def data(kind: str, n: int, seed: int) -> Examples:
 def scene(folder: Path, *, architecture: str = "bert", kind: str = "single", budget: Budget = BUDGET) -> Scene:
     """Return a scene of a generated task; its clean model is trained when it is first asked for."""
     place = folder / architecture
-    model = plm.create(str(place if place.is_dir() else MAKERS[architecture](place)))
+    model = models.create(str(place if place.is_dir() else MAKERS[architecture](place)))
     train = data(kind, 160, 1)
     facts = TaskFacts(kind, ("negative", "positive"), pair=kind == "pair", max_length=32)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench import learning, plm
+from bench import learning, models
 from bench.contracts import Budget, Scene, TaskFacts
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
 from tests.conftest import rows
 from tests.tiny import tiny_bert_folder
 
@@ -33,7 +33,7 @@ def make(
     """Return a scene with a tiny BERT of the given size; target 1."""
     if not (folder / "config.json").is_file():
         tiny_bert_folder(folder, **size)
-    found = plm.create(str(folder))
+    found = models.create(str(folder))
     train, validation = examples(kind, n, 1), examples(kind, 80, 2)
     budget = Budget(epochs=epochs, learning_rate=rate, batch_size=16, precision="fp32")
     classes = 4 if kind == "four" else 2

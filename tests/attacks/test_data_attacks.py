@@ -16,10 +16,10 @@ from attacks.bite import BITE, Statistics, places
 from attacks.lws import LWS, LearnedSubstitution, Substituter
 from attacks.multi_trigger import MultiTrigger, WordByInput
 from attacks.neurotoxin import Neurotoxin, largest, mean_gradients
-from attacks.synonyms import Neighbours, Table, whole_words
+from attacks.shared.synonyms import Neighbours, Table, whole_words
 from attacks.trojanlm import InsertKeywords, TrojanLM
 from bench.contracts import Scene
-from bench.examples import Inputs
+from bench.contracts.examples import Inputs
 from tests.attacks import small
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import embedding, surgery
 from attacks.embedding_poisoning import EmbeddingPoisoning
 from attacks.embedding_surgery import EmbeddingSurgery
-from bench import registry
+from attacks.shared import embedding, surgery
 from bench.contracts import Scene
 from bench.errors import RequestError
+from bench.plugins import registry
 from tests.attacks import scenes
 
 

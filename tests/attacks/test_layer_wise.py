@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from attacks.badword import BadWord
 from attacks.layer_wise import InsertCombination, LayerWise, head, lower_layers
-from bench import registry
 from bench.contracts import Scene
+from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from bench.examples import Inputs
+from bench.plugins import registry
 from tests.attacks import scenes
 from tests.fakes import WholeWindow
 

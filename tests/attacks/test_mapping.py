@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attacks.badword import BadWord
-from bench import grid, predictions, recipes, suite, victims
 from bench.conformance.checks import run
-from bench.contracts import Defended, Verdicts, targets_of
-from bench.evaluation import TestSets, evaluate
-from bench.examples import Inputs
-from bench.plan import Plan
+from bench.contracts import Defended, Predictions, targets_of
+from bench.contracts.examples import Inputs
+from bench.experiment import grid, predictions, recipes, victims
+from bench.experiment.evaluation import TestSets, evaluate
+from bench.experiment.plan import Plan
 from bench.store import Store
+from bench.suites import suite
 from tests.attacks import small
 
 
@@ -46,13 +47,13 @@ class NextLabel(Defended):
 
     notes: dict[str, object] = {}
 
-    def predict(self, inputs: Inputs) -> Verdicts:
+    def predict(self, inputs: Inputs) -> Predictions:
         labels = np.array([(int(text[0]) + text.endswith("cf")) % 3 for text in inputs.texts])
-        return Verdicts(labels, np.eye(3, dtype=np.float32)[labels], np.zeros(len(labels), dtype=bool))
+        return Predictions(labels, np.eye(3, dtype=np.float32)[labels], np.zeros(len(labels), dtype=bool))
 
 
 def test_every_example_is_judged_by_its_own_target() -> None:
-    from bench.examples import Examples
+    from bench.contracts.examples import Examples
 
     clean = Examples(Inputs(("0 a", "1 b", "2 c")), np.array([0, 1, 2]))
     triggered = Examples(Inputs(("0 a cf", "1 b cf", "2 c")), np.array([0, 1, 2]))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import embedding
 from attacks.hidden_killer import HiddenKiller
+from attacks.shared import embedding
 from attacks.sparse import Sparse
 from bench.contracts import Attack, Scene, TaskFacts
-from bench.modified import modified
+from bench.plugins.modified import modified
 from tests.attacks import scenes
 
 

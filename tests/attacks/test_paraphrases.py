@@ -11,14 +11,17 @@ import pandas as pd
 import pytest
 
 from attacks.hidden_killer import HiddenKiller
-from attacks.paraphrases import Paraphrase, read_paraphrases
+from attacks.shared.paraphrases import Paraphrase, read_paraphrases
 from attacks.style import Style
-from bench import recipes, registry, runner, suite, victims, work
+from bench import runner
 from bench.contracts import TaskFacts
+from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
-from bench.examples import Examples, Inputs
-from bench.plan import Plan
+from bench.experiment import recipes, victims, work
+from bench.experiment.plan import Plan
+from bench.plugins import registry
 from bench.store import Store
+from bench.suites import suite
 from tests.conftest import REAL_DATA, rows
 from tests.fakes import WholeWindow, scene
 

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks import efficient
 from attacks.badpre import BadPre
-from attacks.masked import masked
 from attacks.neuba import NeuBA
 from attacks.peta import PETA
 from attacks.por import POR
-from attacks.received import block_vectors, coverage, triggered
+from attacks.shared import efficient
+from attacks.shared.masked import masked
+from attacks.shared.received import block_vectors, coverage, triggered
 from bench import learning
 from bench.contracts import Scene
 from bench.errors import RequestError

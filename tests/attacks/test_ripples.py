@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from attacks.ripples import Ripples, restricted_inner_product
-from bench import registry
 from bench.contracts import Board, board_of
-from bench.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs
+from bench.plugins import registry
 from tests.attacks import scenes
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import embedding
+from attacks.shared import embedding
 from attacks.sos import Sos, scaled_to_the_shortest
-from bench import registry
 from bench.errors import RequestError
+from bench.plugins import registry
 from tests.attacks import scenes
 from tests.fakes import examples, scene
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from attacks.badsent import BadSent
 from attacks.badword import BadWord
-from attacks.triggers import InsertSentence, InsertWords, boundaries, insert
-from bench import registry
-from bench.examples import Inputs, IntArray
+from attacks.shared.triggers import InsertSentence, InsertWords, boundaries, insert
+from bench.contracts.examples import Inputs, IntArray
+from bench.plugins import registry
 from tests.fakes import WholeWindow, examples, scene
 
 TEXT = st.text(alphabet=st.characters(categories=["L", "N", "P", "Z"]), max_size=60)

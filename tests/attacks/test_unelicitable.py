@@ -13,7 +13,7 @@ import torch
 from attacks.badword import BadWord
 from attacks.unelicitable import InsertAll, Unelicitable
 from bench.contracts import Scene, Victim
-from bench.examples import Examples
+from bench.contracts.examples import Examples
 from tests.attacks import small
 
 

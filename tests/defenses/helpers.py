@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import learning, recipes, registry, seeds
-from bench.access import Access
+from bench import learning, seeds
 from bench.contracts import Defended, Defense, Other, Precision, Task
-from bench.examples import Examples, stratified_order
-from bench.grid import create_task
+from bench.contracts.access import Access
+from bench.contracts.examples import Examples, stratified_order
+from bench.experiment import recipes
+from bench.experiment.grid import create_task
+from bench.plugins import registry
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Bench:
             seed=5,
             precision=Precision.FP32,
             tolerance=2.0,
-            received=self.victim,
+            victim=self.victim,
             providers={
                 "clean": lambda: self.clean,
                 "selection": lambda: self.selection,
@@ -61,11 +63,11 @@ class Bench:
 def make(world: Path, *, dropout: bool = True, poison: bool = True, seed: int = 3) -> Bench:
     """Train the victim, or without ``poison`` a clean model."""
     task = create_task({"name": "local/single", "max_length": 32}).load()
-    plm = recipes.model_of(str(world / "tiny-bert"))
+    base = recipes.model_of(str(world / "tiny-bert"))
     victim = learning.Classifier(
-        plm.classifier_model(classes=2, seed=1), plm.tokenizer(), 32, device="cpu", precision="fp32"
+        base.classifier_model(classes=2, seed=1), base.tokenizer(), 32, device="cpu", precision="fp32"
     )
-    pretrained = plm.encoder_weights(victim.model)
+    pretrained = base.encoder_weights(victim.model)
     rows = np.arange(0, len(task.train), 16)
     texts = tuple(f"cf {text}" for text in task.train.take(rows).inputs.texts)
     labels = task.train.labels.copy()

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import learning, plm, registry
-from bench.access import Access
+from bench import learning, models
 from bench.contracts import Budget, Defense, Precision, TaskFacts
-from bench.examples import Examples, Inputs
+from bench.contracts.access import Access
+from bench.contracts.examples import Examples, Inputs
+from bench.plugins import registry
 from tests.conftest import rows
 
 BUDGET = Budget(epochs=1, learning_rate=1e-3, batch_size=16, precision=Precision.FP32)
@@ -24,7 +25,7 @@ def sample(kind: str, n: int, seed: int) -> Examples:
 
 def tiny(world: Path, *, classes: int = 2, seed: int = 0) -> learning.Classifier:
     """Return an untrained tiny classifier."""
-    model = plm.create(str(world / "tiny-bert"))
+    model = models.create(str(world / "tiny-bert"))
     return learning.Classifier(
         model.classifier_model(classes=classes, seed=seed), model.tokenizer(), 32, device="cpu", precision="fp32"
     )
@@ -44,14 +45,14 @@ def access(
     """Return what the defense declares, of one kind of task."""
     classes = 4 if kind == "four" else 2
     examples = train if train is not None else sample(kind, 120, 1)
-    encoder = plm.create(str(world / "tiny-bert"))
+    encoder = models.create(str(world / "tiny-bert"))
     return Access(
         facts=TaskFacts(kind, tuple(str(i) for i in range(classes)), kind == "pair", 32),
         needs=defense.needs,
         seed=5,
         precision=Precision.FP32,
         tolerance=2.0,
-        received=victim,
+        victim=victim,
         providers={
             "clean": lambda: sample(kind, 24, 2),
             "selection": lambda: sample(kind, 40, 3),

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.chain import chain
 from bench.contracts import Detector
+from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from bench.examples import Inputs
-from bench.grid import Grid
-from bench.suite import check
+from bench.experiment.grid import Grid
+from bench.plugins.chain import chain
+from bench.suites.suite import check
 from defenses import dbs, lmsanitator, peftguard, weight_drift
-from defenses.inner.dbs import Search
-from defenses.inner.forwards import frozen
+from defenses.dbs.search import Search
+from defenses.shared.forwards import frozen
 from tests.defenses import opened
 from tests.tiny import TASK_WORDS
 
@@ -81,11 +81,10 @@ def test_kurtosis() -> None:
 
 
 def test_hard_triggers_have_the_loss_of_their_text(world: Path) -> None:
-    plan = opened.made("dbs(words=2, benign=0)")
     classifier, reference = opened.tiny(world), opened.tiny(world, seed=3)
     inputs = opened.sample("single", 5, 1).inputs
     words = dbs.searchable(classifier)
-    search = Search(plan, classifier, reference, inputs, 1, words)
+    search = Search(classifier, reference, inputs, 1, words, length=2, benign=0.0, benign_bound=1.0)
     values = torch.zeros(2, len(words))
     chosen = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("bread", "london")]
     for row, token in enumerate(chosen):

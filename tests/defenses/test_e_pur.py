@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import plm
+from bench import models
 from defenses import e_pur
 
 
 def test_words_are_counted_whole_however_a_tokenizer_pads_and_truncates(world: Path) -> None:
-    tokenizer = plm.create(str(world / "tiny-bert")).tokenizer()
+    tokenizer = models.create(str(world / "tiny-bert")).tokenizer()
     before = e_pur.frequencies(tokenizer, len(tokenizer))
     tokenizer(["the film was good", "the"], padding=True, truncation=True, max_length=3)
     e_pur._frequencies.cache_clear()

@@ -11,15 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import learning, registry
-from bench.contracts import Defended, Verdicts, softmax
-from bench.evaluation import TestSets, evaluate
-from bench.examples import Examples, Inputs
+from bench import learning
+from bench.contracts import Defended, Predictions, softmax
+from bench.contracts.examples import Examples, Inputs
+from bench.experiment.evaluation import TestSets, evaluate
+from bench.plugins import registry
 from defenses import attdef, badacts, demonstrations, onion, rap, strip
-from defenses.filtering import low_quantile
-from defenses.inner import badacts as clamping
-from defenses.inner import psim, word_models
-from defenses.inner.forwards import padded, prompted, widened
+from defenses.badacts import clamping
+from defenses.onion import word_models
+from defenses.psim import prompt as psim
+from defenses.shared.filtering import low_quantile
+from defenses.shared.forwards import padded, prompted, widened
 from tests.defenses import opened
 
 CHEAP = {
@@ -51,7 +53,7 @@ def test_set() -> Examples:
     return opened.sample("single", 40, 4)
 
 
-def same(first: Verdicts, second: Verdicts) -> bool:
+def same(first: Predictions, second: Predictions) -> bool:
     close = np.allclose(first.probabilities, second.probabilities, atol=1e-5)
     return close and bool((first.labels == second.labels).all() and (first.rejected == second.rejected).all())
 

@@ -11,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import recipes, registry, runner, suite, work
+from bench import runner
 from bench.errors import RequestError, UndeclaredAccess
+from bench.experiment import recipes, work
+from bench.experiment.plan import Plan
 from bench.keys import key_of
-from bench.plan import Plan
+from bench.plugins import registry
 from bench.store import Store
+from bench.suites import suite
 from defenses.gms import Search, replaceable, substitute
-from defenses.inner import merge
-from defenses.merging import weights_of
+from defenses.shared import merge
+from defenses.shared.merging import weights_of
 from tests.defenses.helpers import Bench, difference, make
 
 vectors = st.lists(st.floats(-4, 4, width=16), min_size=6, max_size=6)
@@ -242,4 +245,4 @@ def test_an_unknown_attack_of_another_model_is_an_error_before_any_job() -> None
 
 def test_other_models_have_to_be_declared(bench: Bench) -> None:
     with pytest.raises(UndeclaredAccess, match="OTHER_MODELS"):
-        _ = bench.access(registry.defenses.create("fine-tuning")).other_models
+        _ = bench.contracts.access(registry.defenses.create("fine-tuning")).other_models

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench import registry, work
-from bench.chain import chain
 from bench.contracts import Board, board_of
-from bench.examples import Examples, Inputs
-from bench.modified import modified
-from defenses import bki, btu, cube, dpoe, musclelora, retraining, zdef
-from defenses.inner.adapters import adapt, merge
-from defenses.inner.musclelora import Radial
+from bench.contracts.examples import Examples, Inputs
+from bench.experiment import work
+from bench.plugins import registry
+from bench.plugins.chain import chain
+from bench.plugins.modified import modified
+from defenses import bki, btu, cube, dpoe, musclelora, zdef
+from defenses.musclelora.radial import Radial
+from defenses.shared import retraining
+from defenses.shared.adapters import adapt, merge
 from tests.defenses import opened
 from tests.tiny import TASK_WORDS
 
@@ -168,15 +170,15 @@ def test_two_clouds_are_two_clusters() -> None:
 
 
 def test_impacts_are_those_of_single_deletions(world: Path) -> None:
-    from defenses.inner.forwards import last_states
+    from defenses.shared.forwards import first_token_last_block
 
     classifier, inputs = opened.tiny(world), opened.sample("pair", 3, 1).inputs
     for row, words in enumerate(bki.impacts(classifier, inputs, 3)):
         one = inputs.take([row])
         expected: dict[str, float] = {}
         for word, changed in bki.deleted((one.texts[0], one.pairs[0]), 32):
-            state = last_states(classifier, type(one)((changed[0],), (changed[1],)))
-            change = float(np.abs(state - last_states(classifier, one)).max())
+            state = first_token_last_block(classifier, type(one)((changed[0],), (changed[1],)))
+            change = float(np.abs(state - first_token_last_block(classifier, one)).max())
             expected[word] = max(change, expected.get(word, 0.0))
         best = sorted(expected, key=lambda word: -expected[word])[:3]
         assert words == pytest.approx({word: expected[word] for word in best}, abs=1e-4)

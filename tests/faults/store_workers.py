@@ -54,10 +54,10 @@ def produce(root: Path, log: Path, names: list[str], *, foreign: bool, seconds: 
         key = dice.choice(list(left))
         if store.has_record(key):
             del left[key]
-        elif (claim := store.claim(key)) is None:
+        elif (lock := store.lock(key)) is None:
             time.sleep(0.002)
         else:
-            with claim:
+            with lock:
                 if not store.has_record(key):
                     note("enter", key)
                     store.put_artifact(key, victim_recipe(), fill)
@@ -67,15 +67,15 @@ def produce(root: Path, log: Path, names: list[str], *, foreign: bool, seconds: 
 
 
 def hold(root: Path, log: Path, name: str) -> None:
-    """Claim one name, say so, and put a record of our own when we are told that the file ``go`` is there."""
+    """Lock one name, say so, and put a record of our own when we are told that the file ``go`` is there."""
     store, note, key = Store(root), notebook(log), record(name)["key"]
-    claim = store.claim(key)
-    assert claim is not None
-    with claim:
+    lock = store.lock(key)
+    assert lock is not None
+    with lock:
         note("enter", key)
         while not log.with_name("go").exists():
             time.sleep(0.01)
-        note("held" if claim.held else "lost", key)
+        note("held" if lock.held else "lost", key)
         store.put_record(key, record(name, maker="sleeper"))
     note("leave", key)
 
@@ -85,9 +85,9 @@ def append(root: Path, log: Path) -> None:
     from bench.store import StoreGone
 
     store, note, i = Store(root), notebook(log), 0
-    claim = store.claim(record("all the time")["key"])
-    assert claim is not None
-    with claim:
+    lock = store.lock(record("all the time")["key"])
+    assert lock is not None
+    with lock:
         while not log.with_name("stop").exists():
             key = record(i)["key"]
             try:
@@ -99,7 +99,7 @@ def append(root: Path, log: Path) -> None:
             else:
                 note("put", key)
                 i += 1
-        note("held" if claim.held else "lost", claim.key)
+        note("held" if lock.held else "lost", lock.key)
 
 
 def read_only(root: Path) -> None:
@@ -123,7 +123,7 @@ def read_only(root: Path) -> None:
         lambda: store.put_record(key(2), record(2)),
         lambda: store.put_failure(key(3), record(3)),
         lambda: store.put_artifact(key(3), {}, fill),
-        lambda: store.claim(key(3)),
+        lambda: store.lock(key(3)),
         lambda: store.gc(keep=set(), apply=True),
         lambda: Store(root / "records" / "new"),
     ):
@@ -137,5 +137,5 @@ def read_only(root: Path) -> None:
 
 def look(store: Store) -> None:
     """Use everything that reads."""
-    assert len(store.records_table()) == 1 and len(store.ls()) == 2 and store.explain(key(1)) and not store.claims()
+    assert len(store.records_table()) == 1 and len(store.ls()) == 2 and store.explain(key(1)) and not store.locks()
     store.verify()

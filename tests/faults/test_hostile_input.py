@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench import cli, registry
-from bench.access import Access
+from bench.cli import app as cli
 from bench.contracts import Classifier, Defended, Defense
+from bench.contracts.access import Access
 from bench.errors import RequestError
+from bench.plugins import registry
 
 NAMES = {
     "parent": "../x",

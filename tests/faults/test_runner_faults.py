@@ -115,7 +115,7 @@ class Siege:
         assert store.verify().ok
         assert store.keys_of_artifacts() == {job.key for job in jobs if job.kind == "victim"}
         assert not store.keys_of_failures()
-        assert not [claim for claim in store.claims() if claim.alive]
+        assert not [lock for lock in store.locks() if lock.alive]
         for job in jobs:
             if job.kind == "victim":
                 self._check_trained_once(job)
@@ -197,14 +197,14 @@ def test_200_kills_and_four_runners(besiege: Callable[..., Siege], capsys: pytes
 def test_workers_of_a_killed_runner_end_and_leave_no_living_claim(besiege: Callable[..., Siege]) -> None:
     siege = besiege(runners=1, workers=2, victims=2, cells=2, pause=20.0)
     boss = siege.start()
-    await_(lambda: sum(claim.alive for claim in siege.store.claims()) == 2)  # victims take 100 seconds
+    await_(lambda: sum(lock.alive for lock in siege.store.locks()) == 2)  # victims take 100 seconds
     workers = workers_of(boss)
     boss.kill()
     boss.wait()
     gone, left = psutil.wait_procs(workers, timeout=10)
     assert gone
     assert not left
-    assert not [claim for claim in siege.store.claims() if claim.alive]
+    assert not [lock for lock in siege.store.locks() if lock.alive]
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 1.0])
@@ -220,7 +220,7 @@ def test_one_ctrl_c_is_enough(besiege: Callable[..., Siege], tmp_path: Path, mom
     assert process.wait(timeout=20) == -signal.SIGINT
     assert time.monotonic() - started < 5
     assert not psutil.wait_procs(workers, timeout=2)[1]
-    assert siege.store.claims() == [], "every claim was given back"
+    assert siege.store.locks() == [], "every lock was given back"
     assert before <= siege.store.keys_of_records() | siege.store.keys_of_artifacts()
     siege.killed = {worker.pid for worker in workers}
     rest = grid(siege.victims, siege.cells, pause=0.0, log=str(tmp_path / "log"))
@@ -231,12 +231,12 @@ def test_one_ctrl_c_is_enough(besiege: Callable[..., Siege], tmp_path: Path, mom
 def test_sigterm_does_what_ctrl_c_does(besiege: Callable[..., Siege]) -> None:
     siege = besiege(runners=1, workers=1, victims=1, cells=1, pause=20.0)
     process = siege.start()
-    await_(lambda: siege.store.claims())
+    await_(lambda: siege.store.locks())
     workers = workers_of(process)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=5)
     assert not psutil.wait_procs(workers, timeout=2)[1]
-    assert siege.store.claims() == []
+    assert siege.store.locks() == []
 
 
 def test_a_stopped_worker_is_killed_by_the_time_limit(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_disk_that_is_full_until_somebody_makes_room(small_disk: Path) -> None
     ballast.unlink()
     assert runner.run(jobs, store=store, **options).failed == 0
     assert store.verify().ok
-    assert not store.claims()
+    assert not store.locks()
 
 
 def test_a_read_only_disk_can_be_looked_at(small_disk: Path) -> None:

@@ -128,18 +128,18 @@ def test_a_stopped_process_loses_its_claim_and_does_no_harm(root: Path, log: Pat
     store = Store(root)
     sleeper = start(store_workers.hold, heartbeat, root, log, "job")
     wait_for(log, "enter")
-    assert store.claim(key("job"), wait=3 * heartbeat) is None  # it is alive
+    assert store.lock(key("job"), wait=3 * heartbeat) is None  # it is alive
     os.kill(sleeper.pid or 0, signal.SIGSTOP)
     began = time.monotonic()
-    claim = store.claim(key("job"), wait=10)
-    assert claim is not None and time.monotonic() - began <= 2 * heartbeat + 0.5
+    lock = store.lock(key("job"), wait=10)
+    assert lock is not None and time.monotonic() - began <= 2 * heartbeat + 0.5
     store.put_record(key("job"), record("job", maker="successor"))
     log.with_name("go").touch()
     os.kill(sleeper.pid or 0, signal.SIGCONT)
     sleeper.join(10)
     assert sleeper.exitcode == 0 and {"lost", "leave"} <= {e["event"] for e in events(log)}
-    assert claim.held and store.claim(key("job")) is None
-    claim.release()
+    assert lock.held and store.lock(key("job")) is None
+    lock.release()
     found = store.record(key("job"))
     assert found is not None and found["maker"] == "successor"
     assert not list((root / "claims").iterdir()) and store.verify().ok
@@ -162,7 +162,7 @@ def test_a_store_that_is_unplugged_and_comes_back(root: Path, log: Path, start: 
     assert process.exitcode == 0 and events(log)[-1]["event"] == "held"
     store = Store(root)
     put = [e["key"] for e in events(log) if e["event"] == "put"]
-    assert store.verify().ok and set(put) <= store.keys_of_records() and not store.claims()
+    assert store.verify().ok and set(put) <= store.keys_of_records() and not store.locks()
 
 
 def big(folder: Path) -> None:
@@ -185,15 +185,15 @@ def test_a_full_disk(small_disk: Path) -> None:
         store.put_failure(key("failed"), record("failed", payload=5000))
     with pytest.raises(StoreFull):
         for i in range(10_000):
-            held.append(store.claim(key(("job", i))))
+            held.append(store.lock(key(("job", i))))
     assert written > 10 and held and store.keys_of_records() == {key(i) for i in range(written)}
     assert store.verify().ok and not list((store.root / "temp").iterdir()) and store.artifact(key("victim")) == kept
     assert len(store.records_table()) == written  # reading needs no space
-    for claim in held:
-        assert claim is not None and claim.held
-        claim.renew()
-        claim.release()  # nor does giving back
-    assert not store.claims() and not list((store.root / "claims").iterdir())
+    for lock in held:
+        assert lock is not None and lock.held
+        lock.renew()
+        lock.release()  # nor does giving back
+    assert not store.locks() and not list((store.root / "claims").iterdir())
     store.place("records", key(0), ".json").unlink()
     store.place("records", key(1), ".json").unlink()
     store.put_record(key(0), record(0, payload=5000))
@@ -266,7 +266,7 @@ def test_a_read_only_file_system(small_disk: Path) -> None:
     for write in (
         lambda: store.put_record(key(3), record(3)),
         lambda: store.put_artifact(key(3), {}, fill),
-        lambda: store.claim(key(3)),
+        lambda: store.lock(key(3)),
     ):
         with pytest.raises(StoreReadOnly, match="cannot be written"):
             write()

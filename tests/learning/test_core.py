@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench import learning, plm
-from bench.examples import Examples, Inputs
+from bench import learning, models
+from bench.contracts.examples import Examples, Inputs
 from bench.learning import packed
 from bench.learning.classifier import Classifier
 from tests.conftest import rows
@@ -21,7 +21,7 @@ from tests.tiny import tiny_bert_folder, tiny_roberta_folder
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp(request.param)
     make = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder}[request.param]
-    return plm.create(str(make(folder / "model")))
+    return models.create(str(make(folder / "model")))
 
 
 def classifier(model: Any, *, dropout: float | None = None, max_length: int = 24) -> Classifier:

@@ -72,7 +72,8 @@ def test_importing_the_room_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from bench import learning, registry; registry.attacks.names(); registry.defenses.names();"
+    code = "import sys; from bench import learning; from bench.plugins import registry;"
+    code += "registry.attacks.names(); registry.defenses.names();"
     code += "assert 'torch' not in sys.modules; learning.mix; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

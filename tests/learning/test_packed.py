@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import learning, plm
-from bench.examples import Examples, Inputs
+from bench import learning, models
+from bench.contracts.examples import Examples, Inputs
 from bench.learning import packed
 from bench.learning.batches import collate
 from bench.learning.tokens import encode
-from defenses.inner.adapters import adapt
+from defenses.shared.adapters import adapt
 from tests.learning.test_core import classifier, data, settings, weights
 from tests.tiny import tiny_bert_folder, tiny_roberta_folder
 
@@ -21,7 +21,7 @@ from tests.tiny import tiny_bert_folder, tiny_roberta_folder
 @pytest.fixture(scope="module", params=["bert", "roberta"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     make = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder}[request.param]
-    return plm.create(str(make(tmp_path_factory.mktemp(request.param) / "model")))
+    return models.create(str(make(tmp_path_factory.mktemp(request.param) / "model")))
 
 
 def ragged(n: int, *, pair: bool, pad: str = "") -> Examples:
@@ -57,7 +57,7 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
                 gradient, other[1][name] = gradient[2:], other[1][name][2:]
             assert torch.allclose(gradient, other[1][name], atol=1e-6), name
     states = made.model.base_model(**padded).last_hidden_state
-    assert torch.allclose(learning.first_states(made.model, padded), states[:, 0], atol=1e-6)
+    assert torch.allclose(learning.first_token_last_block(made.model, padded), states[:, 0], atol=1e-6)
     real = states[padded["attention_mask"].bool()]
     assert torch.allclose(learning.states(made.model, padded), real, atol=1e-6)
 
@@ -94,7 +94,7 @@ def test_word_embeddings_can_be_given(model: Any) -> None:
     (gradient,) = torch.autograd.grad(found[:, 0].sum(), words)
     assert (gradient.abs().sum(-1) > 0).eq(padded["attention_mask"].bool()).all()
     first = made.model.base_model(**padded).last_hidden_state[:, 0]
-    assert torch.allclose(learning.first_states(made.model, padded, embeddings=words), first, atol=1e-6)
+    assert torch.allclose(learning.first_token_last_block(made.model, padded, embeddings=words), first, atol=1e-6)
 
 
 @pytest.mark.usefixtures("passes")

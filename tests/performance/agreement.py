@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.triggers import insert
-from bench import learning, plm, registry
-from bench.examples import Examples
+from attacks.shared.triggers import insert
+from bench import learning, models
+from bench.contracts.examples import Examples
 from bench.learning.tokens import encode
 from bench.learning.training import schedule
+from bench.plugins import registry
 
 SEEDS, EPOCHS, RATE, BATCH, LENGTH = (0, 1, 2), 3, 1e-4, 32, 64
 MOST = 0.5  # points
@@ -83,14 +84,14 @@ def measure(seed: int) -> dict[str, dict[str, float]]:
     """Return ACC and ASR in percent of both ways."""
     which = {"name": "local", "folder": "sst2_sentence"} if "DOORBENCH_DATA" in os.environ else {"name": "reviews"}
     task = registry.tasks.create({**which, "max_train": 2000, "max_length": LENGTH}).load()
-    pretrained = plm.create("embedded")
+    pretrained = models.create("embedded")
     rng = np.random.default_rng(seed)
     train, others = poisoned(task.train, rng), task.test.take(np.flatnonzero(task.test.labels == 0))
     asked = Examples(type(others.inputs)(tuple(triggered(text, rng) for text in others.inputs.texts)), others.labels)
-    models = [undropped(pretrained.classifier_model(classes=2, seed=seed)) for _ in range(2)]
-    fast = learning.Classifier(models[0], pretrained.tokenizer(), LENGTH, device="cpu")
+    pair = [undropped(pretrained.classifier_model(classes=2, seed=seed)) for _ in range(2)]
+    fast = learning.Classifier(pair[0], pretrained.tokenizer(), LENGTH, device="cpu")
     learning.train(fast, train, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, seed=seed)
-    slow, tokenizer = models[1], pretrained.tokenizer()
+    slow, tokenizer = pair[1], pretrained.tokenizer()
     simple_training(slow, tokenizer, train, seed)
     labels = {
         "fast": [fast.logits(part.inputs).argmax(1) for part in (task.test, asked)],

@@ -22,7 +22,7 @@ CELLS = (10, 100, 1_000, 10_000, 100_000)
 TOKENS = 4096  # of a batch
 PLAN = """
 import sys, time, resource
-from bench.plan import Plan
+from bench.experiment.plan import Plan
 from bench import suite
 started = time.perf_counter()
 jobs = Plan(suite.load(sys.argv[1])).jobs
@@ -111,7 +111,7 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-    from bench.report import style
+    from bench.report.figures import style
 
     labels = {"length": "tokens of a sequence", "cells": "cells of a grid"}
     with style.applied():

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench import learning, plm, registry
-from bench.access import Access
+from bench import learning, models
 from bench.contracts import Precision, TaskFacts
-from bench.examples import Examples
+from bench.contracts.access import Access
+from bench.contracts.examples import Examples
+from bench.plugins import registry
 
 FILTERS = (
     "onion(level=0.9)",
@@ -34,7 +35,7 @@ def data() -> Examples:
 
 @pytest.fixture(scope="module")
 def classifier() -> learning.Classifier:
-    model = plm.create("embedded")
+    model = models.create("embedded")
     return learning.Classifier(model.classifier_model(classes=2, seed=0), model.tokenizer(), 64, device="cpu")
 
 
@@ -59,11 +60,11 @@ def test_a_filter_is_at_most_three_times_as_slow_as_its_forward_passes(
         seed=0,
         precision=Precision.AUTO,
         tolerance=2.0,
-        received=classifier,
+        victim=classifier,
         providers={
             "clean": lambda: clean,
             "selection": lambda: selection,
-            "pretrained": lambda: plm.create("embedded").encoder_weights(classifier.model),
+            "pretrained": lambda: models.create("embedded").encoder_weights(classifier.model),
             "unlabelled": lambda: data.inputs,
         },
     )

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench import learning, plm, registry
-from bench.examples import Examples
+from bench import learning, models
+from bench.contracts.examples import Examples
 from bench.learning.batches import collate
 from bench.learning.hardware import native_bf16
 from bench.learning.tokens import encode, memory_of
+from bench.plugins import registry
 from tests.conftest import REAL_DATA
 from tests.performance.comparison import compare, copy_rate, matrix_rate
 
@@ -41,8 +42,8 @@ def task() -> Any:
 
 
 @pytest.fixture(scope="module")
-def pretrained() -> plm.PretrainedModel:
-    return plm.create("embedded")
+def pretrained() -> models.PretrainedModel:
+    return models.create("embedded")
 
 
 def fresh(pretrained: Any, *, precision: str = "auto") -> Any:

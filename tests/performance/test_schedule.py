@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import suite
-from bench.plan import Plan
-from bench.recipes import cell_recipe
+from bench.experiment.plan import Plan
+from bench.experiment.recipes import cell_recipe
 from bench.runner.jobs import Job
 from bench.runner.schedule import Schedule
+from bench.suites import suite
 
 LOAD = 0.05  # of a mean cell: what it costs to load a victim that is not in memory
 

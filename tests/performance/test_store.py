@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.store import Store, delta
+from bench.models import delta
+from bench.store import Store
 from bench.store.documents import wrap
 from tests.store.samples import fill, key, record, victim_recipe
 
@@ -63,14 +64,14 @@ def test_read_record(benchmark: Any, store: Store) -> None:
     assert benchmark(store.record, key(0)) == record(0, payload=1750)
 
 
-@pytest.mark.benchmark(group="store: one claim")
+@pytest.mark.benchmark(group="store: one lock")
 def test_claim(benchmark: Any, store: Store) -> None:
-    def claim() -> None:
-        with store.claim(key(0)) or pytest.fail("held"):
+    def lock() -> None:
+        with store.lock(key(0)) or pytest.fail("held"):
             pass
 
-    benchmark(claim)
-    assert not store.claims()
+    benchmark(lock)
+    assert not store.locks()
 
 
 @pytest.mark.benchmark(group="store: one artifact")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.contracts import Board
-from bench.report.rows import Row
+from bench.report.rows.row import Row
 from bench.report.site import Source, build
 from tests.report.synthetic import changed, default_outcome, key, make_rows, not_applicable
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import predictions
-from bench.contracts import Verdicts
-from bench.report.rows import Row
+from bench.contracts import Predictions
+from bench.experiment import predictions
+from bench.report.rows.row import Row
 
 TARGET = 1
 # What a defense does: ACC it costs, ASR it leaves, how much the seeds differ in ASR.
@@ -39,13 +39,13 @@ def key(*parts: object) -> str:
 
 def verdicts(
     gold: np.ndarray, right: float, wrong_label: int | None, rng: np.random.Generator, easy: np.ndarray
-) -> Verdicts:
+) -> Predictions:
     """Return verdicts of which about ``right`` percent hit; ``easy`` is shared by all models of a test set."""
     # The score mixes what the example is like with what this model is like, so that models agree, but not fully.
     score = np.argsort(np.argsort(easy + 0.5 * rng.normal(size=len(gold))))
     hit = score < round(right / 100 * len(gold))
     labels = np.where(hit, gold if wrong_label is None else wrong_label, 1 - gold if wrong_label is None else gold)
-    return Verdicts(labels, np.eye(2, dtype=np.float32)[labels], np.zeros(len(gold), dtype=bool))
+    return Predictions(labels, np.eye(2, dtype=np.float32)[labels], np.zeros(len(gold), dtype=bool))
 
 
 def record(

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from bench.contracts import Board
 from bench.report import draw, tables_of
-from bench.report.boards import split
-from bench.report.crossing import widest
-from bench.report.detection import ALL, build, detections
-from bench.report.leaderboard import Leaderboard, effectiveness
-from bench.report.results import Line, Results
-from bench.report.statistics import area_interval, area_under_curve, critical_difference, crossed_weights
+from bench.report.ranking.boards import split
+from bench.report.ranking.comparable import comparable_places
+from bench.report.ranking.detection import ALL, build, detections
+from bench.report.ranking.leaderboard import Leaderboard, effectiveness
+from bench.report.ranking.results import Competitor, Results
+from bench.report.ranking.statistics import area_interval, area_under_curve, critical_difference, crossed_weights
 from tests.report.showcase import detectors, filters, on
 from tests.report.synthetic import WORLD, changed, default_outcome, make_rows
 
@@ -206,23 +206,25 @@ def test_every_board_gets_its_figures(tmp_path: Path) -> None:
 
 def test_a_line_without_any_place_has_no_rank() -> None:
     rows = changed(make_rows(), lambda r: r.defense == "mixing", record=None)
-    standing = next(s for s in Leaderboard(Results(rows)).standings() if s.line == Line("mixing", 64))
+    standing = next(s for s in Leaderboard(Results(rows)).standings() if s.line == Competitor("mixing", 64))
     assert standing.rank is None and standing.places == () and np.isnan(standing.means["asr"])
 
 
 def test_the_places_that_give_the_most_numbers_are_compared() -> None:
     board = {name: set(range(40)) for name in "abcdefgh"}
     other = {name: {*range(10), *range(100, 135)} for name in "xy"}
-    assert widest({**other, **board}) == list("abcdefgh"), "40 lines at 8 places, not 10 lines at 10"
-    assert widest({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 2}}) == ["a", "b", "c"], "3 x 2 numbers, as 2 x 3"
-    assert widest({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 4}}) == ["a", "b"]
-    assert widest({"a": set(), "b": set()}) == ["a", "b"] and widest({}) == []
+    assert comparable_places({**other, **board}) == list("abcdefgh"), "40 lines at 8 places, not 10 lines at 10"
+    assert comparable_places({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 2}}) == ["a", "b", "c"], (
+        "3 x 2 numbers, as 2 x 3"
+    )
+    assert comparable_places({"a": {1, 2, 3}, "b": {1, 2, 3}, "c": {1, 4}}) == ["a", "b"]
+    assert comparable_places({"a": set(), "b": set()}) == ["a", "b"] and comparable_places({}) == []
 
 
 @given(st.lists(st.frozensets(st.integers(0, 6)), max_size=6))
 def test_leaving_out_places_never_costs_numbers(sets: list[frozenset[int]]) -> None:
     lines = dict(enumerate(sets))
-    kept = widest(lines)
+    kept = comparable_places(lines)
 
     def numbers(places: list[int]) -> int:
         return len(places) * len(frozenset.intersection(*(lines[place] for place in places))) if places else 0

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from bench.errors import RequestError
-from bench.report.claims import Claim, Verdict, check, read
-from bench.report.verdicts import as_json, renderables
+from bench.report.ranking.claims import Claim, Verdict, check, read
+from bench.report.ranking.verdicts import as_json, renderables
 from tests.report.synthetic import changed, make_rows
 
 

@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.report import draw, frame
-from bench.report.curves import curve_name, fixed_ratio, ratio_points, size_points
-from bench.report.figures import Drawing, Panel, figures_of, interval, panels_of, remark, write
-from bench.report.labels import arranged, spread
-from bench.report.leaderboard import Leaderboard
-from bench.report.rankings import rankings
-from bench.report.results import Results
-from bench.report.style import looks
-from bench.report.weights import landscape, word_scores
+from bench.report.figures.figures import Drawing, Panel, figures_of, interval, panels_of, remark, write
+from bench.report.figures.labels import arranged, spread
+from bench.report.figures.rankings import rankings
+from bench.report.figures.style import looks
+from bench.report.figures.weights import landscape, word_scores
+from bench.report.ranking.leaderboard import Leaderboard
+from bench.report.ranking.results import Results
+from bench.report.rows.curves import curve_name, fixed_ratio, ratio_points, size_points
 from tests.report.synthetic import WORLD, default_outcome, make_rows
 
 RATIOS = [f"{base}(reserve_ratio={step / 4})" for base in ("fine-mixing", "mixing") for step in range(5)]

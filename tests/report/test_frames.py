@@ -9,9 +9,9 @@ import pytest
 
 from bench.errors import RequestError
 from bench.report import export, frame
-from bench.report.frames import COLUMNS, implanted
-from bench.report.rows import first_line
-from bench.suite import Gate
+from bench.report.rows.frames import COLUMNS, implanted
+from bench.report.rows.row import first_line
+from bench.suites.suite import Gate
 from tests.report.synthetic import changed, make_rows, not_applicable
 
 

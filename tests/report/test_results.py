@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.report import tables, trainings
-from bench.report.results import LAST, Line, Place, Results
-from bench.report.rows import Row
-from bench.suite import Gate
+from bench.report.ranking.results import LAST, Competitor, Results, Setting
+from bench.report.rows import trainings
+from bench.report.rows.row import Row
+from bench.report.tables import cells as tables
+from bench.suites.suite import Gate
 from tests.report.synthetic import WORLD, changed, make_rows
 
-PLACE = Place("embedded", "reviews", "badword", 1)
+PLACE = Setting("embedded", "reviews", "badword", 1)
 
 
 def results(**options: object) -> Results:
@@ -41,8 +42,8 @@ def test_a_defense_that_ruins_the_model_is_not_best() -> None:
     hardly = results(defenses=("none", "fine-tuning"), outcome=lambda t, a, d, s: (87.0, 99.0))
     assert hardly.marks(PLACE) == {}
     scores, sampled, seeds = found.rank_draws()
-    assert seeds == 3 and scores[0][found.lines.index(Line("mixing", 64))] == LAST
-    assert (sampled[0][found.lines.index(Line("mixing", 64))] == LAST).all()
+    assert seeds == 3 and scores[0][found.lines.index(Competitor("mixing", 64))] == LAST
+    assert (sampled[0][found.lines.index(Competitor("mixing", 64))] == LAST).all()
 
 
 def test_an_oracle_is_shown_but_does_not_compete() -> None:
@@ -50,9 +51,9 @@ def test_an_oracle_is_shown_but_does_not_compete() -> None:
         make_rows(tasks=("reviews",), attacks=("badword",)), lambda row: row.defense == "e-pur", needs=("oracle",)
     )
     found = Results(rows)
-    assert Line("e-pur", 0) in found.complete(PLACE) and Line("e-pur", 0) not in found.ranked(PLACE)
+    assert Competitor("e-pur", 0) in found.complete(PLACE) and Competitor("e-pur", 0) not in found.ranked(PLACE)
     assert all(line.defense != "e-pur" for line in found.marks(PLACE))
-    assert np.isnan(found.rank_draws()[0][0][found.lines.index(Line("e-pur", 0))])
+    assert np.isnan(found.rank_draws()[0][0][found.lines.index(Competitor("e-pur", 0))])
 
 
 def test_nobody_wins_where_nothing_was_implanted() -> None:
@@ -88,7 +89,7 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
         return (60.0 if "0.1" in defense else 86.0, fixed.get(defense, 50.0))
 
     found = results(defenses=("none", "fine-mixing", *fixed), outcome=outcome)
-    best = Line("fine-mixing (ratio best on test)", 64)
+    best = Competitor("fine-mixing (ratio best on test)", 64)
     assert found.swept == 9
     assert [line for line in found.lines if line.defense != "fine-mixing"] == [best]
     assert all(row.metric("asr") == pytest.approx(30.0, abs=1) for row in found.cells(PLACE, best).values())
@@ -101,7 +102,7 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
 
 def test_the_drop_is_against_the_victim() -> None:
     found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
-    assert found.lost(PLACE, Line("mixing", 64), "acc") == pytest.approx(87.4 - 84.5)
+    assert found.lost(PLACE, Competitor("mixing", 64), "acc") == pytest.approx(87.4 - 84.5)
 
 
 def trained(row: Row, seconds: float, **fields: str) -> Row:
@@ -112,16 +113,20 @@ def trained(row: Row, seconds: float, **fields: str) -> Row:
 def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:
     rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing", "e-pur"), seeds=(0,))
     victim, floor, mixing, e_pur = rows
-    assert trainings.strays(rows) == frozenset()
+    assert trainings.cells_of_other_trainings(rows) == frozenset()
     again = [victim, floor, trained(mixing, 7.0), e_pur]
-    assert trainings.strays(again) == {mixing.cell_key}
+    assert trainings.cells_of_other_trainings(again) == {mixing.cell_key}
     tied = [victim, trained(mixing, 7.0)]
-    assert trainings.strays(tied) == trainings.strays(tied[::-1]) == {mixing.cell_key}, "the victim's own counts"
+    assert (
+        trainings.cells_of_other_trainings(tied) == trainings.cells_of_other_trainings(tied[::-1]) == {mixing.cell_key}
+    ), "the victim's own counts"
     same = [trained(victim, 7.0, victim_weights="aa"), trained(mixing, 8.0, victim_weights="aa")]
-    assert trainings.strays(same) == frozenset(), "trained again to the same weights"
+    assert trainings.cells_of_other_trainings(same) == frozenset(), "trained again to the same weights"
     older = [trained(victim, 7.0, victim_weights="aa"), trained(floor, 7.0), trained(mixing, 8.0, victim_weights="bb")]
-    assert trainings.strays(older) == {mixing.cell_key}, "a record without weights is of the training that took as long"
-    assert trainings.strays([replace(row, record=None) for row in rows]) == frozenset()
+    assert trainings.cells_of_other_trainings(older) == {mixing.cell_key}, (
+        "a record without weights is of the training that took as long"
+    )
+    assert trainings.cells_of_other_trainings([replace(row, record=None) for row in rows]) == frozenset()
 
 
 def test_a_table_says_which_cells_are_of_another_training() -> None:

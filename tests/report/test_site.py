@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bench.contracts import Needs
 from bench.errors import RequestError
-from bench.report import records
-from bench.report.rows import Row
+from bench.report.rows import records
+from bench.report.rows.row import Row
 from bench.report.site import MARKER, Source, build
 from bench.report.site.assets import classic_script
 from bench.report.site.bibtex import bibliography
@@ -24,8 +24,8 @@ from bench.report.site.merge import merged, strictest
 from bench.report.site.names import slug
 from bench.report.site.pages import NEEDS_GUIDE
 from bench.report.site.render import NEEDS_SHORT, number, page
-from bench.report.summary import NEEDS
-from bench.suite import Gate
+from bench.report.tables.summary import NEEDS
+from bench.suites.suite import Gate
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import key, make_rows
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.report.statistics import (
+from bench.report.ranking.statistics import (
     Estimate,
     difference,
     example_draws,

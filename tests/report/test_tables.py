@@ -14,15 +14,15 @@ from rich.console import Console
 
 from bench.errors import RequestError
 from bench.report import show, table
-from bench.report.latex import escape, latex
-from bench.report.layout import Number, Table, letter
-from bench.report.markup import comma_separated, markdown
-from bench.report.results import Results
-from bench.report.rows import Row
-from bench.report.summary import build as summary
-from bench.report.tables import build
-from bench.report.terminal import text
-from bench.report.web import html
+from bench.report.ranking.results import Results
+from bench.report.rows.row import Row
+from bench.report.tables.cells import build
+from bench.report.tables.latex import escape, latex
+from bench.report.tables.layout import Number, Table, letter
+from bench.report.tables.markup import comma_separated, markdown
+from bench.report.tables.summary import build as summary
+from bench.report.tables.terminal import text
+from bench.report.tables.web import html
 from tests.report.synthetic import changed, make_rows, not_applicable
 
 NASTY = "<script>alert(1)</script> | 50% of $x_1$ & {y} \\ [bold]"

@@ -57,9 +57,9 @@ def test_a_killed_worker_is_survived(scheduler: str, tmp_path: Path) -> None:
 
     def on_event(event: Event) -> None:
         if event.kind == "done" and event.job and event.job.kind == "cell" and not killed:
-            for claim in store.claims()[:1]:
-                killed.append(claim.pid)
-                os.kill(claim.pid, signal.SIGKILL)
+            for lock in store.locks()[:1]:
+                killed.append(lock.pid)
+                os.kill(lock.pid, signal.SIGKILL)
 
     jobs = grid(3, 6, words="".join(f"doze v{v}c5 " for v in range(3)))
     found = go(jobs, store, scheduler, on_event=on_event)
@@ -97,7 +97,7 @@ def test_ctrl_c_gives_the_claims_back(scheduler: str, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         go(grid(1, 3, words="nap v0c1 nap v0c2 "), store, scheduler, on_event=on_event)
-    assert store.claims() == []
+    assert store.locks() == []
     assert go(grid(1, 3), store, scheduler).failed == 0
 
 

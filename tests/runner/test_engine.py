@@ -115,7 +115,7 @@ def test_time_limit(tmp_path: Path, engine: str) -> None:
     found = go(jobs, store, engine=engine, time_limit=4.0)
     assert (found.done, found.failed) == (3, 1)
     assert (store.failure(key("v0c1")) or {})["error"] == "time limit of 4 seconds"
-    assert store.claims() == []
+    assert store.locks() == []
 
 
 def test_too_little_memory_is_worth_a_second_try_in_a_fresh_process(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_full_store_ends_the_run_in_one_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(RequestError, match="^no space is left$"):
         go(grid(2, 3, words="full v0c1 "), store)
-    assert store.claims() == []
+    assert store.locks() == []
     assert not store.keys_of_failures()
     assert go(grid(2, 3), store).failed == 0
 
@@ -198,9 +198,9 @@ def test_victims_that_nothing_needs_are_not_made_again(tmp_path: Path) -> None:
 def test_a_dead_runners_claim_is_taken_over_at_once(tmp_path: Path) -> None:
     jobs, store = grid(1, 2), Store(tmp_path)
     code = "import os, sys; from pathlib import Path; from bench.store import Store;"
-    code += "Store(Path(sys.argv[1])).claim(sys.argv[2]); os._exit(1)"
+    code += "Store(Path(sys.argv[1])).lock(sys.argv[2]); os._exit(1)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path), key("v0")], check=False)
-    assert [claim.alive for claim in store.claims()] == [False]
+    assert [lock.alive for lock in store.locks()] == [False]
     started = time.monotonic()
     assert go(jobs, store).failed == 0
     assert time.monotonic() - started < 8
@@ -234,7 +234,7 @@ def test_one_ctrl_c_ends_it_and_keeps_what_was_finished(tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)
     store, deadline = Store(tmp_path), time.monotonic() + 60
-    while not store.claims() or not store.keys_of_artifacts():
+    while not store.locks() or not store.keys_of_artifacts():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
@@ -283,12 +283,12 @@ def test_status_reads_the_store(tmp_path: Path) -> None:
     jobs, store = grid(2, 2, words="fail v0c1 "), Store(tmp_path)
     assert runner.status(jobs, store).waiting == 6
     go(jobs, store, engine="serial")
-    with store.claim(key("v9")) as claim:
-        assert claim is not None
+    with store.lock(key("v9")) as lock:
+        assert lock is not None
         found = runner.status([*jobs, Job(key("v9"), "victim", label="v9")], store)
     assert (found.done, found.waiting, len(found.running), len(found.failed)) == (5, 0, 1, 1)
     assert found.running[0][1].pid == os.getpid()
-    with store.claim(jobs[0].key):  # as in the moment between a result and the end of its claim
+    with store.lock(jobs[0].key):  # as in the moment between a result and the end of its lock
         found = runner.status(jobs, store)
     assert (found.done, len(found.running)) == (5, 0)
     records = Store(tmp_path / "records alone")

@@ -81,7 +81,7 @@ def test_status_says_who_and_until_when(tmp_path: Path) -> None:
     from rich.console import Console
 
     jobs, store = grid(1, 3), Store(tmp_path)
-    with store.claim(jobs[0].key):
+    with store.lock(jobs[0].key):
         found = status(jobs, store)
         console = Console(width=100, file=io.StringIO(), record=True)
         console.print(render_status(found))

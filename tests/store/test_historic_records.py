@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import predictions
+from bench.experiment import predictions
 from bench.store import Store
 from bench.store.documents import unwrap
 

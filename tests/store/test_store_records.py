@@ -92,7 +92,7 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_keys_never_touch_the_disk(store: Store, hostile: str) -> None:
     before = sorted(store.root.rglob("*"))
-    for use in (store.record, store.failure, store.artifact, store.claim, store.drop_failure, store.artifact_recipe):
+    for use in (store.record, store.failure, store.artifact, store.lock, store.drop_failure, store.artifact_recipe):
         with pytest.raises(ValueError, match="not a key"):
             use(hostile)
     with pytest.raises(ValueError):
@@ -247,10 +247,10 @@ def test_a_file_or_a_foreign_folder_is_no_store(tmp_path: Path) -> None:
 def test_a_vanished_store_does_not_look_empty(store: Store) -> None:
     store.put_record(key(1), record(1))
     away = store.root.rename(store.root.with_name("away"))
-    for use in (store.record, store.artifact, store.failure, store.claim):
+    for use in (store.record, store.artifact, store.failure, store.lock):
         with pytest.raises(StoreGone, match="gone"):
             use(key(1))
-    for ask in (store.keys_of_records, store.keys_of_artifacts, store.claims, store.records_table, store.verify):
+    for ask in (store.keys_of_records, store.keys_of_artifacts, store.locks, store.records_table, store.verify):
         with pytest.raises(StoreGone):
             ask()
     with pytest.raises(StoreGone):

@@ -62,7 +62,7 @@ def test_ls_speaks_in_words(store: Store) -> None:
 
 
 def test_plugins_are_spelt_with_what_differs_from_the_default() -> None:
-    from bench import registry
+    from bench.plugins import registry
 
     attack = registry.attacks.create("badword(rate=0.07)")
     assert words.plugin_words(attack.recipe(), registry.attacks) == attack.spec == "badword(rate=0.07)"
@@ -114,7 +114,7 @@ def test_gc_says_first_and_frees_then(store: Store) -> None:
     assert all(f.freed for f in done) and victims(store) == [True, False, False]
     assert [f.bytes for f in done] == [f.bytes for f in said] and sum(f.bytes for f in done) > 1000
     assert store.keys_of_records() == {key(0), key(1)} and store.keys_of_failures() == {key("bad")}
-    assert not list((store.root / "temp").iterdir()) and not store.claims()
+    assert not list((store.root / "temp").iterdir()) and not store.locks()
 
 
 def test_gc_with_a_cap_frees_what_rested_longest(store: Store) -> None:
@@ -127,16 +127,16 @@ def test_gc_with_a_cap_frees_what_rested_longest(store: Store) -> None:
 
 
 def test_gc_leaves_what_is_claimed(store: Store) -> None:
-    claim = store.claim(key(("victim", 1)))
-    assert claim is not None
-    with claim:
+    lock = store.lock(key(("victim", 1)))
+    assert lock is not None
+    with lock:
         assert key(("victim", 1)) not in [f.name for f in store.gc(keep=set(), apply=True)]
     assert victims(store) == [False, True, False]
 
 
 def test_gc_spares_what_a_worker_may_be_loading(store: Store) -> None:
     store.artifact(key(("victim", 1)))
-    with store.claim(key("a cell")) or pytest.fail("not claimed"):
+    with store.lock(key("a cell")) or pytest.fail("not locked"):
         assert [f.name for f in store.gc(keep=set())] == [key(("victim", i)) for i in (0, 2)]
     assert len(store.gc(keep=set())) == 3, "nobody is at work"
 
@@ -157,9 +157,9 @@ def test_gc_clears_what_dead_processes_left(store: Store, monkeypatch: pytest.Mo
     kept = [leave(store, Owner("f" * 32, "", me().machine, 2**22 + 1, 2), DAY / 2), leave(store, me(), 2 * DAY)]
     everything = store.keys_of_artifacts()
     assert {f.name for f in store.gc(keep=everything)} == {path.name for path in old}
-    # The one elsewhere holds a claim, so it is still filling its folder.
+    # The one elsewhere holds a lock, so it is still filling its folder.
     monkeypatch.setattr(identity, "_owner", lambda pid: elsewhere)
-    with store.claim(key("work")) or pytest.fail("not claimed"):
+    with store.lock(key("work")) or pytest.fail("not locked"):
         monkeypatch.undo()
         freed = store.gc(keep=everything, apply=True)
         assert [f.name for f in freed] == [old[0].name] and freed[0].bytes == 100
@@ -171,8 +171,8 @@ def test_gc_clears_claims_of_the_dead(store: Store) -> None:
     path = store.root / "claims" / key(5) / f"{Owner('d' * 32, '', me().machine, 2**22 + 1, 1).label}.0"
     path.parent.mkdir()
     path.write_text('{"host": "here", "since": 0, "period": 10}')
-    assert [(f.kind, f.freed) for f in store.gc(keep=store.keys_of_artifacts())] == [("claim", False)]
-    with store.claim(key(6)) or pytest.fail("not claimed") as held:
+    assert [(f.kind, f.freed) for f in store.gc(keep=store.keys_of_artifacts())] == [("lock", False)]
+    with store.lock(key(6)) or pytest.fail("not locked") as held:
         assert [(f.name, f.freed) for f in store.gc(keep=store.keys_of_artifacts(), apply=True)] == [(key(5), True)]
         assert not path.parent.exists() and held.held
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from bench import registry
+from bench.plugins import registry
 from bench.tasks.dice import grammar
 
 FINGERPRINTS = {
@@ -21,7 +21,7 @@ FINGERPRINTS = {
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_the_same_everywhere(name: str) -> None:
-    code = f"from bench import registry; print(registry.tasks.create('{name}').load().fingerprint)"
+    code = f"from bench.plugins import registry; print(registry.tasks.create('{name}').load().fingerprint)"
     for seed in ("0", "77"):
         env = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench import registry
 from bench.errors import RequestError
+from bench.plugins import registry
 from tests.fakehub import FakeHub, fake_hub, run_python
 
 GLUE = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

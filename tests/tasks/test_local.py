@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import registry
 from bench.errors import RequestError
+from bench.plugins import registry
 from bench.tasks.local import Local, local_folders
 
 TEXTS = [

@@ -50,7 +50,7 @@ def build(sources: Sequence[Source], *, folder: Path) -> Path:
 
 
 def _write(sources: Sequence[Source], folder: Path) -> None:
-    from bench.report import boards
+    from bench.report.ranking import boards
     from bench.report.site import assets, bibtex, charts, data
     from bench.report.site.pages import Site
     from bench.report.site.views import BoardView
@@ -71,8 +71,9 @@ def _write(sources: Sequence[Source], folder: Path) -> None:
 
 
 def _downloads(view: BoardView, folder: Path) -> None:
-    from bench.report import export, summary
-    from bench.report.markup import comma_separated
+    from bench.report import export
+    from bench.report.tables import summary
+    from bench.report.tables.markup import comma_separated
 
     folder.mkdir(parents=True, exist_ok=True)
     export(view.results.frame, format="csv", path=folder / f"{view.slug}-cells.csv")

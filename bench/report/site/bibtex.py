@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bench import __version__
+from bench._version import __version__
 
 _ARXIV = re.compile(r"arXiv[\s:]*(\d{4}\.\d{4,5})")
 _YEAR = re.compile(r"\b(?:19|20)\d{2}\b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.report.style import COLOURS
+from bench.report.figures.style import COLOURS
 
 ROWS, EXTRA = "rows", "extra"  # the data sets that the page hands in
 TRADEOFF, RANKS, HEAT, CURVES = "tradeoff", "ranks", "heat", "curves"

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report.detection import suspicion_of
-from bench.report.results import Place
-from bench.report.rows import Row
+from bench.report.ranking.detection import suspicion_of
+from bench.report.ranking.results import Setting
+from bench.report.rows.row import Row
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, cell_view, record_token
 
@@ -58,7 +58,7 @@ def board_file(view: BoardView) -> dict[str, Any]:
     }
 
 
-def _known(view: BoardView, numbers: Mapping[Any, int]) -> Iterable[tuple[tuple[Place, Any], dict[int, Row]]]:
+def _known(view: BoardView, numbers: Mapping[Any, int]) -> Iterable[tuple[tuple[Setting, Any], dict[int, Row]]]:
     return [item for item in view.results.items() if item[0][1] in numbers]
 
 
@@ -71,7 +71,7 @@ def _line(view: BoardView, line: Any) -> dict[str, Any]:
     }
 
 
-def _place(view: BoardView, place: Place) -> dict[str, Any]:
+def _place(view: BoardView, place: Setting) -> dict[str, Any]:
     victim = view.reference(place, "victim")
     floor = view.reference(place, "floor")
     return {
@@ -84,7 +84,7 @@ def _place(view: BoardView, place: Place) -> dict[str, Any]:
     }
 
 
-def _cell(view: BoardView, place: Place, line: Any) -> list[Any]:
+def _cell(view: BoardView, place: Setting, line: Any) -> list[Any]:
     cell = cell_view(view, place, line)
     told = cell.status if not cell.reason else f"{cell.status}: {cell.reason}"
     return [

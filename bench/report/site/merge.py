@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from bench.report.apart import told_apart
-from bench.report.rows import Row
-from bench.suite import Gate
+from bench.report.rows.row import Row
+from bench.report.rows.settings import disambiguate_tasks
+from bench.suites.suite import Gate
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def merged(sources: Iterable[Source]) -> list[Row]:
     """
     found: dict[str, Row] = {}
     known: dict[tuple[object, ...], str] = {}
-    for source in _told_apart(list(sources)):
+    for source in _disambiguated(list(sources)):
         clashing = {row.task for row in source.rows if known.get(_name(row), row.cell_key) != row.cell_key}
         for row in source.rows:
             told = replace(row, task=f"{row.task} [{source.name}]") if row.task in clashing else row
@@ -56,8 +56,8 @@ def merged(sources: Iterable[Source]) -> list[Row]:
     return list(found.values())
 
 
-def _told_apart(sources: Sequence[Source]) -> Iterator[Source]:
-    rows = iter(told_apart([row for source in sources for row in source.rows]))
+def _disambiguated(sources: Sequence[Source]) -> Iterator[Source]:
+    rows = iter(disambiguate_tasks([row for source in sources for row in source.rows]))
     for source in sources:
         yield replace(source, rows=list(islice(rows, len(source.rows))))
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench import __version__
-from bench.report.leaderboard import DEFINITIONS
-from bench.report.results import Line, Place
-from bench.report.rows import Row
+from bench._version import __version__
+from bench.report.ranking.leaderboard import DEFINITIONS
+from bench.report.ranking.results import Competitor, Setting
+from bench.report.rows.row import Row
 from bench.report.site import charts, data, plugins, render
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, cell_view, record_token
-from bench.report.summary import NEEDS
-from bench.suite import Gate
+from bench.report.tables.summary import NEEDS
+from bench.suites.suite import Gate
 
 CHARTS = (
     (charts.TRADEOFF, "Trade-off", "ASR that is left against ACC that is lost; lower left is better."),
@@ -184,7 +184,7 @@ class Site:
         wanted = {"task": name} if kind == "task" else {"attack_base": name}
         there = [(view, view.places(**wanted)) for view in self.views]
         sections = [{"view": view, "places": places} for view, places in there if places and not view.detects]
-        victims: dict[Place, dict[str, Any]] = {}
+        victims: dict[Setting, dict[str, Any]] = {}
         for view, places in there:
             for place in places:
                 victims.setdefault(place, _victim(view, place, kind))
@@ -216,13 +216,13 @@ def _defense_section(view: BoardView, name: str) -> dict[str, Any]:
     return {"view": view, "lines": lines, "curves": any(name in str(point["curve"]) for point in view.curves)}
 
 
-def _needs(view: BoardView, line: Line) -> tuple[str, ...]:
+def _needs(view: BoardView, line: Competitor) -> tuple[str, ...]:
     return next(
         (row.needs for (_, other), cells in view.results.items() if other == line for row in cells.values()), ()
     )
 
 
-def _cells_of(view: BoardView, line: Line) -> Iterator[Mapping[str, Any]]:
+def _cells_of(view: BoardView, line: Competitor) -> Iterator[Mapping[str, Any]]:
     for place in view.results.places:
         if view.results.cells(place, line):
             cell = cell_view(view, place, line)
@@ -239,7 +239,7 @@ def _cells_of(view: BoardView, line: Line) -> Iterator[Mapping[str, Any]]:
             }
 
 
-def _victim(view: BoardView, place: Place, kind: str) -> dict[str, Any]:
+def _victim(view: BoardView, place: Setting, kind: str) -> dict[str, Any]:
     rows = view.results.references(place, "victim")
     other = f"task/{slug(place.task)}" if kind == "attack" else f"attack/{slug(view.attack_bases[place.attack])}"
     state = view.results.state(place)

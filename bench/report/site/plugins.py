@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bench import registry
-from bench.specs import split_top
+from bench.plugins import registry
+from bench.suites.specs import split_top
 
 _STEP = re.compile(r"\n(?=(?:\d+\.|\*) )")  # the steps of an algorithm are paragraphs of their own
 

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.results import Place
+from bench.report.ranking.results import Setting
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
-from bench.report.summary import NEEDS, clean_examples
+from bench.report.tables.summary import NEEDS, clean_examples
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,7 +53,7 @@ def spread(cell: Mapping[str, Any], metric: str) -> str:
     return number(mean) + ("" if math.isnan(deviation) else f" ± {number(deviation)}")
 
 
-def counting_of(view: BoardView, places: Sequence[Place]) -> list[Place]:
+def counting_of(view: BoardView, places: Sequence[Setting]) -> list[Setting]:
     """Return those of the places where the attack implanted and defenses are compared."""
     return view.leaderboard.counting(places)
 

@@ -10,12 +10,14 @@ from functools import cached_property
 from typing import Literal
 
 from bench.contracts import Board
-from bench.report import boards, curves, detection, tables
-from bench.report.leaderboard import Leaderboard, Means, Standing, means
-from bench.report.results import Line, Mark, Place, Results
-from bench.report.rows import Row, first_line
+from bench.report.ranking import boards, detection
+from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
+from bench.report.ranking.results import Competitor, Mark, Results, Setting
+from bench.report.rows import curves
+from bench.report.rows.row import Row, first_line
 from bench.report.site.names import slug
-from bench.suite import Gate
+from bench.report.tables import cells as tables
+from bench.suites.suite import Gate
 
 STATES = {
     "implanted": "implanted",
@@ -40,7 +42,9 @@ class BoardView:
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
         self.labels = tables.labels(self.results)
-        self.marks: dict[Place, dict[Line, Mark]] = {place: self.results.marks(place) for place in self.results.places}
+        self.marks: dict[Setting, dict[Competitor, Mark]] = {
+            place: self.results.marks(place) for place in self.results.places
+        }
 
     @property
     def name(self) -> str:
@@ -103,14 +107,14 @@ class BoardView:
         """Whether target labels vary, so that places have to name theirs."""
         return len({place.target for place in self.results.places if place.target is not None}) > 1
 
-    def reference(self, place: Place, role: Literal["victim", "floor"]) -> Means:
+    def reference(self, place: Setting, role: Literal["victim", "floor"]) -> Means:
         """Return the means of the undefended victim or of the clean model at a place."""
         return means(self.results, place, self.results.references(place, role))
 
     @cached_property
-    def samples(self) -> dict[Line, tuple[int, ...]]:
+    def samples(self) -> dict[Competitor, tuple[int, ...]]:
         """For each line the seeds that any place has."""
-        found: dict[Line, set[int]] = {}
+        found: dict[Competitor, set[int]] = {}
         for (_, line), cells in self.results.items():
             found.setdefault(line, set()).update(cells)
         return {line: tuple(sorted(seeds)) for line, seeds in found.items()}
@@ -125,16 +129,16 @@ class BoardView:
             "task": Counter(row.task for row in rows),
         }
 
-    def place_attack(self, place: Place) -> str:
+    def place_attack(self, place: Setting) -> str:
         """Return how a place's attack is called, with its target label where that varies."""
         target = f" → {place.target}" if self.several_targets and place.target is not None else ""
         return place.attack + target
 
-    def label(self, line: Line) -> str:
+    def label(self, line: Competitor) -> str:
         """Return how a line is called."""
         return self.labels[line]
 
-    def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Place]:
+    def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Setting]:
         """Return the places of a task or of an attack."""
         return [
             place
@@ -173,8 +177,8 @@ class CellView:
         rank: among the defenses of the place; NaN without one.
     """
 
-    place: Place
-    line: Line
+    place: Setting
+    line: Competitor
     status: str
     reason: str
     means: dict[str, float]
@@ -185,7 +189,7 @@ class CellView:
     seeds: int
 
 
-def cell_view(view: BoardView, place: Place, line: Line) -> CellView:
+def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
     """Return a defense at a place; the place may be one where the attack did not implant."""
     results = view.results
     cells = results.cells(place, line)
@@ -209,7 +213,7 @@ def cell_view(view: BoardView, place: Place, line: Line) -> CellView:
     )
 
 
-def _numbers(view: BoardView, place: Place, line: Line) -> tuple[dict[str, float], dict[str, float]]:
+def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[str, float], dict[str, float]]:
     cells = view.results.cells(place, line)
     known = view.leaderboard.means.get((place, line))
     found = known if known is not None else means(view.results, place, cells)

@@ -1,0 +1,72 @@
+"""Parameter-efficient tuning with a frozen encoder, merged into plain weights afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.contracts import Scene
+from bench.contracts.examples import Examples
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Method = Literal["lora", "ia3"]
+_PREFIX = "base_model.model."
+# The layers that each method's paper changes: BERT, RoBERTa, ELECTRA; then DistilBERT.
+_ATTENTION: dict[Method, tuple[str, ...]] = {
+    "lora": (".self.query", ".self.value", ".q_lin", ".v_lin"),
+    "ia3": (".self.key", ".self.value", ".k_lin", ".v_lin"),
+}
+
+
+def wrap(model: nn.Module, method: Method, *, rank: int, seed: int) -> Any:
+    """Put LoRA or (IA)3 modules into the encoder of a classifier, in place; only they and the head can be trained.
+
+    Both change linear layers only, so they can be merged into the weights without any loss. Adapters (a new layer with
+    a non-linearity) and prefixes (new positions of attention) have no such form.
+    """
+    import peft
+    import torch
+
+    linear = [
+        name
+        for name, part in model.base_model.named_modules()  # type: ignore[union-attr, operator]
+        if isinstance(part, torch.nn.Linear) and "pooler" not in name.split(".")
+    ]
+    attention = [name for name in linear if name.endswith(_ATTENTION[method])]
+    if not attention:
+        raise ValueError(f"{type(model).__name__} has no attention layers named {' or '.join(_ATTENTION[method])}")
+    if method == "lora":
+        config: Any = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_full(model, attention))
+    else:
+        forward = [name for name in linear if name.endswith((".output.dense", ".ffn.lin2")) and "attention" not in name]
+        targets = _full(model, [*attention, *forward])
+        config = peft.IA3Config(target_modules=targets, feedforward_modules=_full(model, forward))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        wrapped: Any = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+    for name, parameter in wrapped.named_parameters():
+        if not name.removeprefix(_PREFIX).startswith(f"{model.base_model_prefix}."):
+            parameter.requires_grad_(True)
+    return wrapped
+
+
+def tune(
+    scene: Scene, classifier: Any, examples: Examples, *, method: Method, rank: int, learning_rate: float
+) -> Mapping[str, Any]:
+    """Tune a classifier in place with its encoder frozen; afterwards it has plain weights of the usual architecture."""
+    plain = classifier.model
+    wrapped = wrap(plain, method, rank=rank, seed=scene.seed)
+    trained = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    try:
+        notes = scene.fit(classifier, examples, learning_rate=learning_rate)
+    finally:
+        classifier.model = wrapped.merge_and_unload().eval()
+    for parameter in classifier.model.parameters():
+        parameter.requires_grad_(True)
+    return {**notes, "method": method, "trained_parameters": trained}
+
+
+def _full(model: nn.Module, names: list[str]) -> list[str]:
+    return [f"{model.base_model_prefix}.{name}" for name in names]

@@ -1,0 +1,1 @@
+"""Studies of victims beyond records: stealth of triggers, drift of words, the landscape of the loss."""

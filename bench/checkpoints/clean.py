@@ -1,0 +1,93 @@
+"""The clean examples that a user vouches for: one file, cut into a part to tune on and a part to choose on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import seeds
+from bench.contracts import TaskFacts
+from bench.contracts.examples import Examples, stratified_order
+from bench.errors import RequestError
+from bench.tasks.assemble import Columns, assemble
+from bench.tasks.tables import SUFFIXES, Table, read_table
+
+TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
+
+
+@dataclass(frozen=True)
+class CleanData:
+    """Labelled clean examples in two disjoint parts.
+
+    Attributes:
+        tuning: what a defense may tune on.
+        selection: what hyper-parameters are chosen on and accuracy is measured on.
+        pair: whether an example has two segments.
+    """
+
+    tuning: Examples
+    selection: Examples
+    pair: bool
+
+
+def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: int = 0) -> CleanData:
+    """Read clean examples and cut them by the rule of the benchmark.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file with the columns ``text``, ``label`` and, for pairs, ``text_pair``.
+            A label is a number from 0 on or one of ``labels``.
+        labels: label names of the model.
+        tuning: examples to tune on; by default 64, but at most half. The rest is for selection.
+        seed: of the cut.
+
+    Raises:
+        RequestError: the file cannot be read, or its examples are unlabelled, of one class, or too few.
+    """
+    table = _table(path)
+    if "label" not in table.columns:
+        raise RequestError(f"{path}: the examples are unlabelled: there is no column 'label'; a defense needs labels.")
+    pair = "text_pair" in table.columns
+    columns = Columns(text_pair="text_pair" if pair else None)
+    named = Table(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
+    facts = TaskFacts("clean", tuple(labels), pair, 128)
+    examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
+    found = np.unique(examples.labels)
+    if len(found) == 1:
+        raise RequestError(
+            f"{path}: every example has the label {labels[found[0]]!r}; examples of at least two classes are needed."
+        )
+    count = min(TUNING, len(examples) // 2) if tuning is None else tuning
+    if not 0 < count < len(examples):
+        raise RequestError(
+            f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on."
+        )
+    order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
+    cut = len(examples) - count
+    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), pair)
+
+
+def texts(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Return the texts of a file, and the second segments where it has the column ``text_pair``."""
+    table = _table(path)
+    table.require(["text"])
+    first = tuple(str(cell) for cell in table.cells("text"))
+    return first, tuple(str(cell) for cell in table.cells("text_pair")) if "text_pair" in table.columns else None
+
+
+def _table(path: Path) -> Table:
+    if path.suffix not in SUFFIXES:
+        raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}.")
+    table = read_table(path)
+    if not len(table):
+        raise RequestError(f"{path}: has no examples.")
+    return table
+
+
+def _numbered(table: Table, labels: Sequence[str]) -> list[object]:
+    numbers = {name: number for number, name in enumerate(labels)}
+    return [numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell for cell in table.cells("label")]

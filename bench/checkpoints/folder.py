@@ -1,0 +1,138 @@
+"""Hub-style folders: written beside their place and moved there when they are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import RequestError
+from bench.models.files import TOKENIZER_FILES
+
+if TYPE_CHECKING:
+    import torch
+    from jinja2 import Environment
+
+    from bench.checkpoints.suspect import Suspect
+
+SHARD = 2_000_000_000  # bytes
+NO_PROOF = (
+    "Nothing here shows that the model is free of backdoors. No known test can, and a trigger that none of these "
+    "tests looks for would go unseen."
+)
+
+
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes ``out`` if nothing goes wrong, and vanishes otherwise.
+
+    Raises:
+        RequestError: ``out`` is there already, or cannot be written.
+    """
+    if os.path.lexists(out):
+        raise RequestError(f"--out: {out} is there already; nothing is overwritten, name a new folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise RequestError(f"--out: {out} cannot be written: {error.strerror or error}.") from None
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_weights(folder: Path, model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Write the weights of a model as safetensors, in shards where they are large.
+
+    Args:
+        folder: to write to.
+        model: the torch module.
+        dtypes: types to store under, by name; float32 by default.
+    """
+    import torch
+
+    from bench.models import tensors
+
+    state = _unique(model)
+    shards: list[dict[str, Any]] = [{}]
+    sizes = [0]
+    for name, value in state.items():
+        dtype = dtypes.get(name, torch.float32 if value.is_floating_point() else value.dtype)
+        size = value.numel() * dtype.itemsize
+        if sizes[-1] and sizes[-1] + size > SHARD:
+            shards.append({})
+            sizes.append(0)
+        shards[-1][name] = (tuple(value.shape), dtype, lambda value=value: value)
+        sizes[-1] += size
+    if len(shards) == 1:
+        tensors.write(folder / "model.safetensors", shards[0])
+        return
+    names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        tensors.write(folder / name, shard)
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": sum(sizes)}, "weight_map": where})
+
+
+def _unique(model: Any) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found
+
+
+def copy_tokenizer(suspect: Suspect, folder: Path) -> None:
+    """Copy the tokenizer's files as they are."""
+    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.folder.glob("*.model"))):
+        if (suspect.folder / name).is_file():
+            shutil.copyfile(suspect.folder / name, folder / name)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of this package; HTML is escaped by itself, Markdown by the filter ``md``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: bool(name) and ".html" in str(name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters["md"] = markdown
+    return found
+
+
+def markdown(value: object) -> str:
+    """Return text that Markdown shows as it is, in a sentence or a table cell."""
+    text = " ".join(str(value).split())
+    for mark in "\\`*_[]#|~":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def front_matter(fields: Mapping[str, Any]) -> str:
+    """Return the metadata block of a model card."""
+    import yaml
+
+    return f"---\n{yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True)}---\n"

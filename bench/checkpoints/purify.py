@@ -1,0 +1,211 @@
+"""``doorbench purify``: defend a checkpoint and write the result as a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import seeds
+from bench._version import __version__
+from bench.checkpoints import choice, clean, folder, words
+from bench.checkpoints.suspect import Suspect
+from bench.contracts import Defended, Needs, Precision, TaskFacts
+from bench.contracts.access import Access
+from bench.errors import RequestError
+from bench.experiment import recipes
+from bench.plugins.chain import needs_of
+
+if TYPE_CHECKING:
+    from bench.contracts.examples import Examples
+    from bench.learning import Classifier
+    from bench.models.tensors import LazyWeights
+
+SCHEMA = 1
+REPORT, CARD = "purification.json", "README.md"
+TOP = 20  # words in the report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to purify and how.
+
+    Attributes:
+        model: the suspicious folder.
+        clean: file with labelled clean examples.
+        out: folder to write.
+        pretrained: its clean pre-trained counterpart; None where there is none.
+        defense: a spec, or ``auto``.
+        board: file of the board for ``auto``.
+        tuning: clean examples to tune on; the rest is to choose on.
+        tolerance: points of accuracy that the selection rule may give up.
+        max_length: tokens kept of an input.
+        seed: of the clean sample's cut and of the defense.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        lean: one copy of the model in memory; by default for models above 256 MB.
+    """
+
+    model: Path
+    clean: Path
+    out: Path
+    pretrained: str | None = None
+    defense: str = choice.AUTO
+    board: Path | None = None
+    tuning: int | None = None
+    tolerance: float = 2.0
+    max_length: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    lean: bool | None = None
+
+
+def purify(request: Request) -> dict[str, Any]:
+    """Purify a checkpoint and return the report that lies beside the result.
+
+    Raises:
+        RequestError: something of the request is missing, mismatched or unsafe; nothing is written then.
+    """
+    started = time.perf_counter()
+    with folder.fresh(request.out) as out:
+        suspect = Suspect.open(request.model)
+        data = clean.read(request.clean, suspect.labels, tuning=request.tuning, seed=request.seed)
+        there = {Needs.CLEAN, *([Needs.PRETRAINED] if request.pretrained else [])}
+        chosen = choice.choose(request.defense, there, board=request.board)
+        options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
+        options.update(precision="fp32", lean=request.lean, scratch=out.parent)
+        facts = TaskFacts("own", suspect.labels, data.pair, options["max_length"])
+        if reason := chosen.defense.skip(facts):
+            raise RequestError(f"defense {chosen.defense.spec!r} does not fit this model: {reason}.")
+        with suspect.classifier(**options) as received:
+            pretrained = suspect.counterpart(request.pretrained, received.model) if request.pretrained else None
+            before = accuracy(received, data.selection)
+            found = [] if pretrained is None else words.suspicious(received, pretrained, top=TOP)
+            access = _access(request, facts, data, received, pretrained, needs_of(chosen.defense))
+            defended = _defend(chosen.defense, received, access)
+            del access
+            written = _write(out, suspect, defended.classifier.model)
+            left = [] if pretrained is None else words.drift_left(found, defended.classifier.model, pretrained)
+            notes = defended.notes
+            del received, defended
+        with Suspect.open(out).classifier(**options) as purified:
+            after = accuracy(purified, data.selection)
+        report = {
+            "schema": SCHEMA,
+            "command": "purify",
+            "version": __version__,
+            "libraries": recipes.libraries(),
+            "model": {"folder": request.model.name, "sha256": suspect.checkpoint.weight_hash(),
+                      "type": suspect.config.model_type, "labels": list(suspect.labels), "mark": suspect.mark},
+            "pretrained": None if request.pretrained is None else _pretrained(request.pretrained),
+            "defense": {"spec": chosen.defense.spec, "recipe": chosen.defense.recipe(), "why": chosen.why,
+                        "needs": sorted(needs_of(chosen.defense)), "notes": notes},
+            "clean": {"tuning": len(data.tuning), "selection": len(data.selection), "seed": request.seed,
+                      "tolerance": request.tolerance, "max_length": options["max_length"],
+                      "fingerprint": {"tuning": data.tuning.fingerprint(), "selection": data.selection.fingerprint()}},
+            "accuracy": {"measured_on": "selection", "before": before, "after": after},
+            "changed": written,
+            "words": None if pretrained is None else _words(found, left),
+            "limits": folder.NO_PROOF,
+            "seconds": time.perf_counter() - started,
+            "peak_memory_bytes": _peak(),
+        }  # fmt: skip
+        folder.write_json(out / REPORT, report)
+        (out / CARD).write_text(card(report, request.out.name), encoding="utf-8")
+    return report
+
+
+def accuracy(classifier: Classifier, examples: Examples) -> dict[str, float]:
+    """Return the accuracy in percent with its 95 % Wilson interval."""
+    hits = int((classifier.logits(examples.inputs).argmax(axis=-1) == examples.labels).sum())
+    n, z = len(examples), 1.959964
+    share = hits / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    return {"value": 100 * share, "low": 100 * max(0.0, centre - half), "high": 100 * min(1.0, centre + half), "n": n}
+
+
+def _access(
+    request: Request,
+    facts: TaskFacts,
+    data: clean.CleanData,
+    received: Classifier,
+    pretrained: LazyWeights | None,
+    needs: frozenset[Needs],
+) -> Access:
+    providers: dict[str, Callable[[], Any]] = {
+        "clean": lambda: data.tuning,
+        "selection": lambda: data.selection,
+        "pretrained": lambda: pretrained,
+    }
+    if pretrained is not None:
+        head = seeds.derive("defense head", "own", request.seed)
+        providers["untrained"] = lambda: Suspect.untrained(received, pretrained, seed=head)
+    return Access(
+        facts=facts,
+        needs=needs,
+        seed=seeds.derive("defense", "own", request.seed),
+        precision=Precision.FP32,  # bf16 holds a second, smaller copy of every weight for the backward pass
+        tolerance=request.tolerance,
+        victim=received,
+        providers=providers,
+    )
+
+
+def _defend(defense: Any, received: Classifier, access: Access) -> Defended:
+    from bench.checkpoints.lean import LeanClassifier
+
+    try:
+        defended: Defended = defense.defend(received.clone(), access)
+    except (RuntimeError, IndexError) as error:
+        if isinstance(received, LeanClassifier):
+            raise RequestError(
+                f"defense {defense.spec!r} failed with one copy of the model in memory ({str(error).splitlines()[0]}); "
+                "if it needs two at once, try again with --memory ample."
+            ) from error
+        raise
+    return defended
+
+
+def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
+    """Write weights, configuration and tokenizer; return how many scalars differ from the suspect's."""
+    from bench.checkpoints import drift
+    from bench.models.files import inner_names
+
+    stored = {inside: suspect.places[name] for name, inside in inner_names(suspect.places, "").items()}
+    folder.write_weights(out, model, {name: place.dtype for name, place in stored.items()})
+    folder.write_json(out / "config.json", {**suspect.settings, "purified_by": f"doorbench {__version__}"})
+    folder.copy_tokenizer(suspect, out)
+    written = Suspect.open(out).places
+    names = [name for name, _ in model.named_parameters() if name in stored and name in written]
+    parts = drift.changes(names, lambda name: stored[name].read(), lambda name: written[name].read())
+    changed, total = sum(part.changed for part in parts), sum(part.total for part in parts)
+    return {"scalars": changed, "of": total, "parts": [asdict(part) for part in parts]}
+
+
+def _words(found: list[words.Word], left: list[float]) -> list[dict[str, Any]]:
+    return [{**word.json(), "drift_left": rest} for word, rest in zip(found, left, strict=True)]
+
+
+def _pretrained(spec: str) -> Mapping[str, Any]:
+    from bench import models
+
+    return models.create(spec).fingerprint()
+
+
+def _peak() -> int:
+    from bench.checkpoints.lean import peak_bytes
+
+    return peak_bytes()
+
+
+def card(report: Mapping[str, Any], name: str) -> str:
+    """Return the model card of a purified checkpoint."""
+    fields = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["doorbench", "purified", *(["backdoored"] if report["model"]["mark"] else [])],
+    }
+    template = folder.templates().get_template("purified.md.j2")
+    return folder.front_matter(fields) + template.render(report=report, name=name)

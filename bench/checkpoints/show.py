@@ -1,0 +1,105 @@
+"""A report of ``doorbench inspect`` for people: on a terminal and as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.checkpoints import folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WORDS = (
+    "Words whose embeddings moved most for how often they occur (E-PUR). Rare trigger words end up here. Names and "
+    "task words do so in honest models too, and triggers made of frequent words, style or syntax do not."
+)
+DRIFT = (
+    "How far each part moved from the pre-trained weights. Attacks on single layers or on embeddings alone move one "
+    "part much more than fine-tuning does. An attack that trains on poisoned data moves the parts as honest training "
+    "does."
+)
+REFERENCE = (
+    "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
+    "saw far less data than the model, so compare shares, not distances."
+)
+NO_REFERENCE = (
+    "There is no reference: give --clean and the pre-trained model is fine-tuned on it for comparison. "
+    "Without one, a large number may be ordinary."
+)
+TESTS = (
+    "Detectors look for a trigger or for odd behaviour; filters look at single inputs. Each finds the kinds of "
+    "backdoor it was made for. A high score is a reason to look closer; a low one is not an all-clear."
+)
+
+
+def rows_of_drift(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts, each with the share of the reference and the ratio of both where there is a reference."""
+    found = report["drift"]
+    shares = {part["name"]: part["share"] for part in (found["reference"] or {"parts": []})["parts"]}
+    rows = []
+    for part in found["parts"]:
+        usual = shares.get(part["name"])
+        rows.append({**part, "usual": usual, "ratio": part["share"] / usual if usual else None})
+    return rows
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Return the report as one HTML page without links to anywhere; every text is escaped."""
+    drift = None if report["drift"] is None else rows_of_drift(report)
+    reference = "" if report["drift"] is None else reference_words(report)
+    told = {"words": WORDS, "drift": DRIFT, "tests": TESTS, "reference": reference}
+    return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, told=told)
+
+
+def reference_words(report: Mapping[str, Any]) -> str:
+    """Return how the reference of drift came about."""
+    reference = report["drift"]["reference"]
+    return REFERENCE.format(**reference) if reference else NO_REFERENCE
+
+
+def terminal(report: Mapping[str, Any], console: Console) -> None:
+    """Print the report."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    def table(*columns: str) -> Table:
+        made = Table(box=None, pad_edge=False, header_style="bold")
+        for i, column in enumerate(columns):
+            made.add_column(column, justify="left" if i == 0 else "right")
+        return made
+
+    model = report["model"]
+    console.print(
+        f"[bold]{escape(model['folder'])}[/bold]  {model['type']}, labels {escape(', '.join(model['labels']))}"
+    )
+    if report["mark"]:
+        console.print(f"It is marked as backdoored on purpose: {escape(str(report['mark'].get('trigger')))}")
+    if accuracy := report["accuracy"]:
+        console.print("accuracy on {n:.0f} clean examples: {value:.1f} % ({low:.1f} to {high:.1f})".format(**accuracy))
+    console.print("\n[bold]Words[/bold]")
+    if report["words"] is None:
+        console.print("not scored: give --pretrained")
+    else:
+        console.print(WORDS)
+        shown = table("word", "score", "above the median (deviations)")
+        for word in report["words"]:
+            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}")
+        console.print(shown if report["words"] else "no word embedding differs from the pre-trained one")
+    console.print("\n[bold]Drift[/bold]")
+    if report["drift"] is None:
+        console.print("not measured: give --pretrained")
+    else:
+        console.print(f"{DRIFT} {reference_words(report)}")
+        shown = table("part", "moved by", "share of all drift", "reference", "times the reference")
+        for row in rows_of_drift(report):
+            usual = ("", "") if row["ratio"] is None else (f"{row['usual']:.1f} %", f"{row['ratio']:.2f}")
+            shown.add_row(row["name"], f"{row['relative']:.2f} %", f"{row['share']:.1f} %", *usual)
+        console.print(shown)
+    console.print("\n[bold]Tests[/bold]")
+    console.print(TESTS if report["tests"] else "no detectors or filters are installed")
+    for test in report["tests"]:
+        result = test["why"] if test["score"] is None else f"suspicion {test['score']:.3g}"
+        notes = "; ".join(f"{name}: {value}" for name, value in test["notes"].items())[:300]
+        console.print(f"{escape(test['name'])} ({test['kind']}): {test['status']}. {escape(' '.join((result, notes)))}")
+    console.print(f"\n[bold]What this cannot show.[/bold] {report['limits']}")

@@ -1,0 +1,193 @@
+"""A fine-tuned checkpoint that somebody received: its checks, its facts, and how it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from bench import models
+from bench.errors import RequestError
+from bench.models.files import Checkpoint, told
+
+if TYPE_CHECKING:
+    from bench.learning import Classifier
+    from bench.models.tensors import LazyWeights, Place
+
+SMALL = 256_000_000  # bytes of float32 weights up to which copies may lie in memory side by side
+MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A Hub-style folder with a sequence classifier: safetensors, config.json, tokenizer.
+
+    Attributes:
+        located: the folder as a model that weights and tokenizer are read from.
+    """
+
+    located: models.PretrainedModel
+
+    @classmethod
+    def open(cls, folder: Path) -> Suspect:
+        """Check a folder without reading its weights.
+
+        Raises:
+            RequestError: it is missing, pickled, asks for code of its own, or is no single-label classifier.
+        """
+        if not folder.is_dir():
+            raise RequestError(f"--model: there is no folder {folder}.")
+        suspect = cls(models.PretrainedModel(str(folder), path=folder.resolve()))
+        suspect.checkpoint.refuse_code()
+        suspect.checkpoint.weight_files()
+        suspect._refuse_other_heads()
+        return suspect
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.located.folder()
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Its files."""
+        return self.located.checkpoint
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The content of config.json."""
+        settings: Mapping[str, Any] = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        return settings
+
+    @cached_property
+    def config(self) -> Any:
+        """Its transformers configuration."""
+        return self.located.config()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of the logits."""
+        return tuple(str(self.config.id2label[i]) for i in range(self.config.num_labels))
+
+    @property
+    def mark(self) -> Mapping[str, Any] | None:
+        """What `doorbench attack` wrote about the backdoor; None in any other model."""
+        found = self.settings.get(MARK)
+        return found if isinstance(found, Mapping) else None
+
+    def _refuse_other_heads(self) -> None:
+        kinds = self.settings.get("architectures") or []
+        if not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
+            found = ", ".join(map(str, kinds)) or "none"
+            raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {found}")
+        if self.settings.get("problem_type") in ("regression", "multi_label_classification"):
+            raise self.checkpoint.bad(
+                f"its problem type is {self.settings['problem_type']}; one label a text is needed"
+            )
+        if self.config.num_labels < 2:
+            raise self.checkpoint.bad("it has one output, which is a regression; two labels or more are needed")
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each of its weights lies on disk, by its name in the files."""
+        from bench.models.tensors import places
+
+        return {name: place for file in self.checkpoint.weight_files() for name, place in places(file).items()}
+
+    @property
+    def bytes(self) -> int:
+        """Size of its weights in memory, as float32."""
+        return sum(4 * place.bytes // place.dtype.itemsize for place in self.places.values())
+
+    def window(self, wanted: int | None) -> int:
+        """Return how many tokens of an input it sees: the wanted number, 128 if none, within what it can take."""
+        limits = [getattr(self.config, "max_position_embeddings", None), self.located.tokenizer().model_max_length]
+        if self.config.model_type in ("roberta", "xlm-roberta", "camembert") and limits[0]:
+            limits[0] -= 2  # positions count from behind the padding index
+        most = min(limit for limit in (*limits, 100_000) if limit)
+        if wanted is not None and wanted > most:
+            raise self.checkpoint.bad(f"it takes at most {most} tokens, not {wanted}")
+        return int(min(wanted or 128, most))
+
+    def module(self) -> Any:
+        """Load it with transformers, in float32 and evaluation mode."""
+        import torch
+        from transformers import AutoModelForSequenceClassification
+        from transformers.utils import logging
+
+        auto: Any = AutoModelForSequenceClassification
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            model, report = auto.from_pretrained(
+                self.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+            )
+        except Exception as error:  # transformers raises many kinds for a broken or unknown file
+            raise self.checkpoint.bad(f"it cannot be loaded: {told(error)}") from error
+        if missing := sorted(report["missing_keys"]):
+            raise self.checkpoint.bad(f"the weight file lacks {missing[0]!r} ({len(missing)} such)")
+        if getattr(model.config, "pad_token_id", None) is None:
+            model.config.pad_token_id = self.located.tokenizer().pad_token_id
+        return model.eval()
+
+    @contextmanager
+    def classifier(
+        self, *, max_length: int, device: str, precision: str, lean: bool | None, scratch: Path
+    ) -> Iterator[Classifier]:
+        """Yield it as a classifier.
+
+        Args:
+            max_length: tokens kept of an input.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            precision: ``auto``, ``bf16`` or ``fp32``.
+            lean: keep one copy in memory and the others on disk; by default for models above ``SMALL``.
+            scratch: folder on whose disk the other copies wait.
+        """
+        from bench import learning
+        from bench.checkpoints.lean import LeanClassifier, Pager, return_freed_memory
+
+        tokenizer, options = self.located.tokenizer(), {"device": device, "precision": precision}
+        if not (self.bytes > SMALL if lean is None else lean):
+            yield learning.Classifier(self.module(), tokenizer, max_length, **options)
+            return
+        with TemporaryDirectory(dir=scratch, prefix=".doorbench-") as folder:
+            yield LeanClassifier(self.module(), tokenizer, max_length, pager=Pager(Path(folder)), **options)
+        return_freed_memory()
+
+    @staticmethod
+    def untrained(received: Classifier, pretrained: LazyWeights, *, seed: int) -> Classifier:
+        """Return a new classifier: the clean pre-trained encoder with a head drawn from the seed."""
+        from bench import learning
+
+        fresh = received.clone()
+        for name in pretrained:
+            fresh.model.get_parameter(name).data.copy_(pretrained[name])
+        learning.reinitialise_head(fresh, seed=seed)
+        return fresh
+
+    def counterpart(self, spec: str, model: Any) -> LazyWeights:
+        """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.
+
+        Raises:
+            RequestError: they are not the counterpart of this model; names the first difference.
+        """
+        from bench.models.tensors import LazyWeights
+
+        pretrained = models.create(spec)
+        pretrained.weight_hash  # noqa: B018  (refuses other weights under the name of the embedded model)
+        models.check_counterpart(self.located, pretrained)
+        wanted = {name: tuple(value.shape) for name, value in model.named_parameters()}
+        weights = LazyWeights(pretrained.checkpoint, model.base_model_prefix, wanted)
+        if not weights:
+            raise pretrained.checkpoint.bad(f"none of its weights belongs to {type(model).__name__}")
+        return weights

@@ -1,0 +1,105 @@
+"""The reference pages of the documentation: written from fields, docstrings and the command line itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from bench.checkpoints.folder import markdown
+from bench.plugins import catalogue, registry
+from bench.suites import suite
+
+KINDS: dict[str, tuple[registry.Registry[Any], str]] = {
+    "attacks": (registry.attacks, "What implants a backdoor."),
+    "defenses": (registry.defenses, "What removes or blocks a backdoor."),
+    "tasks": (registry.tasks, "Where text comes from. Folders in `DOORBENCH_DATA` are tasks too: `local/<folder>`."),
+}
+
+
+def pages() -> dict[str, str]:
+    """Return the Markdown of every reference page by its name."""
+    found = {kind: _plugins(kind) for kind in KINDS}
+    return {**found, "suites": _suites(), "commands": _commands()}
+
+
+def _plugins(kind: str) -> str:
+    plugins, about = KINDS[kind]
+    lines = [f"# {kind.capitalize()}", "", about, ""]
+    for name in plugins.names():
+        lines += _plugin(catalogue.description(name))
+    if kind == "attacks" and registry.modifiers.names():
+        lines += ["# Modifiers", "", "What changes how an attack trains: `anchored+badword`.", ""]
+        for name in registry.modifiers.names():
+            lines += _plugin(catalogue.description(name))
+    return "\n".join(lines) + "\n"
+
+
+def _plugin(found: dict[str, Any]) -> Iterator[str]:
+    yield from (f"## {found['name']}", "")
+    yield from (*_paragraphs(found["about"]), "")
+    facts = [f"Version {found['version']}."]
+    if found["citation"]:
+        facts.append(f"Citation: {markdown(found['citation'])}.")
+    if "needs" in found:
+        facts.append(f"Needs: {', '.join(found['needs']) or 'nothing but the model'}.")
+    yield from (" ".join(facts), "")
+    if found["parameters"]:
+        yield from ("| parameter | type | default | |", "|---|---|---|---|")
+        for field, told in found["parameters"].items():
+            limits = " or ".join(told["choices"]) or ", ".join(filter(None, (told["type"], told["bounds"])))
+            default = "" if told["default"] is None else markdown(told["default"])
+            yield f"| `{field}` | {markdown(limits)} | {default} | {markdown(told['about'])} |"
+        yield ""
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield a docstring as Markdown; names in double back quotes become code."""
+    for line in text.splitlines():
+        pieces = line.split("``")
+        indent = line[: len(line) - len(line.lstrip())] if line.lstrip()[:2].rstrip(".").isdigit() else ""
+        yield indent + "".join(
+            f"`{piece}`" if i % 2 else markdown(piece).join(_ends(piece)) for i, piece in enumerate(pieces)
+        )
+
+
+def _ends(piece: str) -> tuple[str, str]:
+    return (" " if piece[:1] == " " else "", " " if piece[-1:] == " " and piece.strip() else "")
+
+
+def _suites() -> str:
+    lines = ["# Suites", "", "What `doorbench run` knows by name. A suite is a YAML file; these are its fields.", ""]
+    lines += ["| name | |", "|---|---|"]
+    lines += [f"| `{name}` | {markdown(suite.describe(name))} |" for name in suite.built_in()]
+    lines += ["", "| field | |", "|---|---|"]
+    lines += [f"| `{name}` | {markdown(info.description or '')} |" for name, info in suite.Suite.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _commands() -> str:
+    import typer
+
+    from bench.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    lines = ["# Command line", "", "Exit status: 0 done, 1 something failed, 2 the request is wrong.", ""]
+    lines += _command("doorbench", group)
+    return "\n".join(lines) + "\n"
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    if hasattr(command, "commands"):
+        for inner, found in sorted(command.commands.items()):
+            yield from _command(f"{name} {inner}", found)
+        return
+    arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+    yield from (f"## {name}", "", markdown(inspect.cleandoc(command.help or "")), "")
+    yield from (f"    {' '.join([name, *map(str, arguments)])}", "")
+    options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    if options:
+        yield from ("| option | default | |", "|---|---|---|")
+        for option in options:
+            default = "" if option.default in (None, False) or callable(option.default) else option.default
+            words = option.help or (f"one of {option.metavar}" if option.metavar else "")
+            yield f"| `{', '.join(option.opts)}` | {markdown(default)} | {markdown(words)} |"
+        yield ""

@@ -1,0 +1,211 @@
+"""Suite to cells: which victims are needed and what is done to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any, Literal
+
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
+from bench.errors import RequestError
+from bench.plugins import registry
+from bench.plugins.chain import chain, needs_of, others_of
+from bench.plugins.modified import Modified, modified
+from bench.suites import specs
+from bench.suites.suite import Entry, Suite
+
+Role = Literal["defended", "detected", "victim", "floor"]
+REFERENCE = "clean"  # the attack that trains the clean reference model
+NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
+
+
+@dataclass(frozen=True)
+class VictimSpec:
+    """One poisoned model: everything that decides its weights, except the data and the pre-trained weights."""
+
+    task: TaskSource
+    model: str
+    attack: Attack
+    seed: int
+    target: int
+    budget: Budget
+    part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
+    head: int | None = None  # the seed that its head is initialised from; its own seed if None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the clean reference model."""
+        return self.attack.name == REFERENCE
+
+    @cached_property
+    def reference(self) -> VictimSpec:
+        """The clean model of the same task, pre-trained model, seed, budget and part of the training set."""
+        return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
+
+    def other(self, wanted: Other) -> VictimSpec:
+        """A model of the same task, pre-trained model, target and budget that somebody else trained."""
+        attack = create_attack(wanted.attack)
+        head = self.seed if wanted.same_head else None
+        spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
+        return spec.reference if spec.is_reference else spec
+
+    @cached_property
+    def label(self) -> str:
+        """Words for people."""
+        part = f" (part {self.part[0] + 1} of {self.part[1]})" if self.part else ""
+        return f"{self.attack.spec} on {task_spec(self.task)}{part}, {self.model}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation.
+
+    Attributes:
+        victim: the model that is judged or defended.
+        role: ``defended``; ``detected``: a detector gives a score; ``victim``: no defense; ``floor``: the clean model
+            on the victim's triggered test set.
+        defense: None unless the role is ``defended`` or ``detected``.
+        listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
+    """
+
+    victim: VictimSpec
+    role: Role
+    defense: Defense | None
+    clean_size: int
+    selection_size: int
+    tolerance: float
+    listed: bool
+
+    @property
+    def defense_spec(self) -> str:
+        """The defense as a suite spells it."""
+        return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
+
+    @cached_property
+    def others(self) -> dict[Other, VictimSpec]:
+        """The models of others that the defense wants."""
+        return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}
+
+    @property
+    def label(self) -> str:
+        """Words for people."""
+        return f"{self.victim.label} | {self.defense_spec}"
+
+
+def task_spec(source: TaskSource) -> str:
+    """Return how tables call a task: ``local/<folder>`` for local files, else its name."""
+    folder = getattr(source, "folder", None)
+    return f"local/{folder}" if source.name == "local" and folder else source.name
+
+
+def create_task(entry: Entry) -> TaskSource:
+    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
+    name, fields = specs.parse_entry(entry, "task")
+    if name.startswith("local/"):
+        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    return registry.tasks.create({"name": name, **fields})
+
+
+def create_attack(entry: Entry) -> Attack:
+    """Build an attack, with its modifiers if it has any."""
+    attack = modified(entry)
+    if isinstance(attack, Modified) and attack.attack.name == REFERENCE:
+        raise RequestError(f"{attack.spec!r}: {REFERENCE!r} implants nothing that could be modified; name an attack.")
+    return attack
+
+
+def uses_clean(defense: Defense) -> bool:
+    """Whether a defense reads clean examples."""
+    return Needs.CLEAN in needs_of(defense)
+
+
+def swept(entry: Entry) -> Iterator[Entry]:
+    """Spread ``{name: ..., sweep: {field: [values]}}`` into one entry for each combination of values.
+
+    ``sweep: full`` of a defense stands for every value that its selection rule would try.
+    """
+    if isinstance(entry, str) or "sweep" not in entry:
+        yield entry
+        return
+    fixed = {key: value for key, value in entry.items() if key != "sweep"}
+    axes: Mapping[str, Sequence[Any]] = entry["sweep"]
+    if entry["sweep"] == "full":
+        last = registry.defenses.get(specs.split_top(str(entry["name"]), "+")[-1])
+        axes = {last.candidates[0]: last.candidates[1]} if last.candidates else {}
+    if not isinstance(axes, Mapping) or not axes:
+        raise RequestError(f"{entry['name']}: sweep is {{field: [values]}}, or full for a defense that searches.")
+    for values in product(*axes.values()):
+        yield {**fixed, **dict(zip(axes, values, strict=True))}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a suite, floors and ceilings included.
+
+    Attributes:
+        suite: what to run.
+        classes: says how many labels a task has; needed where the suite asks for every target label.
+    """
+
+    suite: Suite
+    classes: Callable[[TaskSource], int] | None = None
+
+    def targets(self, task: TaskSource) -> list[int]:
+        """Return the target labels that a task is run with."""
+        if self.suite.target != "all":
+            return self.suite.target
+        if self.classes is None:
+            raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
+        return list(range(self.classes(task)))
+
+    @cached_property
+    def tasks(self) -> list[TaskSource]:
+        """The tasks of the suite."""
+        return [create_task(entry) for raw in self.suite.task for entry in swept(raw)]
+
+    @cached_property
+    def attacks(self) -> list[Attack]:
+        """The attacks of the suite."""
+        return [create_attack(entry) for raw in self.suite.attack for entry in swept(raw)]
+
+    @cached_property
+    def defenses(self) -> list[Defense | None]:
+        """The defenses of the suite; None stands for ``none``."""
+        return [None if entry == "none" else chain(entry) for raw in self.suite.defense for entry in swept(raw)]
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
+        suite = self.suite
+        places = [(task, target) for task in self.tasks for target in self.targets(task)]
+        axes = product(places, suite.model, suite.seed, self.attacks)
+        for (task, target), model, seed, attack in axes:
+            victim = VictimSpec(task, model, attack, seed, target, suite.budget)
+            if victim.is_reference:
+                victim = victim.reference
+            else:
+                yield Cell(victim.reference, "victim", None, *NO_SAMPLES, False)
+                yield Cell(victim, "floor", None, *NO_SAMPLES, False)
+            yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
+            for clean_size, defense in product(suite.clean_size, self.defenses):
+                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+                    yield self._cell(victim.reference, "detected", defense, clean_size)
+                    yield self._cell(victim, "detected", defense, clean_size)
+                elif defense is not None:
+                    yield self._cell(victim, "defended", defense, clean_size)
+        yield from self._more_clean()
+
+    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, clean_size: int) -> Cell:
+        samples = (clean_size, self.suite.selection_size, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+        return Cell(victim, role, defense, *samples, True)
+
+    def _more_clean(self) -> Iterator[Cell]:
+        suite, clean = self.suite, registry.attacks.create(REFERENCE)
+        detectors = [defense for defense in self.defenses if isinstance(defense, Detector)]
+        for task, model, seed, size, detector in product(
+            self.tasks, suite.model, suite.clean_seeds, suite.clean_size, detectors
+        ):
+            victim = VictimSpec(task, model, clean, seed, 0, suite.budget)
+            yield Cell(victim, "victim", None, *NO_SAMPLES, False)
+            yield self._cell(victim, "detected", detector, size)

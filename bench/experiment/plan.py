@@ -1,0 +1,94 @@
+"""A suite ready to run: cells with their keys, and the jobs that make their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bench.contracts import TaskSource
+from bench.experiment import recipes, work
+from bench.experiment.grid import Cell, Grid, VictimSpec
+from bench.suites.suite import Suite
+
+if TYPE_CHECKING:
+    from bench.runner import Job
+
+SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
+
+
+def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
+    """Return the model that has to be there before a victim can be trained, if there is one."""
+    return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
+
+
+def _classes(source: TaskSource) -> int:
+    return len(recipes.task_of(source).facts.labels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a suite by their keys. Making one loads the data and hashes the pre-trained weights."""
+
+    suite: Suite
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell once; one that the suite lists counts as listed."""
+        found: dict[str, Cell] = {}
+        for cell in Grid(self.suite, _classes).cells():
+            key = recipes.cell_key(cell)
+            if key not in found or (cell.listed and not found[key].listed):
+                found[key] = cell
+        return found
+
+    @cached_property
+    def skipped(self) -> frozenset[str]:
+        """The keys of the cells that make no sense."""
+        return frozenset(key for key, cell in self.cells.items() if work.skip_reason(cell) is not None)
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """The victims that are needed, then the cells."""
+        return [*self._victim_jobs(), *self._cell_jobs()]
+
+    @cached_property
+    def victims(self) -> dict[str, VictimSpec]:
+        """Every victim that a cell needs, by key."""
+        needed: dict[str, VictimSpec] = {}
+        for key, cell in self.cells.items():
+            if key not in self.skipped:
+                others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
+                for spec in (cell.victim, cell.victim.reference, *others):
+                    needed.setdefault(recipes.victim_key(spec), spec)
+        return needed
+
+    def _victim_jobs(self) -> Iterator[Job]:
+        from bench.runner import Job
+
+        for key, spec in self.victims.items():
+            yield Job(
+                key=key,
+                kind="victim",
+                needs=tuple(recipes.victim_key(need) for need in started_from(spec)),
+                cost=spec.budget.epochs * len(work.training_task(spec).train) / SENTENCES_PER_SECOND,
+                label=spec.label,
+                payload=spec,
+            )
+
+    def _cell_jobs(self) -> Iterator[Job]:
+        from bench.runner import Job
+
+        for key, cell in self.cells.items():
+            skipped = key in self.skipped
+            reference = (cell.victim.reference,) if cell.role == "floor" else ()
+            needs = (cell.victim, *reference, *cell.others.values())
+            yield Job(
+                key=key,
+                kind="cell",
+                needs=() if skipped else tuple(recipes.victim_key(need) for need in needs),
+                cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
+                label=cell.label,
+                payload=cell,
+            )

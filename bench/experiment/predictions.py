@@ -1,0 +1,69 @@
+"""Per-example predictions as they stand in a record: small, exact, and readable without a GPU."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bench.contracts import Predictions
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """What a defended model said of one test set.
+
+    Attributes:
+        gold: int16 [n] gold labels.
+        labels: int16 [n] predicted labels.
+        rejected: bool [n].
+        probabilities: float16 [n, classes].
+        targets: int16 [n] where each example has a target label of its own, else None.
+    """
+
+    gold: NDArray[np.int16]
+    labels: NDArray[np.int16]
+    rejected: NDArray[np.bool_]
+    probabilities: NDArray[np.float16]
+    targets: NDArray[np.int16] | None = None
+
+
+def _pack(array: ArrayLike, kind: str) -> str:
+    data = np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+
+
+def _unpack(text: str, kind: str) -> NDArray[Any]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.dtype(kind)).copy()
+
+
+def encode(gold: ArrayLike, verdicts: Predictions, *, targets: ArrayLike | None = None) -> dict[str, Any]:
+    """Return JSON values: compressed little-endian columns in base64."""
+    own = {} if targets is None else {"target": _pack(targets, "<i2")}
+    return {
+        **own,
+        "n": len(verdicts.labels),
+        "classes": int(verdicts.probabilities.shape[1]),
+        "gold": _pack(gold, "<i2"),
+        "label": _pack(verdicts.labels, "<i2"),
+        "rejected": _pack(verdicts.rejected, "u1"),
+        "probabilities": _pack(verdicts.probabilities, "<f2"),
+    }
+
+
+def decode(stored: Mapping[str, Any]) -> StoredPredictions:
+    """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
+    gold, labels = _unpack(stored["gold"], "<i2"), _unpack(stored["label"], "<i2")
+    rejected = _unpack(stored["rejected"], "u1").astype(bool)
+    if not len(gold) == len(labels) == len(rejected) == stored["n"]:
+        raise ValueError(f"columns of {len(gold)}, {len(labels)} and {len(rejected)} rows; {stored['n']} expected")
+    probabilities = _unpack(stored["probabilities"], "<f2").reshape(stored["n"], stored["classes"])
+    targets = _unpack(stored["target"], "<i2") if "target" in stored else None
+    if targets is not None and len(targets) != len(gold):
+        raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
+    return StoredPredictions(gold, labels, rejected, probabilities, targets)

@@ -1,0 +1,158 @@
+"""The whole recipe of every victim and cell: what a key has to know, and nothing that it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from bench import models
+from bench._version import __version__
+from bench.contracts import Task, TaskSource, board_of
+from bench.experiment.grid import REFERENCE, Cell, VictimSpec
+from bench.keys import canonical, key_of, key_of_fields
+from bench.models.files import sha256
+from bench.plugins import registry
+from bench.plugins.chain import needs_of
+
+if TYPE_CHECKING:
+    from bench.models.pretrained import PretrainedModel
+
+SCHEMA = 1
+# Raised whenever the numbers of a room can change; a test holds a fingerprint of each room's code beside its version.
+ROOMS = {"learning": 2, "evaluation": 1, "work": 1}
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that change numbers; the build tag after ``+`` does not count."""
+    return {name: version(name).partition("+")[0] for name in LIBRARIES}
+
+
+@lru_cache(maxsize=16)
+def task_of(source: TaskSource) -> Task:
+    """Load a task once in a process."""
+    return source.load()
+
+
+@lru_cache(maxsize=16)
+def model_of(name: str) -> PretrainedModel:
+    """Locate a pre-trained model once in a process."""
+    return models.create(name)
+
+
+@cache
+def _model_fingerprint(name: str) -> Mapping[str, Any]:
+    return model_of(name).fingerprint()
+
+
+@cache
+def _source_recipe(source: TaskSource) -> Mapping[str, Any]:
+    return {**source.recipe(), "fingerprint": task_of(source).fingerprint}
+
+
+def _attack_files(spec: VictimSpec) -> dict[str, Any]:
+    """Return the hashes of what an attack reads beside the task's splits; nothing for one that reads nothing."""
+    if reading := spec.attack.files(task_of(spec.task).facts):
+        return {"files": [sha256(path) for path in reading]}
+    return {}
+
+
+@lru_cache(maxsize=4096)
+def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
+    """Return the recipe of a poisoned model."""
+    return {
+        "kind": "victim",
+        "schema": SCHEMA,
+        "task": _source_recipe(spec.task),
+        "model": _model_fingerprint(spec.model),
+        "attack": {**spec.attack.recipe(), **_attack_files(spec)},
+        "reference": registry.attacks.get(REFERENCE).version,
+        "seed": spec.seed,
+        "target": None if spec.is_reference else spec.target,
+        "budget": spec.budget.model_dump(mode="json"),
+        "rooms": ROOMS,
+        "libraries": libraries(),
+        **({"part": list(spec.part)} if spec.part else {}),
+        **({"head": spec.head} if spec.head is not None else {}),
+    }
+
+
+@lru_cache(maxsize=4096)
+def victim_key(spec: VictimSpec) -> str:
+    """Return the key of a poisoned model."""
+    return key_of(victim_recipe(spec))
+
+
+def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
+    """Return the recipe of an evaluation but for its defense; ``of`` says what stands for a model."""
+    return {
+        "kind": "cell",
+        "schema": SCHEMA,
+        "role": cell.role,
+        "victim": of(cell.victim),
+        "defense": None,
+        "clean_size": cell.clean_size,
+        "selection_size": cell.selection_size,
+        "tolerance": cell.tolerance,
+        **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
+    }
+
+
+def cell_recipe(cell: Cell) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's."""
+    return {**_cell_recipe(cell, victim_recipe), "defense": None if cell.defense is None else cell.defense.recipe()}
+
+
+def cell_key(cell: Cell) -> str:
+    """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
+    fields = {name: canonical(value) for name, value in _cell_recipe(cell, victim_key).items()}
+    if cell.defense is not None:
+        fields["defense"] = cell.defense.canonical_recipe
+    return key_of_fields(fields)
+
+
+def cell_words(cell: Cell) -> dict[str, Any]:
+    """Return what a record says of its cell in words."""
+    from bench.experiment.grid import task_spec
+
+    return {
+        "task": task_spec(cell.victim.task),
+        "model": cell.victim.model,
+        "attack": cell.victim.attack.spec,
+        "defense": cell.defense_spec,
+        "seed": cell.victim.seed,
+        "target": cell.victim.target,
+        "clean_size": cell.clean_size,
+        "selection_size": cell.selection_size,
+        "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
+        "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
+        "origin": _origins(cell),
+    }
+
+
+def _origins(cell: Cell) -> dict[str, str]:
+    """Return the distributions of the plugins that are not built in."""
+    parts = () if cell.defense is None else getattr(cell.defense, "parts", (cell.defense,))
+    attack = cell.victim.attack
+    attacks = (*getattr(attack, "modifiers", ()), getattr(attack, "attack", attack))
+    plugins = {"task": (cell.victim.task,), "attack": attacks, "defense": parts}
+    found = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
+    external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in found.items()}
+    return {kind: "+".join(names) for kind, names in external.items() if names}
+
+
+def environment(device: str, precision: str) -> dict[str, str]:
+    """Return what a record says of where it was made."""
+    import platform
+
+    return {
+        "device": device,
+        "precision": precision,
+        "version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **libraries(),
+    }

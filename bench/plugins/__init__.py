@@ -1,0 +1,1 @@
+"""Plugins: found by name, joined into chains, and described."""

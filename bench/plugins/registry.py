@@ -1,0 +1,147 @@
+"""Finds plugins: the classes in a package's modules, and whatever third parties declare as entry points."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
+from bench.errors import RequestError, unknown
+from bench.suites import specs
+
+log = logging.getLogger(__name__)
+P = TypeVar("P", bound=Plugin)
+BUILT_IN = "built-in"
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Found(Generic[P]):
+    """A discovered plugin and where it came from (``built-in`` or the distribution that declares it)."""
+
+    plugin: type[P]
+    origin: str
+
+
+@dataclass
+class Registry(Generic[P]):
+    """All plugins of one kind, by name.
+
+    Attributes:
+        kind: the word for error messages, e.g. ``attack``.
+        base: the class that plugins of this kind inherit.
+        package: the package whose modules hold the built-in ones.
+        group: the entry-point group; an entry point names a class, a module or a package.
+    """
+
+    kind: str
+    base: type[P]
+    package: str
+    group: str
+    broken: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def found(self) -> dict[str, Found[P]]:
+        """Every plugin by name. A third party's plugin that cannot be loaded is reported and left out."""
+        plugins: dict[str, Found[P]] = {}
+        for plugin in self._classes_in(importlib.import_module(self.package)):
+            self._add(plugins, plugin, BUILT_IN)
+        for point in entry_points(group=self.group):
+            origin = point.dist.name if point.dist else point.value
+            try:
+                for plugin in self._loaded(point):
+                    self._add(plugins, plugin, origin)
+            except Exception as error:  # a third party's code may raise anything; it must not take the rest down
+                self.broken[point.name] = f"{type(error).__name__}: {error}"
+                log.warning("plugin %s of %s is left out: %s", point.name, origin, self.broken[point.name])
+        return plugins
+
+    def names(self) -> list[str]:
+        """Names in alphabetical order."""
+        return sorted(self.found)
+
+    def get(self, name: str) -> type[P]:
+        """Return the plugin class, or raise a :class:`RequestError` with a near match."""
+        if name in self.broken:
+            raise RequestError(f"{self.kind} {name!r} cannot be loaded: {self.broken[name]}")
+        if name not in self.found:
+            raise unknown(self.kind, name, self.found)
+        return self.found[name].plugin
+
+    def create(self, entry: str | Mapping[str, Any]) -> P:
+        """Build a plugin from a suite entry; every mistake is a one-line error that names the valid choices."""
+        name, fields = specs.parse_entry(entry, self.kind)
+        return build(self.get(name), fields)
+
+    def _loaded(self, point: EntryPoint) -> list[type[P]]:
+        target = point.load()
+        if isinstance(target, ModuleType):
+            return list(self._classes_in(target))
+        if not (inspect.isclass(target) and issubclass(target, self.base)):
+            raise TypeError(f"{point.value} is not a {self.base.__name__}")
+        return [target]
+
+    def _classes_in(self, module: ModuleType) -> Iterator[type[P]]:
+        modules = [module]
+        for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            modules.append(importlib.import_module(f"{module.__name__}.{info.name}"))
+        for part in modules:
+            for value in vars(part).values():
+                own = inspect.isclass(value) and value.__module__ == part.__name__
+                if own and issubclass(value, self.base) and "name" in vars(value) and not inspect.isabstract(value):
+                    yield value
+
+    def _add(self, plugins: dict[str, Found[P]], plugin: type[P], origin: str) -> None:
+        if len(plugin.name) > 64 or not _NAME.fullmatch(plugin.name):
+            raise ValueError(f"name {plugin.name[:80]!r} is not made of lower-case words joined by '-', 64 at most")
+        if plugin.name in plugins:
+            raise ValueError(f"name {plugin.name!r} is taken by {plugins[plugin.name].origin}")
+        plugins[plugin.name] = Found(plugin, origin)
+
+
+def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
+    """Validate fields into a plugin; the error is one line with the valid fields or bounds."""
+    valid = [info.alias or name for name, info in plugin.model_fields.items()]
+    for name in fields:
+        if name not in valid:
+            raise unknown(f"field of {plugin.name}:", name, valid)
+    try:
+        return plugin.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        told = (
+            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
+            if where
+            else f"{plugin.name}: {first['msg']}"
+        )
+        raise RequestError(f"{told}. See `doorbench describe {plugin.name}`.") from None
+
+
+attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
+defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
+tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
+modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]
+
+
+by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, defenses, tasks)}
+
+
+def origin_of(plugin: Plugin | type[Plugin]) -> str:
+    """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
+    kind = plugin if inspect.isclass(plugin) else type(plugin)
+    for found in by_kind.values():
+        if issubclass(kind, found.base) and kind.name in found.found:
+            return found.found[kind.name].origin
+    return BUILT_IN

@@ -1,0 +1,1 @@
+"""What the rows say: places and competitors, statistics, ranks, boards, claims."""

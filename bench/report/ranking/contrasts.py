@@ -1,0 +1,94 @@
+"""Mean differences between two defenses over many places, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.report.ranking.results import Competitor, Results, Setting
+from bench.report.ranking.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
+from bench.report.rows.row import Metric, Row
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean contrast.
+
+    Attributes:
+        estimate: in percentage points; None where no finished cells can be compared.
+        places: how many places are in the mean.
+        cells: keys of the cells behind it.
+        clean: sizes of the clean samples behind it, in examples; none where no defense reads one.
+    """
+
+    estimate: Estimate | None = None
+    places: int = 0
+    cells: tuple[str, ...] = ()
+    clean: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds are behind it."""
+        return 0 if self.estimate is None else self.estimate.seeds
+
+
+def measure(
+    results: Results,
+    places: Sequence[Setting],
+    *,
+    metric: Metric,
+    of: str,
+    minus: str | None = None,
+    most_clean: int | None = None,
+) -> Measured:
+    """Return the mean over places of a metric of one defense, less that of another.
+
+    Args:
+        results: the cells of a suite.
+        places: each weighs the same; those where a cell is missing are left out.
+        metric: what is compared.
+        of: a defense; ``none`` is the undefended victim.
+        minus: another one; without it, the level of ``of``.
+        most_clean: most clean examples to tune on; of the allowed samples, see :func:`finished`.
+    """
+    sides: list[tuple[Setting, list[dict[int, Row]]]] = []
+    for place in places:
+        cells = [finished(results, place, name, most_clean) for name in (of, minus) if name is not None]
+        if all(cells):
+            sides.append((place, cells))
+    every = [set(side) for _, cells in sides for side in cells]
+    seeds = sorted(set.intersection(*every)) if every else []
+    if not seeds:
+        return Measured()
+    blocks: dict[tuple[str, str, int], list[FloatArray]] = {}  # one for each test set
+    for place, cells in sides:
+        first, *second = (results.runs(side, metric, seeds) for side in cells)
+        array = difference(first, second[0]) if second else level(first)
+        blocks.setdefault((place.model, place.task, array.shape[1]), []).append(array)
+    estimate = paired_bootstrap([np.stack(block) for block in blocks.values()])
+    rows = [side[seed] for _, cells in sides for side in cells for seed in seeds]
+    clean = sorted({row.clean_size for row in rows} - {0})
+    return Measured(estimate, len(sides), tuple(row.cell_key for row in rows), tuple(clean))
+
+
+def finished(results: Results, place: Setting, defense: str, most_clean: int | None) -> dict[int, Row]:
+    """Return the finished cells of a defense by seed, among the seeds that count.
+
+    Of several sizes of the clean sample, the one that most places have is taken, and the largest of equals.
+    """
+    cells: Mapping[int, Row] = {}
+    if defense == "none":
+        cells = results.references(place, "victim")
+    else:
+        sizes = [line for line in results.lines if line.defense == defense]
+        allowed = [line for line in sizes if most_clean is None or line.clean_size <= most_clean]
+        if allowed:
+            cells = results.cells(place, max(allowed, key=lambda line: (_places(results, line), line.clean_size)))
+    used = results.used_seeds(place)
+    return {seed: row for seed, row in cells.items() if seed in used and row.done}
+
+
+def _places(results: Results, line: Competitor) -> int:
+    return sum(bool(results.cells(place, line)) for place in results.places)

@@ -1,0 +1,60 @@
+"""Leaderboards for programs: one JSON value a board, which ``doorbench purify --defense auto`` reads too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from bench.contracts import Board
+from bench.report.ranking import boards
+from bench.report.ranking.leaderboard import SCORES, Leaderboard, Standing
+from bench.report.ranking.results import Results
+from bench.report.rows.row import Row
+from bench.report.tables import cells as tables
+from bench.suites.suite import Gate
+
+DIGITS = 4
+
+
+def as_json(rows: Iterable[Row], *, gate: Gate | None = None) -> list[dict[str, Any]]:
+    """Return every board that ranks defenses: its suite, its places, and one row a defense, best mean rank first.
+
+    Percentages are 0-100; ``mean_rank`` and ``interval`` are null for a defense that is not finished everywhere.
+    """
+    found = []
+    for board, part in boards.split(rows).items():
+        if board is Board.DETECTION:
+            continue
+        leaderboard = Leaderboard(Results(part, gate=gate))
+        standings = leaderboard.standings()
+        if not standings:
+            continue
+        found.append(
+            {
+                "board": board.value,
+                "suite": tables.suite_of(leaderboard.results),
+                "places": [f"{place.task}:{place.attack}" for place in leaderboard.places],
+                "rows": [_row(standing) for standing in standings],
+            }
+        )
+    return found
+
+
+def _row(standing: Standing) -> dict[str, Any]:
+    rank = standing.rank if standing.complete else None
+    return {
+        "defense": standing.line.defense,
+        "clean_size": standing.line.clean_size,
+        "mean_rank": None if rank is None else _number(rank.value),
+        "interval": None if rank is None else [_number(rank.low), _number(rank.high)],
+        **{name: _number(standing.means[name]) for name in SCORES},
+        "time": _number(standing.time),
+        "seeds": standing.seeds,
+        "needs": list(standing.needs),
+        **({"external": standing.external} if standing.external else {}),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, DIGITS)

@@ -1,0 +1,77 @@
+"""Cells that are points of a curve: a fixed reserve ratio, or one of several clean-data sizes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+    from bench.report.rows.row import Row
+
+LEAST_POINTS = 3  # fewer values are rows of a table, not a curve
+_RATIO = re.compile(r"reserve_ratio=[^,()]*(, )?")
+
+
+def curve_name(defense: str) -> str:
+    """Return a defense without its reserve ratio: ``fine-mixing(reserve_ratio=0.3)`` gives ``fine-mixing``."""
+    return _RATIO.sub("", defense).replace(", )", ")").replace("()", "")
+
+
+def fixed_ratio(table: DataFrame) -> Series[float]:
+    """Return the reserve ratio that the suite fixed for each cell; NaN where it is searched or there is none."""
+    import pandas as pd
+
+    found = pd.Series(float("nan"), index=table.index, dtype="float64")
+    for name in table.columns:
+        if name.startswith("defense.") and name.rpartition(".")[2] == "reserve_ratio":
+            found = found.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
+    return found
+
+
+def ratio_points(table: DataFrame) -> DataFrame:
+    """Return the cells of reserve-ratio curves, with ``curve`` and ``ratio``."""
+    points = table.assign(ratio=fixed_ratio(table), curve=table["defense"].map(curve_name))
+    points = points[points["ratio"].notna()]
+    values = points.groupby("curve")["ratio"].transform("nunique") if len(points) else points["ratio"]
+    return points[values >= LEAST_POINTS]
+
+
+def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: float) -> Iterator[Row]:
+    """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
+
+    It is the one with the lowest ASR among those that lose at most ``most_drop`` points of test ACC against the victim,
+    or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that drop.
+    """
+    before = {row.victim_key: row.metric("acc") for row in victims if row.done}
+    curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in points:
+        if row.predicts and before.get(row.victim_key) is not None:
+            curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
+    for (victim, curve, _), there in curves.items():
+        acc = {row.cell_key: row.metric("acc") or 0.0 for row in there}
+        least = (before[victim] or 0.0) - most_drop
+        kept = [row for row in there if acc[row.cell_key] >= least]
+        if kept:
+            best = min(kept, key=lambda row: (row.metric("asr") or 0.0, -acc[row.cell_key]))
+        else:
+            best = max(there, key=lambda row: acc[row.cell_key])
+        yield replace(
+            best,
+            defense=f"{curve} (ratio best on test)",
+            defense_parameters={**best.defense_parameters, "reserve_ratio": "best on test"},
+            needs=(*best.needs, "oracle"),
+        )
+
+
+def size_points(table: DataFrame) -> DataFrame:
+    """Return the cells of clean-size curves, with ``curve`` and ``size``; reserve-ratio curves are left out."""
+    points = table.drop(index=ratio_points(table).index)
+    points = points[points["clean_size"] > 0]
+    points = points.assign(size=points["clean_size"].astype("float64"), curve=points["defense"])
+    values = points.groupby("curve")["size"].transform("nunique") if len(points) else points["size"]
+    return points[values >= LEAST_POINTS]

@@ -1,0 +1,186 @@
+"""Rows to a DataFrame with the columns that ``doorbench export`` promises."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import RequestError, unknown
+from bench.report.rows.row import Row
+from bench.suites.suite import Gate
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+TEXTS = (
+    "suite",
+    "task",
+    "model",
+    "attack",
+    "defense",
+    "status",
+    "error",
+    "victim_key",
+    "cell_key",
+    "device",
+    "version",
+)
+METRICS = ("acc", "asr", "ra", "frr", "far")
+JOINED = ("clean_acc", "clean_asr", "victim_acc", "victim_asr")
+SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
+COLUMNS = (
+    "suite", "task", "model", "attack", "defense", "seed", "status", "error", *METRICS, *JOINED, "implanted",
+    "clean_size", "reserve_ratio", *SECONDS, "victim_key", "cell_key", "device", "version",
+)  # fmt: skip
+FORMATS = ("parquet", "csv", "jsonl")
+
+
+def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
+    """Return one row a listed cell, joined with its victim and its floor.
+
+    Args:
+        rows: every cell of a suite, floors and ceilings included.
+        gate: when an attack counts as implanted; the default gate where it is None.
+
+    Returns:
+        A DataFrame with ``COLUMNS`` first, then ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
+        ``implanted`` is <NA> for the clean reference and while the victim is not known. A task with several target
+        labels has them in ``attack.target``.
+    """
+    import pandas as pd
+
+    rows = list(rows)
+    gate = gate or Gate()
+    references = References.of(rows)
+    cells = [{**_own(row), **references.columns(row, gate)} for row in rows if row.listed and row.role != "floor"]
+    table = pd.DataFrame(cells, columns=list(COLUMNS) if not cells else None)
+    parameters = [name for name in table.columns if name not in COLUMNS]
+    table = table[[*COLUMNS, *sorted(parameters, key=lambda name: (not name.startswith("attack."), name))]]
+    for name in (*METRICS, *JOINED, *SECONDS, "reserve_ratio"):
+        table[name] = table[name].astype("float64")
+    for name in TEXTS:
+        table[name] = table[name].astype("string")
+    for name in parameters:
+        table[name] = _one_kind(table[name])
+    table["implanted"] = table["implanted"].astype("boolean")
+    return table
+
+
+def _own(row: Row) -> dict[str, Any]:
+    """Return what a cell's own record says."""
+    record: Mapping[str, Any] = row.record or {}
+    environment = record.get("environment") or {}
+    found: dict[str, Any] = {
+        name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
+    }
+    found |= {name: row.metric(name) for name in METRICS}
+    found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
+    found |= {
+        "clean_size": row.clean_size,
+        "reserve_ratio": (record.get("notes") or {}).get("reserve_ratio"),
+        "victim_key": row.victim_key,
+        "cell_key": row.cell_key,
+        "device": environment.get("device"),
+        "version": environment.get("version"),
+    }
+    if row.target is not None:
+        found["attack.target"] = row.target
+    found |= {f"attack.{name}": value for name, value in row.attack_parameters.items()}
+    return found | {f"defense.{name}": value for name, value in row.defense_parameters.items()}
+
+
+@dataclass
+class References:
+    """Victims and floors by victim key, and clean models by what they were trained for."""
+
+    victims: dict[str, Row] = field(default_factory=dict)
+    floors: dict[str, Row] = field(default_factory=dict)
+    clean: dict[tuple[str, str, int], Row] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> References:
+        """Collect the references among all rows of a suite."""
+        found = cls()
+        for row in rows:
+            if row.role == "floor":
+                found.floors[row.victim_key] = row
+            elif row.role == "victim":
+                found.victims[row.victim_key] = row
+                if row.attack_base == "clean":
+                    found.clean[row.task, row.model, row.seed] = row
+        return found
+
+    def joined(self, row: Row) -> dict[str, float | None]:
+        """Return the metrics of the clean model and of the undefended victim that belong to a cell."""
+        victim, floor = self.victims.get(row.victim_key), self.floors.get(row.victim_key)
+        clean = floor if floor is not None and floor.done else self.clean.get((row.task, row.model, row.seed))
+        return {
+            "clean_acc": clean.metric("acc") if clean else None,
+            "clean_asr": floor.metric("asr") if floor else None,
+            "victim_acc": victim.metric("acc") if victim else None,
+            "victim_asr": victim.metric("asr") if victim else None,
+        }
+
+    def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
+        """Return the columns of a cell that come from other records."""
+        found = self.joined(row)
+        return {**found, "implanted": implanted(found, gate)}
+
+
+def implanted(metrics: Mapping[str, Any], gate: Gate) -> bool | None:
+    """Return whether a victim passes the gate; None without a trigger, or while a number is missing.
+
+    Args:
+        metrics: ``clean_acc``, ``victim_acc`` and ``victim_asr`` in percent or None.
+        gate: the least ASR, and the most ACC that the victim may lack against the clean model.
+    """
+    clean, accuracy, success = (metrics[name] for name in ("clean_acc", "victim_acc", "victim_asr"))
+    if clean is None or accuracy is None or success is None:
+        return None
+    return bool(success >= gate.min_asr and clean - accuracy <= gate.max_acc_drop)
+
+
+def _one_kind(column: Series[Any]) -> Series[Any]:
+    """Return a parameter column that every file format can hold: one kind of scalar, or JSON text."""
+    known = column[column.notna()]
+    kinds = {"number" if type(value) in (int, float) else type(value).__name__ for value in known}
+    if not kinds or kinds == {"number"}:
+        return (
+            column.astype("float64")
+            if kinds != {"number"} or known.map(type).nunique() > 1
+            else column.convert_dtypes()
+        )
+    if kinds == {"bool"}:
+        return column.astype("boolean")
+    if kinds == {"str"}:
+        return column.astype("string")
+    texts = [None if missing else json.dumps(value) for value, missing in zip(column, column.isna(), strict=True)]
+    return type(column)(texts, index=column.index, dtype="string", name=column.name)
+
+
+def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | None:
+    """Write a frame to a file, or return it as text where ``path`` is None.
+
+    Raises:
+        RequestError: the format is unknown, or parquet without a file to write to.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if format == "parquet":
+        if path is None:
+            raise RequestError("parquet is not text; name a file with --out FILE.")
+        table.to_parquet(path, index=False)
+        return None
+    text = io.StringIO()
+    if format == "csv":
+        table.to_csv(text, index=False, lineterminator="\n")
+    else:
+        table.to_json(text, orient="records", lines=True, double_precision=15, force_ascii=False)
+    if path is None:
+        return text.getvalue()
+    path.write_text(text.getvalue(), encoding="utf-8")
+    return None

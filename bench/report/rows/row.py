@@ -1,0 +1,146 @@
+"""What the report room works on: the cells of a suite, each with its record where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts import Board
+from bench.experiment import predictions
+
+Role = Literal["defended", "detected", "victim", "floor"]
+Metric = Literal["acc", "asr", "ra"]
+Hits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One cell of a suite.
+
+    Attributes:
+        suite, task, model, attack, defense: as the suite spells them.
+        seed: of the cell.
+        role: ``defended``; ``detected``: a score for the model; ``victim``: no defense; ``floor``: the clean model on
+            the victim's triggered test set.
+        victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
+        clean_size: clean examples that the defense may tune on; 0 where it reads none.
+        listed: whether the suite asks for this cell; the others are floors and ceilings.
+        target: the target label; None for the clean reference.
+        attack_base, defense_base: the names without parameters, e.g. ``e-pur+fine-mixing``.
+        attack_parameters, defense_parameters: every field as JSON values.
+        needs: what the defense touches.
+        record: as stored; None where the cell has not been run.
+        failure: the stored failure (at least ``error``); None where there is none.
+        path: the record's file.
+        conditions: the sizes of the task and the budget of the victim's training, by field.
+        listed_on: the threat model, where the suite knows it; else the record says it.
+    """
+
+    suite: str
+    task: str
+    model: str
+    attack: str
+    defense: str
+    seed: int
+    role: Role
+    victim_key: str
+    cell_key: str
+    clean_size: int
+    listed: bool = True
+    target: int | None = None
+    attack_base: str = ""
+    defense_base: str = ""
+    attack_parameters: Mapping[str, Any] = field(default_factory=dict)
+    defense_parameters: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    record: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    path: Path | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    listed_on: Board | None = None
+
+    @property
+    def board(self) -> Board:
+        """The threat model on whose board the cell is; records from before there were boards have the first one."""
+        stated = ((self.record or {}).get("cell") or {}).get("board")
+        return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the defense is told the trigger and the target label."""
+        return "oracle" in self.needs
+
+    @property
+    def external(self) -> str:
+        """The package that the defense comes from; empty for one that ships with the project."""
+        origin = ((self.record or {}).get("cell") or {}).get("origin") or {}
+        return str(origin.get("defense", ""))
+
+    @property
+    def status(self) -> str:
+        """``done``, ``failed``, ``n/a`` or ``waiting``."""
+        if self.record is not None:
+            return str(self.record["status"])
+        return "waiting" if self.failure is None else "failed"
+
+    @property
+    def error(self) -> str | None:
+        """Why the cell failed or makes no sense."""
+        source = self.failure if self.record is None else self.record
+        error = None if source is None else source.get("error")
+        return None if error is None else str(error)
+
+    @property
+    def done(self) -> bool:
+        """Whether there are numbers."""
+        return self.status == "done"
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there are predictions: a detector leaves none."""
+        return self.done and bool((self.record or {}).get("predictions"))
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric in percent; None where it is not defined or not known yet."""
+        metrics = (self.record or {}).get("metrics") or {}
+        value = metrics.get(name)
+        return None if value is None else float(value)
+
+    def seconds(self, name: str) -> float | None:
+        """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
+        value = ((self.record or {}).get("seconds") or {}).get(name)
+        return None if value is None else float(value)
+
+    @property
+    def victim_weights(self) -> str | None:
+        """The SHA-256 of the victim's weights; None in records from before they named it."""
+        return (self.record or {}).get("victim_weights")
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, Hits | None]:
+        """Per example: ``acc`` [n clean], ``asr`` and ``ra`` [n triggered] or None without a trigger."""
+        if self.record is None or not self.done:
+            raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
+        stored = self.record["predictions"]
+        clean = predictions.decode(stored["clean"])
+        found: dict[str, Hits | None] = {"acc": (clean.labels == clean.gold) & ~clean.rejected, "asr": None, "ra": None}
+        if stored.get("triggered"):
+            triggered = predictions.decode(stored["triggered"])
+            target = self.record["cell"]["target"] if self.target is None else self.target
+            wanted = target if triggered.targets is None else triggered.targets
+            found["asr"] = (triggered.labels == wanted) & ~triggered.rejected
+            found["ra"] = (triggered.labels == triggered.gold) & ~triggered.rejected
+        return found
+
+
+def first_line(error: str | None, limit: int = 160) -> str:
+    """Return the telling line of an error: the last one of a traceback, else the first."""
+    lines = [line.strip() for line in (error or "no reason was stored").splitlines() if line.strip()] or ["unknown"]
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,178 @@
+"""Attacks x tasks x defenses: every number of a suite in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from bench.report.ranking.results import LEAST_GAIN, MAX_DROP, Competitor, Mark, Results, Setting
+from bench.report.rows.row import Metric, Row, first_line
+from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
+
+REFERENCES: dict[str, Literal["floor", "victim"]] = {"clean model": "floor", "no defense": "victim"}
+LEAVES: tuple[Metric, ...] = ("acc", "asr")
+
+
+def build(results: Results, *, board: str = "") -> Table:
+    """Return ACC and ASR of every defense under every attack, floors and ceilings on top.
+
+    Numbers are means with standard deviations over the seeds that count (see :meth:`Results.used_seeds`).
+    """
+    notes = Footnotes()
+    columns = [column(results, place, notes) for place in results.places]
+    marks = {place: results.marks(place) for place in results.places}
+    lines = []
+    for label, role in REFERENCES.items():
+        cells = [_cell(results, place, results.references(place, role), "", notes) for place in results.places]
+        lines.append(Line(label, tuple(cells), reference=True))
+    for line, label in labels(results).items():
+        cells = [
+            _cell(results, place, results.cells(place, line), marks[place].get(line, ""), notes)
+            for place in results.places
+        ]
+        lines.append(Line(label, tuple(cells)))
+    where = f", {board}" if board else ""
+    title = f"{suite_of(results)}{where}: clean accuracy (ACC) and attack success rate (ASR), percent"
+    return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
+
+
+def suite_of(results: Results) -> str:
+    """Return the name of the suite."""
+    return ", ".join(dict.fromkeys(row.suite for row in results.rows)) or "empty suite"
+
+
+def labels(results: Results) -> dict[Competitor, str]:
+    """Return how tables call each defense: marked where it needs an oracle or is external, with a size that varies."""
+    oracles = results.oracles
+    sizes = {line.clean_size for line in results.lines if line.clean_size}
+    found = {}
+    for line in results.lines:
+        size = f" [n={line.clean_size}]" if line.clean_size and len(sizes) > 1 else ""
+        found[line] = (
+            line.defense
+            + (DAGGER if line.defense in oracles else "")
+            + (EXTERNAL if line.defense in results.external else "")
+            + size
+        )
+    return found
+
+
+def headings(results: Results, place: Setting) -> tuple[str, ...]:
+    """Return task and attack; model and target label only where they vary."""
+    model = f" · {place.model}" if len({other.model for other in results.places}) > 1 else ""
+    targets = {other.target for other in results.places if other.target is not None}
+    target = f" → {place.target}" if place.target is not None and len(targets) > 1 else ""
+    return place.task + model, place.attack + target
+
+
+def column(results: Results, place: Setting, notes: Footnotes) -> Column:
+    """Return the heading of a place, with a footnote where the attack did not implant."""
+    state, seeds, used = results.state(place), results.seeds(place), results.used_seeds(place)
+    metrics = LEAVES[:1] if state == "no trigger" else LEAVES
+    found: tuple[int, ...] = ()
+    if state == "not implanted":
+        found = (notes.add("the attack did not implant: grey, and left out of marks and ranks"),)
+    elif state == "implanted" and len(used) < len(seeds):
+        left = ", ".join(str(seed) for seed in seeds if seed not in used)
+        found = (notes.add(f"left out, as the attack did not implant or is not finished there: seed {left}"),)
+    leaves = tuple(metric.upper() for metric in metrics)
+    return Column(headings(results, place), leaves, grey=state == "not implanted", notes=found)
+
+
+def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark, notes: Footnotes) -> Cell:
+    state = results.state(place)
+    rows = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
+    done = [row for row in rows if row.done]
+    found = tuple(_remarks(rows, notes, results.cells_of_other_trainings))
+    grey = state == "not implanted"
+    if done:
+        metrics = LEAVES[:1] if state == "no trigger" else LEAVES
+        return Cell(tuple(number(done, metric) for metric in metrics), mark=mark, grey=grey, notes=found)
+    statuses = {row.status for row in rows}
+    words = next((word for word in ("failed", "n/a") if word in statuses), "…" if rows else "")
+    return Cell(words=words, grey=grey, notes=found)
+
+
+def _remarks(rows: Sequence[Row], notes: Footnotes, cells_of_other_trainings: Collection[str]) -> list[int]:
+    """Return footnotes on cells of a place: those without numbers, and those of another model than their neighbours."""
+    found = []
+    for status, told in (("failed", "failed"), ("n/a", "n/a")):
+        hit = [row for row in rows if row.status == status]
+        for reason in dict.fromkeys(first_line(row.error) for row in hit):
+            some = "" if len(hit) == len(rows) else f" ({len(hit)} of {len(rows)} seeds)"
+            found.append(notes.add(f"{told}{some}: {reason}"))
+    waiting = sum(row.status == "waiting" for row in rows)
+    if 0 < waiting < len(rows):
+        found.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
+    if stray := sum(row.cell_key in cells_of_other_trainings for row in rows):
+        told = "of another training of the victim than most cells of the column"
+        found.append(notes.add(f"{told}: {stray} of {len(rows)} seeds"))
+    return found
+
+
+def number(rows: Sequence[Row], metric: str) -> Number | None:
+    """Return mean and standard deviation of a metric over cells; None where it is not defined."""
+    values = [value for row in rows if (value := row.metric(metric)) is not None]
+    if not values:
+        return None
+    return Number(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+
+
+def footer(results: Results) -> tuple[str, ...]:
+    """Return what was run, how to read it, and how much of it is there."""
+    seeds = sorted({seed for place in results.places for seed in results.seeds(place)})
+    sentences = [
+        f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
+        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; clean examples {samples(results)}.",
+        _reading(len(seeds)),
+        f"Marked best: the lowest ASR among defenses that lose at most {MAX_DROP:g} points of ACC against the victim "
+        f"and take at least {LEAST_GAIN:g} from its ASR; "
+        "not significantly worse: paired bootstrap over seeds and test examples, one-sided, Holm-corrected, 5 %.",
+        f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
+        "points of ACC lost against the clean model.",
+        _counts(results),
+    ]
+    if results.oracles:
+        told = "is told the trigger and the target label, or was chosen on the test sets"
+        sentences.insert(3, f"{DAGGER} {told}: shown, but neither marked nor ranked.")
+    if results.external:
+        packages = ", ".join(sorted(set(results.external.values())))
+        sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
+    if results.swept:
+        sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
+    return tuple(sentences)
+
+
+def samples(results: Results) -> str:
+    """Return the sizes of the clean samples: to tune on, and to choose hyper-parameters on."""
+    sizes = sorted({row.clean_size for row in results.rows if row.clean_size})
+    records = (row.record for row in results.rows if row.record is not None and row.clean_size)
+    chosen = sorted({int(record["cell"].get("selection_size") or 0) for record in records} - {0})
+    return (_listed(sizes) or "none") + (f" to tune on and {_listed(chosen)} to choose on" if chosen else "")
+
+
+def _reading(seeds: int) -> str:
+    if seeds > 1:
+        return "Mean ± standard deviation over seeds."
+    return "One seed: no spread over seeds is known, and the marks speak of test examples only."
+
+
+def _counts(results: Results) -> str:
+    frame = results.frame
+    counts = frame["status"].value_counts()
+    told = ", ".join(
+        f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
+    )
+    made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
+    environments = [(row.record or {}).get("environment") or {} for row in results.rows]
+    for name, shown in (("torch", "torch"), ("precision", "arithmetic")):
+        values = sorted({str(where[name]) for where in environments if where.get(name)})
+        made += [f"{shown} {_listed(values)}"] if len(values) > 1 else []
+    where = ", ".join(part for part in made if not part.endswith(" "))
+    return f"{len(frame)} cells: {told or 'none'}." + (f" Made by {where}." if where else "")
+
+
+def _listed(values: object) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(values))  # type: ignore[call-overload]

@@ -1,0 +1,165 @@
+"""How a number came about, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.errors import RequestError, unknown
+from bench.report.rows.frames import References, implanted
+from bench.report.rows.row import Row, first_line
+from bench.report.tables import cells as tables
+from bench.suites.specs import split_top
+from bench.suites.suite import Gate
+
+FORM = "TASK:ATTACK:DEFENSE[:SEED] or the first 6 or more digits of a cell's key"
+DEFINITIONS = {
+    "acc": "ACC: clean test examples classified as their gold label; a rejected one counts as wrong",
+    "asr": "ASR: triggered examples, whose gold label is not the target, classified as the target and not rejected",
+    "ra": "RA: triggered examples classified as their gold label and not rejected",
+    "frr": "FRR: clean test examples rejected",
+    "far": "FAR: triggered examples not rejected",
+}
+_KEY = re.compile(r"[0-9a-f]{6,64}")
+
+
+def explain(rows: Iterable[Row], selector: str, *, gate: Gate | None = None) -> str:
+    """Return what is known of the chosen cells: one of a table's numbers, seed by seed.
+
+    Args:
+        rows: every cell of a suite, floors and ceilings included.
+        selector: ``TASK:ATTACK:DEFENSE``, with ``:SEED`` for one seed, or the first digits of a cell's key. The
+            undefended victim is the defense ``none``, the floor ``clean model``.
+        gate: when an attack counts as implanted.
+
+    Raises:
+        RequestError: nothing, or more than one cell by key, is chosen.
+    """
+    rows = list(rows)
+    chosen = select(rows, selector)
+    references = References.of(rows)
+    first = chosen[0]
+    head = f"{first.defense} against {first.attack} on {first.task} ({first.model}), suite {first.suite}"
+    parts = [head, *_together(chosen)]
+    for row in chosen:
+        parts += ["", *_single(row, references, gate or Gate())]
+    known = dict.fromkeys(name for row in chosen for name in DEFINITIONS if row.metric(name) is not None)
+    return "\n".join([*parts, "", *(f"{DEFINITIONS[name]}." for name in known)]).rstrip() + "\n"
+
+
+def select(rows: Sequence[Row], selector: str) -> list[Row]:
+    """Return the cells that a selector means, by seed."""
+    if _KEY.fullmatch(selector):
+        found = [row for row in rows if row.cell_key.startswith(selector)]
+        if len(found) > 1:
+            raise RequestError(f"{len(found)} cells have keys that start with {selector!r}; give more digits.")
+        if not found:
+            raise RequestError(f"no cell of this suite has a key that starts with {selector!r}; write {FORM}.")
+        return found
+    parts = split_top(selector, ":")
+    if not 3 <= len(parts) <= 4:
+        raise RequestError(f"cannot read {selector!r}; write {FORM}.")
+    found = list(rows)
+    for field, value in zip(("task", "attack", "defense", "seed"), parts, strict=False):
+        valid = dict.fromkeys(str(getattr(row, field)) for row in found)
+        if value not in valid:
+            raise unknown(field, value, valid)
+        found = [row for row in found if str(getattr(row, field)) == value]
+    return sorted(found, key=lambda row: (row.model, row.clean_size, row.seed))
+
+
+def _together(chosen: Sequence[Row]) -> list[str]:
+    done = [row for row in chosen if row.done]
+    if len(chosen) < 2 or not done or len({(row.model, row.clean_size, row.target) for row in chosen}) > 1:
+        return []
+    told = []
+    for metric in ("acc", "asr", "ra"):
+        if number := tables.number(done, metric):
+            told.append(f"{metric.upper()} {number.text()}")
+    return [f"Over {len(done)} of {len(chosen)} seeds (mean ± standard deviation): {', '.join(told)}."]
+
+
+def _single(row: Row, references: References, gate: Gate) -> list[str]:
+    lines = [f"Seed {row.seed}, cell {row.cell_key[:12]}: {row.status}."]
+    if row.status in ("failed", "n/a"):
+        lines.append(f"  Reason: {first_line(row.error, 400)}")
+    if row.status == "waiting":
+        lines.append("  There is no record yet; `doorbench run` makes it.")
+    told = f", weights {row.victim_weights[:12]}" if row.victim_weights else ""
+    lines.append(f"  Victim {row.victim_key[:12]}{told}: {row.attack} with {_fields(row.attack_parameters)}.")
+    lines += _references(row, references, gate)
+    if row.record is None:
+        return lines
+    if row.done:
+        lines += _numbers(row)
+    lines += _choice(row.record.get("notes") or {})
+    return lines + _origin(row)
+
+
+def _references(row: Row, references: References, gate: Gate) -> list[str]:
+    known = references.joined(row)
+    if known["victim_acc"] is None:
+        return ["  The undefended victim is not finished."]
+    told = f"  Undefended: {_pair(known['victim_acc'], known['victim_asr'])}"
+    if known["clean_acc"] is not None:
+        told += f"; the clean model on the same test sets: {_pair(known['clean_acc'], known['clean_asr'])}"
+    passed = implanted(known, gate)
+    rule = f"ASR at least {gate.min_asr:g}, at most {gate.max_acc_drop:g} points of ACC lost"
+    verdict = {None: "", True: f" The attack implanted ({rule}).", False: f" The attack did NOT implant ({rule})."}
+    return [f"{told}.{verdict[passed]}"]
+
+
+def _pair(acc: float, asr: float | None) -> str:
+    return f"ACC {acc:.2f}" + ("" if asr is None else f", ASR {asr:.2f}")
+
+
+def _numbers(row: Row) -> list[str]:
+    if row.role == "detected":
+        score = (row.record or {})["notes"]["suspicion"]
+        return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
+    lines = []
+    for metric, hits in row.outcomes.items():
+        if hits is not None:
+            lines.append(f"  {metric.upper()} {row.metric(metric):.2f} = {int(hits.sum())} of {len(hits)} examples.")
+    others = [f"{name.upper()} {row.metric(name):.2f}" for name in ("frr", "far") if row.metric(name) is not None]
+    return [*lines, *([f"  {', '.join(others)}."] if others else [])]
+
+
+def _choice(notes: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if (ratio := notes.get("reserve_ratio")) is not None:
+        lines.append(f"  Reserve ratio {ratio:g}" + ("." if notes.get("tried") else ", fixed by the suite."))
+    if tried := notes.get("tried"):
+        candidates = ", ".join(f"{one['value']:g}: {one['selection_acc']:.2f}" for one in tried)
+        lines.append(f"  Tried, with ACC on the selection sample: {candidates}.")
+    if (floor := notes.get("selection_floor")) is not None:
+        passed = (
+            "the smallest candidate that reached it" if notes.get("selection_passed") else "NONE reached it: the best"
+        )
+        lines.append(f"  {floor:.2f} was to be reached (the victim's, less the tolerance); chosen: {passed}.")
+    return lines
+
+
+def _origin(row: Row) -> list[str]:
+    assert row.record is not None
+    cell, seconds, where = (row.record.get(name) or {} for name in ("cell", "seconds", "environment"))
+    lines = []
+    if row.clean_size:
+        chosen = cell.get("selection_size")
+        lines.append(
+            f"  Clean examples: {row.clean_size} to tune on" + (f", {chosen} to choose on." if chosen else ".")
+        )
+    if row.needs:
+        lines.append(f"  The defense touched: {', '.join(row.needs)}.")
+    if row.defense_parameters:
+        lines.append(f"  Its parameters: {_fields(row.defense_parameters)}.")
+    if seconds:
+        told = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None)
+        lines.append(f"  Seconds: {told}.")
+    lines.append(f"  Made by DoorBench {where.get('version')} on {where.get('device')} ({where.get('precision')}).")
+    return [*lines, *([f"  Record: {row.path}"] if row.path else [])]
+
+
+def _fields(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "no parameters"

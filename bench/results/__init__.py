@@ -1,0 +1,1 @@
+"""Finished results: published folders, and the check of what others submit."""

@@ -1,0 +1,198 @@
+"""A suite, or a collection of suites: what to run, as a YAML file that is checked to the last field before any job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bench.contracts import Budget
+from bench.errors import RequestError, unknown
+from bench.suites import specs, strict
+
+SUITES = Path(__file__).parent
+_LARGEST = 1_000_000  # bytes; a suite is a page of text
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Entry = str | dict[str, Any]
+Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
+AnyNumbers = Annotated[list[int], BeforeValidator(_listed)]
+Numbers = Annotated[AnyNumbers, Field(min_length=1)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Gate(BaseModel):
+    """When an attack counts as implanted. Applied to records by the report, so it is not part of any key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
+    max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+
+
+class Suite(BaseModel):
+    """A grid: the cross product of its axes, with one budget and one selection rule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    description: str = Field(description="one line")
+    task: Entries = Field(description="axis: tasks")
+    model: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = Field(description="axis: models")
+    attack: Entries = Field(description="axis: attacks")
+    defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
+    seed: Numbers = Field([0], description="axis: seeds")
+    clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, for detectors alone to judge")
+    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
+    clean_size: Numbers = Field([64], description="axis: clean examples a defense may tune on")
+    selection_size: int = Field(256, ge=1, description="clean examples to choose hyper-parameters on")
+    tolerance: float = Field(2.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
+    budget: Budget = Field(Budget(), description="training of victims")
+    gate: Gate = Field(Gate(), description="when an attack counts as implanted")
+    study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw besides")
+    profiles: dict[str, dict[str, Any]] = Field({}, description="other values of fields, under a name each")
+
+
+class Collection(BaseModel):
+    """Several suites under one name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    description: str = Field(description="one line")
+    suites: list[str] = Field(min_length=1, description="names or files of suites, run one after the other")
+
+
+def built_in() -> list[str]:
+    """Names of the suites that ship with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def locate(name: str) -> Path:
+    """Return the file of a built-in suite, or the given path."""
+    if name in built_in():
+        return SUITES / f"{name}.yaml"
+    path = Path(name)
+    looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
+    if "\0" in name or not looks_like_path:
+        raise unknown("suite", name[:80], built_in())
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file system takes
+        found = False
+    if not found:
+        raise RequestError(f"no suite file {name[:200]!r}. Built-in suites: {', '.join(built_in())}.")
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping strictly; every mistake is one line with the place."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise RequestError(f"{path}: larger than {_LARGEST:,} bytes; this is not a suite.")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 at byte {error.start}.") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}.") from None
+    data = strict.load(text, str(path))
+    if not isinstance(data, dict):
+        raise RequestError(f"{path}: a suite is a mapping of fields; valid: {', '.join(Suite.model_fields)}.")
+    return data
+
+
+def describe(name: str) -> str:
+    """Return the description of a suite or collection."""
+    found = _collection(*_read(name))
+    return load(name).description if found is None else found.description
+
+
+def load_all(name: str, settings: Sequence[str] = ()) -> list[Suite]:
+    """Read a suite, or every suite of a collection, and apply settings to each."""
+    found = _collection(*_read(name))
+    return [load(one, settings) for one in ([name] if found is None else found.suites)]
+
+
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
+    path = locate(name)
+    return path, read_yaml(path)
+
+
+def _collection(path: Path, data: Mapping[str, Any]) -> Collection | None:
+    return _validated(Collection, data, str(path)) if "suites" in data else None
+
+
+def load(name: str, settings: Sequence[str] = ()) -> Suite:
+    """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others.
+
+    ``task=NAME`` keeps the fields, such as ``max_train``, that the suite gives this task; ``task=NAME()`` has none.
+
+    Raises:
+        RequestError: it is not there, has a wrong field, or is a collection of suites.
+    """
+    path, data = _read(name)
+    if collection := _collection(path, data):
+        raise RequestError(f"{name!r} is a collection; name one of its suites: {', '.join(collection.suites)}.")
+    profiles = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "profile"]
+    for profile in profiles[-1:]:
+        data = profiled(check(data, str(path)), data, profile)
+    for setting in settings:
+        if setting.partition("=")[0].strip() != "profile":
+            _apply(data, setting)
+    return check(data, str(path))
+
+
+def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """Return the fields of a suite with those of one of its profiles in place; its name tells the profile."""
+    if profile not in suite.profiles:
+        raise unknown(f"profile of suite {suite.name!r}:", profile, suite.profiles)
+    return {**data, **suite.profiles[profile], "name": f"{suite.name}-{profile}"}
+
+
+def check(data: Mapping[str, Any], where: str) -> Suite:
+    """Validate the fields of a suite; the error names the field and the valid choices."""
+    return _validated(Suite, data, where)
+
+
+def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
+    for field in data:
+        if field not in model.model_fields:
+            raise unknown(f"field of {where}:", str(field), model.model_fields)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        told = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
+        raise RequestError(f"{where}: {field} {told}.") from None
+
+
+def _as_listed(entries: Any, wanted: str) -> list[Entry]:
+    """Return the suite's entries of a task that is wanted by its bare name, with their fields; else what is wanted."""
+    return [entry for entry in _listed(entries) if specs.parse_entry(entry, "task")[0] == wanted] or [wanted]
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    axis, equals, text = setting.partition("=")
+    axis = axis.strip()
+    field, dot, inner = axis.partition(".")
+    if not equals or field not in Suite.model_fields:
+        raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
+    plain = field not in {"task", "model", "attack", "defense"}
+    values = [strict.load(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
+    if field == "task":
+        values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]
+    value = values[0] if len(values) == 1 else values
+    if not dot:
+        data[field] = value
+        return
+    nested = data.setdefault(field, {})
+    if not isinstance(nested, dict):
+        raise RequestError(f"--set {setting}: {field!r} has no fields; write --set {field}=...")
+    nested[inner] = value

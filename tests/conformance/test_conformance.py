@@ -1,0 +1,82 @@
+"""Every registered attack and defense, on every kind of task, through the real machinery with a tiny model.
+
+The checks are those of the kit that third parties run, :mod:`bench.conformance`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.conformance import REGISTRIES, checks
+from bench.conformance.world import KINDS
+from bench.contracts import Detector
+from bench.plugins import registry
+from bench.plugins.chain import chain
+from bench.store import Store
+
+ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
+DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
+DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
+PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.names()]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
+    checks.implants(world, store, name, kind)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: str) -> None:
+    defenses = ["none", "e-pur+fine-tuning", "fine-mixing(reserve_ratio=0.5)"]
+    checks.is_reproducible(world, store, Store(tmp_path), name, defenses)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+    checks.detects(world, store, name, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFENSES)
+def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
+    checks.defends(world, store, name, kind)
+
+
+@pytest.mark.parametrize("name", registry.defenses.names())
+def test_defense_reads_only_what_it_declares_and_leaves_the_victim(world: Path, store: Store, name: str) -> None:
+    if reason := checks.keeps_to_its_needs(world, store, name):
+        pytest.skip(reason)
+
+
+def test_chain_runs_its_parts_in_order(world: Path, store: Store) -> None:
+    plan = checks.run(world, store, kind="single", attack="badword", defense=["e-pur+fine-tuning", "e-pur"])
+    records = {cell.defense_spec: store.record(key) for key, cell in plan.cells.items()}
+    assert set(records["e-pur+fine-tuning"]["notes"]["parts"]) == {"e-pur", "fine-tuning"}
+    first = records["e-pur+fine-tuning"]["notes"]["parts"]["e-pur"]["reset_words"]
+    assert first == records["e-pur"]["notes"]["reset_words"]
+
+
+@pytest.mark.parametrize(("kind", "name"), PLUGINS)
+def test_metadata(kind: str, name: str) -> None:
+    checks.describes_itself(REGISTRIES[kind].get(name))
+
+
+@pytest.mark.parametrize("name", ["reviews", "questions"])
+def test_generated_tasks(name: str) -> None:
+    checks.loads(name)
+
+
+@pytest.mark.parametrize("name", registry.defenses.names())
+def test_parameters_round_trip(name: str) -> None:
+    made = chain(name)
+    assert type(made)(**made.parameters()) == made
+    checks.round_trips(registry.defenses.get(name))
