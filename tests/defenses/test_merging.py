@@ -245,4 +245,4 @@ def test_an_unknown_attack_of_another_model_is_an_error_before_any_job() -> None
 
 def test_other_models_have_to_be_declared(bench: Bench) -> None:
     with pytest.raises(UndeclaredAccess, match="OTHER_MODELS"):
-        _ = bench.contracts.access(registry.defenses.create("fine-tuning")).other_models
+        _ = bench.access(registry.defenses.create("fine-tuning")).other_models

@@ -32,7 +32,8 @@ def test_reading_records_needs_no_torch(world: Path, tmp_path: Path) -> None:
         "attack: badword\ndefense: none\n"
     )
     code = "import sys; from bench import session; opened = session.Session.open(sys.argv[1], [], sys.argv[2]);"
-    code += "opened.table('md'); opened.export('csv', None); opened.show_status();"
+    code += "opened.table('md'); opened.export('csv', None); "
+    code += "from bench.cli import printing; printing.status(opened);"
     code += "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, str(suite), str(tmp_path / "store")], capture_output=True, text=True

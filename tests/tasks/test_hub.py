@@ -18,7 +18,7 @@ GLUE = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 OTHER = "a" * 40
 LOAD = """
 import json
-from bench import registry
+from bench.plugins import registry
 for entry in {entries!r}:
     try:
         task = registry.tasks.create(entry).load()
