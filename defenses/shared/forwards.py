@@ -60,7 +60,7 @@ def first_token_per_block(classifier: Classifier, inputs: Inputs) -> FloatArray:
 
 def first_token_last_block(classifier: Classifier, inputs: Inputs) -> FloatArray:
     """Return the last state of the first token: float32 [n, hidden]."""
-    return _collected(classifier, inputs, learning.first_token_per_block)
+    return _collected(classifier, inputs, learning.first_token_last_block)
 
 
 def sentence_vectors(classifier: Classifier, inputs: Inputs) -> FloatArray:
