@@ -92,7 +92,7 @@ def test_few_shot_is_fine_mixing_that_keeps_nothing(bench: Bench) -> None:
 
 def test_few_shot_does_not_depend_on_the_victim(bench: Bench) -> None:
     other = make_other(bench)
-    access = bench.contracts.access(registry.defenses.create({"name": "few-shot", **SHORT}))
+    access = bench.access(registry.defenses.create({"name": "few-shot", **SHORT}))
     a = registry.defenses.create({"name": "few-shot", **SHORT}).defend(other, access).classifier
     assert difference(a, bench.run({"name": "few-shot", **SHORT}).classifier) == 0.0
 
@@ -128,7 +128,7 @@ def test_fine_purifying_resets_a_drifted_word_that_clean_text_lacks_first(bench:
         table[word] += 0.5
     name = "bert.embeddings.word_embeddings.weight"
     defense = registry.defenses.create({"name": "fine-purifying", "reserve_ratio": 0.9, "epochs": 0})
-    found = dict(defense.defend(marked.clone(), bench.contracts.access(defense)).classifier.model.named_parameters())
+    found = dict(defense.defend(marked.clone(), bench.access(defense)).classifier.model.named_parameters())
     assert (found[name][word] == bench.pretrained[name][word]).all()
 
 
@@ -333,7 +333,7 @@ def test_beear_finds_a_drift_that_forces_a_label_and_makes_the_model_resist_it(b
     entry = {"name": "beear", "radius": 1.0, "epochs": 15, "learning_rate": 2e-3}
     defense = registry.defenses.create(entry)
     assert isinstance(defense, Beear)
-    access, model = bench.contracts.access(defense), bench.victim.clone()
+    access, model = bench.access(defense), bench.victim.clone()
     drift, forced = defense.entrap(model, access, 1)
     assert forced > 0.5
     assert float(drift.norm(dim=-1).max()) > 0
