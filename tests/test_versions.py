@@ -151,7 +151,7 @@ def test_the_evaluation_is_not_in_the_key_of_a_victim(monkeypatch: pytest.Monkey
     [
         ("defenses.psim", {"defenses/psim/prompt.py", "defenses/shared/forwards.py", "defenses/shared/loops.py"}),
         ("defenses.nad", {"defenses/shared/losses.py", "defenses/shared/encoder.py", "defenses/shared/tuning.py"}),
-        ("attacks.unelicitable", {"attacks/unelicitable/circuit.py", "attacks/shared/loops.py"}),
+        ("attacks.unelicitable", {"attacks/unelicitable/circuit.py", "attacks/shared/batches.py"}),
         ("attacks.sos", {"attacks/shared/embedding.py"}),
     ],
 )

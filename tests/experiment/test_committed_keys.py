@@ -29,7 +29,17 @@ COMMITTED = sorted((ROOT / "results").rglob("records.jsonl.gz"))
 HISTORIC = sorted((ROOT / "tests" / "historic_records").glob("v*/*.json"))
 # What has another version today than in a committed record, with both versions and the number of such records. They
 # are right in all else, but no cell of today has their keys.
-OLDER: dict[tuple[str, int, int], int] = {("area learning", 1, 2): 6, ("defense e-pur", 1, 2): 1}
+OLDER: dict[tuple[str, int, int], int] = {
+    ("area learning", 1, 2): 6,
+    ("defense e-pur", 1, 2): 1,
+    # trainings of fewer than ten steps have another warm-up since there is one training loop
+    ("defense dpoe", 2, 3): 30,
+    ("defense moderate-fitting", 2, 3): 30,
+    ("defense musclelora", 2, 3): 30,
+    ("defense musclelora-references", 2, 3): 30,
+    ("defense obliviate", 3, 4): 30,
+    ("defense psim", 3, 4): 30,
+}
 
 
 def records(file: Path) -> Iterator[dict[str, Any]]:
