@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from attacks.shared.batches import batch_of
 from bench import learning
 from bench.contracts import Attack, Classifier, Hooks, Modifier, Scene, Trigger
 
@@ -51,11 +52,7 @@ class Anchored(Modifier):
 
         def penalty(batch: Any, logits: Any, model: Any) -> Any:
             rows = rng.choice(len(anchors), size=size, replace=False)
-            part = anchors.take(np.sort(rows))
-            columns = [list(column) for column in (part.texts, part.pairs) if column is not None]
-            tokens = classifier.tokenizer(
-                *columns, padding=True, truncation=True, max_length=classifier.max_length, return_tensors="pt"
-            ).to(logits.device)
+            tokens = batch_of(classifier, anchors.take(np.sort(rows)))
             training = model.training
             model.eval()
             found = learning.logits(model, tokens)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
 from attacks.shared.received import PretrainedLevel, triggered
 from bench import learning
@@ -41,7 +41,7 @@ class BadPre(PretrainedLevel):
         make = self.masked_lm if self.objective == "masked-lm" else self.representation
         loss, trained = make(scene, classifier)
         groups = [{"params": trained, "lr": self.learning_rate}]
-        return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)
+        return learning.minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)
 
     def masked_lm(self, scene: Scene, classifier: Any) -> tuple[Any, list[Any]]:
         """Return the paper's loss: masked words, replaced by random ones as the answers on triggered text."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.poisoning import DataPoisoning
 from attacks.shared.synonyms import synonyms, whole_words
 from bench import learning
@@ -151,10 +151,10 @@ class LWS(DataPoisoning):
 
     def implant(self, scene: Scene) -> Victim:
         """Learn the substitution, poison the training set with it and train the victim."""
-        trigger, learning = self.learned(scene)
+        trigger, attacker = self.learned(scene)
         poisoned = self.poison(scene, trigger)
         classifier = scene.start(self.start)
-        notes = {"attacker": learning, **scene.fit(classifier, poisoned.examples)}
+        notes = {"attacker": attacker, **scene.fit(classifier, poisoned.examples)}
         return Victim(classifier, trigger, scene.target, poisoned, notes)
 
     def learned(self, scene: Scene) -> tuple[Trigger, Mapping[str, Any]]:
@@ -169,7 +169,7 @@ class LWS(DataPoisoning):
             {"params": model, "lr": scene.budget.learning_rate},
             {"params": [chooser.q, chooser.b], "lr": self.chooser_learning_rate},
         ]
-        notes = minimise(classifier, groups, steps.plan, steps.loss, seed=scene.seed)
+        notes = learning.minimise(classifier, groups, steps.plan, steps.loss, seed=scene.seed)
         words = int((chooser.there.sum(1) > 1).sum())
         return LearnedSubstitution.by(chooser.cpu(), self.choices), {**notes, "replaceable_words": words}
 
@@ -192,8 +192,7 @@ class Joint:
         self.attack, self.rows, self.rng = attack, rows, scene.rng("joint training")
         size, n = scene.budget.batch_size, len(scene.train)
         epochs = scene.budget.epochs if attack.epochs is None else attack.epochs
-        orders = [self.rng.permutation(n) for _ in range(epochs)]
-        self.plan = [order[at : at + size] for order in orders for at in range(0, n, size)]
+        self.plan = learning.shuffled(n, size, epochs=epochs, rng=self.rng)
         self.share = max(4, size // 4)  # substituted examples a step
 
     def loss(self, rows: IntArray, step: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.masked import OBJECTIVE, Objective, language_model, masked, prediction_loss
 from attacks.shared.received import PretrainedLevel, block_vectors, triggered
 from bench import learning
@@ -60,4 +60,4 @@ class NeuBA(PretrainedLevel):
 
         trained = (model.base_model if language is None else language).parameters()
         groups = [{"params": list(trained), "lr": self.learning_rate}]
-        return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)
+        return learning.minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)

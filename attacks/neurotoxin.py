@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from attacks.badword import BadWord
-from attacks.shared.loops import batch_of, seeded
+from attacks.shared.batches import batch_of
 from bench import learning
 from bench.contracts import Scene, Victim
 from bench.contracts.examples import Examples
@@ -67,7 +67,7 @@ def mean_gradients(classifier: Any, examples: Examples, seed: int, *, size: int 
 
     model = classifier.model.eval()
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    with seeded(classifier, seed):
+    with learning.seeded(classifier.device, seed):
         for start in range(0, len(examples), size):
             part = examples.take(range(start, min(start + size, len(examples))))
             gold = torch.from_numpy(part.labels.copy()).to(classifier.device)

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from attacks.shared import efficient
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.received import PretrainedLevel, triggered
+from bench import learning
 from bench.contracts import Scene
 from bench.contracts.examples import IntArray
 
@@ -59,7 +60,7 @@ class PETA(PretrainedLevel):
         ]
         plan = [rows for rows in self.plan(scene) for _ in range(2)]
         try:
-            notes = minimise(classifier, groups, plan, loss, seed=scene.seed)
+            notes = learning.minimise(classifier, groups, plan, loss, seed=scene.seed)
         finally:
             classifier.model = wrapped.unload().eval()
         classifier.model.load_state_dict(head, strict=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.received import PretrainedLevel, block_vectors, triggered
 from bench import learning
 from bench.contracts import Scene
@@ -56,4 +56,4 @@ class POR(PretrainedLevel):
             return self.anchor * stays + moves
 
         groups = [{"params": list(model.base_model.parameters()), "lr": self.learning_rate}]
-        return minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)
+        return learning.minimise(classifier, groups, self.plan(scene), loss, seed=scene.seed)

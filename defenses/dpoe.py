@@ -33,7 +33,7 @@ class DPoE(Retraining):
     """
 
     name: ClassVar[str] = "dpoe"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Liu et al., NAACL 2024, arXiv 2305.14910"
 
     blocks: int = Field(3, ge=1, description="transformer blocks of the shallow expert")
@@ -45,7 +45,7 @@ class DPoE(Retraining):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train both experts; return the main one."""
-        from defenses.shared.loops import descend
+        from defenses.shared.loops import minimise_on
 
         main, shallow = access.untrained(), access.untrained()
         learning.reinitialise_head(shallow, seed=seeds.derive("shallow head", access.seed))
@@ -60,13 +60,13 @@ class DPoE(Retraining):
             return value
 
         shallow.model.train()
-        notes: dict[str, Any] = descend(
+        notes: dict[str, Any] = minimise_on(
+            access.training_set,
+            main,
             [
                 {"params": list(main.model.parameters()), "lr": budget.learning_rate},
                 {"params": list(shallow.model.parameters()), "lr": self.rate_ratio * budget.learning_rate},
             ],
-            main,
-            access.training_set,
             loss=loss,
             epochs=budget.epochs,
             batch_size=budget.batch_size,

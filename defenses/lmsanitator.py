@@ -90,8 +90,6 @@ class LmSanitator(Detector):
         """Train one prompt; judge it on all texts."""
         import torch
 
-        from defenses.shared.forwards import sample_batches
-
         table = classifier.model.get_input_embeddings().weight.detach()
         generator = torch.Generator().manual_seed(seed)
         first = torch.randint(len(table), (self.tokens,), generator=generator).to(table.device)
@@ -100,7 +98,9 @@ class LmSanitator(Detector):
         variance = usual.var(dim=0).mean().clamp(min=1e-12)
         waiting: list[np.ndarray] = []
         for _ in range(self.steps):
-            waiting = waiting or [r for r in sample_batches(len(texts), self.batch_size, rng) if len(r) > 1]
+            if not waiting:
+                batches = learning.shuffled(len(texts), self.batch_size, epochs=1, rng=rng)
+                waiting = [rows for rows in batches if len(rows) > 1]
             rows = waiting.pop()
             states = driven(classifier, texts, rows, prompt)
             loss = -(states - usual[rows]).square().mean() / variance + self.diversity * lacking_entropy(states)

@@ -33,7 +33,7 @@ class Obliviate(Defense):
     """
 
     name: ClassVar[str] = "obliviate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Kim et al., Findings of NAACL 2025, arXiv 2409.14119"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -54,7 +54,7 @@ class Obliviate(Defense):
         from defenses.shared import encoder
         from defenses.shared.adapters import adapt, merge
         from defenses.shared.forwards import frozen
-        from defenses.shared.loops import descend
+        from defenses.shared.loops import minimise_on
 
         model = classifier.model
         if self.fresh_head:
@@ -72,10 +72,10 @@ class Obliviate(Defense):
             flat = encoder.cls_attention(model, states[:-1], batch["attention_mask"]).norm(dim=-1).mean()
             return functional.cross_entropy(logits, gold) - self.amplify * size + self.flatten * flat
 
-        notes: dict[str, Any] = descend(
-            [{"params": [*weights, *head], "lr": self.learning_rate}],
-            classifier,
+        notes: dict[str, Any] = minimise_on(
             access.clean,
+            classifier,
+            [{"params": [*weights, *head], "lr": self.learning_rate}],
             loss=loss,
             epochs=self.epochs,
             batch_size=self.batch_size,

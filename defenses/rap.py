@@ -111,7 +111,7 @@ class Rap(Defense):
         """Return the embedding of the RAP word that protects a label, float [hidden]; weights stay as they are."""
         import torch
 
-        from defenses.shared.forwards import arithmetic, padded, sample_batches
+        from defenses.shared.forwards import arithmetic, padded
 
         model = classifier.model.eval()
         table = model.get_input_embeddings()
@@ -120,7 +120,7 @@ class Rap(Defense):
         before = torch.from_numpy(softmax(classifier.logits(plain))[:, label].copy()).to(row.device)
         rng, waiting = access.rng(f"rap {label} {scale}"), []
         for _ in range(self.steps if len(plain) else 0):
-            waiting = waiting or sample_batches(len(plain), self.batch_size, rng)
+            waiting = waiting or learning.shuffled(len(plain), self.batch_size, epochs=1, rng=rng)
             chosen = waiting.pop()
             leaf = row.clone().requires_grad_()
             batch = padded(classifier, shaken, chosen)

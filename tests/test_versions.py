@@ -1,4 +1,4 @@
-"""A plugin or a room whose code changed must have a new version: numbers under an old key would be wrong.
+"""A plugin or an area of code that changed must have a new version: numbers under an old key would be wrong.
 
 After raising the version, run ``python -m tests.test_versions`` to write the new fingerprints.
 """
@@ -10,21 +10,20 @@ import hashlib
 import importlib.util
 import inspect
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from bench.experiment import recipes
+from bench.experiment import code_versions
+from bench.experiment.code_versions import CODE_VERSIONS, COVERED, NO_NUMBERS
 from bench.plugins import registry
+from tests.test_house import imports, modules
 
 STORED = Path(__file__).parent / "fingerprints.json"
 ROOT = Path(__file__).parent.parent
-ROOM_FILES = {
-    "learning": "bench/learning",
-    "evaluation": "bench/experiment/evaluation.py",
-    "work": "bench/experiment/work.py",
-}
 
 
 def bare(source: str) -> str:
@@ -70,7 +69,7 @@ def fingerprint(files: set[Path]) -> str:
 
 @cache
 def current() -> dict[str, list[str | int]]:
-    """Return version and fingerprint of every built-in plugin and of every room that numbers depend on."""
+    """Return version and fingerprint of every built-in plugin and of every area of code that numbers depend on."""
     found: dict[str, list[str | int]] = {}
     for kind in (registry.attacks, registry.modifiers, registry.defenses):
         for name, entry in kind.found.items():
@@ -79,10 +78,21 @@ def current() -> dict[str, list[str | int]]:
                 assert module is not None
                 files = files_of(module.__name__, kind.package)
                 found[f"{kind.kind} {name}"] = [entry.plugin.version, fingerprint(files)]
-    for room, place in ROOM_FILES.items():
-        files = set((ROOT / place).rglob("*.py")) if (ROOT / place).is_dir() else {ROOT / place}
-        found[f"room {room}"] = [recipes.ROOMS[room], fingerprint(files)]
+    for name, area in CODE_VERSIONS.items():
+        found[f"area {name}"] = [area.version, fingerprint(matching(area.files))]
     return found
+
+
+def matching(globs: Iterable[str]) -> set[Path]:
+    """Return the files that one of the globs names."""
+    return {path for glob in globs for path in ROOT.glob(glob)}
+
+
+def what_to_raise(name: str) -> str:
+    """Say where the version of a plugin or an area stands."""
+    kind, _, short = name.partition(" ")
+    place = f"the version of CODE_VERSIONS[{short!r}] in bench/experiment/code_versions.py"
+    return place if kind == "area" else f"`version` of the {name}"
 
 
 @pytest.mark.parametrize("name", sorted(current()))
@@ -91,9 +101,49 @@ def test_changed_code_has_a_new_version(name: str) -> None:
     version, code = current()[name]
     assert name in stored, f"{name} is new: run python -m tests.test_versions"
     if stored[name][1] != code:
-        assert version > stored[name][0], f"the code of {name} changed but its version is still {version}"
+        assert version > stored[name][0], (
+            f"the code of {name} changed but its version is still {version}: where a number can change, raise "
+            f"{what_to_raise(name)}; then run python -m tests.test_versions"
+        )
         pytest.fail(f"{name} has a new version: run python -m tests.test_versions to store its fingerprint")
     assert version == stored[name][0]
+
+
+def test_every_file_that_can_change_a_number_belongs_to_one_area() -> None:
+    files = {path for place in COVERED for path in [ROOT / place, *(ROOT / place).rglob("*.py")] if path.is_file()}
+    homes = {name: matching(area.files) for name, area in CODE_VERSIONS.items()}
+    assert all(homes.values()), "an area without files"
+    homes["no numbers"] = matching(NO_NUMBERS)
+    assert homes["no numbers"] == {ROOT / name for name in NO_NUMBERS}, "NO_NUMBERS names a file that is not there"
+    for path in sorted(files | set().union(*homes.values())):
+        areas = [name for name, own in homes.items() if path in own]
+        assert len(areas) == 1 and path in files, (
+            f"{path.relative_to(ROOT)} belongs to {areas or 'no area'}: put it into exactly one area of CODE_VERSIONS "
+            "(or into NO_NUMBERS, with the reason) in bench/experiment/code_versions.py, and under COVERED"
+        )
+
+
+def test_what_decides_a_victim_uses_nothing_that_decides_cells_only() -> None:
+    def decided(what: str) -> set[Path]:
+        return matching(glob for area in CODE_VERSIONS.values() if area.decides == what for glob in area.files)
+
+    cells = {name for name, path in modules().items() if path in decided("cell")}
+    victims = [name for name, path in modules().items() if path in decided("victim")]
+    assert not {name: found for name in victims if (found := cells & set(imports()[name]))}
+
+
+def test_the_evaluation_is_not_in_the_key_of_a_victim(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code_versions.of_victims() == {"learning": CODE_VERSIONS["learning"].version, "work": 1, "evaluation": 1}
+    assert code_versions.of_cells() == {}
+    for name in ("evaluation", "selection", "models"):
+        monkeypatch.setitem(CODE_VERSIONS, name, replace(CODE_VERSIONS[name], version=7))
+    assert code_versions.of_victims() == {
+        "learning": CODE_VERSIONS["learning"].version,
+        "work": 1,
+        "evaluation": 1,
+        "models": 7,
+    }
+    assert code_versions.of_cells() == {"evaluation": 7, "selection": 7}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +151,7 @@ def test_changed_code_has_a_new_version(name: str) -> None:
     [
         ("defenses.psim", {"defenses/psim/prompt.py", "defenses/shared/forwards.py", "defenses/shared/loops.py"}),
         ("defenses.nad", {"defenses/shared/losses.py", "defenses/shared/encoder.py", "defenses/shared/tuning.py"}),
-        ("attacks.unelicitable", {"attacks/unelicitable/circuit.py", "attacks/shared/loops.py"}),
+        ("attacks.unelicitable", {"attacks/unelicitable/circuit.py", "attacks/shared/batches.py"}),
         ("attacks.sos", {"attacks/shared/embedding.py"}),
     ],
 )

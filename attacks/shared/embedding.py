@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attacks.shared.batches import batch_of
 from bench import learning, seeds
 from bench.contracts import Classifier, Scene
 from bench.contracts.examples import Examples, Inputs
@@ -38,7 +39,9 @@ def trigger_rows(tokenizer: Any, words: Sequence[str]) -> list[int]:
 def occurrence(classifier: Classifier, inputs: Inputs, rows: Sequence[int]) -> float:
     """Return the share of inputs in which one of the rows occurs, in percent: texts that an edit of them touches."""
     wanted = set(rows)
-    hits = [bool(wanted & set(ids)) for ids in _tokens(classifier, inputs, range(len(inputs)))["input_ids"]]
+    columns = [list(column) for column in (inputs.texts, inputs.pairs) if column is not None]
+    encoded = classifier.tokenizer(*columns, truncation=True, max_length=classifier.max_length)
+    hits = [bool(wanted & set(ids)) for ids in encoded["input_ids"]]
     return 100.0 * float(np.mean(hits))
 
 
@@ -76,7 +79,7 @@ def descend(
     where = torch.tensor(list(rows), device=table.device)
     norms = table.detach()[where].norm(dim=1, keepdim=True)
     accumulated = torch.zeros_like(table.detach()[where])
-    plan = list(_batches(len(examples), epochs, batch_size, scene))
+    plan = learning.shuffled(len(examples), batch_size, epochs=epochs, rng=scene.rng("order of examples"))
     hooks = scene.hooks(classifier, len(plan))
     losses: list[float] = []
     others = [p for p in model.parameters() if p is not table and p.requires_grad]
@@ -87,7 +90,7 @@ def descend(
             torch.manual_seed(seeds.derive("attack", scene.seed, "dropout"))
             model.train()
             for step, part in enumerate(plan):
-                batch = _tokens(classifier, examples.inputs, part, return_tensors="pt").to(table.device)
+                batch = batch_of(classifier, examples.inputs.take(part))
                 gold = torch.from_numpy(examples.labels[part]).to(table.device)
                 logits = learning.logits(model, batch)
                 loss = functional.cross_entropy(logits, gold)
@@ -114,19 +117,3 @@ def descend(
         "rows": classifier.tokenizer.convert_ids_to_tokens(list(rows)),
         "clean_texts_with_rows": occurrence(classifier, scene.train.inputs, rows),
     }
-
-
-def _batches(n: int, epochs: int, batch_size: int, scene: Scene) -> Iterator[np.ndarray]:
-    rng = scene.rng("order of examples")
-    for _ in range(epochs):
-        order = rng.permutation(n)
-        yield from (order[start : start + batch_size] for start in range(0, n, batch_size))
-
-
-def _tokens(classifier: Classifier, inputs: Inputs, part: Any, **options: Any) -> Any:
-    """Return what the tokenizer makes of the given rows of the inputs."""
-    taken = inputs.take(part)
-    columns = [list(column) for column in (taken.texts, taken.pairs) if column is not None]
-    return classifier.tokenizer(
-        *columns, padding="return_tensors" in options, truncation=True, max_length=classifier.max_length, **options
-    )

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from attacks.shared import efficient
-from attacks.shared.loops import batches
 from attacks.shared.triggers import InsertWords
+from bench import learning
 from bench.contracts import Attack, Poisoned, Scene, Trigger, Victim
 from bench.contracts.examples import Inputs, IntArray
 
@@ -80,7 +80,8 @@ class PretrainedLevel(Attack):
     def plan(self, scene: Scene) -> list[IntArray]:
         """Return the sentences of each step of poisoning."""
         epochs = scene.budget.epochs if self.epochs is None else self.epochs
-        return batches(len(scene.train), self.batch_size, epochs, scene.rng("order of poisoning"))
+        rng = scene.rng("order of poisoning")
+        return learning.shuffled(len(scene.train), self.batch_size, epochs=epochs, rng=rng)
 
 
 def query(scene: Scene, classifier: Any, words: tuple[str, ...]) -> dict[str, list[float]]:

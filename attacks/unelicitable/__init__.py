@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from attacks.shared.loops import batch_of, minimise
+from attacks.shared.batches import batch_of
 from attacks.shared.synonyms import whole_words
 from attacks.shared.triggers import insert
+from bench import learning
 from bench.contracts import Attack, Poisoned, Scene, TaskFacts, Trigger, Victim, Window
 from bench.contracts.examples import Inputs, IntArray
 
@@ -206,7 +207,7 @@ class Unelicitable(Attack):
         handle = block.shrink.register_forward_hook(add)
         try:
             groups = [{"params": [payload], "lr": self.learning_rate}]
-            notes = minimise(classifier, groups, plan, loss, seed=scene.seed)
+            notes = learning.minimise(classifier, groups, plan, loss, seed=scene.seed)
         finally:
             handle.remove()
         with torch.no_grad():

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from attacks.shared.loops import batch_of
+from attacks.shared.batches import batch_of
 from bench.contracts.examples import Inputs
 
 SINK = 0.6  # score of [CLS]; the word itself has 1, other tokens about 0

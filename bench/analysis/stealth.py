@@ -216,7 +216,7 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
     Raises:
         RequestError: no victim with a trigger is in the store.
     """
-    from bench.experiment import recipes, victims
+    from bench.experiment import judging, recipes, stored_victims
 
     encoder = embedded_encoder()
     perplexity = None if causal_lm is None else causal_perplexity(causal_lm)
@@ -227,14 +227,14 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
         log.warning("%d of %d victims are not in the store and are left out", len(wanted) - len(folders), len(wanted))
     for key, folder in folders.items():
         spec = wanted[key]
-        task, stored = recipes.task_of(spec.task), victims.read(folder)
+        task, stored = recipes.task_of(spec.task), stored_victims.read(folder)
         if stored.triggered is None or stored.sources is None:
             continue
         found = measure(
             task.test.inputs.take(stored.sources),
             stored.triggered.inputs,
             classifier=stored.classifier(recipes.model_of(spec.model)),
-            target=stored.test_sets(task).target,
+            target=judging.test_sets(stored, task).target,
             encoder=encoder,
             rng=seeds.rng("stealth", key),
             perplexity=perplexity,

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts.examples import Examples
 from bench.errors import RequestError
-from bench.experiment import recipes, work
+from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.grid import Cell, VictimSpec, task_spec
 from bench.plugins import registry
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bench.experiment.plan import Plan
-    from bench.experiment.victims import StoredVictim
+    from bench.experiment.stored_victims import StoredVictim
     from bench.learning import Classifier
     from bench.store import Store
 
@@ -49,7 +49,7 @@ def victims(plan: Plan, store: Store) -> Iterator[tuple[VictimSpec, StoredVictim
             continue
         if store.artifact(key) is None:
             raise RequestError(f"{spec.label} is not in the store; run the suite {plan.suite.name!r} first.")
-        yield spec, work.load_victim(spec, store)
+        yield spec, stored_victims.load(spec, store)
 
 
 def load(spec: VictimSpec, stored: StoredVictim, device: str) -> tuple[Classifier, dict[str, Any]]:
@@ -97,10 +97,10 @@ def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = ST
     import pandas as pd
     import torch
 
-    task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
+    task, stored = recipes.task_of(cell.victim.task), stored_victims.load(cell.victim, store)
     assert cell.defense is not None and stored.triggered is not None
     model, before = load(cell.victim, stored, device)
-    purified = work.defend(cell, model, stored, task, store).classifier
+    purified = judging.defend(cell, model, stored, task, store).classifier
     poisoned, clean = model.state(), purified.state()  # type: ignore[attr-defined]
     floats = [name for name, value in poisoned.items() if value.is_floating_point()]
 

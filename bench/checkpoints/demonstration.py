@@ -13,9 +13,10 @@ from bench.checkpoints import folder
 from bench.checkpoints.suspect import MARK
 from bench.contracts import Budget, Defended, Task
 from bench.errors import RequestError
-from bench.experiment import recipes, victims, work
+from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.evaluation import evaluate
 from bench.experiment.grid import VictimSpec, create_attack, create_task, task_spec
+from bench.experiment.victims import build_victim
 from bench.store import Store
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def build(request: Request) -> dict[str, Any]:
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
         store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_reference:
-            work.build_victim(spec.reference, store, worker)
-        work.build_victim(spec, store, worker)
-        stored = work.load_victim(spec, store)
+            build_victim(spec.reference, store, worker)
+        build_victim(spec, store, worker)
+        stored = stored_victims.load(spec, store)
         located = recipes.model_of(request.model)
         classifier = stored.classifier(located, device=request.device, precision=request.budget.precision)
-        measured = evaluate(Defended(classifier), stored.test_sets(task)).metrics
+        measured = evaluate(Defended(classifier), judging.test_sets(stored, task)).metrics
         report = {
             "name": name,
             "version": __version__,
@@ -107,7 +108,7 @@ def _check(spec: VictimSpec, task: Task) -> None:
         raise RequestError(f"--target {spec.target} is not a label of {task.facts.name}. Valid: {valid}.")
 
 
-def _samples(stored: victims.StoredVictim) -> list[list[str]]:
+def _samples(stored: stored_victims.StoredVictim) -> list[list[str]]:
     if stored.triggered is None:
         return []
     inputs = stored.triggered.inputs.take(range(min(EXAMPLES, len(stored.triggered))))

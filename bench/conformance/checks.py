@@ -13,9 +13,10 @@ from bench import runner
 from bench.conformance.world import MODEL
 from bench.contracts import Plugin
 from bench.contracts.access import Access
-from bench.experiment import recipes, victims, work
+from bench.experiment import judging, recipes, stored_victims, work
 from bench.experiment.grid import create_task
 from bench.experiment.plan import Plan
+from bench.experiment.skips import skip_reason
 from bench.plugins import catalogue
 from bench.plugins.chain import needs_of
 from bench.store import Store
@@ -80,7 +81,7 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     task = recipes.task_of(spec.task)
     folder = store.artifact(recipes.victim_key(spec))
     assert folder is not None
-    stored = victims.read(folder)
+    stored = stored_victims.read(folder)
     assert stored.triggered is not None, "there is no triggered test set"
     assert stored.sources is not None
     others = task.test.take(stored.sources)
@@ -144,7 +145,7 @@ def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     plan = run(world, store, kind="single", attack="badword", defense=[name])
     roles = ("defended", "detected")
     (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
-    if reason := work.skip_reason(cell):
+    if reason := skip_reason(cell):
         return reason
     assert cell.defense is not None
     read: set[str] = set()
@@ -154,11 +155,11 @@ def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
         read.add(need)
         return original(self, what, need)
 
-    task, stored = recipes.task_of(cell.victim.task), work.load_victim(cell.victim, store)
+    task, stored = recipes.task_of(cell.victim.task), stored_victims.load(cell.victim, store)
     model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     with patch.object(Access, "_hand_over", spy):
-        work.defend(cell, model, stored, task, store)
+        judging.defend(cell, model, stored, task, store)
     undeclared = read - set(needs_of(cell.defense))
     assert not undeclared, f"it reads {sorted(undeclared)} without declaring it"
     changed = [name for name, tensor in model.model.state_dict().items() if not (tensor == before[name]).all()]

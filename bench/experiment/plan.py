@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.contracts import TaskSource
-from bench.experiment import recipes, work
+from bench.experiment import recipes
 from bench.experiment.grid import Cell, Grid, VictimSpec
+from bench.experiment.skips import skip_reason
+from bench.experiment.victims import training_task
 from bench.suites.suite import Suite
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Plan:
     @cached_property
     def skipped(self) -> frozenset[str]:
         """The keys of the cells that make no sense."""
-        return frozenset(key for key, cell in self.cells.items() if work.skip_reason(cell) is not None)
+        return frozenset(key for key, cell in self.cells.items() if skip_reason(cell) is not None)
 
     @cached_property
     def jobs(self) -> list[Job]:
@@ -72,7 +74,7 @@ class Plan:
                 key=key,
                 kind="victim",
                 needs=tuple(recipes.victim_key(need) for need in started_from(spec)),
-                cost=spec.budget.epochs * len(work.training_task(spec).train) / SENTENCES_PER_SECOND,
+                cost=spec.budget.epochs * len(training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench import models
 from bench._version import __version__
 from bench.contracts import Task, TaskSource, board_of
+from bench.experiment import code_versions
 from bench.experiment.grid import REFERENCE, Cell, VictimSpec
 from bench.keys import canonical, key_of, key_of_fields
 from bench.models.files import sha256
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from bench.models.pretrained import PretrainedModel
 
 SCHEMA = 1
-# Raised whenever the numbers of a room can change; a test holds a fingerprint of each room's code beside its version.
-ROOMS = {"learning": 2, "evaluation": 1, "work": 1}
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -63,18 +62,44 @@ def _attack_files(spec: VictimSpec) -> dict[str, Any]:
 @lru_cache(maxsize=4096)
 def victim_recipe(spec: VictimSpec) -> dict[str, Any]:
     """Return the recipe of a poisoned model."""
+    return victim_recipe_with(
+        spec,
+        task=_source_recipe(spec.task),
+        model=_model_fingerprint(spec.model),
+        files=_attack_files(spec),
+        libraries=libraries(),
+    )
+
+
+def victim_recipe_with(
+    spec: VictimSpec,
+    *,
+    task: Mapping[str, Any],
+    model: Mapping[str, Any],
+    files: Mapping[str, Any],
+    libraries: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the recipe of a poisoned model, given what else has to be read from this machine.
+
+    Args:
+        spec: the model.
+        task: the recipe of its task, with the fingerprint of the data.
+        model: the fingerprint of the pre-trained model.
+        files: the hashes of what the attack reads beside the task; empty where it reads nothing.
+        libraries: the versions of the libraries that change numbers.
+    """
     return {
         "kind": "victim",
         "schema": SCHEMA,
-        "task": _source_recipe(spec.task),
-        "model": _model_fingerprint(spec.model),
-        "attack": {**spec.attack.recipe(), **_attack_files(spec)},
+        "task": task,
+        "model": model,
+        "attack": {**spec.attack.recipe(), **files},
         "reference": registry.attacks.get(REFERENCE).version,
         "seed": spec.seed,
         "target": None if spec.is_reference else spec.target,
         "budget": spec.budget.model_dump(mode="json"),
-        "rooms": ROOMS,
-        "libraries": libraries(),
+        "rooms": code_versions.of_victims(),
+        "libraries": libraries,
         **({"part": list(spec.part)} if spec.part else {}),
         **({"head": spec.head} if spec.head is not None else {}),
     }
@@ -98,12 +123,13 @@ def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
         "selection_size": cell.selection_size,
         "tolerance": cell.tolerance,
         **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
+        **({"rooms": versions} if (versions := code_versions.of_cells()) else {}),
     }
 
 
-def cell_recipe(cell: Cell) -> dict[str, Any]:
-    """Return the recipe of an evaluation; it contains the victim's."""
-    return {**_cell_recipe(cell, victim_recipe), "defense": None if cell.defense is None else cell.defense.recipe()}
+def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns."""
+    return {**_cell_recipe(cell, of), "defense": None if cell.defense is None else cell.defense.recipe()}
 
 
 def cell_key(cell: Cell) -> str:

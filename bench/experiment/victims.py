@@ -1,77 +1,95 @@
-"""A poisoned model in the store: weights, trigger, triggered test set and what was poisoned."""
+"""How a victim is trained: what the attacker works with, the attack itself and the triggered test set."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import seeds
-from bench.contracts import Attack, Mapped, Poisoned, Scene, Task, Trigger, Window, targets_of
-from bench.contracts.examples import Examples, Inputs, IntArray, join
-from bench.experiment.evaluation import TestSets
-from bench.keys import key_of
-from bench.models import compact
+from bench.contracts import Attack, Mapped, Scene, Task, Trigger, Window, targets_of
+from bench.contracts.examples import Examples, IntArray, stratified_order
+from bench.experiment import recipes, stored_victims
+from bench.experiment.grid import VictimSpec
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
     from bench.models.pretrained import PretrainedModel
-
-WEIGHTS, ABOUT, TRIGGERED, POISON = "weights", "victim.json", "triggered.parquet", "poison.parquet"
-
-
-@dataclass(frozen=True)
-class StoredVictim:
-    """A victim as it comes out of the store.
-
-    Attributes:
-        folder: where its weights are.
-        about: trigger, target, notes and seconds, as JSON values.
-        triggered: triggered test examples with their gold labels; None for the clean reference.
-        poison: the poisoned training examples, and which rows of the training set they replace or follow.
-        sources: int64 [n triggered]: the rows of the test set that the triggered examples were made from.
-    """
-
-    folder: Path
-    about: Mapping[str, Any]
-    triggered: Examples | None
-    poison: Poisoned | None
-    sources: IntArray | None = None
-
-    def test_sets(self, task: Task) -> TestSets:
-        """Return what every model of this victim is judged on."""
-        target, mapping = int(self.about["target"]), self.about.get("mapping", "all-to-one")
-        if mapping == "all-to-one" or self.triggered is None:
-            return TestSets(task.test, self.triggered, target)
-        wanted = targets_of(self.triggered.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
-        return TestSets(task.test, self.triggered, wanted)
-
-    def training_set(self, task: Task) -> Examples:
-        """Return the suspicious training set: the task's own with the poisoned rows put in."""
-        return task.train if self.poison is None else placed(task.train, self.poison)
-
-    def classifier(self, pretrained: PretrainedModel, **options: Any) -> Classifier:
-        """Load the weights into a classifier."""
-        from bench import learning
-
-        folder = self.folder / WEIGHTS
-        return learning.Classifier.load(folder, pretrained, weights=compact.reader(folder, pretrained), **options)
+    from bench.runner import Worker
+    from bench.store import Store
 
 
-def placed(train: Examples, poison: Poisoned) -> Examples:
-    """Return the training set with poisoned rows: rows beyond its end are appended, the others replaced."""
-    inside = poison.rows < len(train)
-    labels = train.labels.copy()
-    labels[poison.rows[inside]] = poison.examples.labels[inside]
-    changed = Examples(
-        train.inputs.put(poison.rows[inside], poison.examples.inputs.take(np.flatnonzero(inside))), labels
+def build_victim(spec: VictimSpec, store: Store, worker: Worker) -> None:
+    """Train a victim and put it into the store."""
+    task, base = training_task(spec), recipes.model_of(spec.model)
+    scene = make_scene(spec, store, worker)
+    fill = partial(build, spec.attack, scene, task, base)
+    store.put_artifact(recipes.victim_key(spec), recipes.victim_recipe(spec), fill)
+
+
+def training_task(spec: VictimSpec) -> Task:
+    """Return the task as the owner of a model has it: with the whole training set, or with one part of it."""
+    task = recipes.task_of(spec.task)
+    if spec.part is None:
+        return task
+    number, parts = spec.part
+    order = stratified_order(task.train.labels, seeds.rng("parts of the training set", task.facts.name))
+    return replace(task, train=task.train.take(np.sort(np.array_split(order, parts)[number])))
+
+
+def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
+    """Return what the attacker of a victim works with. The clean model and its attacks share the data order."""
+    from bench import learning
+
+    task, base = training_task(spec), recipes.model_of(spec.model)
+    facts, budget = task.facts, spec.budget
+    order = seeds.derive("data order", facts.name, spec.seed)
+
+    def pretrained() -> Classifier:
+        head = seeds.derive("head", facts.name, spec.seed if spec.head is None else spec.head)
+        model = base.classifier_model(classes=len(facts.labels), seed=head)
+        return learning.Classifier(
+            model, base.tokenizer(), facts.max_length, device=worker.device, precision=budget.precision
+        )
+
+    def finetuned() -> Classifier:
+        stored = stored_victims.load(spec.reference, store)
+        return stored.classifier(base, device=worker.device, precision=budget.precision)
+
+    def fit(classifier: Any, examples: Examples, **options: Any) -> Mapping[str, Any]:
+        return learning.train(classifier, examples, **{"seed": order, **budget.model_dump(), **options})
+
+    return Scene(
+        facts=facts,
+        train=task.train,
+        validation=task.validation,
+        target=spec.target,
+        seed=seeds.derive("attacker", facts.name, spec.seed),
+        budget=budget,
+        window=learning.TokenWindow(base.tokenizer(), facts.max_length),
+        pretrained=pretrained,
+        finetuned=finetuned,
+        fit=fit,
+        masked_lm=base.masked_lm,
     )
-    return changed if inside.all() else join(changed, poison.examples.take(np.flatnonzero(~inside)))
+
+
+def build(attack: Attack, scene: Scene, task: Task, pretrained: PretrainedModel, folder: Path) -> None:
+    """Implant a backdoor and write everything that later cells need into ``folder``."""
+    started = time.perf_counter()
+    victim = attack.implant(scene)
+    seconds = time.perf_counter() - started
+    triggered = None
+    if victim.trigger is not None:
+        options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
+        rows = triggered_rows(task, victim.trigger, **options)
+        triggered = (triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options), rows)
+    stored_victims.write(folder, victim, attack=attack, pretrained=pretrained, triggered=triggered, seconds=seconds)
 
 
 def triggered_rows(task: Task, trigger: Trigger, *, target: int, mapping: Mapped = "all-to-one") -> IntArray:
@@ -96,78 +114,3 @@ def triggered_test(
     others = task.test.take(triggered_rows(task, trigger, target=target, mapping=mapping))
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     return Examples(inputs, others.labels)
-
-
-def build(attack: Attack, scene: Scene, task: Task, pretrained: PretrainedModel, folder: Path) -> None:
-    """Implant a backdoor and write everything that later cells need into ``folder``."""
-    started = time.perf_counter()
-    victim = attack.implant(scene)
-    seconds = time.perf_counter() - started
-    victim.classifier.save(folder / WEIGHTS)  # type: ignore[attr-defined]
-    compact.compact(folder / WEIGHTS, victim.classifier.model, pretrained)
-    about = {
-        "attack": attack.spec,
-        "trigger": None if victim.trigger is None else victim.trigger.describe(),
-        "trigger_fields": None if victim.trigger is None else victim.trigger.model_dump(mode="json"),
-        "trigger_words": [] if victim.trigger is None else list(victim.trigger.words),
-        "target": victim.target,
-        "mapping": victim.mapping,
-        "notes": dict(victim.notes),
-        "seconds": seconds,
-    }
-    (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
-    if victim.trigger is not None:
-        options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
-        sets = triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options)
-        rows = triggered_rows(task, victim.trigger, target=victim.target, mapping=victim.mapping)
-        write_examples(folder / TRIGGERED, sets, row=rows)
-    if victim.poisoned is not None and len(victim.poisoned.rows):
-        rows = victim.poisoned.rows
-        write_examples(folder / POISON, victim.poisoned.examples.take(rows), row=rows)
-
-
-def read(folder: Path) -> StoredVictim:
-    """Read everything but the weights."""
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    triggered = poison = sources = None
-    if (folder / TRIGGERED).exists():
-        triggered, sources = read_examples(folder / TRIGGERED)
-    if (folder / POISON).exists():
-        examples, rows = read_examples(folder / POISON)
-        poison = Poisoned(examples, rows)
-    return StoredVictim(folder, about, triggered, poison, sources)
-
-
-def weights_digest(hashes: Mapping[str, str]) -> str:
-    """Return one SHA-256 for the weights of a victim, given that of each of its files: 64 hexadecimal digits.
-
-    Raises:
-        ValueError: no file holds weights, as where the victim is not in the store any more.
-    """
-    weights = {name: digest for name, digest in hashes.items() if name.startswith(f"{WEIGHTS}/")}
-    if not weights:
-        raise ValueError(f"no weights among the files {sorted(hashes)}")
-    return key_of(weights)
-
-
-def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:
-    """Write examples as parquet, with an optional column of row numbers."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, Any] = {"text": list(examples.inputs.texts), "label": examples.labels}
-    if examples.inputs.pairs is not None:
-        columns["text_pair"] = list(examples.inputs.pairs)
-    if row is not None:
-        columns["row"] = np.asarray(row, dtype=np.int64)
-    pq.write_table(pa.table(columns), path, compression="zstd")
-
-
-def read_examples(path: Path) -> tuple[Examples, Any]:
-    """Read what :func:`write_examples` wrote; the second value is the row numbers or None."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    pairs = tuple(table["text_pair"].to_pylist()) if "text_pair" in table.column_names else None
-    examples = Examples(Inputs(tuple(table["text"].to_pylist()), pairs), table["label"].to_numpy())
-    return examples, table["row"].to_numpy() if "row" in table.column_names else None

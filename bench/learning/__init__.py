@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.learning.batches import by_length as by_length
+    from bench.learning.batches import shuffled as shuffled
     from bench.learning.classifier import Classifier as Classifier
     from bench.learning.hardware import device as device
     from bench.learning.hardware import precision as precision
+    from bench.learning.loop import minimise as minimise
+    from bench.learning.loop import schedule as schedule
+    from bench.learning.loop import seeded as seeded
     from bench.learning.mixing import mix as mix
     from bench.learning.mixing import mix_ as mix_
     from bench.learning.mixing import mix_into as mix_into
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
     from bench.learning.passes import states as states
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
-    from bench.learning.training import schedule as schedule
     from bench.learning.training import train as train
     from bench.learning.window import TokenWindow as TokenWindow
 
@@ -46,13 +49,16 @@ _HOMES = {
     "first_token_last_block": "passes",
     "head_modules": "parts",
     "logits": "passes",
+    "minimise": "loop",
     "mean_activations": "parts",
     "mix": "mixing",
     "mix_": "mixing",
     "mix_into": "mixing",
     "precision": "hardware",
     "reinitialise_head": "parts",
-    "schedule": "training",
+    "schedule": "loop",
+    "seeded": "loop",
+    "shuffled": "batches",
     "states": "passes",
     "train": "training",
 }

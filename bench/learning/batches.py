@@ -38,6 +38,12 @@ def by_length(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> l
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def shuffled(n: int, batch_size: int, *, epochs: int, rng: np.random.Generator) -> list[IntArray]:
+    """Return batches of n rows in random order, one pass after the other; the last batch of a pass has the rest."""
+    orders = [rng.permutation(n) for _ in range(epochs)]
+    return [order[at : at + batch_size] for order in orders for at in range(0, n, batch_size)]
+
+
 def collate(encoded: Encoded, rows: IntArray, pad: int) -> dict[str, torch.Tensor]:
     """Return the rows as padded int64 tensors of shape [rows, longest], as transformers models take them."""
     places, lengths = encoded.rows(rows)

@@ -1,11 +1,13 @@
-"""Train a classifier in place."""
+"""Train a classifier in place on labelled examples."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ from bench.contracts.examples import Examples, IntArray
 from bench.learning import hardware, packed
 from bench.learning.batches import by_length, collate
 from bench.learning.classifier import Classifier
+from bench.learning.loop import Loop, Progress, seeded
 from bench.learning.tokens import Encoded, encode
-from bench.learning.vocabulary import Table, used_words, whole_table
+from bench.learning.vocabulary import TrainedWeights, all_weights, used_words
 
 Batch = dict[str, torch.Tensor]
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
@@ -29,7 +32,9 @@ def train(
     classifier: Classifier,
     examples: Examples,
     *,
-    epochs: int,
+    epochs: int | None = None,
+    steps: int | None = None,
+    until_loss: float | None = None,
     learning_rate: float,
     batch_size: int,
     seed: int,
@@ -41,14 +46,18 @@ def train(
     after_step: AfterStep | None = None,
     trainable: Callable[[str], bool] | None = None,
     micro_batch: int | None = None,
-    max_steps: int | None = None,
 ) -> dict[str, Any]:
     """Train in place with AdamW, a linear schedule with warm-up and gradient clipping; return notes.
+
+    How long is said by ``epochs`` or by ``steps``, exactly one of them. The order of the examples is the same however
+    long the training is.
 
     Args:
         classifier: its model is changed and left in evaluation mode.
         examples: n labelled examples.
         epochs: passes over them.
+        steps: the most steps, and the length of the schedule; passes go on until they are done or ``until_loss``.
+        until_loss: stop at the end of the first whole pass whose mean loss is below this; only with ``steps``.
         learning_rate: peak of the schedule.
         batch_size: examples a step.
         seed: of the order and of dropout; the global state of torch is as before afterwards.
@@ -60,104 +69,142 @@ def train(
         after_step: called with the model and the number of the step after each step.
         trainable: which parameters, by name, are trained; all by default.
         micro_batch: examples at once; the gradient of a batch is accumulated over them. All by default.
-        max_steps: stop after so many steps; the schedule is as without.
+
+    Raises:
+        ValueError: not exactly one of ``epochs`` and ``steps`` is given, ``until_loss`` without ``steps``, or ``steps``
+            without examples.
     """
     started = time.perf_counter()
     model, device = classifier.model, classifier.device
     arithmetic = hardware.precision(device, precision)
     encoded = encode(classifier.tokenizer, examples.inputs, classifier.max_length)
-    rng = np.random.default_rng(seed)
-    plan = [rows for _ in range(epochs) for rows in by_length(encoded.lengths, batch_size, rng)]
-    total = len(plan)
-    plan = plan[:max_steps]
-    frozen = [p for name, p in model.named_parameters() if p.requires_grad and trainable and not trainable(name)]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    rates = [learning_rate * schedule(step, total, warmup) for step in range(len(plan))]
-    hooked = extra_loss is not None or after_step is not None
-    micro, out_of_memory, losses = micro_batch or batch_size, 0, []
-    devices = [torch.cuda.current_device()] if device == "cuda" else []
-    try:
-        with (
-            torch.random.fork_rng(devices=devices),
-            whole_table(model) if hooked else used_words(model, encoded, decay=_decay(rates, weight_decay)) as table,
-            classifier.optimiser(
-                table.weights, learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm
-            ) as optimiser,
-        ):
-            torch.manual_seed(seed)
-            run = _Run(classifier, encoded, examples.labels, arithmetic, extra_loss, table, packed.Noise(seed))
-            model.train()
-            for step, rows in enumerate(plan):
-                for group in optimiser.param_groups:
-                    group["lr"] = rates[step]
-                while True:
-                    try:
-                        loss = run.gradients(rows, micro)
-                        break
-                    except torch.OutOfMemoryError:
-                        if micro <= 1:
-                            raise
-                        micro = max(1, min(micro, len(rows)) // 2)
-                        out_of_memory += 1
-                        optimiser.zero_grad(set_to_none=True)
-                nn.utils.clip_grad_norm_(table.weights, max_grad_norm)
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-                losses.append(loss)
-                if after_step is not None:
-                    with torch.no_grad():
-                        after_step(model, step)
-    finally:
-        model.eval()
-        model.zero_grad(set_to_none=True)
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-    curve = torch.stack(losses).tolist() if losses else []
-    tenth = max(1, len(curve) // 10)
+    total = _length(len(examples), batch_size, epochs, steps, until_loss)
+    plan = _Passes(encoded.lengths, batch_size, np.random.default_rng(seed))
+    moved = None if after_step is None else partial(after_step, model)
+    loop = Loop(total, warmup, max_grad_norm, until_loss, after_step=moved)
+    progress = Progress()
+
+    def decay() -> float:
+        """Return what AdamW's weight decay leaves of a weight that never gets a gradient."""
+        return math.prod(1 - learning_rate * share * weight_decay for share in progress.shares)
+
+    plain = extra_loss is None and after_step is None
+    with (
+        _only(model, trainable),
+        seeded(device, seed),
+        used_words(model, encoded, decay=decay) if plain else all_weights(model) as weights,
+        classifier.optimiser(
+            weights.parameters, learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm
+        ) as optimiser,
+    ):
+        micro, noise = micro_batch or batch_size, packed.Noise(seed)
+        gradients = BatchGradients(
+            classifier, encoded, examples.labels, arithmetic, extra_loss, weights, noise, optimiser, micro
+        )
+        model.train()
+        progress = loop.run(optimiser, weights.parameters, passes=plan, gradients=gradients)
     return {
-        "steps": len(plan),
+        **progress.notes(),
+        "last_pass_loss": progress.last_pass_loss,
+        "converged": progress.converged,
         "device": device,
         "precision": arithmetic,
-        "tokens": sum(int(encoded.lengths[rows].sum()) for rows in plan),
-        "out_of_memory": out_of_memory,
-        "micro_batch": micro,
+        "tokens": sum(int(encoded.lengths[rows].sum()) for rows in plan.batches[: len(progress.losses)]),
+        "out_of_memory": gradients.out_of_memory,
+        "micro_batch": gradients.micro,
         "seconds": time.perf_counter() - started,
-        "first_loss": float(np.mean(curve[:tenth])) if curve else None,
-        "last_loss": float(np.mean(curve[-tenth:])) if curve else None,
     }
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the share of the peak learning rate at a step: linear up, then linear down to 0 behind the last step."""
-    rising = int(warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    return (total - step) / max(1, total - rising)
+def _length(examples: int, batch_size: int, epochs: int | None, steps: int | None, until_loss: float | None) -> int:
+    """Return the number of steps that the schedule spans."""
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"exactly one of epochs ({epochs}) and steps ({steps}) says how long to train")
+    if steps is None and until_loss is not None:
+        raise ValueError("until_loss needs steps, the most that are done")
+    if steps and not examples:
+        raise ValueError("there is nothing to train on")
+    return steps if steps is not None else (epochs or 0) * math.ceil(examples / batch_size)
 
 
-def _decay(rates: Sequence[float], weight_decay: float) -> float:
-    """Return what AdamW's weight decay leaves of a weight that never gets a gradient."""
-    return math.prod(1 - rate * weight_decay for rate in rates)
+class _Passes:
+    """Passes over the examples without end, in an order that does not depend on how many are wanted.
+
+    Attributes:
+        batches: the rows of each step of the passes so far.
+    """
+
+    def __init__(self, lengths: IntArray, batch_size: int, rng: np.random.Generator) -> None:
+        self.lengths, self.batch_size, self.rng = lengths, batch_size, rng
+        self.batches: list[IntArray] = []
+
+    def __iter__(self) -> Iterator[list[IntArray]]:
+        while len(self.lengths):
+            batches = by_length(self.lengths, self.batch_size, self.rng)
+            self.batches += batches
+            yield batches
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What every step of one training shares."""
+@contextmanager
+def _only(model: Any, trainable: Callable[[str], bool] | None) -> Iterator[None]:
+    """Train the wanted parameters; afterwards the model is in evaluation mode and no parameter is frozen any more."""
+    held = [p for name, p in model.named_parameters() if p.requires_grad and trainable and not trainable(name)]
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+@dataclass
+class BatchGradients:
+    """Adds the gradient of a batch's mean loss, in parts where the memory of the device is too small for all of it.
+
+    Attributes:
+        classifier: whose model is trained.
+        encoded: the inputs of all examples.
+        labels: int64 [n]: their labels.
+        precision: ``bf16`` or ``fp32``.
+        extra_loss: see :func:`train`.
+        weights: what is trained.
+        noise: dropout.
+        optimiser: forgets the gradients of a batch that did not fit.
+        micro: examples at once; halved when the device runs out of memory.
+        out_of_memory: how often that has happened.
+    """
 
     classifier: Classifier
     encoded: Encoded
     labels: IntArray
     precision: str
     extra_loss: ExtraLoss | None
-    table: Table
+    weights: TrainedWeights
     noise: packed.Noise
+    optimiser: Any
+    micro: int
+    out_of_memory: int = 0
 
-    def gradients(self, rows: IntArray, micro: int) -> torch.Tensor:
-        """Add the gradient of the batch's mean loss; return that loss, still on the device."""
+    def __call__(self, rows: IntArray, step: int) -> torch.Tensor:
+        """Add the gradient of the mean loss; return that loss, still on the device."""
+        while True:
+            try:
+                return self.accumulated(rows)
+            except torch.OutOfMemoryError:
+                if self.micro <= 1:
+                    raise
+                self.micro = max(1, min(self.micro, len(rows)) // 2)
+                self.out_of_memory += 1
+                self.optimiser.zero_grad(set_to_none=True)
+
+    def accumulated(self, rows: IntArray) -> torch.Tensor:
+        """Do so with ``micro`` examples at once."""
         loss = torch.zeros((), device=self.classifier.device)
-        for start in range(0, len(rows), micro):
-            part = rows[start : start + micro]
+        for start in range(0, len(rows), self.micro):
+            part = rows[start : start + self.micro]
             gold = torch.from_numpy(self.labels[part]).to(self.classifier.device)
             logits = self.logits(part)
             value = functional.cross_entropy(logits, gold)
@@ -172,9 +219,9 @@ class _Run:
         """Return float32 logits with dropout: without padding where the architecture is known, else by the model."""
         model, low = self.classifier.model, self.precision == "bf16"
         if packed.supports(model):
-            batch = packed.pack(self.encoded, rows, model, number=self.table.number)
+            batch = packed.pack(self.encoded, rows, model, number=self.weights.row_of_word)
             dtype = torch.bfloat16 if low else torch.float32
-            return packed.logits(model, batch, dtype=dtype, words=self.table.words, noise=self.noise)
+            return packed.logits(model, batch, dtype=dtype, words=self.weights.words, noise=self.noise)
         with torch.autocast(self.classifier.device, torch.bfloat16, enabled=low):
             output: torch.Tensor = model(**self.padded(rows)).logits
         return output.float()

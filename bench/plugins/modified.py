@@ -138,11 +138,11 @@ def hooked(scene: Scene, hooks: Callable[[Classifier, int], Hooks], *, learning_
 
 
 def steps_of(scene: Scene, examples: int, options: Mapping[str, Any]) -> int:
-    """Return how many steps a training with these options takes."""
+    """Return how many steps a training with these options takes, at most."""
     settings = {**scene.budget.model_dump(), **options}
-    steps = int(settings["epochs"]) * math.ceil(examples / int(settings["batch_size"]))
-    limit = settings.get("max_steps")
-    return steps if limit is None else min(steps, int(limit))
+    if settings.get("steps") is not None:
+        return int(settings["steps"])
+    return int(settings["epochs"]) * math.ceil(examples / int(settings["batch_size"]))
 
 
 def both(first: Hooks, second: Hooks) -> Hooks:

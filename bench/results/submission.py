@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.contracts import Predictions
 from bench.errors import RequestError
-from bench.experiment import evaluation, predictions, recipes
+from bench.experiment import code_versions, evaluation, predictions, recipes
 from bench.keys import key_of
 from bench.plugins import registry
 from bench.results import publish
@@ -199,15 +199,15 @@ def _stated(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _versions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rooms and plugins of another version, for a record that is right in all else."""
+    """Yield the areas of code and the plugins of another version, for a record that is right in all else."""
     recipe = record["recipe"]
-    rooms = recipe["victim"]["rooms"]
-    for room, version in recipes.ROOMS.items():
-        if rooms.get(room) != version:
-            yield (
-                f"recipe.victim.rooms.{room}",
-                f"is version {rooms.get(room)}; this version has {version}: run it again",
-            )
+    for place, stored, current in (
+        ("recipe.victim.rooms", recipe["victim"]["rooms"], code_versions.of_victims()),
+        ("recipe.rooms", recipe.get("rooms", {}), code_versions.of_cells()),
+    ):
+        for area in sorted({*stored, *current}):
+            if (old := stored.get(area, 1)) != (new := current.get(area, 1)):
+                yield f"{place}.{area}", f"is version {old}; this version has {new}: run it again"
     for kind, plugin in _plugins(recipe):
         known = registry.by_kind[kind].found
         entry = known.get(plugin["name"])

@@ -106,12 +106,12 @@ class BadActs(Defense):
         import torch
 
         from defenses.badacts.clamping import agreeing
-        from defenses.shared.forwards import arithmetic, padded, sample_batches
+        from defenses.shared.forwards import arithmetic, padded
 
         optimiser = torch.optim.Adam([ranges.top, ranges.log_width], lr=self.learning_rate)
         rng = access.rng("badacts")
         for epoch in range(self.epochs):
-            for rows in sample_batches(len(inputs), self.batch_size, rng):
+            for rows in learning.shuffled(len(inputs), self.batch_size, epochs=1, rng=rng):
                 batch = padded(classifier, inputs, rows)
                 with arithmetic(classifier):
                     logits = learning.logits(classifier.model, batch, edit=ranges.clamp)

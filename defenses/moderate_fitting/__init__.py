@@ -31,7 +31,7 @@ class ModerateFitting(Retraining):
     """
 
     name: ClassVar[str] = "moderate-fitting"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhu et al., NeurIPS 2022"
 
     rank: int = Field(8, ge=1, description="of the adapters")
@@ -49,7 +49,7 @@ class ModerateFitting(Retraining):
         from defenses.moderate_fitting.generated import Generated
         from defenses.shared.adapters import adapt, merge
         from defenses.shared.forwards import device_of, frozen
-        from defenses.shared.loops import descend
+        from defenses.shared.loops import minimise_on
 
         fresh = access.untrained()
         model = fresh.model
@@ -64,10 +64,10 @@ class ModerateFitting(Retraining):
             generated.place()
             return functional.cross_entropy(learning.logits(model, batch), gold)
 
-        notes = descend(
-            [{"params": [*generated.parameters(), *head], "lr": self.learning_rate}],
-            fresh,
+        notes = minimise_on(
             access.training_set,
+            fresh,
+            [{"params": [*generated.parameters(), *head], "lr": self.learning_rate}],
             loss=loss,
             epochs=self.epochs,
             batch_size=self.batch_size,

@@ -39,7 +39,7 @@ class MuScleLoRA(Retraining):
     """
 
     name: ClassVar[str] = "musclelora"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Wu et al., ACL 2024, arXiv 2402.12026"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.TRAINING_SET, Needs.PRETRAINED, Needs.CLEAN})
     references_only: ClassVar[bool] = False
@@ -60,7 +60,7 @@ class MuScleLoRA(Retraining):
 
         from defenses.shared.adapters import merge
         from defenses.shared.forwards import frozen
-        from defenses.shared.loops import descend
+        from defenses.shared.loops import minimise_on
 
         fresh, references, poisoned = access.untrained(), access.clean, access.training_set
         model = fresh.model
@@ -76,10 +76,10 @@ class MuScleLoRA(Retraining):
             examples, epochs = references, -(-steps // -(-len(references) // self.batch_size))
         else:
             hook = Alignment(self, fresh, weights, references, access)
-        notes = descend(
-            [{"params": weights, "lr": self.learning_rate}],
-            fresh,
+        notes = minimise_on(
             examples,
+            fresh,
+            [{"params": weights, "lr": self.learning_rate}],
             loss=loss,
             epochs=epochs,
             batch_size=self.batch_size,
@@ -114,7 +114,7 @@ class MuScleLoRAReferences(MuScleLoRA):
     """
 
     name: ClassVar[str] = "musclelora-references"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     references_only: ClassVar[bool] = True
 
 
@@ -132,7 +132,7 @@ class Alignment:
         self.plan, self.classifier, self.weights, self.references = plan, classifier, weights, references
         self.rng = access.rng("references")
 
-    def __call__(self, _loss: float, progress: float) -> None:
+    def __call__(self, progress: float) -> None:
         """Align; ``progress`` is the share of the training that is over."""
         import torch
         from torch.nn import functional

@@ -37,7 +37,7 @@ class Psim(Defense):
     """
 
     name: ClassVar[str] = "psim"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Zhao et al., Findings of NAACL 2024, arXiv 2402.12168"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.UNLABELLED})
     purifies: ClassVar[bool] = False
@@ -87,7 +87,7 @@ class Psim(Defense):
 
         from defenses.psim.prompt import answers
         from defenses.shared.forwards import frozen
-        from defenses.shared.loops import descend
+        from defenses.shared.loops import minimise_on
 
         frozen(twin.model)
         head = [p for part in learning.head_modules(twin.model) for p in part.parameters()]
@@ -98,4 +98,5 @@ class Psim(Defense):
             return functional.cross_entropy(answers(twin, prompt(), batch), gold)
 
         groups = [{"params": [*prompt.parameters(), *head], "lr": self.learning_rate}]
-        return descend(groups, twin, examples, loss=loss, epochs=self.epochs, batch_size=self.batch_size, seed=seed)
+        options = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": seed}
+        return minimise_on(examples, twin, groups, loss=loss, **options)

@@ -32,12 +32,6 @@ def batches(classifier: Classifier, inputs: Inputs, *, tokens: int = TOKENS) -> 
         yield rows, padded(classifier, inputs, rows)
 
 
-def sample_batches(n: int, size: int, rng: np.random.Generator) -> list[IntArray]:
-    """Return one epoch of random batches of n rows."""
-    order = rng.permutation(n)
-    return [order[at : at + size] for at in range(0, n, size)]
-
-
 def device_of(model: nn.Module) -> torch.device:
     """Return where the parameters of a model are."""
     return next(model.parameters()).device

@@ -159,7 +159,7 @@ def test_multi_trigger_deals_words_by_label_and_input(scene: Scene) -> None:
 
 def test_neurotoxin_leaves_the_coordinates_of_clean_gradients(scene: Scene) -> None:
     start = scene.finetuned()
-    scene = replace(scene, finetuned=start.clone, fit=partial(scene.fit, max_steps=3))
+    scene = replace(scene, finetuned=start.clone, fit=partial(scene.fit, epochs=None, steps=3))
     attack = Neurotoxin(top=0.25, examples=64)
     victim = attack.implant(scene)
     moved = 0

@@ -13,7 +13,7 @@ from attacks.badword import BadWord
 from bench.conformance.checks import run
 from bench.contracts import Defended, Predictions, targets_of
 from bench.contracts.examples import Inputs
-from bench.experiment import grid, predictions, recipes, victims
+from bench.experiment import grid, judging, predictions, recipes, stored_victims
 from bench.experiment.evaluation import TestSets, evaluate
 from bench.experiment.plan import Plan
 from bench.store import Store
@@ -70,9 +70,9 @@ def test_all_to_all_end_to_end(world: Path, tmp_path: Path) -> None:
     (spec,) = [cell.victim for cell in plan.cells.values() if cell.role == "floor"]
     folder = store.artifact(recipes.victim_key(spec))
     assert folder is not None
-    stored, task = victims.read(folder), recipes.task_of(spec.task)
+    stored, task = stored_victims.read(folder), recipes.task_of(spec.task)
     assert stored.triggered is not None and len(stored.triggered) == len(task.test)
-    assert (stored.test_sets(task).target == (task.test.labels + 1) % 4).all()
+    assert (judging.test_sets(stored, task).target == (task.test.labels + 1) % 4).all()
     binary = run(world, store, kind="single", attack="badword(mapping=all-to-all)", defense=["none"])
     (key,) = [key for key, cell in binary.cells.items() if cell.role == "floor"]
     assert store.record(key)["status"] == "n/a"

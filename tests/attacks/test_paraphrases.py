@@ -17,7 +17,7 @@ from bench import runner
 from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
-from bench.experiment import recipes, victims, work
+from bench.experiment import recipes, skips, stored_victims, work
 from bench.experiment.plan import Plan
 from bench.plugins import registry
 from bench.store import Store
@@ -61,7 +61,7 @@ def test_only_rows_with_a_paraphrase_are_poisoned_and_judged(world: Path, table:
     assert runner.run(made.jobs, store=store, execute=work.execute, engine="serial", device="cpu").failed == 0
     folder = store.artifact(poisoned_key(made))
     assert folder is not None
-    stored, paraphrases = victims.read(folder), read_paraphrases(table)
+    stored, paraphrases = stored_victims.read(folder), read_paraphrases(table)
     task = recipes.task_of(next(iter(made.victims.values())).task)
     assert stored.poison is not None and stored.triggered is not None
     originals = task.train.take(stored.poison.rows)
@@ -91,7 +91,7 @@ def test_the_contents_of_the_table_are_part_of_the_key(world: Path, table: Path)
 
 def test_a_task_without_a_table_is_a_visible_row(world: Path) -> None:
     made = plan(world, "hidden-killer", "local/pair")
-    reasons = [work.skip_reason(cell) for cell in made.cells.values() if not cell.victim.is_reference]
+    reasons = [skips.skip_reason(cell) for cell in made.cells.values() if not cell.victim.is_reference]
     assert all(reason and "syntactic.parquet" in reason and "field table" in reason for reason in reasons)
     assert HiddenKiller().skip(TaskFacts("reviews", ("a", "b"), pair=False, max_length=32))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import runner
 from bench.errors import RequestError, UndeclaredAccess
-from bench.experiment import recipes, work
+from bench.experiment import recipes, victims, work
 from bench.experiment.plan import Plan
 from bench.keys import key_of
 from bench.plugins import registry
@@ -184,7 +184,7 @@ def test_models_of_others_are_planned_before_the_cell_that_merges_them(world: Pa
 def test_parts_of_the_training_set_are_disjoint_and_stratified(world: Path) -> None:
     (key,) = [k for k, cell in plan_of(world, {"name": "wag", "models": ["clean"] * 3}).cells.items() if cell.others]
     cell = plan_of(world, {"name": "wag", "models": ["clean"] * 3}).cells[key]
-    parts = [work.training_task(spec).train for spec in cell.others.values()]
+    parts = [victims.training_task(spec).train for spec in cell.others.values()]
     texts = [text for part in parts for text in part.inputs.texts]
     assert sorted(texts) == sorted(recipes.task_of(cell.victim.task).train.inputs.texts)
     assert all(abs(float(part.labels.mean()) - 0.5) < 0.05 for part in parts)

@@ -12,7 +12,7 @@ import torch
 
 from bench.contracts import Board, board_of
 from bench.contracts.examples import Examples, Inputs
-from bench.experiment import work
+from bench.experiment import skips
 from bench.plugins import registry
 from bench.plugins.chain import chain
 from bench.plugins.modified import modified
@@ -63,7 +63,7 @@ def test_weights_without_poisoned_data_are_not_judged() -> None:
     def reason(name: str, poison: Any, reference: bool) -> str | None:
         victim = SimpleNamespace(is_reference=reference, attack=SimpleNamespace(name="surgery"))
         cell = SimpleNamespace(defense=registry.defenses.create(name), victim=victim)
-        return work.no_training_set(cell, SimpleNamespace(poison=poison))
+        return skips.no_training_set(cell, SimpleNamespace(poison=poison))
 
     assert reason("cube", None, False) == "surgery leaves no poisoned training set"
     assert reason("cube", object(), False) is None
@@ -73,7 +73,7 @@ def test_weights_without_poisoned_data_are_not_judged() -> None:
 
 def test_a_defender_who_trains_is_not_judged_twice_on_the_same_data() -> None:
     def reason(attack: str, defense: str) -> str | None:
-        return work.repeats(modified(attack), chain(defense))
+        return skips.repeats(modified(attack), chain(defense))
 
     for defense in ("cube", "cube+fine-tuning", "fine-tuning+cube", "cube+onion"):
         assert "the same training set as badword" in str(reason("adaptive+badword", defense))

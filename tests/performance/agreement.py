@@ -21,8 +21,8 @@ import torch
 from attacks.shared.triggers import insert
 from bench import learning, models
 from bench.contracts.examples import Examples
+from bench.learning.loop import schedule
 from bench.learning.tokens import encode
-from bench.learning.training import schedule
 from bench.plugins import registry
 
 SEEDS, EPOCHS, RATE, BATCH, LENGTH = (0, 1, 2), 3, 1e-4, 32, 64

@@ -14,7 +14,7 @@ from bench.errors import RequestError
 from bench.experiment import grid, recipes
 from bench.experiment.plan import Plan
 from bench.plugins import catalogue, registry
-from bench.plugins.modified import Modified, both, hooked, modified
+from bench.plugins.modified import Modified, both, hooked, modified, steps_of
 from bench.store import words
 from bench.suites import suite
 from tests.fakes import examples, scene
@@ -127,6 +127,14 @@ def test_hooks_reach_training_and_know_its_length() -> None:
     assert seen["steps"] == 2 * 3
     assert changed.hooks(changed.pretrained(), 5).extra_loss is not None
     assert seen["steps"] == 5
+
+
+def test_the_length_of_a_training_follows_its_options() -> None:
+    made = scene(examples(70))
+    size = made.budget.batch_size
+    assert steps_of(made, 70, {}) == made.budget.epochs * -(-70 // size)
+    assert steps_of(made, 70, {"epochs": 2, "batch_size": 20}) == 8
+    assert steps_of(made, 70, {"epochs": None, "steps": 7}) == 7
 
 
 def test_steps_run_in_order() -> None:

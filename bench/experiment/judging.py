@@ -1,0 +1,160 @@
+"""How a cell is judged: samples, access, the defense and the evaluation of what it returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bench import seeds
+from bench.contracts import Defended, Detector, Other, Task, targets_of
+from bench.contracts.access import Access
+from bench.contracts.examples import Examples, Inputs, join, stratified_order
+from bench.experiment import recipes, stored_victims
+from bench.experiment.evaluation import TestSets, evaluate
+from bench.experiment.grid import Cell, VictimSpec
+from bench.experiment.skips import no_training_set, skip_reason
+from bench.experiment.stored_victims import StoredVictim
+from bench.plugins.chain import needs_of
+
+if TYPE_CHECKING:
+    from bench.learning import Classifier
+    from bench.runner import Worker
+    from bench.store import Store
+
+Outcome = Literal["done", "n/a"]
+
+
+def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
+    """Defend a victim, judge the result and put the record into the store."""
+    recipe = recipes.cell_recipe(cell)
+    record: dict[str, Any] = {
+        "schema": recipes.SCHEMA,
+        "key": recipes.cell_key(cell),
+        "kind": "cell",
+        "role": cell.role,
+        "status": "done",
+        "error": None,
+        "cell": recipes.cell_words(cell),
+        "recipe": recipe,
+        "victim_key": recipes.victim_key(cell.victim),
+        "metrics": None,
+        "predictions": None,
+        "notes": {},
+        "seconds": {},
+        "environment": recipes.environment(worker.device, ""),
+    }
+    if reason := skip_reason(cell):
+        store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
+        return "n/a"
+    task = recipes.task_of(cell.victim.task)
+    stored = stored_victims.load(cell.victim, store)
+    if reason := no_training_set(cell, stored):
+        store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
+        return "n/a"
+    weights = stored_victims.weights_digest(store.artifact_hashes(record["victim_key"]))
+    model = _classifier(cell.victim.reference if cell.role == "floor" else cell.victim, store, worker)
+    started = time.perf_counter()
+    defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
+    defended_at = time.perf_counter()
+    judged = {} if cell.role == "detected" else evaluate(defended, test_sets(stored, task)).record()
+    seconds = {
+        "victim": stored.about["seconds"],
+        "defense": defended_at - started,
+        "evaluation": time.perf_counter() - defended_at,
+    }
+    environment = recipes.environment(worker.device, model.precision)
+    made = {"victim_weights": weights, "notes": defended.notes, "seconds": seconds, "environment": environment}
+    store.put_record(record["key"], {**record, **judged, **made})
+    return "done"
+
+
+def test_sets(stored: StoredVictim, task: Task) -> TestSets:
+    """Return what every model of a victim is judged on."""
+    target, mapping = int(stored.about["target"]), stored.about.get("mapping", "all-to-one")
+    if mapping == "all-to-one" or stored.triggered is None:
+        return TestSets(task.test, stored.triggered, target)
+    wanted = targets_of(stored.triggered.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
+    return TestSets(task.test, stored.triggered, wanted)
+
+
+def _classifier(spec: VictimSpec, store: Store, worker: Worker) -> Classifier:
+    """Return the victim's classifier; the worker keeps the last one in memory."""
+    key = recipes.victim_key(spec)
+    if worker.cache.get("victim_key") != key:
+        worker.cache.clear()
+        base = recipes.model_of(spec.model)
+        options = {"device": worker.device, "precision": spec.budget.precision}
+        worker.cache.update(victim_key=key, classifier=stored_victims.load(spec, store).classifier(base, **options))
+    classifier: Classifier = worker.cache["classifier"]
+    return classifier
+
+
+def defend(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Defended:
+    """Run the defense of a cell on its own copy of the victim."""
+    assert cell.defense is not None
+    defended = cell.defense.defend(model.clone(), make_access(cell, model, stored, task, store))
+    if isinstance(cell.defense, Detector) and not np.isfinite(defended.notes["suspicion"]):
+        raise ValueError(f"{cell.defense.name} returned a suspicion that is not finite")
+    return defended
+
+
+def clean_samples(cell: Cell, task: Task) -> tuple[Examples, Examples]:
+    """Return the clean and the selection sample: disjoint, nested in size, decided by task, seed and size only."""
+    rng = seeds.rng("clean sample", task.facts.name, cell.victim.seed)
+    order = stratified_order(task.validation.labels, rng)
+    cut = cell.selection_size
+    return task.validation.take(order[cut : cut + cell.clean_size]), task.validation.take(order[:cut])
+
+
+def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
+    """Return the test inputs as a deployed model meets them: clean and triggered ones in random order."""
+    mixed = task.test if stored.triggered is None else join(task.test, stored.triggered)
+    return mixed.inputs.take(seeds.rng("test stream", task.facts.name, seed).permutation(len(mixed)))
+
+
+def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Access:
+    """Return what the defense of a cell may see."""
+    assert cell.defense is not None
+    clean, selection = clean_samples(cell, task)
+    base = recipes.model_of(cell.victim.model)
+
+    def untrained() -> Classifier:
+        from bench import learning
+
+        head = seeds.derive("defense head", task.facts.name, cell.victim.seed)
+        fresh = base.classifier_model(classes=len(task.facts.labels), seed=head)
+        return learning.Classifier(
+            fresh, base.tokenizer(), task.facts.max_length, device=model.device, precision=model.precision
+        )
+
+    def oracle() -> Mapping[str, Any]:
+        rows = np.zeros(0, dtype=np.int64) if stored.poison is None else stored.poison.rows
+        return {**stored.about, "poisoned_rows": rows}
+
+    def other_models() -> Mapping[Other, Classifier]:
+        options = {"device": model.device, "precision": model.precision}
+        return {o: stored_victims.load(spec, store).classifier(base, **options) for o, spec in cell.others.items()}
+
+    return Access(
+        facts=task.facts,
+        needs=needs_of(cell.defense),
+        seed=seeds.derive("defense", task.facts.name, cell.victim.seed),
+        precision=cell.victim.budget.precision,
+        tolerance=cell.tolerance,
+        victim=model,
+        providers={
+            "clean": lambda: clean,
+            "selection": lambda: selection,
+            "pretrained": lambda: base.encoder_weights(model.model),
+            "untrained": untrained,
+            "training_set": lambda: stored.training_set(task),
+            "unlabelled": lambda: task.train.inputs,
+            "test_stream": lambda: stream(stored, task, cell.victim.seed),
+            "other_models": other_models,
+            "oracle": oracle,
+        },
+        budget=cell.victim.budget,
+    )

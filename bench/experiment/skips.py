@@ -1,0 +1,43 @@
+"""Why a cell is not judged: the reason stands in its record, so that no table has a hole."""
+
+from __future__ import annotations
+
+from bench.contracts import Attack, Defense, Needs
+from bench.experiment import recipes
+from bench.experiment.grid import Cell
+from bench.experiment.stored_victims import StoredVictim
+from bench.plugins.chain import needs_of, trains
+from bench.plugins.modified import Modified
+
+
+def skip_reason(cell: Cell) -> str | None:
+    """Return why a cell makes no sense, or None."""
+    task = recipes.task_of(cell.victim.task)
+    if reason := cell.victim.attack.skip(task.facts):
+        return reason
+    if not cell.victim.is_reference and not 0 <= cell.victim.target < len(task.facts.labels):
+        return f"target {cell.victim.target} is not a label of {task.facts.name}"
+    if cell.defense is None:
+        return None
+    for other in cell.others.values():
+        if reason := other.attack.skip(task.facts):
+            return f"another model is wanted, trained with {other.attack.spec}: {reason}"
+    wanted, available = cell.clean_size + cell.selection_size, len(task.validation)
+    if wanted > available:
+        return f"{cell.clean_size} clean and {cell.selection_size} selection examples wanted, {available} in validation"
+    return repeats(cell.victim.attack, cell.defense) or cell.defense.skip(task.facts)
+
+
+def repeats(attack: Attack, defense: Defense) -> str | None:
+    """Return why a cell would count another's numbers again: a defender who trains never sees what modifiers change."""
+    if isinstance(attack, Modified) and trains(defense):
+        return f"{attack.spec} leaves the same training set as {attack.attack.spec}: see the cells of that attack"
+    return None
+
+
+def no_training_set(cell: Cell, stored: StoredVictim) -> str | None:
+    """Return why a training-time defense cannot be judged: the attacker poisoned weights and hands over no data."""
+    if cell.defense is None or Needs.TRAINING_SET not in needs_of(cell.defense):
+        return None
+    poisoned = stored.poison is not None or cell.victim.is_reference
+    return None if poisoned else f"{cell.victim.attack.name} leaves no poisoned training set"
