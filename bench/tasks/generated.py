@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+from pydantic import Field
+
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.tasks import questions, reviews
 from bench.tasks.assemble import Columns, assemble
@@ -17,11 +19,17 @@ Row = tuple[str, ...]
 
 
 class Generated(TaskSource):
-    """Fills three disjoint, balanced splits from a grammar."""
+    """Fills three disjoint, balanced splits from a grammar.
 
-    version: ClassVar[int] = 1
+    With few hard examples a task can be learned from a few dozen labels by an encoder that knows English, as real tasks
+    can by larger encoders. That is what makes the effect of a defense with few labels visible in a small run.
+    """
+
+    version: ClassVar[int] = 2
     labels: ClassVar[tuple[str, ...]]
     columns: ClassVar[Columns]
+
+    hard: float = Field(0.05, ge=0, le=1, description="share of examples whose words suggest the other label")
 
     @abstractmethod
     def draw(self, dice: Dice, label: int) -> Row:
@@ -45,7 +53,7 @@ class Reviews(Generated):
 
     def draw(self, dice: Dice, label: int) -> Row:
         """Return one review."""
-        return (reviews.review(dice, label),)
+        return (reviews.review(dice, label, hard=self.hard),)
 
 
 class Questions(Generated):
@@ -57,7 +65,7 @@ class Questions(Generated):
 
     def draw(self, dice: Dice, label: int) -> Row:
         """Return one pair of questions."""
-        return questions.question_pair(dice, label)
+        return questions.question_pair(dice, label, hard=self.hard)
 
 
 def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, name: str) -> dict[str, Table]:

@@ -1,7 +1,7 @@
 """Two questions that ask the same (1) or something different (0), from the grammar in ``questions.yaml``.
 
-Different ones mostly have the same words: roles are swapped, the opposite is asked, one filler changes, or another
-intent meets the same fillers.
+Different ones are about different things. The hard ones among them have mostly the same words: roles are swapped, the
+opposite is asked, one filler changes, or another intent meets the same fillers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from typing import Any
 from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("different", "same")
-# how two questions differ, where the intent has roles or an opposite
+# how two hard questions differ, where the intent has roles or an opposite
 _KINDS = ("filler",) * 3 + ("intent",) * 3 + ("swap",) * 2 + ("opposite",) * 2
 Intent = Mapping[str, Any]
 Fillers = dict[str, Any]
 
 
-def question_pair(dice: Dice, label: int) -> tuple[str, str]:
-    """Return two questions with the given label."""
+def question_pair(dice: Dice, label: int, *, hard: float) -> tuple[str, str]:
+    """Return two questions with the given label; with the probability ``hard`` different ones have the same words."""
     intents = grammar("questions")["intents"]
     intent = dice.pick(intents)
+    if label == 0 and not dice.chance(hard):
+        other = dice.pick([other for other in intents if _kinds(other) != _kinds(intent)])
+        return _any_way(dice, intent), _any_way(dice, other)
     fillers = _fill(dice, intent, {})
     first = dice.pick(intent["ways"])
     others = [way for way in intent["ways"] if way != first]
@@ -41,6 +44,10 @@ def question_pair(dice: Dice, label: int) -> tuple[str, str]:
         return asked, _ask(dice, dice.pick(other["ways"]), dict(zip(other["slots"], fillers.values(), strict=True)))
     changed = dice.pick(list(fillers))
     return asked, _ask(dice, second, _fill(dice, intent, {k: v for k, v in fillers.items() if k != changed}, fillers))
+
+
+def _any_way(dice: Dice, intent: Intent) -> str:
+    return _ask(dice, dice.pick(intent["ways"]), _fill(dice, intent, {}))
 
 
 def _kinds(intent: Intent) -> list[str]:

@@ -12,16 +12,16 @@ from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("negative", "positive")
 Rules = Mapping[str, Any]
-# More than half of the sentences say what they mean; the others deny, report or concede the opposite.
-_GROUPS = ("plain",) * 8 + ("denied",) * 2 + ("reported",) + ("contrast",) * 2 + ("by label",)
+# The groups of templates that deny, report or concede the opposite of what the sentence says.
+_HARD = ("denied",) * 2 + ("reported",) + ("contrast",) * 2 + ("by label",)
 _OPENED = ("{", "I ", "this ", "although ")  # how a sentence begins that may follow "to be honest,"
 _ADJECTIVES, _PREDICATES = ("bad", "good"), ("fails", "does")
 
 
-def review(dice: Dice, label: int) -> str:
-    """Return one sentence with the given label."""
+def review(dice: Dice, label: int, *, hard: float) -> str:
+    """Return one sentence with the given label; with the probability ``hard`` its words also say the opposite."""
     rules = grammar("reviews")
-    group = dice.pick(_GROUPS)
+    group = dice.pick(_HARD) if dice.chance(hard) else "plain"
     template: str = dice.pick(rules["templates"][LABELS[label] if group == "by label" else group])
     domain = dice.pick(list(grammar("domains").values()))
     text = template.format_map(_slots(dice, rules, domain, label, named="{noun}" in template))
