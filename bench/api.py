@@ -82,8 +82,7 @@ def evaluate(
     model: str = "embedded",
     seed: int = 0,
     target: int = 1,
-    clean_size: int = 64,
-    selection_size: int = 256,
+    labels: int = 64,
     budget: Budget | None = None,
     store: str | Path | None = None,
     device: str = "auto",
@@ -97,8 +96,7 @@ def evaluate(
         model: a pre-trained model.
         seed: of the cell.
         target: the target label.
-        clean_size: clean examples that the defense may tune on.
-        selection_size: clean examples to choose hyper-parameters on.
+        labels: clean labels that the defense may see, to tune and to choose on.
         budget: training of the victims.
         store: its folder; by default ``DOORBENCH_STORE``, then the user's cache.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -115,8 +113,7 @@ def evaluate(
         "defense": ["none", defense if isinstance(defense, str) else defense.spec],
         "seed": seed,
         "target": target,
-        "clean_size": clean_size,
-        "selection_size": selection_size,
+        "labels": labels,
         "budget": budget or Budget(),
     }
     (outcome,) = run_suite(data, store=store, device=device, engine="serial")

@@ -97,7 +97,7 @@ class Session:
                     target=None if cell.victim.is_reference else cell.victim.target,
                     victim_key=recipes.victim_key(cell.victim) if record is None else record["victim_key"],
                     cell_key=key if record is None else record["key"],
-                    clean_size=cell.clean_size,
+                    clean_size=cell.labels,
                     attack_base=cell.victim.attack.recipe()["name"],
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
                     attack_parameters=cell.victim.attack.parameters(),

@@ -40,7 +40,7 @@ class AttDef(Defense):
     """
 
     name: ClassVar[str] = "attdef"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Li et al., Findings of ACL 2023, arXiv 2305.02394"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     purifies: ClassVar[bool] = False
@@ -66,7 +66,7 @@ class AttDef(Defense):
 
         if self.tau is not None:
             return build(self.tau, attributed)
-        choice = access.smallest_passing(BARS, build)
+        choice = access.choose(BARS, lambda tau, labels: build(tau), trains=False)
         final = build(choice.value, attributed)
         final.notes.update(choice.notes())
         return final

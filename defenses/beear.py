@@ -23,8 +23,8 @@ class Beear(Tuning):
     1. Entrapment, weights frozen: for every label t one drift delta_t, added to the first ``positions`` states that
        enter block ``layer``, is learnt on the clean examples of other labels to minimise
        CE(f(x; delta_t), t) - a * CE(f(x; delta_t), y), inside a ball.
-    2. Removal, drifts frozen: ``epochs`` passes of fine-tuning on CE(f(x), y) + weight * mean over t of
-       CE(f(x; delta_t), y).
+    2. Removal, drifts frozen: fine-tuning on CE(f(x), y) + weight * mean over t of CE(f(x; delta_t), y). The rounds
+       share ``steps`` evenly.
 
     Deviations: labels stand for wanted and unwanted behaviour and every label is suspected in turn, because the
     target is not known; the ball (``radius`` times the mean norm of a state) keeps the drift from forcing any model;
@@ -32,11 +32,10 @@ class Beear(Tuning):
     """
 
     name: ClassVar[str] = "beear"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Zeng et al., EMNLP 2024, arXiv 2406.17092"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
-    epochs: int = Field(4, ge=0, description="passes over the clean sample in one round")
     rounds: int = Field(5, ge=0, description="rounds of entrapment and removal")
     layer: int | None = Field(None, ge=0, description="block whose input drifts; the middle one when not given")
     positions: int = Field(4, ge=1, description="leading tokens whose states drift")
@@ -69,7 +68,7 @@ class Beear(Tuning):
                 total = total + functional.cross_entropy(found, batch["labels"])
             return self.weight * total / len(drifts)
 
-        return self.tune(classifier, access, seed=seed, extra_loss=under_drift)
+        return self.tune(classifier, access, seed=seed, steps=self.steps // self.rounds, extra_loss=under_drift)
 
     def block(self, model: Any) -> int:
         """Return the number of the block whose input drifts."""

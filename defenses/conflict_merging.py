@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import Classifier, Defended, Examples, Needs
 from defenses.shared.merging import put, weights_of
 from defenses.shared.tuning import Tuning
 
@@ -30,7 +30,7 @@ class ConflictMerging(Tuning):
     """
 
     name: ClassVar[str] = "conflict-merging"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Chen et al. 2024, arXiv 2411.18280"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -41,18 +41,25 @@ class ConflictMerging(Tuning):
         """Train the conflict model and merge."""
         from defenses.shared import merge
 
-        expert = classifier.clone()
-        if self.start == "pretrained":
-            put(expert, access.pretrained)
-        notes = {"tuning": self.tune(expert, access), "conflict_selection_acc": access.accuracy(expert)}
+        experts: dict[str, tuple[Classifier, dict[str, Any]]] = {}  # one for each set of labels
 
-        def merged(share: float) -> Defended:
+        def expert_of(labels: Examples) -> tuple[Classifier, dict[str, Any]]:
+            name = labels.fingerprint()
+            if name not in experts:
+                expert = classifier.clone()
+                if self.start == "pretrained":
+                    put(expert, access.pretrained)
+                experts[name] = expert, self.tune(expert, access, labels)
+            return experts[name]
+
+        def merged(share: float, labels: Examples) -> Defended:
+            expert, notes = expert_of(labels)
             copy = classifier.clone()
             put(copy, merge.average([weights_of(classifier), weights_of(expert)], [share, 1 - share]))
-            return Defended(copy, {**notes, "victim_share": share})
+            return Defended(copy, {"tuning": notes, "victim_share": share})
 
         if self.victim_share is not None:
-            return merged(self.victim_share)
-        choice = access.smallest_passing([step / 20 for step in range(21)], merged)
+            return merged(self.victim_share, access.clean)
+        choice = access.choose([step / 20 for step in range(21)], merged)
         choice.defended.notes.update(choice.notes())
         return choice.defended

@@ -29,7 +29,7 @@ class Crow(Tuning):
     """
 
     name: ClassVar[str] = "crow"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Min et al., ICML 2025, arXiv 2411.12768"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Defense, FloatArray, Needs, Predictions
+from bench.contracts import Classifier, Defended, Defense, Examples, FloatArray, Needs, Predictions
 from bench.contracts.examples import Inputs, IntArray
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Demonstrations(Defense):
     """
 
     name: ClassVar[str] = "demonstrations"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Mo et al., Findings of NAACL 2025, arXiv 2311.09763"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
     purifies: ClassVar[bool] = False
@@ -52,16 +52,16 @@ class Demonstrations(Defense):
 
         retriever = classifier.clone()
         learning.mix_into(retriever, access.pretrained, reserve_ratio=0.0, seed=0)
-        pool = sentence_vectors(retriever, access.clean.inputs)
 
-        def build(share: float) -> Voting:
+        def build(share: float, labels: Examples) -> Voting:
             notes = {"share": share, "forward_passes": 2}
-            fields = {"labels": access.clean.labels, "k": self.k, "temperature": self.temperature, "share": share}
+            fields = {"labels": labels.labels, "k": self.k, "temperature": self.temperature, "share": share}
+            pool = sentence_vectors(retriever, labels.inputs)
             return Voting(classifier, notes, retriever=retriever, pool=pool, **fields)
 
         if self.share is not None:
-            return build(self.share)
-        choice = access.smallest_passing(SHARES, build)
+            return build(self.share, access.clean)
+        choice = access.choose(SHARES, build)
         choice.defended.notes.update(choice.notes())
         return choice.defended
 

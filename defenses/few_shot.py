@@ -21,7 +21,7 @@ class FewShot(Tuning):
     """
 
     name: ClassVar[str] = "few-shot"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "control; Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from bench import learning, seeds
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import Classifier, Defended, Examples, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -24,14 +24,15 @@ class FineMixing(Tuning):
 
     1. Mix: w = m * w_b + (1 - m) * w_pre, where m in {0, 1}^d has exactly floor(rho * d) ones. The classification head
        has no pre-trained counterpart and is kept from the victim.
-    2. Fine-tune w on the clean sample.
+    2. Fine-tune w on the clean labels.
 
     The reserve ratio rho is the smallest of 0, 0.05, ..., 1 that passes the shared selection rule. Deviation: the
-    paper's thresholds for that choice are not known; the shared rule replaces them.
+    paper's thresholds for that choice are not known; the shared rule replaces them, and the labels to choose on are
+    part of the budget of labels.
     """
 
     name: ClassVar[str] = "fine-mixing"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
     candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("reserve_ratio", RATIOS)
@@ -43,21 +44,25 @@ class FineMixing(Tuning):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Mix and fine-tune at the given reserve ratio, or at the smallest one that passes the shared rule."""
+
+        def purified(ratio: float, labels: Examples) -> Defended:
+            return self.purified(classifier, access, ratio, labels)
+
         if self.reserve_ratio is not None:
-            return access.rated(self.purified(classifier, access, self.reserve_ratio))
-        choice = access.smallest_passing(RATIOS, lambda ratio: self.purified(classifier, access, ratio))
+            return purified(self.reserve_ratio, access.clean)
+        choice = access.choose(RATIOS, purified, trains=self.tunes)
         choice.defended.notes.update(choice.notes())
         return choice.defended
 
-    def purified(self, classifier: Classifier, access: Access, ratio: float) -> Defended:
-        """Return a copy of the classifier, mixed at one reserve ratio and fine-tuned."""
+    def purified(self, classifier: Classifier, access: Access, ratio: float, labels: Examples) -> Defended:
+        """Return a copy of the classifier, mixed at one reserve ratio and fine-tuned on the labels."""
         mixed = classifier.clone()
         seed = seeds.derive("mixing mask", access.seed)
         learning.mix_into(mixed, access.pretrained, reserve_ratio=ratio, seed=seed, by=self.kept)
         if self.head == "reinitialise":
             learning.reinitialise_head(mixed, seed=seeds.derive("head", access.seed))
         notes = {"reserve_ratio": ratio}
-        return Defended(mixed, {**notes, "tuning": self.tune(mixed, access)} if self.tunes else notes)
+        return Defended(mixed, {**notes, "tuning": self.tune(mixed, access, labels)} if self.tunes else notes)
 
 
 class FineMixingSel(FineMixing):
@@ -68,7 +73,7 @@ class FineMixingSel(FineMixing):
     """
 
     name: ClassVar[str] = "fine-mixing-sel"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kept: ClassVar[Literal["random", "drift"]] = "drift"
 
 
@@ -80,5 +85,5 @@ class Mixing(FineMixing):
     """
 
     name: ClassVar[str] = "mixing"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tunes: ClassVar[bool] = False

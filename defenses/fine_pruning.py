@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import Classifier, Defended, Examples, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class FinePruning(Tuning):
     """
 
     name: ClassVar[str] = "fine-pruning"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv 1805.12185"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("keep_ratio", RATIOS)
@@ -40,15 +40,15 @@ class FinePruning(Tuning):
         """Score the neurons, prune, fine-tune."""
         ranks = ranking(learning.mean_activations(classifier, access.clean.inputs))
 
-        def pruned(keep: float) -> Defended:
+        def pruned(keep: float, labels: Examples) -> Defended:
             copy = classifier.clone()
             prune(copy, ranks, keep)
             return Defended(copy, {"keep_ratio": keep})
 
         if self.keep_ratio is not None:
-            defended = access.rated(pruned(self.keep_ratio))
+            defended = pruned(self.keep_ratio, access.clean)
         else:
-            choice = access.smallest_passing(RATIOS, pruned)
+            choice = access.choose(RATIOS, pruned, trains=False)
             defended = choice.defended
             defended.notes.update(choice.notes())
         keep, model = float(defended.notes["keep_ratio"]), defended.classifier
@@ -65,7 +65,7 @@ class FinePruningF(FinePruning):
     """
 
     name: ClassVar[str] = "fine-pruning-f"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     frozen: ClassVar[bool] = True
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import Classifier, Defended, Examples, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FinePurifying(Tuning):
     """
 
     name: ClassVar[str] = "fine-purifying"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhang et al., Findings of ACL 2023, arXiv 2305.04547"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -48,14 +48,14 @@ class FinePurifying(Tuning):
         pretrained = access.pretrained
         order = self.order(classifier, access, pretrained)
 
-        def purified(ratio: float) -> Defended:
+        def purified(ratio: float, labels: Examples) -> Defended:
             copy = classifier.clone()
             reset(copy, pretrained, order[int(ratio * len(order)) :])
-            return Defended(copy, {"reserve_ratio": ratio, "tuning": self.tune(copy, access)})
+            return Defended(copy, {"reserve_ratio": ratio, "tuning": self.tune(copy, access, labels)})
 
         if self.reserve_ratio is not None:
-            return purified(self.reserve_ratio)
-        choice = access.smallest_passing(RATIOS, purified)
+            return purified(self.reserve_ratio, access.clean)
+        choice = access.choose(RATIOS, purified)
         choice.defended.notes.update(choice.notes())
         return choice.defended
 

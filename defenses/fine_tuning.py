@@ -1,4 +1,4 @@
-"""Fine-tuning on a few clean examples."""
+"""Fine-tuning on a few clean labels."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class FineTuning(Tuning):
-    """Fine-tunes the victim on the clean sample.
+    """Fine-tunes the victim on the clean labels.
 
     The baseline of Yao et al. 2019 (arXiv 1905.10447) and Kurita et al. 2020 (arXiv 2004.06660). Needs clean examples.
     """
 
     name: ClassVar[str] = "fine-tuning"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Yao et al., CCS 2019, arXiv 1905.10447"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -24,7 +24,7 @@ class HeadReset(Tuning):
     """
 
     name: ClassVar[str] = "head-reset"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Min et al., NeurIPS 2023, arXiv 2310.01875"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bench import learning, seeds
+from bench import seeds
 from bench.contracts import Classifier, Defended, Needs
 from bench.contracts.examples import Examples, Inputs, join
 from defenses.shared.tuning import Tuning
@@ -31,14 +31,12 @@ class Mbtsad(Tuning):
     """
 
     name: ClassVar[str] = "mbtsad"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Ding, Niu and Yi 2025, arXiv 2501.02754"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     copies: int = Field(4, ge=1, description="copies of the clean sample with split words")
     split: float = Field(0.5, ge=0, le=1, description="chance of a word to be split")
-    teacher_epochs: int = Field(10, ge=0, description="passes of the teacher over the copies")
-    teacher_rate: float = Field(1e-4, gt=0, description="peak learning rate of the teacher")
     beta: float = Field(10.0, ge=0, description="weight of the attention distance")
     states_weight: float = Field(1.0, ge=0, description="weight of the squared difference of the hidden states")
 
@@ -52,17 +50,8 @@ class Mbtsad(Tuning):
         for more in sets[1:]:
             text = join(text, more)
         teacher = classifier.clone()
-        learning.train(
-            teacher,  # type: ignore[arg-type]
-            text,
-            epochs=self.teacher_epochs,
-            learning_rate=self.teacher_rate,
-            batch_size=self.batch_size,
-            seed=seeds.derive("teacher", access.seed),
-            precision=access.precision,
-        )
+        notes = {"teacher": self.tune(teacher, access, text, seed=seeds.derive("teacher", access.seed))}
         distil = losses.attention_distillation(teacher.model, weight=self.beta, states_weight=self.states_weight)
-        notes = {"teacher_selection_acc": access.accuracy(teacher)}
         return Defended(classifier, {**notes, "tuning": self.tune(classifier, access, extra_loss=distil)})
 
 

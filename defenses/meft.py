@@ -28,11 +28,11 @@ class Meft(Tuning):
     """
 
     name: ClassVar[str] = "meft"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Liu et al., Findings of ACL 2023 (maximum-entropy fine-tuning)"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
-    entropy_epochs: int = Field(20, ge=0, description="most passes that maximise the entropy")
+    entropy_passes: int = Field(20, ge=0, description="most passes that maximise the entropy")
     certainty: float = Field(0.95, ge=0, le=1, description="share of the greatest entropy at which they stop")
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
@@ -44,10 +44,9 @@ class Meft(Tuning):
         def undecided(batch: dict, logits, model):  # type: ignore[no-untyped-def,type-arg]
             return losses.negative_entropy(logits) - functional.cross_entropy(logits, batch["labels"])
 
-        one_pass = self.model_copy(update={"epochs": 1})
         entropies = [entropy(classifier, access.clean.inputs)]
-        while entropies[-1] < self.certainty and len(entropies) <= self.entropy_epochs:
-            one_pass.tune(classifier, access, extra_loss=undecided, warmup=0.0)
+        while entropies[-1] < self.certainty and len(entropies) <= self.entropy_passes:
+            self.tune(classifier, access, extra_loss=undecided, warmup=0.0, epochs=1, steps=None, until_loss=None)
             entropies.append(entropy(classifier, access.clean.inputs))
         return Defended(classifier, {"entropies": entropies, "tuning": self.tune(classifier, access)})
 

@@ -28,18 +28,17 @@ class Nad(Tuning):
     """
 
     name: ClassVar[str] = "nad"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Li et al., ICLR 2021, arXiv 2101.05930"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     beta: float = Field(10.0, ge=0, description="weight of the attention distance")
-    teacher_epochs: int = Field(10, ge=0, description="passes over the clean sample for the teacher")
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Fine-tune the teacher, then distil."""
         from defenses.shared import losses
 
         teacher = classifier.clone()
-        self.model_copy(update={"epochs": self.teacher_epochs}).tune(teacher, access)
+        self.tune(teacher, access)
         distil = losses.attention_distillation(teacher.model, weight=self.beta)
         return Defended(classifier, {"tuning": self.tune(classifier, access, extra_loss=distil)})

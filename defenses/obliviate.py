@@ -29,11 +29,11 @@ class Obliviate(Defense):
     fine-tuned model, the data are the clean sample, the head is the victim's or a new one, and in the end the adapter
     is merged into the query and value weights, so the result is a plain classifier. It is therefore a purification
     of weights and no filter. Deviations: adapters on query and value only; the coefficients are those of the paper's
-    bottleneck adapter, those of low-rank ones are not known.
+    bottleneck adapter, those of low-rank ones are not known. All ``steps`` are done, as the loss has no lower bound.
     """
 
     name: ClassVar[str] = "obliviate"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     citation: ClassVar[str] = "Kim et al., Findings of NAACL 2025, arXiv 2409.14119"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -41,7 +41,7 @@ class Obliviate(Defense):
     alpha: float = Field(16.0, gt=0, description="the adapter is scaled by alpha / rank")
     amplify: float = Field(3e-3, ge=0, description="weight of the norm of the adapter")
     flatten: float = Field(3e-2, ge=0, description="weight of the norm of the first token's attention")
-    epochs: int = Field(20, ge=0, description="passes over the clean sample")
+    steps: int = Field(200, ge=0, description="steps on the clean labels")
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
     batch_size: int = Field(16, ge=1, description="examples a step")
     fresh_head: bool = Field(False, description="draw the head anew, as behind a pre-trained encoder")
@@ -77,7 +77,7 @@ class Obliviate(Defense):
             classifier,
             [{"params": [*weights, *head], "lr": self.learning_rate}],
             loss=loss,
-            epochs=self.epochs,
+            steps=self.steps,
             batch_size=self.batch_size,
             seed=access.seed,
             warmup=0.05,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import Classifier, Defended, Examples, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class Pure(Tuning):
        variance, scaled to [0, 1]. Pruned heads stay out.
 
     Deviations: the received model is the fine-tuned victim and there is a small clean sample instead of a training
-    set; the variance is over real tokens only; the share of heads kept is the smallest of 0, 0.1, ..., 1 whose pruned
-    copy passes the shared selection rule, where the original stops at an accuracy of 0.85; the norm is divided by the
-    square root of the batch's rows, so that the penalty does not grow with the batch.
+    set; the variance is over real tokens only; the share of heads kept is the smallest of 0, 0.1, ..., 1 at which the
+    victim without the others passes the shared selection rule, where the original stops at an accuracy of 0.85; the
+    norm is divided by the square root of the batch's rows, so that the penalty does not grow with the batch.
     """
 
     name: ClassVar[str] = "pure"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhao, Xu and Yuan, ICML 2024 (PURE)"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -45,13 +45,13 @@ class Pure(Tuning):
         self.tune(tuned, access)
         spread = variances(tuned, access)
 
-        def build(share: float) -> Defended:
-            copy = tuned.clone()
+        def build(share: float, labels: Examples) -> Defended:
+            copy = classifier.clone()
             remove(copy.model, kept_heads(spread, share))
             return Defended(copy, {"keep_ratio": share})
 
         if self.keep_ratio is None:
-            choice = access.smallest_passing([step / 10 for step in range(11)], build)
+            choice = access.choose([step / 10 for step in range(11)], build, trains=False)
             share, notes = choice.value, choice.notes()
         else:
             share, notes = self.keep_ratio, {}

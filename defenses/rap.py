@@ -37,13 +37,13 @@ class Rap(Defense):
 
     The target label is unknown, so every label gets an embedding and a threshold of its own. The word is drawn from
     the rarest whole words of the vocabulary that the clean sample does not have, never one of the triggers that the
-    literature uses. Deviations: the threshold comes from the selection sample, which the embedding is not trained on;
-    steps instead of epochs, and more of them than the paper's five epochs have: with some thirty clean sentences of a
-    label, fewer often leave the threshold at zero.
+    literature uses. Deviations: the embedding is trained on one half of the clean labels, the threshold comes from the
+    other; steps instead of epochs, and more of them than the paper's five epochs have: with some thirty clean sentences
+    of a label, fewer often leave the threshold at zero.
     """
 
     name: ClassVar[str] = "rap"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     citation: ClassVar[str] = "Yang et al., EMNLP 2021, arXiv 2110.07831"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
@@ -65,7 +65,8 @@ class Rap(Defense):
         original = table.data[token].clone()
         rows: dict[int, torch.Tensor] = {}
         thresholds: dict[int, float] = {}
-        held_out = Defended(classifier).predict(access.selection.inputs)
+        protected, others = access.halves
+        held_out = Defended(classifier).predict(others.inputs)
 
         def drops(inputs: Inputs, verdicts: Predictions, label: int) -> np.ndarray:
             table.data[token] = rows[label]
@@ -85,11 +86,11 @@ class Rap(Defense):
 
         scales = {}
         for label in range(len(access.facts.labels)):
-            own = access.clean.take(np.flatnonzero(access.clean.labels == label)).inputs
+            own = protected.take(np.flatnonzero(protected.labels == label)).inputs
             chosen = np.flatnonzero(held_out.labels == label)
             for scale in SCALES:
                 rows[label] = self.trained(classifier, token, prefixed(own, word), own, label, scale, access)
-                fallen = drops(access.selection.inputs.take(chosen), part(held_out, chosen), label)
+                fallen = drops(others.inputs.take(chosen), part(held_out, chosen), label)
                 thresholds[label] = low_quantile(fallen, self.frr)
                 scales[str(label)] = scale
                 if thresholds[label] >= 0 or not len(chosen):
@@ -158,8 +159,7 @@ class Rap(Defense):
 
         from defenses.shared.forwards import batches
 
-        samples = [access.clean.inputs, access.selection.inputs]
-        used = {int(i) for inputs in samples for _, b in batches(classifier, inputs) for i in b["input_ids"].unique()}
+        used = {int(i) for _, b in batches(classifier, access.clean.inputs) for i in b["input_ids"].unique()}
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         words = [
             name

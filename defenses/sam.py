@@ -26,7 +26,7 @@ class Sam(Tuning):
     """
 
     name: ClassVar[str] = "sam"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Zhu et al., ICCV 2023, arXiv 2304.11823; Foret et al., ICLR 2021, arXiv 2010.01412"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 

@@ -25,7 +25,7 @@ class Strip(Defense):
     1. Of every input, N copies are made: a share of its words, at random places, gives way to the words with the
        highest TF-IDF of a random clean example of another class than the predicted one.
     2. The score is the mean entropy (nats) of the model's answers over the N copies of that input.
-    3. The threshold is a quantile of the scores of the clean selection sample: the share of clean inputs that may be
+    3. The threshold is a quantile of the scores of the clean labels' inputs: the share of clean inputs that may be
        rejected. Inputs below it are rejected.
 
     Deviation: N and the share differ among implementations (5 to 20; 0.05 to 0.7); they are fields. Clean data cannot
@@ -33,7 +33,7 @@ class Strip(Defense):
     """
 
     name: ClassVar[str] = "strip"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Gao et al., IEEE TDSC 2022, arXiv 1911.10312"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     purifies: ClassVar[bool] = False
@@ -45,7 +45,7 @@ class Strip(Defense):
     threshold: float | None = Field(None, description="entropy below which an input is rejected; from frr if not given")
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
-        """Measure the entropies of the clean selection sample and set the threshold."""
+        """Measure the entropies of the clean inputs and set the threshold."""
         sources = Sources(access.clean)
 
         def score(inputs: Inputs, verdicts: Predictions) -> np.ndarray:
@@ -55,7 +55,7 @@ class Strip(Defense):
 
         threshold = self.threshold
         if threshold is None:
-            inputs = access.selection.inputs
+            inputs = access.clean.inputs
             threshold = low_quantile(score(inputs, Defended(classifier).predict(inputs)), self.frr)
         notes = {"threshold": threshold, "forward_passes": self.copies + 1}
         return Screened(classifier=classifier, notes=notes, score=score, threshold=threshold)

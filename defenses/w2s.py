@@ -33,18 +33,17 @@ class W2s(Tuning):
     """
 
     name: ClassVar[str] = "w2s"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Zhao et al., Findings of ACL 2025, arXiv 2410.14425"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW for the student")
+    learning_rate: float | None = Field(2e-4, gt=0, description="peak learning rate of AdamW for the student")
     rank: int | None = Field(512, ge=1, description="rank of the adapters; none tunes all weights")
     alpha: float = Field(512.0, gt=0, description="the adapters are scaled by alpha / rank")
     kl_weight: float = Field(0.0002, ge=0, description="weight of the divergence from the teacher's logits")
     feature_weight: float = Field(0.0002, ge=0, description="weight of the difference from the teacher's features")
     temperature: float = Field(2.0, gt=0, description="temperature of the logits")
     teacher_layers: int | None = Field(None, ge=1, description="blocks of the teacher; half of them when not given")
-    teacher_rate: float = Field(1e-4, gt=0, description="peak learning rate of the teacher")
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Train the teacher, then the student's adapters."""
@@ -52,14 +51,14 @@ class W2s(Tuning):
 
         from defenses.shared import adapters, losses
 
-        teacher = self.teacher(classifier, access)
+        teacher, learned = self.teacher(classifier, access)
         guide = losses.distillation(
             teacher.model,
             logits_weight=self.kl_weight,
             features_weight=self.feature_weight,
             temperature=self.temperature,
         )
-        notes: dict[str, Any] = {"teacher_selection_acc": access.accuracy(teacher)}
+        notes: dict[str, Any] = {"teacher": learned}
         if self.rank is None:
             return Defended(classifier, {**notes, "tuning": self.tune(classifier, access, extra_loss=guide)})
         model = classifier.model
@@ -72,8 +71,8 @@ class W2s(Tuning):
         adapters.merge(model)
         return Defended(classifier, notes)
 
-    def teacher(self, classifier: Classifier, access: Access) -> Classifier:
-        """Return the teacher: the lower part of the pre-trained encoder, fine-tuned."""
+    def teacher(self, classifier: Classifier, access: Access) -> tuple[Classifier, dict[str, Any]]:
+        """Return the teacher, the lower part of the pre-trained encoder, fine-tuned; and notes."""
         from defenses.shared import encoder
 
         teacher = encoder.restart(classifier, access.pretrained, seed=seeds.derive("teacher", access.seed))
@@ -81,5 +80,4 @@ class W2s(Tuning):
         kept = max(1, len(layers) // 2) if self.teacher_layers is None else min(self.teacher_layers, len(layers))
         del layers[kept:]
         teacher.model.config.num_hidden_layers = kept
-        self.model_copy(update={"learning_rate": self.teacher_rate}).tune(teacher, access)
-        return teacher
+        return teacher, self.tune(teacher, access, learning_rate=access.budget.learning_rate)

@@ -27,25 +27,25 @@ def test_import_is_lazy() -> None:
 
 def test_loaders_check_fields(world: Path) -> None:
     assert load_attack("badword", rate=0.25).spec == "badword(rate=0.25)"
-    assert load_defense("e-pur+fine-tuning", epochs=3).spec == "e-pur+fine-tuning(epochs=3)"
+    assert load_defense("e-pur+fine-tuning", steps=12).spec == "e-pur+fine-tuning(steps=12)"
     assert len(load_task("local/single", max_test=10).test) == 10
     with pytest.raises(RequestError, match="Did you mean 'rate'"):
         load_attack("badword", rat=0.25)
 
 
 def test_evaluate_and_suites_share_the_store(world: Path, tmp_path: Path) -> None:
-    common = {"clean_size": 16, "selection_size": 32, "budget": BUDGET}
+    common = {"labels": 32, "budget": BUDGET}
     model = str(world / "tiny-bert")
     outcome = evaluate(
-        load_attack("badword"), "fine-tuning(epochs=1)", task="local/single", model=model, store=tmp_path, device="cpu",
+        load_attack("badword"), "fine-tuning(steps=4)", task="local/single", model=model, store=tmp_path, device="cpu",
         **common,
     )  # fmt: skip
-    assert outcome.defense == "fine-tuning(epochs=1)"
+    assert outcome.defense == "fine-tuning(steps=4)"
     assert outcome.acc == outcome.record["metrics"]["acc"]
     assert outcome.clean_acc is not None and outcome.victim_asr is not None and outcome.implanted is not None
     suite = {
         "name": "api", "description": "tiny", "task": "local/single", "model": model, "attack": ["badword", "badsent"],
-        "defense": ["none", "fine-tuning(epochs=1)"], **common,
+        "defense": ["none", "fine-tuning(steps=4)"], **common,
     }  # fmt: skip
     found = run_suite(suite, store=tmp_path, engine="serial", device="cpu")
     assert [one.attack for one in found] == ["badword", "badsent"]

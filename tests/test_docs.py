@@ -29,9 +29,8 @@ description: small
 task: [{name: reviews, max_train: 64, max_test: 40, max_length: 32}]
 model: [embedded]
 attack: [clean, badword]
-defense: [none, "fine-mixing(reserve_ratio=0.5, epochs=1)", e-pur]
-clean_size: 16
-selection_size: 32
+defense: [none, "fine-mixing(reserve_ratio=0.5, steps=4)", e-pur]
+labels: 32
 budget: {epochs: 1, learning_rate: 0.001}
 """
 # Python runs this file first in every process: it makes the built-in names of the documentation small.

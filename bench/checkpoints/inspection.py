@@ -142,7 +142,7 @@ def _tests(
         "untrained": lambda: Suspect.untrained(received, pretrained, seed=head),
     }
     if data is not None:
-        providers.update(clean=lambda: data.tuning, selection=lambda: data.selection)
+        providers.update(clean=lambda: data.tuning)
         providers["unlabelled"] = lambda: data.tuning.inputs
     for plugin in _plugins(request.tests):
         found: dict[str, Any] = {

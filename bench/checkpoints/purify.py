@@ -136,7 +136,6 @@ def _access(
 ) -> Access:
     providers: dict[str, Callable[[], Any]] = {
         "clean": lambda: data.tuning,
-        "selection": lambda: data.selection,
         "pretrained": lambda: pretrained,
     }
     if pretrained is not None:

@@ -34,8 +34,7 @@ def run(world: Path, store: Store, *, kind: str, attack: str, defense: list[str]
         "model": str(world / MODEL),
         "attack": attack,
         "defense": defense,
-        "clean_size": 16,
-        "selection_size": 32,
+        "labels": 32,
         "budget": {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"},
         **fields,
     }

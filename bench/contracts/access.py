@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import base64
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import seeds
+from bench.contracts import selection
 from bench.contracts.defended import Defended
-from bench.contracts.examples import Examples, Inputs
+from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.contracts.needs import Needs, Other
 from bench.contracts.plugin import Budget
 from bench.errors import UndeclaredAccess
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from bench.contracts.plugin import Precision
     from bench.contracts.task import Classifier, TaskFacts
 
+Build = Callable[[float, Examples], Defended]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -26,22 +32,46 @@ class Choice:
 
     Attributes:
         value: the chosen hyper-parameter.
-        defended: the model built with it.
-        tried: every candidate with its accuracy on the selection sample, percent.
-        required_accuracy: the accuracy that a candidate had to reach, percent.
-        passed: whether the chosen one reached it.
+        defended: the model built with it, on all labels.
+        tried: every candidate, in ascending order.
+        drops: what each of them loses against the victim on the labels.
+        tolerance: points of accuracy that may be given up.
+        passed: whether the chosen value is within the tolerance; False where none is, and then it is the largest.
     """
 
     value: float
     defended: Defended
-    tried: tuple[tuple[float, float], ...]
-    required_accuracy: float
+    tried: tuple[selection.Candidate, ...]
+    drops: selection.Drops
+    tolerance: float
     passed: bool
 
     def notes(self) -> dict[str, Any]:
-        """JSON values for the record."""
-        tried = [{"value": value, "selection_acc": accuracy} for value, accuracy in self.tried]
-        return {"tried": tried, "selection_floor": self.required_accuracy, "selection_passed": self.passed}
+        """JSON values for the record: with them, another rule can be applied without training anything."""
+        return {
+            "tried": [
+                {
+                    "value": one.value,
+                    "selection_acc": 100.0 * float(one.right.mean()),
+                    "drop": float(measured),
+                    "fitted_drop": float(fitted),
+                    "error": float(error),
+                    "right": packed(np.packbits(one.right)),
+                    "confidence": packed(one.confidence.astype("<f2")),
+                    "steps": list(one.steps),
+                }
+                for one, measured, fitted, error in zip(
+                    self.tried, self.drops.measured, self.drops.fitted, self.drops.errors, strict=True
+                )
+            ],
+            "selection_tolerance": self.tolerance,
+            "selection_passed": self.passed,
+        }
+
+
+def packed(array: NDArray[Any]) -> str:
+    """Return the bytes of an array, compressed, as text."""
+    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -84,13 +114,15 @@ class Access:
 
     @property
     def clean(self) -> Examples:
-        """The clean examples to tune on (needs CLEAN)."""
+        """Every clean labelled example that the defense may see: its budget of labels (needs CLEAN)."""
         return self._examples("clean", "clean")
 
     @property
-    def selection(self) -> Examples:
-        """The clean examples to choose hyper-parameters on; disjoint from ``clean`` (needs CLEAN)."""
-        return self._examples("selection", "clean")
+    def halves(self) -> tuple[Examples, Examples]:
+        """The clean examples in two disjoint halves, for a method that must set something aside (needs CLEAN)."""
+        clean = self.clean
+        first, second = selection.halves(clean.labels, self.rng("halves of the labels"))
+        return clean.take(first), clean.take(second)
 
     @property
     def training_set(self) -> Examples:
@@ -136,40 +168,53 @@ class Access:
         secrets: Mapping[str, Any] = self._hand_over("oracle", "oracle")
         return secrets
 
-    def accuracy(self, model: Classifier | Defended) -> float:
-        """Return the accuracy on the selection sample, percent (needs CLEAN)."""
-        defended = model if isinstance(model, Defended) else Defended(model)
-        verdicts = defended.predict(self.selection.inputs)
-        right = (verdicts.labels == self.selection.labels) & ~verdicts.rejected
-        return 100.0 * float(right.mean())
+    def choose(self, values: Iterable[float], build: Build, *, trains: bool = True) -> Choice:
+        """Return the smallest value at which a method keeps the victim's accuracy, by the rule of all methods.
 
-    def rated(self, defended: Defended) -> Defended:
-        """Return a model with its accuracy on the selection sample and the one that the rule asks for in its notes.
+        See :mod:`bench.contracts.selection`. Needs CLEAN.
 
-        With these of every candidate, another rule can be applied to records without training anything. Needs CLEAN.
+        Args:
+            values: of the hyper-parameter; a larger one takes less away from the victim.
+            build: returns the defended model for a value, made with the given labels.
+            trains: whether ``build`` learns from the labels. If not, one model answers all of them.
         """
-        required_accuracy = self.accuracy(self.victim) - self.tolerance
-        defended.notes.update(selection_acc=self.accuracy(defended), selection_floor=required_accuracy)
-        return defended
+        clean, ordered = self.clean, sorted(values)
+        if not ordered:
+            raise ValueError("no values to choose from")
+        everything = np.arange(len(clean))
+        parts = selection.halves(clean.labels, self.rng("halves of the labels"))
+        folds = (parts, parts[::-1]) if trains else ((everything, everything),)
+        victim = self._right(Defended(self.victim), clean)[0]
+        tried: dict[float, selection.Candidate] = {}
 
-    def smallest_passing(self, candidates: Iterable[float], build: Callable[[float], Defended]) -> Choice:
-        """Return the smallest candidate whose accuracy on ``selection`` is within the tolerance of the victim's.
+        def passes(value: float) -> bool:
+            if value not in tried:
+                tried[value] = self._candidate(value, build, clean, folds)
+            return selection.passes(victim, tried, value, tolerance=self.tolerance)
 
-        The one selection rule of the benchmark: candidates are tried in ascending order and the scan stops at the
-        first that passes, which is exact. Where none passes, the most accurate one is taken (the smallest of
-        equals) and the choice says so.
-        """
-        required_accuracy = self.accuracy(self.victim) - self.tolerance
-        tried: list[tuple[float, float]] = []
-        best: tuple[float, float, Defended] | None = None
-        for value in sorted(candidates):
-            defended = build(value)
-            accuracy = self.accuracy(defended)
-            tried.append((value, accuracy))
-            if accuracy >= required_accuracy:
-                return Choice(value, defended, tuple(tried), required_accuracy, True)
-            if best is None or accuracy > best[1]:
-                best = (value, accuracy, defended)
-        if best is None:
-            raise ValueError("no candidates to choose from")
-        return Choice(best[0], best[2], tuple(tried), required_accuracy, False)
+        low, high = 0, len(ordered) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if passes(ordered[middle]) else (middle + 1, high)
+        passed = passes(ordered[low])
+        candidates = tuple(tried[value] for value in sorted(tried))
+        drops = selection.drops(victim, candidates)
+        return Choice(ordered[low], build(ordered[low], clean), candidates, drops, self.tolerance, passed)
+
+    def _candidate(
+        self, value: float, build: Build, clean: Examples, folds: Sequence[tuple[IntArray, IntArray]]
+    ) -> selection.Candidate:
+        right, confidence = np.zeros(len(clean), dtype=bool), np.zeros(len(clean), dtype=np.float16)
+        steps = []
+        for learned, asked in folds:
+            defended = build(value, clean.take(learned))
+            right[asked], confidence[asked] = self._right(defended, clean.take(asked))
+            steps += [int(defended.notes["tuning"]["steps"])] if "tuning" in defended.notes else []
+        return selection.Candidate(value, right, confidence, tuple(steps))
+
+    @staticmethod
+    def _right(defended: Defended, examples: Examples) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
+        """Return which examples are answered right and not rejected, and the probability of each gold label."""
+        said = defended.predict(examples.inputs)
+        gold = said.probabilities[np.arange(len(examples)), examples.labels]
+        return (said.labels == examples.labels) & ~said.rejected, gold.astype(np.float16)

@@ -44,8 +44,8 @@ CODE_VERSIONS: dict[str, CodeArea] = {
     "evaluation": CodeArea(
         1, "cell", tuple(f"bench/experiment/{name}.py" for name in ("evaluation", "metrics", "predictions"))
     ),
-    "judging": CodeArea(1, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
-    "selection": CodeArea(1, "cell", ("bench/contracts/access.py",)),
+    "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
+    "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
     "defenses": CodeArea(1, "cell", tuple(f"bench/contracts/{name}.py" for name in ("defense", "defended", "needs"))),
     "chains": CodeArea(1, "cell", ("bench/plugins/chain.py",)),
 }

@@ -18,7 +18,7 @@ from bench.suites.suite import Entry, Suite
 
 Role = Literal["defended", "detected", "victim", "floor"]
 REFERENCE = "clean"  # the attack that trains the clean reference model
-NO_SAMPLES = (0, 0, 0.0)  # a defense without clean data does not depend on their number
+NO_SAMPLES = (0, 0.0)  # a defense without clean data does not depend on their number
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,15 @@ class Cell:
         role: ``defended``; ``detected``: a detector gives a score; ``victim``: no defense; ``floor``: the clean model
             on the victim's triggered test set.
         defense: None unless the role is ``defended`` or ``detected``.
+        labels: clean labels that the defense may see; 0 for one that reads none.
+        tolerance: points of accuracy that the selection rule may give up.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
     """
 
     victim: VictimSpec
     role: Role
     defense: Defense | None
-    clean_size: int
-    selection_size: int
+    labels: int
     tolerance: float
     listed: bool
 
@@ -161,9 +162,22 @@ class Grid:
         return list(range(self.classes(task)))
 
     @cached_property
+    def seeds(self) -> dict[TaskSource, list[int]]:
+        """The tasks of the suite, each with its seeds; an entry with ``seeds: n`` has the first n of the suite's."""
+        found: dict[TaskSource, list[int]] = {}
+        for raw in self.suite.task:
+            for entry in swept(raw):
+                fields = {} if isinstance(entry, str) else {k: v for k, v in entry.items() if k != "seeds"}
+                count = None if isinstance(entry, str) else entry.get("seeds")
+                if count is not None and not (isinstance(count, int) and 0 < count):
+                    raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
+                found[create_task(fields or entry)] = self.suite.seed[:count]
+        return found
+
+    @property
     def tasks(self) -> list[TaskSource]:
         """The tasks of the suite."""
-        return [create_task(entry) for raw in self.suite.task for entry in swept(raw)]
+        return list(self.seeds)
 
     @cached_property
     def attacks(self) -> list[Attack]:
@@ -181,6 +195,8 @@ class Grid:
         places = [(task, target) for task in self.tasks for target in self.targets(task)]
         axes = product(places, suite.model, suite.seed, self.attacks)
         for (task, target), model, seed, attack in axes:
+            if seed not in self.seeds[task]:
+                continue
             victim = VictimSpec(task, model, attack, seed, target, suite.budget)
             if victim.is_reference:
                 victim = victim.reference
@@ -188,23 +204,23 @@ class Grid:
                 yield Cell(victim.reference, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
             yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
-            for clean_size, defense in product(suite.clean_size, self.defenses):
+            for labels, defense in product(suite.labels, self.defenses):
                 if isinstance(defense, Detector):  # its AUROC needs the clean model as well
-                    yield self._cell(victim.reference, "detected", defense, clean_size)
-                    yield self._cell(victim, "detected", defense, clean_size)
+                    yield self._cell(victim.reference, "detected", defense, labels)
+                    yield self._cell(victim, "detected", defense, labels)
                 elif defense is not None:
-                    yield self._cell(victim, "defended", defense, clean_size)
+                    yield self._cell(victim, "defended", defense, labels)
         yield from self._more_clean()
 
-    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, clean_size: int) -> Cell:
-        samples = (clean_size, self.suite.selection_size, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
+    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, labels: int) -> Cell:
+        samples = (labels, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
         return Cell(victim, role, defense, *samples, True)
 
     def _more_clean(self) -> Iterator[Cell]:
         suite, clean = self.suite, registry.attacks.create(REFERENCE)
         detectors = [defense for defense in self.defenses if isinstance(defense, Detector)]
         for task, model, seed, size, detector in product(
-            self.tasks, suite.model, suite.clean_seeds, suite.clean_size, detectors
+            self.tasks, suite.model, suite.clean_seeds, suite.labels, detectors
         ):
             victim = VictimSpec(task, model, clean, seed, 0, suite.budget)
             yield Cell(victim, "victim", None, *NO_SAMPLES, False)

@@ -101,12 +101,10 @@ def defend(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, stor
     return defended
 
 
-def clean_samples(cell: Cell, task: Task) -> tuple[Examples, Examples]:
-    """Return the clean and the selection sample: disjoint, nested in size, decided by task, seed and size only."""
+def clean_labels(cell: Cell, task: Task) -> Examples:
+    """Return the clean labels of a cell: nested in size, decided by task, seed and size only."""
     rng = seeds.rng("clean sample", task.facts.name, cell.victim.seed)
-    order = stratified_order(task.validation.labels, rng)
-    cut = cell.selection_size
-    return task.validation.take(order[cut : cut + cell.clean_size]), task.validation.take(order[:cut])
+    return task.validation.take(stratified_order(task.validation.labels, rng)[: cell.labels])
 
 
 def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
@@ -118,7 +116,7 @@ def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
 def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Access:
     """Return what the defense of a cell may see."""
     assert cell.defense is not None
-    clean, selection = clean_samples(cell, task)
+    clean = clean_labels(cell, task)
     base = recipes.model_of(cell.victim.model)
 
     def untrained() -> Classifier:
@@ -147,7 +145,6 @@ def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task,
         victim=model,
         providers={
             "clean": lambda: clean,
-            "selection": lambda: selection,
             "pretrained": lambda: base.encoder_weights(model.model),
             "untrained": untrained,
             "training_set": lambda: stored.training_set(task),

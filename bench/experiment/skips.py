@@ -22,9 +22,8 @@ def skip_reason(cell: Cell) -> str | None:
     for other in cell.others.values():
         if reason := other.attack.skip(task.facts):
             return f"another model is wanted, trained with {other.attack.spec}: {reason}"
-    wanted, available = cell.clean_size + cell.selection_size, len(task.validation)
-    if wanted > available:
-        return f"{cell.clean_size} clean and {cell.selection_size} selection examples wanted, {available} in validation"
+    if cell.labels > len(task.validation):
+        return f"{cell.labels} clean labels wanted, {len(task.validation)} in the validation split"
     return repeats(cell.victim.attack, cell.defense) or cell.defense.skip(task.facts)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.contracts.examples import IntArray
 
-# Adds the gradient of the loss of some rows, given the number of the step; returns the loss, detached.
+# Adds the gradient of the loss of some rows, given the number of the step; returns the loss to watch, detached.
 Gradients = Callable[[IntArray, int], torch.Tensor]
 
 

@@ -57,7 +57,8 @@ def train(
         examples: n labelled examples.
         epochs: passes over them.
         steps: the most steps, and the length of the schedule; passes go on until they are done or ``until_loss``.
-        until_loss: stop at the end of the first whole pass whose mean loss is below this; only with ``steps``.
+        until_loss: stop at the end of the first whole pass whose mean loss of the labels, without ``extra_loss``, is
+            below this; only with ``steps``.
         learning_rate: peak of the schedule.
         batch_size: examples a step.
         seed: of the order and of dropout; the global state of torch is as before afterwards.
@@ -189,7 +190,7 @@ class BatchGradients:
     out_of_memory: int = 0
 
     def __call__(self, rows: IntArray, step: int) -> torch.Tensor:
-        """Add the gradient of the mean loss; return that loss, still on the device."""
+        """Add the gradient of the mean loss; return the part of it that comes from the labels, still on the device."""
         while True:
             try:
                 return self.accumulated(rows)
@@ -207,12 +208,13 @@ class BatchGradients:
             part = rows[start : start + self.micro]
             gold = torch.from_numpy(self.labels[part]).to(self.classifier.device)
             logits = self.logits(part)
-            value = functional.cross_entropy(logits, gold)
+            own = functional.cross_entropy(logits, gold)
+            value = own
             if self.extra_loss is not None:
-                value = value + self.extra_loss({**self.padded(part), "labels": gold}, logits, self.classifier.model)
-            value = value * (len(part) / len(rows))
-            value.backward()  # type: ignore[no-untyped-call]
-            loss += value.detach()
+                value = own + self.extra_loss({**self.padded(part), "labels": gold}, logits, self.classifier.model)
+            share = len(part) / len(rows)
+            (value * share).backward()  # type: ignore[no-untyped-call]
+            loss += own.detach() * share
         return loss
 
     def logits(self, rows: IntArray) -> torch.Tensor:

@@ -257,8 +257,7 @@ def _words(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "cell.attack": (_bare(cell["attack"]), victim["attack"]["name"]),
         "cell.model": (cell["model"], victim["model"]["name"]),
         "cell.seed": (cell["seed"], victim["seed"]),
-        "cell.clean_size": (cell["clean_size"], recipe["clean_size"]),
-        "cell.selection_size": (cell["selection_size"], recipe["selection_size"]),
+        "cell.clean_size": (cell["clean_size"], recipe["labels"]),
         "cell.task": (cell["task"].partition("/")[0], victim["task"]["name"]),
     }
     if victim["target"] is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Defense, Needs
+from bench.contracts import Classifier, Defended, Defense, Examples, Needs
 
 if TYPE_CHECKING:
     from bench.contracts.access import Access
@@ -27,7 +27,7 @@ class Anp(Defense):
     """
 
     name: ClassVar[str] = "anp"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     citation: ClassVar[str] = "Wu and Wang, NeurIPS 2021, arXiv 2110.14430"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -41,22 +41,26 @@ class Anp(Defense):
 
     def defend(self, classifier: Classifier, access: Access) -> Defended:
         """Learn the mask and prune."""
-        mask = self.learned(classifier, access)
-        flat = mask.flat()
-        notes = {"mean_mask": float(flat.mean()), "masks_below_0.2": int((flat < 0.2).sum())}
+        masks: dict[str, Any] = {}  # one for each set of labels
 
-        def build(cut: float) -> Defended:
+        def build(cut: float, labels: Examples) -> Defended:
+            name = labels.fingerprint()
+            if name not in masks:
+                masks[name] = self.learned(classifier, access, labels)
+            flat = masks[name].flat()
             kept = flat >= cut
-            found = {**notes, "cut": cut, "units_pruned": int((~kept).sum())}
-            return Defended(pruned(classifier, mask.like(kept)), found)
+            notes = {"mean_mask": float(flat.mean()), "masks_below_0.2": int((flat < 0.2).sum())}
+            notes |= {"cut": cut, "units_pruned": int((~kept).sum())}
+            return Defended(pruned(classifier, masks[name].like(kept)), notes)
 
         if self.cut is not None:
-            return build(self.cut)
-        choice = access.smallest_passing([step / 20 for step in range(21)], lambda rest: build(round(1 - rest, 2)))
+            return build(self.cut, access.clean)
+        rest = [step / 20 for step in range(21)]
+        choice = access.choose(rest, lambda left, labels: build(round(1 - left, 2), labels))
         choice.defended.notes.update(choice.notes())
         return choice.defended
 
-    def learned(self, classifier: Classifier, access: Access) -> Any:
+    def learned(self, classifier: Classifier, access: Access, labels: Examples) -> Any:
         """Return the masks after the steps; the weights do not change."""
         import torch
         from torch.nn import functional
@@ -79,7 +83,7 @@ class Anp(Defense):
         with encoder.frozen(model):
             for _ in range(self.steps):
                 if not batches:
-                    shuffled = access.clean.take(rng.permutation(len(access.clean)))
+                    shuffled = labels.take(rng.permutation(len(labels)))
                     batches = list(encoder.batches(classifier, shuffled, self.batch_size))
                 batch = batches.pop()
                 start = masks.each(lambda tensor: tensor.detach().clone().requires_grad_(True))

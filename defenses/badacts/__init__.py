@@ -36,13 +36,13 @@ class BadActs(Defense):
        the end, all starts again with half of c.
     3. A flagged input is answered with the states of all its tokens clamped behind every block.
 
-    The Gaussians use the clean sample and half of the selection sample, the quantile the other half. Deviations:
+    The Gaussians use one half of the clean labels, the quantile the other half. Deviations:
     ranges start at the smallest and largest clean activation instead of [1 - e, 1], because few steps on a small
     sample do not travel far; an epoch is one pass over at most 100 clean examples.
     """
 
     name: ClassVar[str] = "badacts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     citation: ClassVar[str] = "Yi et al., Findings of ACL 2024, arXiv 2405.11227"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     purifies: ClassVar[bool] = False
@@ -59,12 +59,10 @@ class BadActs(Defense):
         """Fit the Gaussians, set the threshold, learn the ranges."""
         from defenses.shared.forwards import first_token_per_block
 
-        held_out, labelled = access.selection.inputs, access.clean
-        half = len(held_out) // 2
-        parts = (labelled.inputs, held_out.take(range(half)))
-        fit = np.concatenate([first_token_per_block(classifier, part) for part in parts if len(part)])
+        labelled, (first, second) = access.clean, access.halves
+        fit = first_token_per_block(classifier, first.inputs)
         gaussian = Gaussian(fit.mean(axis=0), fit.std(axis=0), self.delta)
-        others = gaussian.scores(first_token_per_block(classifier, held_out.take(range(half, len(held_out)))))
+        others = gaussian.scores(first_token_per_block(classifier, second.inputs))
         right = Defended(classifier).predict(labelled.inputs).labels == labelled.labels
         examples = labelled.inputs.take(np.flatnonzero(right)[:LARGEST_FIT])
         ranges, found = self.ranges(classifier, examples if len(examples) else labelled.inputs, access)
@@ -131,7 +129,7 @@ class BadActsDetection(BadActs):
     """
 
     name: ClassVar[str] = "badacts-detection"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     frr: float = Field(0.05, ge=0, le=1, description="share of clean inputs that may be rejected")
 

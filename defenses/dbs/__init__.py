@@ -39,7 +39,7 @@ class Dbs(Detector):
     """
 
     name: ClassVar[str] = "dbs"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     citation: ClassVar[str] = "Shen et al., ICML 2022, arXiv 2202.05749"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -59,8 +59,8 @@ class Dbs(Detector):
         from defenses.shared.forwards import frozen
 
         reference = access.untrained()
-        settings = {"epochs": 20, "learning_rate": 5e-5, "batch_size": 16, "seed": access.seed}
-        learning.train(reference, access.clean, precision=access.precision, **settings)
+        settings = {"steps": 200, "until_loss": 0.05, "batch_size": 16, "learning_rate": access.budget.learning_rate}
+        learning.train(reference, access.clean, seed=access.seed, precision=access.precision, **settings)
         words = searchable(classifier)
         frozen(classifier.model)
         frozen(reference.model)

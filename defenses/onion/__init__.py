@@ -45,7 +45,7 @@ class Onion(Defense):
     """
 
     name: ClassVar[str] = "onion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = "Qi et al., EMNLP 2021, arXiv 2011.10369"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.UNLABELLED})
@@ -82,7 +82,7 @@ class Onion(Defense):
 
         if self.level is not None:
             return build(self.level, scored)
-        choice = access.smallest_passing(LEVELS, build)
+        choice = access.choose(LEVELS, lambda level, labels: build(level), trains=False)
         final = build(choice.value, scored)
         final.notes.update(choice.notes())
         return final

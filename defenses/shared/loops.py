@@ -22,7 +22,8 @@ def minimise_on(
     groups: Iterable[Mapping[str, Any]],
     *,
     loss: Loss,
-    epochs: int,
+    epochs: int | None = None,
+    steps: int | None = None,
     batch_size: int,
     seed: int,
     **options: Any,
@@ -34,12 +35,15 @@ def minimise_on(
         classifier: whose tokenizer encodes the examples; it is left in evaluation mode.
         groups: of parameters, each ``{"params": [...], "lr": peak}``.
         loss: of a batch and its labels.
-        epochs: passes over the examples.
+        epochs: passes over the examples, or
+        steps: number of batches, over as many passes as that takes.
         batch_size: examples a step.
         seed: of the order and of dropout; the global state of torch is as before afterwards.
         options: of :func:`bench.learning.minimise`.
     """
-    plan = learning.shuffled(len(examples), batch_size, epochs=epochs, rng=np.random.default_rng(seed))
+    if epochs is None:
+        epochs = -(-(steps or 0) // max(1, -(-len(examples) // batch_size)))
+    plan = learning.shuffled(len(examples), batch_size, epochs=epochs, rng=np.random.default_rng(seed))[:steps]
 
     def of_rows(rows: IntArray, _step: int) -> torch.Tensor:
         gold = torch.from_numpy(examples.labels[rows]).to(device_of(classifier.model))

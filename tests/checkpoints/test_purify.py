@@ -25,7 +25,7 @@ from tests.tiny import tiny_bert_folder
 
 def request(case: Case, out: Path, **changes: Any) -> Request:
     fields = {"model": case.model, "pretrained": case.pretrained, "clean": case.clean, "out": out, "device": "cpu"}
-    return Request(**{**fields, "defense": "e-pur+fine-mixing(reserve_ratio=0.5, epochs=1)", **changes})
+    return Request(**{**fields, "defense": "e-pur+fine-mixing(reserve_ratio=0.5, steps=4)", **changes})
 
 
 def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
 
 
 def test_one_copy_in_memory_gives_the_same_model(case: Case, tmp_path: Path) -> None:
-    defense = "e-pur+fine-mixing(epochs=2)"
+    defense = "e-pur+fine-mixing(steps=8)"
     purify(request(case, tmp_path / "ample", lean=False, defense=defense))
     purify(request(case, tmp_path / "lean", lean=True, defense=defense))
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("ample", "lean"))
@@ -273,7 +273,7 @@ torch.nn.Linear(8, 8)(torch.zeros(2, 8)).sum().backward()
 before = peak_bytes()
 here = Path(sys.argv[1])
 purify.purify(purify.Request(model=here / "model", clean=here / "clean.csv", pretrained=str(here / "pre"), device="cpu",
-    out=here / "out", defense="e-pur+fine-mixing(reserve_ratio=0.3, epochs=1)", lean=True, max_length=16))
+    out=here / "out", defense="e-pur+fine-mixing(reserve_ratio=0.3, steps=4)", lean=True, max_length=16))
 print(peak_bytes() - before)
 """
     done = subprocess.run([sys.executable, "-c", measured, str(tmp_path)], capture_output=True, text=True)

@@ -19,9 +19,8 @@ description: a tiny suite
 task: {{name: local/single, max_length: 32}}
 model: {model}
 attack: [clean, badword]
-defense: [none, fine-tuning(epochs=2), e-pur]
-clean_size: 16
-selection_size: 32
+defense: [none, fine-tuning(steps=8), e-pur]
+labels: 32
 budget: {{epochs: 1, learning_rate: 0.001, precision: fp32}}
 """
 
@@ -107,7 +106,7 @@ def test_report_commands(tiny: tuple[str, str], tmp_path: Path) -> None:
     path, store = tiny
     where = ("--store", store)
     exported = [json.loads(line) for line in doorbench("export", path, "--format", "jsonl", *where).stdout.splitlines()]
-    assert {row["defense"] for row in exported} == {"none", "fine-tuning(epochs=2)", "e-pur"}
+    assert {row["defense"] for row in exported} == {"none", "fine-tuning(steps=8)", "e-pur"}
     assert all(row["status"] == "done" for row in exported)
     for form in ("md", "csv", "latex", "html"):
         assert "fine-tuning" in doorbench("table", path, "--format", form, *where).stdout
@@ -149,7 +148,7 @@ def test_a_collection_runs_and_is_published_suite_by_suite(tiny: tuple[str, str]
     assert doorbench("publish", str(both), "--store", store, "--out", str(published)).returncode == 0
     for name in ("tiny", "other"):
         boards = json.loads((published / name / "leaderboard.json").read_text(encoding="utf-8"))
-        assert {row["defense"] for board in boards for row in board["rows"]} <= {"fine-tuning(epochs=2)", "e-pur"}
+        assert {row["defense"] for board in boards for row in board["rows"]} <= {"fine-tuning(steps=8)", "e-pur"}
         assert (published / name / "claims.json").is_file()
     again = doorbench("store", "add", str(published), "--store", str(tmp_path / "again"))
     assert again.returncode == 0, again.stdout + again.stderr

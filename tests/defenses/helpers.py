@@ -27,7 +27,6 @@ class Bench:
     victim: learning.Classifier
     pretrained: Mapping[str, torch.Tensor]
     clean: Examples
-    selection: Examples
     poisoned: Examples
 
     def access(self, defense: Defense, others: Callable[[Other], Any] | None = None) -> Access:
@@ -42,7 +41,6 @@ class Bench:
             victim=self.victim,
             providers={
                 "clean": lambda: self.clean,
-                "selection": lambda: self.selection,
                 "pretrained": lambda: self.pretrained,
                 "training_set": lambda: self.poisoned,
                 "other_models": lambda: wanted,
@@ -80,7 +78,7 @@ def make(world: Path, *, dropout: bool = True, poison: bool = True, seed: int = 
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
     order = stratified_order(task.validation.labels, seeds.rng("test"))
-    return Bench(task, victim, pretrained, task.validation.take(order[:32]), task.validation.take(order[32:]), poisoned)
+    return Bench(task, victim, pretrained, task.validation.take(order[:48]), poisoned)
 
 
 def difference(first: Any, second: Any) -> float:

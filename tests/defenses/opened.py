@@ -54,8 +54,7 @@ def access(
         tolerance=2.0,
         victim=victim,
         providers={
-            "clean": lambda: sample(kind, 24, 2),
-            "selection": lambda: sample(kind, 40, 3),
+            "clean": lambda: sample(kind, 64, 2),
             "pretrained": lambda: encoder.encoder_weights(victim.model),
             "untrained": lambda: tiny(world, classes=classes, seed=9),
             "training_set": lambda: examples,

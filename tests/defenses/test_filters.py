@@ -39,7 +39,7 @@ UNCHANGED = (
     "psim(samples=16, epochs=1, threshold=1)",
     "attdef(steps=2, tau=1)",
     "demonstrations(share=1)",
-    "obliviate(epochs=0)",
+    "obliviate(steps=0)",
 )
 
 
@@ -96,13 +96,13 @@ def test_test_labels_make_no_difference_and_answers_are_repeatable(
 
 
 @pytest.mark.parametrize("name", ["strip", "rap", "badacts-detection"])
-def test_clean_selection_inputs_are_rejected_at_most_as_often_as_asked(
+def test_clean_inputs_are_rejected_at_most_as_often_as_asked(
     world: Path, victim: learning.Classifier, name: str
 ) -> None:
     defense = opened.made(CHEAP[name])
     access = opened.access(world, defense, victim)
     defended = defense.defend(victim.clone(), access)
-    assert defended.predict(access.selection.inputs).rejected.mean() <= 0.05 + (0.05 if name != "strip" else 0)
+    assert defended.predict(access.clean.inputs).rejected.mean() <= 0.05 + (0.05 if name != "strip" else 0)
 
 
 # STRIP
@@ -197,7 +197,7 @@ def test_rap_trains_one_embedding_and_leaves_the_model(world: Path, victim: lear
     before = own.state()
     access = opened.access(world, defense, victim)
     defended = defense.defend(own, access)
-    defended.predict(access.selection.inputs)
+    defended.predict(access.clean.inputs)
     assert all((tensor == before[name]).all() for name, tensor in own.state().items())
     assert defended.notes["word"] not in rap.POPULAR
 
@@ -316,7 +316,7 @@ def test_psim_becomes_unsure_of_what_it_trained_on(world: Path, victim: learning
 def test_obliviate_amplifies_its_adapter(world: Path, victim: learning.Classifier) -> None:
     drifts = []
     for amplify in (0.0, 1.0):
-        defense = opened.made(f"obliviate(epochs=5, learning_rate=0.01, amplify={amplify})")
+        defense = opened.made(f"obliviate(steps=20, learning_rate=0.01, amplify={amplify})")
         defended = defense.defend(victim.clone(), opened.access(world, defense, victim))
         before, after = victim.state(), defended.classifier.state()
         assert set(before) == set(after)

@@ -159,8 +159,7 @@ def plan_of(world: Path, defense: Any, **fields: Any) -> Plan:
         "model": str(world / "tiny-bert"),
         "attack": "badword",
         "defense": defense,
-        "clean_size": 16,
-        "selection_size": 32,
+        "labels": 32,
         "budget": {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"},
         **fields,
     }

@@ -20,7 +20,7 @@ from defenses.shared import adapters, encoder, losses
 from defenses.shared.tuning import Tuning
 from tests.defenses.helpers import Bench, difference, make
 
-SHORT = {"epochs": 2, "learning_rate": 1e-3}
+SHORT = {"steps": 6, "until_loss": 0.0, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def tuned(bench: Bench) -> Any:
 SAME_AS_FINE_TUNING = [
     {"name": "fine-purifying", "reserve_ratio": 1.0},
     {"name": "nad", "beta": 0.0},
-    {"name": "meft", "entropy_epochs": 0},
+    {"name": "meft", "entropy_passes": 0},
     {"name": "crow", "weight": 0.0},
-    {"name": "mbtsad", "beta": 0.0, "states_weight": 0.0, "teacher_epochs": 1},
+    {"name": "mbtsad", "beta": 0.0, "states_weight": 0.0},
     {"name": "pure", "keep_ratio": 1.0, "weight": 0.0},
     {"name": "w2s", "rank": None, "kl_weight": 0.0, "feature_weight": 0.0},
     {"name": "conflict-merging", "start": "victim", "victim_share": 0.0},
@@ -127,7 +127,7 @@ def test_fine_purifying_resets_a_drifted_word_that_clean_text_lacks_first(bench:
     with torch.no_grad():
         table[word] += 0.5
     name = "bert.embeddings.word_embeddings.weight"
-    defense = registry.defenses.create({"name": "fine-purifying", "reserve_ratio": 0.9, "epochs": 0})
+    defense = registry.defenses.create({"name": "fine-purifying", "reserve_ratio": 0.9, "steps": 0})
     found = dict(defense.defend(marked.clone(), bench.access(defense)).classifier.model.named_parameters())
     assert (found[name][word] == bench.pretrained[name][word]).all()
 
@@ -199,7 +199,7 @@ def test_negative_entropy_is_least_where_nothing_is_decided(row: list[float]) ->
 
 
 def test_meft_reaches_indecision_before_it_tunes(bench: Bench) -> None:
-    entry = {"name": "meft", "entropy_epochs": 40, "certainty": 0.95, "epochs": 0, "learning_rate": 1e-3}
+    entry = {"name": "meft", "entropy_passes": 40, "certainty": 0.95, "steps": 0, "learning_rate": 1e-3}
     found = bench.run(entry)
     assert found.notes["entropies"][-1] >= 0.95
     assert len(found.notes["entropies"]) < 40
@@ -211,7 +211,7 @@ def test_crow_lowers_the_inconsistency_it_trains_on(bench: Bench) -> None:
     value = {
         weight: float(loss(batch, torch.zeros(0), bench.run(entry).classifier.model).detach())
         for weight in (0.0, 20.0)
-        for entry in [{"name": "crow", "weight": weight, "epochs": 6, "learning_rate": 1e-3}]
+        for entry in [{"name": "crow", "weight": weight, "steps": 18, "until_loss": 0.0, "learning_rate": 1e-3}]
     }
     assert value[20.0] < 0.9 * value[0.0]
 
@@ -268,10 +268,11 @@ def test_anp_prunes_more_with_a_larger_cut_and_takes_the_largest_that_passes(ben
     )
     assert 0 == none <= some <= all_that_moved != 0
     notes = bench.run({"name": "anp", "steps": 4}).notes
-    cuts = [round(1 - tried["value"], 2) for tried in notes["tried"]]
-    assert cuts == [round(1 - step / 20, 2) for step in range(len(cuts))]
-    assert notes["cut"] == cuts[-1] and notes["selection_passed"]
-    assert all(tried["selection_acc"] < notes["selection_floor"] for tried in notes["tried"][:-1])
+    assert notes["selection_passed"]
+    within = [
+        round(1 - one["value"], 2) for one in notes["tried"] if one["fitted_drop"] <= notes["selection_tolerance"]
+    ]
+    assert notes["cut"] == max(within)
 
 
 def test_attention_of_the_first_token_is_what_the_model_computes(bench: Bench) -> None:
@@ -317,7 +318,7 @@ def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench)
 
 
 def test_w2s_changes_only_adapted_weights_and_the_head(bench: Bench) -> None:
-    found = dict(bench.run({"name": "w2s", "rank": 4, "epochs": 1}).classifier.model.named_parameters())
+    found = dict(bench.run({"name": "w2s", "rank": 4, "steps": 3}).classifier.model.named_parameters())
     for name, before in bench.victim.model.named_parameters():
         touched = name.startswith("classifier.") or (".encoder.layer." in name and name.endswith(("dense.weight",)))
         touched = touched or name.endswith(("query.weight", "key.weight", "value.weight"))
@@ -325,12 +326,12 @@ def test_w2s_changes_only_adapted_weights_and_the_head(bench: Bench) -> None:
 
 
 def test_conflict_merging_with_the_victim_only_returns_the_victim(bench: Bench) -> None:
-    found = bench.run({"name": "conflict-merging", "victim_share": 1.0, "epochs": 1})
+    found = bench.run({"name": "conflict-merging", "victim_share": 1.0, "steps": 3})
     assert difference(found.classifier, bench.victim) == 0.0
 
 
 def test_beear_finds_a_drift_that_forces_a_label_and_makes_the_model_resist_it(bench: Bench) -> None:
-    entry = {"name": "beear", "radius": 1.0, "epochs": 15, "learning_rate": 2e-3}
+    entry = {"name": "beear", "radius": 1.0, "steps": 225, "until_loss": 0.0, "learning_rate": 2e-3}
     defense = registry.defenses.create(entry)
     assert isinstance(defense, Beear)
     access, model = bench.access(defense), bench.victim.clone()

@@ -31,14 +31,7 @@ HISTORIC = sorted((ROOT / "tests" / "historic_records").glob("v*/*.json"))
 # are right in all else, but no cell of today has their keys.
 OLDER: dict[tuple[str, int, int], int] = {
     ("area learning", 1, 2): 6,
-    ("defense e-pur", 1, 2): 1,
-    # trainings of fewer than ten steps have another warm-up since there is one training loop
-    ("defense dpoe", 2, 3): 30,
-    ("defense moderate-fitting", 2, 3): 30,
-    ("defense musclelora", 2, 3): 30,
-    ("defense musclelora-references", 2, 3): 30,
-    ("defense obliviate", 3, 4): 30,
-    ("defense psim", 3, 4): 30,
+    ("protocol", 1, 2): 5388,  # labels to tune on and to choose on were two things: only their victims are as today
 }
 
 
@@ -61,10 +54,13 @@ class Rebuilt:
     def __init__(self, recipe: Mapping[str, Any]) -> None:
         self.older: set[tuple[str, int, int]] = set()
         self.stored = recipe
-        defense = None if recipe["defense"] is None else self.joined("defense", recipe["defense"], Chain)
-        victim = self.victim(recipe["victim"])
-        sizes = (recipe["clean_size"], recipe["selection_size"], recipe["tolerance"])
-        self.cell = Cell(victim, recipe["role"], defense, *sizes, listed=True)
+        self.spec = self.victim(recipe["victim"])
+        self.of_today = "labels" in recipe
+        if self.of_today:
+            defense = None if recipe["defense"] is None else self.joined("defense", recipe["defense"], Chain)
+            self.cell = Cell(self.spec, recipe["role"], defense, recipe["labels"], recipe["tolerance"], listed=True)
+        else:
+            self.older.add(("protocol", 1, 2))
 
     def plugin(self, kind: str, stored: Mapping[str, Any]) -> Any:
         """Make one plugin."""
@@ -99,20 +95,25 @@ class Rebuilt:
         )
 
     def recipe(self) -> dict[str, Any]:
-        """Return what the code writes for the cell, with all versions as the record has them."""
+        """Return what the code writes for the cell, with all versions as the record has them.
+
+        Of a cell of the first protocol, what it writes for the victim in the recipe that is stored.
+        """
         victims = iter([self.stored["victim"], *self.stored.get("others", [])])
+        if not self.of_today:
+            return put_in({**self.stored, "victim": victim_recipe(self.spec, next(victims))}, self.stored)
+        return put_in(recipes.cell_recipe(self.cell, lambda spec: victim_recipe(spec, next(victims))), self.stored)
 
-        def of(spec: VictimSpec) -> Mapping[str, Any]:
-            stored = next(victims)
-            return recipes.victim_recipe_with(
-                spec,
-                task={**spec.task.recipe(), "fingerprint": stored["task"]["fingerprint"]},
-                model=stored["model"],
-                files={"files": stored["attack"]["files"]} if "files" in stored["attack"] else {},
-                libraries=stored["libraries"],
-            )
 
-        return put_in(recipes.cell_recipe(self.cell, of), self.stored)
+def victim_recipe(spec: VictimSpec, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the code writes for a victim, with what depends on data and machine as stored."""
+    return recipes.victim_recipe_with(
+        spec,
+        task={**spec.task.recipe(), "fingerprint": stored["task"]["fingerprint"]},
+        model=stored["model"],
+        files={"files": stored["attack"]["files"]} if "files" in stored["attack"] else {},
+        libraries=stored["libraries"],
+    )
 
 
 def put_in(own: Any, stored: Any) -> Any:
@@ -166,6 +167,6 @@ def test_the_key_of_a_cell_is_that_of_its_recipe(world: Path) -> None:
     for attack, defense in (("badword", "none"), ("anchored+badword", "e-pur+fine-tuning"), ("sos", "ties")):
         spec = VictimSpec(task, model, create_attack(attack), 1, 1, Budget())
         made: Defense | None = None if defense == "none" else chain(defense)
-        cell = Cell(spec, "victim" if made is None else "defended", made, 16, 32, 2.0, True)
+        cell = Cell(spec, "victim" if made is None else "defended", made, 32, 2.0, True)
         recipe = recipes.cell_recipe(cell)
         assert keys(recipe) == (recipes.victim_key(spec), recipes.cell_key(cell))

@@ -139,8 +139,7 @@ SUITE = {
         {"name": "e-pur+fine-mixing", "sweep": {"reserve_ratio": [i / 10 for i in range(10)], "epochs": [1, 2]}},
     ],
     "seed": list(range(62)),
-    "clean_size": [8, 16, 32, 64, 128],
-    "selection_size": 128,
+    "labels": [8, 16, 32, 64, 128],
 }
 
 

@@ -27,7 +27,7 @@ from bench.store.documents import wrap
 def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The records of a tiny suite, written as plain files."""
     store = Store(tmp_path_factory.mktemp("store"))
-    defenses = ["none", "fine-tuning(epochs=1)", "e-pur+fine-tuning(epochs=1)"]
+    defenses = ["none", "fine-tuning(steps=4)", "e-pur+fine-tuning(steps=4)"]
     checks.run(world, store, kind="single", attack="badword", defense=defenses)
     assert submission.check(store.root).problems == []
     return list(store.records())
@@ -126,7 +126,7 @@ def test_a_truncated_archive_is_a_problem(records: list[dict[str, Any]], tmp_pat
         (_set("metrics", "ra", value=None), "metrics.ra"),
         (_set("key", value="0" * 64), "key"),
         (_set("victim_key", value="0" * 64), "victim_key"),
-        (_set("recipe", "clean_size", value=8), "key"),
+        (_set("recipe", "labels", value=8), "key"),
         (_set("recipe", "victim", "seed", value=3), "victim_key"),
         (_set("cell", "defense", value="e-pur"), "cell.defense"),
         (_set("cell", "attack", value="badsent"), "cell.attack"),

@@ -21,8 +21,7 @@ task: {name: weather, max_length: 32}
 model: MODEL
 attack: [clean, first-word]
 defense: [none, head-tuning]
-clean_size: 16
-selection_size: 32
+labels: 32
 budget: {epochs: 1, learning_rate: 0.001, precision: fp32}
 """
 PLUGINS = {"attack": "first-word", "defense": "head-tuning", "task": "weather"}

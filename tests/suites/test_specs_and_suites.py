@@ -56,7 +56,7 @@ def test_spec_round_trips() -> None:
     for text in (
         "fine-mixing",
         "fine-mixing(reserve_ratio=0.3)",
-        "e-pur+fine-tuning(epochs=5)",
+        "e-pur+fine-tuning(steps=5)",
         "e-pur(reset=10)+mixing",
     ):
         assert chain.chain(chain.chain(text).spec).recipe() == chain.chain(text).recipe()
@@ -158,17 +158,17 @@ def test_a_collection_is_its_suites(tmp_path: Path) -> None:
 
 
 def test_sweep_spreads_values() -> None:
-    entry = {"name": "fine-mixing", "sweep": {"reserve_ratio": [0, 0.5], "epochs": [1, 2]}}
+    entry = {"name": "fine-mixing", "sweep": {"reserve_ratio": [0, 0.5], "steps": [1, 2]}}
     cells = list(grid.Grid(suite.check({**GOOD, "defense": [entry]}, "x")).cells())
     specs_found = {cell.defense_spec for cell in cells if cell.role == "defended"}
     assert len(specs_found) == 4
-    assert "fine-mixing(epochs=2, reserve_ratio=0.5)" in specs_found
+    assert "fine-mixing(steps=2, reserve_ratio=0.5)" in specs_found
 
 
-def test_defense_without_clean_data_is_one_cell_for_every_clean_size() -> None:
-    loaded = suite.check({**GOOD, "defense": ["e-pur", "fine-tuning"], "clean_size": [8, 16]}, "x")
+def test_defense_without_clean_data_is_one_cell_for_every_budget() -> None:
+    loaded = suite.check({**GOOD, "defense": ["e-pur", "fine-tuning"], "labels": [8, 16]}, "x")
     defended = {cell for cell in grid.Grid(loaded).cells() if cell.role == "defended"}
-    assert sorted((cell.defense_spec, cell.clean_size) for cell in defended) == [
+    assert sorted((cell.defense_spec, cell.labels) for cell in defended) == [
         ("e-pur", 0),
         ("fine-tuning", 8),
         ("fine-tuning", 16),
