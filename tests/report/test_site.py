@@ -173,7 +173,7 @@ def test_sizes_of_a_task_are_never_mixed() -> None:
 
     def sized(mark: str, **setting: Any) -> list[Row]:
         rows = make_rows(tasks=("reviews", "questions"), attacks=("badword",), seeds=(0,))
-        return renamed([replace(row, setting=setting if row.task == "reviews" else {}) for row in rows], mark)
+        return renamed([replace(row, conditions=setting if row.task == "reviews" else {}) for row in rows], mark)
 
     def tasks(*settings: dict[str, Any]) -> set[str]:
         sources = [Source(str(i), sized(str(i), **setting)) for i, setting in enumerate(settings)]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.experiment.metrics import Metric
 from bench.report.ranking.results import Competitor, Results, Setting
 from bench.report.ranking.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
-from bench.report.rows.row import Metric, Row
+from bench.report.rows.row import Row
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from bench._version import __version__
-from bench.report.ranking.leaderboard import DEFINITIONS
+from bench.experiment.metrics import Metric, Show, ranking_first, shown
+from bench.report.ranking import facts
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
 from bench.report.site import charts, data, plugins, render
@@ -26,8 +27,6 @@ CHARTS = (
     ("curve-asr-size", "Clean examples and ASR", "Clean examples that the defense may tune on."),
     ("curve-acc-size", "Clean examples and ACC", "Clean examples that the defense may tune on."),
 )
-NAMES = {"rank": "Mean rank", "asr": "ASR", "drop": "ACC drop", "ra": "RA", "effectiveness": "Effectiveness",
-         "score": "√(ACC·(100−ASR))", "clean": "Clean examples", "time": "Time"}  # fmt: skip
 NEEDS_GUIDE = {
     "clean": "clean labelled examples of the task",
     "pretrained": "the clean pre-trained weights that the model started from",
@@ -72,7 +71,7 @@ class Site:
         yield "index.html", self._page("index", root="", here="index.html", title="Boards", tiles=self._tiles(),
                                        catalogue=self.catalogue)  # fmt: skip
         yield "guide.html", self._page("guide", root="", here="guide.html", title="Reading guide", tables=False,
-                                       guide=[(NAMES[name], told) for name, told in DEFINITIONS.items()],
+                                       guide=_guide(),
                                        needs_guide=NEEDS_GUIDE.items())  # fmt: skip
         yield "record.html", self._page("record", root="", title="Records", tables=False, scripts=("record.js",),
                                         digits=data.digits(self.rows))  # fmt: skip
@@ -163,7 +162,7 @@ class Site:
             self._page(
                 "board",
                 title=view.name,
-                scripts=() if view.detects else ("board.js", "charts.js", "specs.js"),
+                scripts=() if view.detects else ("ranking.js", "board.js", "charts.js", "specs.js"),
                 filters=[one for one in filters if len(one[2]) > 1],
                 needs_there=[need for need in NEEDS if need in needs],
                 unranked=unranked,
@@ -192,6 +191,17 @@ class Site:
         return self._page(
             "attack", title=name, name=name, kind=kind, parts=told, sections=sections, victims=list(victims.values())
         )
+
+
+def _guide() -> list[tuple[str, str]]:
+    """Return the columns of the boards with their meaning."""
+    metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+    found = []
+    for column in (facts.RANK, *metrics, facts.CLEAN, facts.TIME):
+        told = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
+        better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
+        found.append((column.heading, f"{told[0].upper()}{told[1:]}.{better}"))
+    return found
 
 
 def _defense_section(view: BoardView, name: str) -> dict[str, Any]:

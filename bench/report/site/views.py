@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from bench.contracts import Board
+from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, ranking_first, shown
 from bench.report.ranking import boards, detection
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
@@ -70,6 +71,18 @@ class BoardView:
     def standings(self) -> list[Standing]:
         """Every line, best first."""
         return self.leaderboard.standings()
+
+    @cached_property
+    def board_metrics(self) -> list[Metric]:
+        """The metrics of the leaderboard, in the order of its columns."""
+        known = [standing.means for standing in self.standings]
+        return [*ranking_first(shown(Show.SITE_BOARD, known=known))]
+
+    @cached_property
+    def cell_metrics(self) -> list[Metric]:
+        """The metrics of the tables of cells, in the order of their columns."""
+        known = self.leaderboard.means.values()
+        return [*ranking_first(shown(Show.SITE_CELLS, known=known))]
 
     @cached_property
     def critical_difference(self) -> float | None:
@@ -152,11 +165,14 @@ class BoardView:
         frame = self.results.frame
         found: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
-            points = points[(points["status"] == "done") & points["asr"].notna() & points["implanted"].fillna(False)]
+            points = points[
+                (points["status"] == "done") & points[RANKING.name].notna() & points["implanted"].fillna(False)
+            ]
             keys = ["curve", kind, "model", "task", "attack"]
             for key, group in points.groupby(keys, sort=False):
                 told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
-                found.append({"kind": kind, **told, "acc": group["acc"].mean(), "asr": group["asr"].mean()})
+                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, RANKING)}
+                found.append({"kind": kind, **told, **means})
         return found
 
 
@@ -171,8 +187,8 @@ class CellView:
     Attributes:
         status: ``done``, ``failed``, ``n/a``, ``waiting`` or ``partly``: some seeds that count are not done.
         reason: why there is no number; empty where there is one.
-        means: ACC, ASR, ... over the seeds that count.
-        deviations: standard deviations of ACC and ASR; NaN for one seed.
+        means: of every metric over the seeds that count.
+        deviations: standard deviations of the metrics that are shown with them; NaN for one seed.
         rows: every cell by seed.
         rank: among the defenses of the place; NaN without one.
     """
@@ -218,10 +234,10 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     known = view.leaderboard.means.get((place, line))
     found = known if known is not None else means(view.results, place, cells)
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
-    spreads = {name: tables.number(done, name) for name in ("acc", "asr")}
-    deviations = {
-        name: math.nan if number is None or number.spread is None else number.spread for name, number in spreads.items()
-    }
+    deviations = {}
+    for metric in shown(Show.CELLS):
+        number = tables.number(done, metric)
+        deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return found, deviations
 
 
