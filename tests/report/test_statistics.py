@@ -67,9 +67,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, spread: f
     covered, n, repeats = 0, 150, 300
     for repeat in range(repeats):
         easy = world.normal(0, 0.1, n)
-        chances = ([base + easy + world.normal(0, spread) for _ in range(seeds)] for base in (0.6, 0.35))
         first, second = (
-            {seed: 1.0 * (world.random(n) < chance) for seed, chance in enumerate(each)} for each in chances
+            {seed: 1.0 * (world.random(n) < base + easy + world.normal(0, spread)) for seed in range(seeds)}
+            for base in (0.6, 0.35)
         )
         found = paired_bootstrap([difference(first, second)], draws=300, seed=repeat)
         covered += found.low <= 25.0 <= found.high
