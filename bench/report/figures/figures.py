@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, line_count, settle
 from bench.report.rows import curves
@@ -44,9 +45,9 @@ class Panel:
     cells: DataFrame
     grey: bool
 
-    def reference(self, who: str, metric: Metric) -> float:
+    def baseline(self, who: Baseline, metric: Metric) -> float:
         """Return the mean of the clean model or of the undefended victim; NaN where it is not known."""
-        name = f"{'clean' if who == 'clean model' else 'victim'}_{metric.name}"
+        name = f"{who.column}_{metric.name}"
         return float(self.cells.groupby("seed")[name].first().mean())
 
 
@@ -59,7 +60,7 @@ def figures_of(table: DataFrame) -> list[Drawing]:
     found = []
     points = {"mixing-ratio": curves.ratio_points(table), "clean-size": curves.size_points(table)}
     rest = table.drop(index=points["mixing-ratio"].index.union(points["clean-size"].index))
-    rest = rest[rest["defense"] != "none"]
+    rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
         found.append(Drawing(name, tradeoff(panels)))
     for name, panels in _groups("mixing-ratio", points["mixing-ratio"], most=3):
@@ -155,7 +156,9 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
     looks = style.looks(name for group in names for name in group)
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    lines = max(sum(line_count(name) for name in (*group, *style.REFERENCES)) for group in names)
+    lines = max(
+        sum(line_count(name) for name in (*group, *(baseline.label for baseline in BASELINES))) for group in names
+    )
     height = max(2.0, lines * style.SMALL * 1.35 / 72 + 0.45)
     with style.applied():
         figure, grid = _figure(rows, columns, style.PAGE if columns > 1 else 0.72 * style.PAGE, rows * height + 0.25)
@@ -204,14 +207,19 @@ def _scatter(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> LabelCol
         axes.errorbar(x, y, **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=0.45, zorder=2)
         axes.plot(x, y, **look.drawn(line=False), zorder=3)
         labels.add(x, y, str(name), **look.drawn(line=False))
-    for who, (dash, colour) in style.REFERENCES.items():
-        x, y = (panel.reference(who, metric) for metric in METRICS)
+    for who, dash in style.DASHES_OF.items():
+        x, y = (panel.baseline(who, metric) for metric in METRICS)
         if np.isfinite(x) and np.isfinite(y):
-            axes.axvline(x, color=colour, linestyle=dash, linewidth=0.6, zorder=1)
-            axes.axhline(y, color=colour, linestyle=dash, linewidth=0.6, zorder=1)
-            drawn: dict[str, Any] = {"marker": style.SIGNS[who], "color": colour, "markersize": 5, "linestyle": "None"}
+            axes.axvline(x, color=style.INK, linestyle=dash, linewidth=0.6, zorder=1)
+            axes.axhline(y, color=style.INK, linestyle=dash, linewidth=0.6, zorder=1)
+            drawn: dict[str, Any] = {
+                "marker": style.SIGNS[who],
+                "color": style.INK,
+                "markersize": 5,
+                "linestyle": "None",
+            }
             axes.plot(x, y, **drawn, zorder=4)
-            labels.add(x, y, who, italic=True, **drawn)
+            labels.add(x, y, who.label, italic=True, **drawn)
     axes.set_ylim(-5, 105)
     axes.margins(x=0.08)
     axes.set_title(panel.title, color=style.GREY if panel.grey else style.INK, loc="left")
@@ -278,11 +286,11 @@ def _lines(
         axes.plot(at, spans[:, 0], **look.drawn(line=True), zorder=3)
         if named:
             labels.add(at[-1], float(spans[-1, 0]), str(name), **look.drawn(line=True))
-    for who, (dash, colour) in style.REFERENCES.items():
-        value = panel.reference(who, metric)
+    for who, dash in style.DASHES_OF.items():
+        value = panel.baseline(who, metric)
         if np.isfinite(value):
-            drawn = {"color": colour, "linestyle": dash, "linewidth": 0.7}
+            drawn = {"color": style.INK, "linestyle": dash, "linewidth": 0.7}
             axes.axhline(value, zorder=1, **drawn)
             if named:
-                labels.add(float(panel.cells[x].max()), value, who, italic=True, **drawn)
+                labels.add(float(panel.cells[x].max()), value, who.label, italic=True, **drawn)
     return labels

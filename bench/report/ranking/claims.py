@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.errors import RequestError
 from bench.experiment.metrics import Show, shown
+from bench.experiment.roles import VICTIM
 from bench.report.ranking.contrasts import Measured, measure
 from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, holm
@@ -161,7 +162,7 @@ def judge(claim: Claim, results: Results) -> Verdict:
         members = [place for place in places if claim.group(place) == group]
         for test in claim.tests:
             measured.append((test, group, _measured(test, claim, results, members)))
-    findings = _findings(measured, there={"none", *(line.defense for line in results.lines)})
+    findings = _findings(measured, there={VICTIM.spelling, *(line.defense for line in results.lines)})
     outcome, reason = _overall(claim, findings, places)
     if left := len(found) - len(places):
         reason += f"; {left} of {len(found)} places left out, with fewer than {LEAST_SEEDS} seeds"

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.experiment.metrics import METRICS, RANKING, UNKNOWN, Percentages, compared
+from bench.experiment.roles import Role
 from bench.report.ranking import comparable
 from bench.report.ranking.facts import YARDSTICK
 from bench.report.ranking.results import LEAST_GAIN, Competitor, Mark, Results, Setting
@@ -164,7 +164,7 @@ class Leaderboard:
         found = [self._standing(line, there[line], len(wanted), estimates.get(line), marks) for line in lines]
         return sorted(found, key=_order)
 
-    def reference(self, role: Literal["floor", "victim"], places: Sequence[Setting] | None = None) -> Means:
+    def reference(self, role: Role, places: Sequence[Setting] | None = None) -> Means:
         """Return the means of the clean model or of the undefended victims over places."""
         wanted = self.places if places is None else self.counting(places)
         return _mean_of_each([means(self.results, place, self.results.references(place, role)) for place in wanted])

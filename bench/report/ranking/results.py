@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.roles import Role
 from bench.report.ranking.statistics import (
     DRAWS,
     FloatArray,
@@ -141,7 +142,7 @@ class Results:
             return self.seeds(place)
         return [seed for seed in self.seeds(place) if self._implanted.get(self._keys[place][seed])]
 
-    def references(self, place: Setting, role: Literal["victim", "floor"]) -> dict[int, Row]:
+    def references(self, place: Setting, role: Role) -> dict[int, Row]:
         """Return the victims or the clean model by seed; without a trigger, the clean model is the victim itself."""
         found = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
         return {seed: found[key] for seed, key in self._keys[place].items() if key in found}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.contracts import Board
 from bench.experiment.metrics import Metric, Show, in_published_order, shown
 from bench.report.ranking import boards
 from bench.report.ranking.leaderboard import Leaderboard, Standing
@@ -25,7 +24,7 @@ def as_json(rows: Iterable[Row], *, gate: Gate | None = None) -> list[dict[str, 
     """
     found = []
     for board, part in boards.split(rows).items():
-        if board is Board.DETECTION:
+        if board.judges_models:
             continue
         leaderboard = Leaderboard(Results(part, gate=gate))
         standings = leaderboard.standings()

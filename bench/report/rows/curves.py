@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.contracts import Needs
 from bench.experiment.metrics import ACCURACY, RANKING
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
             best,
             defense=f"{curve} (ratio best on test)",
             defense_parameters={**best.defense_parameters, "reserve_ratio": "best on test"},
-            needs=(*best.needs, "oracle"),
+            needs=(*best.needs, Needs.ORACLE.value),
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
 from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
 
@@ -35,7 +36,7 @@ TEXTS = (
 def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
     """Return the columns of the clean model and of the undefended victim, each with whose metric it is."""
     names = [metric.name for metric in wanted if metric.baselines]
-    return {f"{who}_{name}": (who, name) for who in ("clean", "victim") for name in names}
+    return {f"{who}_{name}": (who, name) for who in (FLOOR.column, VICTIM.column) for name in names}
 
 
 CORE = [metric for metric in MEASURED.values() if metric.core]
@@ -129,7 +130,7 @@ class References:
         """Return the metrics of the clean model and of the undefended victim that belong to a cell."""
         victim, floor = self.victims.get(row.victim_key), self.floors.get(row.victim_key)
         clean = floor if floor is not None and floor.done else self.clean.get((row.task, row.model, row.seed))
-        beside = {"clean": clean, "victim": victim}
+        beside = {FLOOR.column: clean, VICTIM.column: victim}
         return {
             column: None if (other := beside[who]) is None else other.metric(metric)
             for column, (who, metric) in JOINED.items()

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from bench.contracts import Board
+from bench.contracts import Board, Needs
 from bench.experiment import metrics, predictions
-
-Role = Literal["defended", "detected", "victim", "floor"]
+from bench.experiment.roles import Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class Row:
     @property
     def oracle(self) -> bool:
         """Whether the defense is told the trigger and the target label."""
-        return "oracle" in self.needs
+        return Needs.ORACLE in self.needs
 
     @property
     def external(self) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.contracts import needs_in_short, needs_in_words
 from bench.experiment.metrics import ACCURACY, COST, MEASURED, RANKING, Percentages, Show, shown
+from bench.experiment.roles import BASELINES, DEFENDED
 from bench.report.ranking.detection import suspicion_of
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
@@ -61,6 +63,7 @@ def board_file(view: BoardView) -> dict[str, Any]:
             "board": [metric.descriptor() for metric in view.board_metrics],
             "cells": [metric.descriptor() for metric in view.cell_metrics],
         },
+        "baselines": {baseline.role: baseline.label for baseline in BASELINES},
         "lines": [_line(view, line) for line in lines],
         "places": [_place(view, place) for place in places],
         "fields": list(cells[0]) if cells else [],
@@ -76,6 +79,7 @@ def _line(view: BoardView, line: Competitor) -> dict[str, Any]:
         "name": view.label(line),
         "page": slug(view.bases[line.defense]),
         "clean": line.clean_size,
+        "group": needs_in_short(view.needs(line)),
         "interval": None if rank is None else [rank.low, rank.high],
         "parameters": view.parameters[line.defense],
     }
@@ -155,11 +159,11 @@ def _record(row: Row) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "defense": row.defense,
-        "page": slug(row.defense_base or row.defense) if row.role in ("defended", "detected") else None,
-        "board": row.board.value if row.role in ("defended", "detected") else None,
+        "page": slug(row.defense_base or row.defense) if row.role in DEFENDED else None,
+        "board": row.board.value if row.role in DEFENDED else None,
         "seed": row.seed,
         "parameters": row.defense_parameters,
-        "needs": list(row.needs),
+        "needs": needs_in_words(row.needs),
         "clean_size": row.clean_size,
         "selection_size": (record.get("cell") or {}).get("selection_size"),
         "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],

@@ -9,12 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts import Needs
+from bench.contracts.needs import ONLY_THE_MODEL
 from bench.experiment.metrics import ACCURACY, COST, RANKING, Metric
+from bench.experiment.roles import BASELINES
 from bench.report.ranking import facts
 from bench.report.ranking.results import Setting
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
-from bench.report.tables.summary import NEEDS, clean_examples
+from bench.report.tables.summary import clean_examples
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,15 +26,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 _LONG_WORD = re.compile(r"\b([^\W\d_]{9})(?=[^\W\d_]{4})")  # a word of 13 letters or more, before its ending
 MINUS, NONE = "−", "–"
-NEEDS_SHORT = {
-    "clean": "clean",
-    "pretrained": "pre-trained",
-    "training_set": "training set",
-    "other_models": "other models",
-    "unlabelled": "plain text",
-    "test_stream": "stream",
-    "oracle": "oracle",
-}
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -105,8 +99,10 @@ def environment() -> Environment:
         clean_examples=clean_examples,
         counting_of=counting_of,
         detection_attacks=detection_attacks,
-        needs_short=NEEDS_SHORT,
-        needs_long=NEEDS,
+        needs={need.value: need for need in Needs},
+        oracle=Needs.ORACLE,
+        only_the_model=ONLY_THE_MODEL,
+        baselines=BASELINES[::-1],
     )
     return found
 

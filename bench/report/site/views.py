@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from bench.contracts import Board
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, ranking_first, shown
-from bench.report.ranking import boards, detection
+from bench.experiment.roles import DEFENDED, Role
+from bench.report.ranking import detection
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
 from bench.report.rows import curves
@@ -50,7 +50,7 @@ class BoardView:
     @property
     def name(self) -> str:
         """The threat model, with a capital."""
-        return self.board.value[0].upper() + self.board.value[1:]
+        return self.board.heading
 
     @property
     def slug(self) -> str:
@@ -60,12 +60,12 @@ class BoardView:
     @property
     def what(self) -> str:
         """The threat model in a sentence."""
-        return boards.WHAT[self.board]
+        return self.board.sentence
 
     @property
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
-        return self.board is Board.DETECTION
+        return self.board.judges_models
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -120,7 +120,7 @@ class BoardView:
         """Whether target labels vary, so that places have to name theirs."""
         return len({place.target for place in self.results.places if place.target is not None}) > 1
 
-    def reference(self, place: Setting, role: Literal["victim", "floor"]) -> Means:
+    def reference(self, place: Setting, role: Role) -> Means:
         """Return the means of the undefended victim or of the clean model at a place."""
         return means(self.results, place, self.results.references(place, role))
 
@@ -151,6 +151,11 @@ class BoardView:
         """Return how a line is called."""
         return self.labels[line]
 
+    def needs(self, line: Competitor) -> tuple[str, ...]:
+        """Return what a line touches."""
+        found = (row for (_, other), cells in self.results.items() if other == line for row in cells.values())
+        return next((row.needs for row in found), ())
+
     def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Setting]:
         """Return the places of a task or of an attack."""
         return [
@@ -177,7 +182,7 @@ class BoardView:
 
 
 def _defends(row: Row) -> bool:
-    return row.role in boards.DEFENDED
+    return row.role in DEFENDED
 
 
 @dataclass(frozen=True)

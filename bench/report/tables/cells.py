@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, Metric, Show, shown
+from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_GAIN, MAX_DROP, Competitor, Mark, Results, Setting, State
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
-
-REFERENCES: dict[str, Literal["floor", "victim"]] = {"clean model": "floor", "no defense": "victim"}
 
 
 def build(results: Results, *, board: str = "") -> Table:
@@ -24,9 +22,9 @@ def build(results: Results, *, board: str = "") -> Table:
     columns = [column(results, place, notes) for place in results.places]
     marks = {place: results.marks(place) for place in results.places}
     lines = []
-    for label, role in REFERENCES.items():
-        cells = [_cell(results, place, results.references(place, role), "", notes) for place in results.places]
-        lines.append(Line(label, tuple(cells), reference=True))
+    for baseline in BASELINES:
+        cells = [_cell(results, place, results.references(place, baseline.role), "", notes) for place in results.places]
+        lines.append(Line(baseline.label, tuple(cells), reference=True))
     for line, label in labels(results).items():
         cells = [
             _cell(results, place, results.cells(place, line), marks[place].get(line, ""), notes)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.contracts import needs_in_words
 from bench.experiment.metrics import Described, Metric, Percentages, Show, shown
+from bench.experiment.roles import BASELINES
 from bench.report.ranking import facts
 from bench.report.ranking.leaderboard import Leaderboard, Standing
 from bench.report.ranking.results import Results
@@ -14,15 +16,6 @@ from bench.report.tables import cells as tables
 from bench.report.tables.layout import Cell, Column, Footnotes, Line, Number, Table
 
 BEHIND = (facts.CLEAN, facts.TIME, facts.PLACES, facts.NEEDS)  # the columns after the metrics
-NEEDS = {
-    "clean": "clean data",
-    "pretrained": "pre-trained weights",
-    "training_set": "training set",
-    "other_models": "other models",
-    "unlabelled": "plain text",
-    "test_stream": "test stream",
-    "oracle": "oracle",
-}
 
 
 def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None = None) -> Table:
@@ -36,7 +29,7 @@ def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None 
     labels, notes = tables.labels(results), Footnotes()
     of = len(leaderboard.places)
     standings = leaderboard.standings()
-    baselines = {label: leaderboard.reference(role) for label, role in tables.REFERENCES.items()}
+    baselines = {baseline.label: leaderboard.reference(baseline.role) for baseline in BASELINES}
     metrics = shown(Show.BOARD, known=[*baselines.values(), *(standing.means for standing in standings)])
     lines = [Line(label, _reference(metrics, means, of), reference=True) for label, means in baselines.items()]
     ranked = {standing.line for standing in standings}
@@ -48,13 +41,6 @@ def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None 
     title = f"{tables.suite_of(results)}{where}: every defense, mean over the places where an attack implanted"
     footer = _footer(results, leaderboard, metrics)
     return Table(title, "defense", columns, tuple(lines), tuple(notes.texts), footer)
-
-
-def needs_in_words(needs: Sequence[str]) -> str:
-    """Return what a defense touches, besides the model that it is to defend."""
-    return (
-        ", ".join(NEEDS.get(need, need) for need in NEEDS | dict.fromkeys(needs) if need in needs) or "only the model"
-    )
 
 
 def clean_examples(standing: Standing) -> str:

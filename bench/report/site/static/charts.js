@@ -17,13 +17,6 @@
     });
   }
 
-  const needsWord = (needs) => {
-    if (needs.includes("oracle")) return "oracle";
-    if (needs.includes("training_set")) return "training set";
-    if (needs.includes("clean")) return needs.includes("pretrained") ? "clean data + pre-trained" : "clean data";
-    return needs.includes("pretrained") ? "pre-trained weights" : needs.length ? "test stream or text" : "model only";
-  };
-
   function lines(found, filter) {
     const places = board.placesOf(found, filter);
     const made = [];
@@ -32,8 +25,7 @@
       const line = Number(row.dataset.line);
       const result = board.means(found, line, places, filter);
       if (result[found.metrics.ranking] === null) continue;
-      const needs = row.dataset.needs.split(" ").filter(Boolean);
-      made.push({ line, name: found.lines[line].name, ...result, group: needsWord(needs),
+      made.push({ line, name: found.lines[line].name, ...result, group: found.lines[line].group,
         interval: found.lines[line].interval, href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
     }
     return { made: made.sort((a, b) => (a.rank ?? 1e9) - (b.rank ?? 1e9)), places };
@@ -42,9 +34,9 @@
   function tradeoff(found, { made, places }) {
     const { ranking, accuracy, cost } = found.metrics;
     const over = (who, name) => board.mean([...places].map((i) => found.places[i][who][name]));
-    const baseline = (name, who, lost) => ({ name, [cost]: lost, [ranking]: over(who, ranking) });
-    const extra = [baseline("no defense", "victim", 0),
-      baseline("clean model", "floor", over("victim", accuracy) - over("floor", accuracy))];
+    const baseline = (who) => ({ name: found.baselines[who], [ranking]: over(who, ranking),
+      [cost]: over("victim", accuracy) - over(who, accuracy) });
+    const extra = ["victim", "floor"].map(baseline);
     return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[ranking] !== null) };
   }
 
