@@ -31,14 +31,16 @@ Engine = Literal["serial", "loky", "dask"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One attack against one defense, with what the numbers have to be read against. Percent; None where undefined.
+    """One attack against one defense, with what the numbers have to be read against.
+
+    Every metric is an attribute, such as ``acc``, ``asr`` and ``ra`` of the defended model, ``clean_acc`` and
+    ``clean_asr`` of the clean model on the same test sets (the ceiling and the floor), and ``victim_acc`` and
+    ``victim_asr`` of the victim without a defense.
 
     Attributes:
         task, model, attack, defense: as suites spell them.
         seed: of the cell.
-        acc, asr, ra: of the defended model.
-        clean_acc, clean_asr: of the clean model on the same test sets: the ceiling and the floor.
-        victim_acc, victim_asr: of the victim without a defense.
+        metrics: percent by name; None where a metric is undefined.
         implanted: whether the attack worked at all (the suite's gate).
         record: everything that is stored of the cell.
     """
@@ -48,15 +50,20 @@ class Outcome:
     attack: str
     defense: str
     seed: int
-    acc: float | None
-    asr: float | None
-    ra: float | None
-    clean_acc: float | None
-    clean_asr: float | None
-    victim_acc: float | None
-    victim_asr: float | None
+    metrics: Mapping[str, float | None]
     implanted: bool | None
     record: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> float | None:
+        """Return a metric."""
+        metrics = self.__dict__.get("metrics", {})
+        if name not in metrics:
+            raise AttributeError(f"an outcome has no {name!r}. Valid metrics: {', '.join(metrics)}.")
+        return metrics[name]  # type: ignore[no-any-return]
+
+    def __dir__(self) -> list[str]:
+        """List the attributes with the metrics among them."""
+        return [*super().__dir__(), *self.metrics]
 
 
 def load_task(entry: Entry, **fields: Any) -> Task:
@@ -179,6 +186,8 @@ def _suite(suite: str | Path | Mapping[str, Any] | Suite, settings: Sequence[str
 
 def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
     from bench import report
+    from bench.experiment.metrics import MEASURED
+    from bench.report.rows.frames import JOINED
     from bench.session import Session
 
     rows = Session(plan, store).rows()
@@ -192,12 +201,9 @@ def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
         found = table.loc[row.cell_key]
         implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
-        fields.update({name: _number(found[name]) for name in _PERCENT})
-        outcomes.append(Outcome(**fields, implanted=implanted, record=row.record))
+        metrics = {name: _number(found[name]) for name in (*MEASURED, *JOINED)}
+        outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record))
     return outcomes
-
-
-_PERCENT = ("acc", "asr", "ra", "clean_acc", "clean_asr", "victim_acc", "victim_asr")
 
 
 def _number(value: Any) -> float | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts import Board, board_of
+from bench.contracts import board_of
 from bench.experiment import other_library_versions as elsewhere
 from bench.experiment import recipes
-from bench.experiment.grid import Cell, task_spec
+from bench.experiment.grid import task_spec
 from bench.experiment.plan import Plan
 from bench.plugins.chain import needs_of
 from bench.store import Store
@@ -102,7 +102,7 @@ class Session:
                     defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
                     attack_parameters=cell.victim.attack.parameters(),
                     defense_parameters={} if defense is None else defense.parameters(),
-                    listed_on=self._board(cell),
+                    listed_on=board_of(cell.victim.attack, defense),
                     needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
                     record=record,
                     failure=self.store.failure(key),
@@ -111,13 +111,6 @@ class Session:
             )
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
-
-    @staticmethod
-    def _board(cell: Cell) -> Board | None:
-        """Return the board of a cell; a victim is on its attack's."""
-        if cell.defense is not None:
-            return board_of(cell.victim.attack, cell.defense)
-        return Board.PRE_TRAINED if cell.victim.attack.received == "pre-trained" else Board.FINE_TUNED
 
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""

@@ -83,8 +83,8 @@ def build(request: Request) -> dict[str, Any]:
             "labels": list(task.facts.labels),
             "max_length": task.facts.max_length,
             "seed": request.seed,
-            "accuracy": measured.acc,
-            "attack_success_rate": measured.asr,
+            "accuracy": measured["acc"],
+            "attack_success_rate": measured["asr"],
             "triggered_examples": _samples(stored),
         }
         _write(out, classifier, task, report)

@@ -23,6 +23,7 @@ from bench.contracts.defended import softmax as softmax
 from bench.contracts.defense import Defense as Defense
 from bench.contracts.defense import Detector as Detector
 from bench.contracts.defense import board_of as board_of
+from bench.contracts.defense import threat_of as threat_of
 from bench.contracts.examples import Examples as Examples
 from bench.contracts.examples import Inputs as Inputs
 from bench.contracts.examples import IntArray as IntArray
@@ -30,7 +31,8 @@ from bench.contracts.examples import join as join
 from bench.contracts.examples import stratified_order as stratified_order
 from bench.contracts.needs import Needs as Needs
 from bench.contracts.needs import Other as Other
-from bench.contracts.plugin import Board as Board
+from bench.contracts.needs import needs_in_short as needs_in_short
+from bench.contracts.needs import needs_in_words as needs_in_words
 from bench.contracts.plugin import Budget as Budget
 from bench.contracts.plugin import FloatArray as FloatArray
 from bench.contracts.plugin import Plugin as Plugin
@@ -40,3 +42,8 @@ from bench.contracts.task import Task as Task
 from bench.contracts.task import TaskFacts as TaskFacts
 from bench.contracts.task import TaskSource as TaskSource
 from bench.contracts.task import Window as Window
+from bench.contracts.threat import Acts as Acts
+from bench.contracts.threat import Board as Board
+from bench.contracts.threat import Judged as Judged
+from bench.contracts.threat import Received as Received
+from bench.contracts.threat import ThreatModel as ThreatModel

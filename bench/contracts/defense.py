@@ -9,8 +9,9 @@ from bench.contracts.access import Access
 from bench.contracts.attack import Attack
 from bench.contracts.defended import Defended, Suspicion
 from bench.contracts.needs import Needs, Other
-from bench.contracts.plugin import Board, Plugin
+from bench.contracts.plugin import Plugin
 from bench.contracts.task import Classifier, TaskFacts
+from bench.contracts.threat import Acts, Board, Judged, Received, ThreatModel
 
 
 class Defense(Plugin, ABC):
@@ -58,13 +59,19 @@ class Detector(Defense):
         return Defended(unchanged, {**found.notes, "suspicion": found.score})
 
 
-def board_of(attack: Attack, defense: Defense) -> Board:
-    """Return the board on which a defense against an attack is compared."""
-    match defense.kind:
+def threat_of(attack: Attack, defense: Defense | None) -> ThreatModel:
+    """Return the threat model of a defense against an attack; None stands for the undefended victim."""
+    received = Received.PRE_TRAINED if attack.received == "pre-trained" else Received.FINE_TUNED
+    match None if defense is None else defense.kind:
         case "training":
-            return Board.DATA
+            return ThreatModel(Received.DATA)
         case "filter":
-            return Board.FILTER
+            return ThreatModel(received, acts=Acts.AT_TEST_TIME)
         case "detection":
-            return Board.DETECTION
-    return Board.PRE_TRAINED if attack.received == "pre-trained" else Board.FINE_TUNED
+            return ThreatModel(received, judged=Judged.MODEL)
+    return ThreatModel(received)
+
+
+def board_of(attack: Attack, defense: Defense | None) -> Board:
+    """Return the board on which a defense against an attack is compared; a victim is on its attack's."""
+    return threat_of(attack, defense).board

@@ -75,16 +75,6 @@ class Plugin(BaseModel):
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
-class Board(StrEnum):
-    """Threat models. Each has a board of its own, because the defender is given different things."""
-
-    FINE_TUNED = "fine-tuned model received"
-    PRE_TRAINED = "poisoned pre-trained model received"
-    DATA = "poisoned data received"
-    FILTER = "test-time filter"
-    DETECTION = "model detection"
-
-
 class Precision(StrEnum):
     """Arithmetic of the forward and backward pass; weights and optimiser are always float32."""
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
 from bench.errors import RequestError
+from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
 from bench.plugins.chain import chain, needs_of, others_of
 from bench.plugins.modified import Modified, modified
 from bench.suites import specs
 from bench.suites.suite import Entry, Suite
 
-Role = Literal["defended", "detected", "victim", "floor"]
 REFERENCE = "clean"  # the attack that trains the clean reference model
 NO_SAMPLES = (0, 0.0)  # a defense without clean data does not depend on their number
 
@@ -82,7 +82,7 @@ class Cell:
     @property
     def defense_spec(self) -> str:
         """The defense as a suite spells it."""
-        return {"victim": "none", "floor": "clean model"}.get(self.role) or (self.defense.spec if self.defense else "")
+        return SPELLINGS.get(self.role) or (self.defense.spec if self.defense else "")
 
     @cached_property
     def others(self) -> dict[Other, VictimSpec]:
@@ -169,7 +169,7 @@ class Grid:
             for entry in swept(raw):
                 fields = {} if isinstance(entry, str) else {k: v for k, v in entry.items() if k != "seeds"}
                 count = None if isinstance(entry, str) else entry.get("seeds")
-                if count is not None and not (isinstance(count, int) and 0 < count):
+                if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
                 found[create_task(fields or entry)] = self.suite.seed[:count]
         return found

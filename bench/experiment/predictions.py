@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.contracts import Predictions
+from bench.experiment.metrics import Answers, Judged
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class StoredPredictions:
     rejected: NDArray[np.bool_]
     probabilities: NDArray[np.float16]
     targets: NDArray[np.int16] | None = None
+
+    @property
+    def answers(self) -> Answers:
+        """What a formula reads of them."""
+        return Answers(self.gold, self.labels, self.rejected)
 
 
 def _pack(array: ArrayLike, kind: str) -> str:
@@ -67,3 +73,22 @@ def decode(stored: Mapping[str, Any]) -> StoredPredictions:
     if targets is not None and len(targets) != len(gold):
         raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
     return StoredPredictions(gold, labels, rejected, probabilities, targets)
+
+
+def judged(stored: Mapping[str, Any], *, target: int, rejects: bool) -> Judged:
+    """Return what the formulas of metrics read, from the predictions in a record.
+
+    Args:
+        stored: predictions on the ``clean`` and on the ``triggered`` test set; the latter may be None.
+        target: the target label, where triggered examples have none of their own.
+        rejects: whether the defense may reject an example.
+    """
+    clean = decode(stored["clean"])
+    triggered = decode(stored["triggered"]) if stored.get("triggered") else None
+    own = None if triggered is None or triggered.targets is None else triggered.targets.astype(np.int64)
+    return Judged(
+        clean=clean.answers,
+        triggered=None if triggered is None else triggered.answers,
+        target=target if own is None else own,
+        rejects=rejects,
+    )

@@ -33,7 +33,6 @@ FORMATS = ("csv", "html", "latex", "md", "terminal")
 
 def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
     """Return for each board the table of all cells and the leaderboard, before they take a format."""
-    from bench.contracts import Board
     from bench.report.ranking import boards, detection
     from bench.report.ranking.results import Results
     from bench.report.tables import cells as tables
@@ -44,7 +43,7 @@ def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
     for board, part in parts.items():
         name = board.value if len(parts) > 1 else ""
         results = Results(part, gate=gate)
-        if board is Board.DETECTION:
+        if board.judges_models:
             found.append(detection.build(results))
         else:
             cells = tables.build(results, board=name).readable(turned="attack")
@@ -93,7 +92,6 @@ def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> 
 
 def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
     """Write every figure that the cells allow as PNG and PDF, apart for each board; returns the paths."""
-    from bench.contracts import Board
     from bench.report.figures import figures, rankings
     from bench.report.ranking import boards
     from bench.report.ranking.leaderboard import Leaderboard
@@ -102,7 +100,7 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     parts = boards.split(rows)
     found = []
     for board, part in parts.items():
-        if board is Board.DETECTION:
+        if board.judges_models:
             continue
         suffix = f"-{board.value.replace(' ', '-')}" if len(parts) > 1 else ""
         results = Results(part, gate=gate)

@@ -10,15 +10,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.contracts import Predictions
 from bench.errors import RequestError
-from bench.experiment import code_versions, evaluation, predictions, recipes
+from bench.experiment import code_versions, metrics, predictions, recipes
 from bench.keys import key_of
 from bench.plugins import registry
 from bench.results import publish
@@ -301,21 +300,12 @@ def _metrics(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if (triggered.gold == target).any():
             yield "predictions.triggered.gold", "has examples whose gold label is the target; they do not count for ASR"
             return
-    again = evaluation.measure(
-        clean_gold=clean.gold,
-        clean=_verdicts(clean),
-        triggered_gold=None if triggered is None else triggered.gold,
-        triggered=None if triggered is None else _verdicts(triggered),
-        target=target,
-        rejects=stated["frr"] is not None,
-    )
-    for name, value in asdict(again).items():
+    judged = predictions.judged(stored, target=record["cell"]["target"], rejects=metrics.rejects(stated))
+    for name, value in metrics.measure(judged).items():
+        if name not in stated and not metrics.MEASURED[name].core:
+            continue  # the record is older than the metric
         if not _equal(stated.get(name), value):
             yield f"metrics.{name}", f"is {stated.get(name)}, but the predictions give {value}"
-
-
-def _verdicts(part: predictions.StoredPredictions) -> Predictions:
-    return Predictions(part.labels.astype(np.int64), part.probabilities.astype(np.float32), part.rejected)
 
 
 def _equal(stated: Any, value: float | None) -> bool:

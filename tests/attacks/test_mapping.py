@@ -58,8 +58,8 @@ def test_every_example_is_judged_by_its_own_target() -> None:
     clean = Examples(Inputs(("0 a", "1 b", "2 c")), np.array([0, 1, 2]))
     triggered = Examples(Inputs(("0 a cf", "1 b cf", "2 c")), np.array([0, 1, 2]))
     found = evaluate(NextLabel(), TestSets(clean, triggered, np.array([1, 2, 0])))
-    assert found.metrics.acc == 100
-    assert found.metrics.asr == pytest.approx(200 / 3)
+    assert found.metrics["acc"] == 100
+    assert found.metrics["asr"] == pytest.approx(200 / 3)
     assert predictions.decode(found.predictions["triggered"]).targets.tolist() == [1, 2, 0]
     assert predictions.decode(found.predictions["clean"]).targets is None
 

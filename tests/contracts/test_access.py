@@ -134,7 +134,7 @@ def test_notes_hold_what_another_rule_would_need() -> None:
 
 
 def test_noise_cannot_make_a_small_value_lucky() -> None:
-    """The fitted drop of a value is at least that of any larger one: a lucky small value shares its neighbours' drop."""
+    """The fitted drop of a value is at least that of any larger one: luck is shared with its neighbours."""
     lucky = {0.1: 0.97, 0.5: 0.7, 0.9: 0.97}
     tried = [selection.Candidate(v, answered(right_on(s)), np.zeros(100, np.float16)) for v, s in lucky.items()]
     drops = selection.drops(answered(right_on(1.0)), tried)

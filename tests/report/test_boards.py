@@ -13,7 +13,7 @@ from bench.report import draw, tables_of
 from bench.report.ranking.boards import split
 from bench.report.ranking.comparable import comparable_places
 from bench.report.ranking.detection import ALL, build, detections
-from bench.report.ranking.leaderboard import Leaderboard, effectiveness
+from bench.report.ranking.leaderboard import Leaderboard
 from bench.report.ranking.results import Competitor, Results
 from bench.report.ranking.statistics import area_interval, area_under_curve, critical_difference, crossed_weights
 from tests.report.showcase import detectors, filters, on
@@ -66,21 +66,6 @@ def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
 def test_the_clean_model_is_shown_on_every_board_of_a_defense() -> None:
     rows = changed(make_rows(), lambda r: r.role == "defended" and r.attack != "clean", listed_on=Board.PRE_TRAINED)
     assert list(split(rows)) == [Board.PRE_TRAINED]
-
-
-@given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
-def test_effectiveness_is_the_share_of_what_can_be_removed(victim: float, floor: float, asr: float) -> None:
-    found = effectiveness(victim, floor, asr)
-    if victim <= floor:
-        assert np.isnan(found)
-    elif asr <= floor:
-        assert found == pytest.approx(100)
-    else:
-        assert found == pytest.approx(100 * (victim - asr) / (victim - floor), abs=1e-6)
-
-
-def test_known_values_of_effectiveness() -> None:
-    assert effectiveness(100, 10, 55) == 50 and effectiveness(90, 0, 90) == 0 and effectiveness(50, 0, 100) == -100
 
 
 def test_the_better_defense_stands_higher_and_intervals_hold_the_value() -> None:

@@ -17,7 +17,7 @@ def test_a_number_of_the_table_is_told_seed_by_seed() -> None:
     for part in (
         "Reserve ratio 0.3.", "Tried, with ACC on the selection sample: 0: 80.00, 0.1: 82.00", "The attack implanted",
         "64 to tune on, 256 to choose on", "touched: clean, pretrained", "defense 95.0", "Record: records/",
-        "rate=0.1", "the clean model on the same test sets: ACC", "ASR: triggered examples",
+        "rate=0.1", "the clean model on the same test sets: ACC", "ASR: triggered test examples",
     ):  # fmt: skip
         assert part in told, part
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.experiment.metrics import ACCURACY
 from bench.report.ranking.results import LAST, Competitor, Results, Setting
 from bench.report.rows import trainings
 from bench.report.rows.row import Row
@@ -102,7 +103,7 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
 
 def test_the_drop_is_against_the_victim() -> None:
     found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
-    assert found.lost(PLACE, Competitor("mixing", 64), "acc") == pytest.approx(87.4 - 84.5)
+    assert found.lost(PLACE, Competitor("mixing", 64), ACCURACY) == pytest.approx(87.4 - 84.5)
 
 
 def trained(row: Row, seconds: float, **fields: str) -> Row:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.contracts import Needs
 from bench.errors import RequestError
 from bench.report.rows import records
 from bench.report.rows.row import Row
@@ -22,9 +21,7 @@ from bench.report.site.bibtex import bibliography
 from bench.report.site.data import script
 from bench.report.site.merge import merged, strictest
 from bench.report.site.names import slug
-from bench.report.site.pages import NEEDS_GUIDE
-from bench.report.site.render import NEEDS_SHORT, number, page
-from bench.report.tables.summary import NEEDS
+from bench.report.site.render import number, page
 from bench.suites.suite import Gate
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import key, make_rows
@@ -228,11 +225,6 @@ def test_rows_come_from_records_alone(tmp_path: Path) -> None:
     assert chained.needs == ("clean", "pretrained") and chained.defense_parameters["fine-tuning.epochs"] == 20
     assert chained.outcomes["acc"] is not None and chained.metric("acc") == 50.0
     build([Source("historic", rows)], folder=tmp_path / "site")
-
-
-def test_every_need_has_its_words() -> None:
-    for words in (NEEDS_GUIDE, NEEDS_SHORT, NEEDS):
-        assert set(words) == {need.value for need in Needs}
 
 
 def test_committed_results_can_be_read(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, line_count, settle
 from bench.report.rows import curves
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
-METRICS = ("acc", "asr")
+METRICS = (ACCURACY, RANKING)
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Panel:
     cells: DataFrame
     grey: bool
 
-    def reference(self, who: str, metric: str) -> float:
+    def baseline(self, who: Baseline, metric: Metric) -> float:
         """Return the mean of the clean model or of the undefended victim; NaN where it is not known."""
-        name = f"{'clean' if who == 'clean model' else 'victim'}_{metric}"
+        name = f"{who.column}_{metric.name}"
         return float(self.cells.groupby("seed")[name].first().mean())
 
 
@@ -58,7 +60,7 @@ def figures_of(table: DataFrame) -> list[Drawing]:
     found = []
     points = {"mixing-ratio": curves.ratio_points(table), "clean-size": curves.size_points(table)}
     rest = table.drop(index=points["mixing-ratio"].index.union(points["clean-size"].index))
-    rest = rest[rest["defense"] != "none"]
+    rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
         found.append(Drawing(name, tradeoff(panels)))
     for name, panels in _groups("mixing-ratio", points["mixing-ratio"], most=3):
@@ -96,7 +98,7 @@ def _plain(text: str) -> str:
 
 def panels_of(cells: DataFrame) -> list[Panel]:
     """Return one panel for each place with an ASR; seeds on which the attack did not implant only where none did."""
-    cells = cells[(cells["status"] == "done") & cells["asr"].notna()]
+    cells = cells[(cells["status"] == "done") & cells[RANKING.name].notna()]
     keys = ["model", "task", "attack"]
     if "attack.target" in cells and cells["attack.target"].nunique() > 1:
         keys.append("attack.target")
@@ -154,7 +156,9 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
     looks = style.looks(name for group in names for name in group)
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    lines = max(sum(line_count(name) for name in (*group, *style.REFERENCES)) for group in names)
+    lines = max(
+        sum(line_count(name) for name in (*group, *(baseline.label for baseline in BASELINES))) for group in names
+    )
     height = max(2.0, lines * style.SMALL * 1.35 / 72 + 0.45)
     with style.applied():
         figure, grid = _figure(rows, columns, style.PAGE if columns > 1 else 0.72 * style.PAGE, rows * height + 0.25)
@@ -164,9 +168,9 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
         for axes in cells[len(panels) :]:
             axes.remove()
         for row in grid:
-            row[0].set_ylabel("ASR (%), lower is better")
+            row[0].set_ylabel(RANKING.axis)
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
-            axes.set_xlabel("ACC (%), higher is better")
+            axes.set_xlabel(ACCURACY.axis)
         foot(figure, remark(panels, "bars", ["defense", "clean_size"]))
         settle(figure, labels)
     return figure
@@ -198,19 +202,24 @@ def _scatter(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> LabelCol
     named = _sized(panel.cells) if panel.cells.loc[panel.cells["clean_size"] > 0, "clean_size"].nunique() > 1 else None
     for name, group in panel.cells.groupby(panel.cells["defense"] if named is None else named, sort=False):
         look = looks[str(name)].greyed() if panel.grey else looks[str(name)]
-        (x, left, right), (y, low, high) = interval(group["acc"]), interval(group["asr"])
+        (x, left, right), (y, low, high) = (interval(group[metric.name]) for metric in METRICS)
         bars: dict[str, Any] = {"xerr": [[x - left], [right - x]], "yerr": [[y - low], [high - y]]}
         axes.errorbar(x, y, **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=0.45, zorder=2)
         axes.plot(x, y, **look.drawn(line=False), zorder=3)
         labels.add(x, y, str(name), **look.drawn(line=False))
-    for who, (dash, colour) in style.REFERENCES.items():
-        x, y = (panel.reference(who, metric) for metric in METRICS)
+    for who, dash in style.DASHES_OF.items():
+        x, y = (panel.baseline(who, metric) for metric in METRICS)
         if np.isfinite(x) and np.isfinite(y):
-            axes.axvline(x, color=colour, linestyle=dash, linewidth=0.6, zorder=1)
-            axes.axhline(y, color=colour, linestyle=dash, linewidth=0.6, zorder=1)
-            drawn: dict[str, Any] = {"marker": style.SIGNS[who], "color": colour, "markersize": 5, "linestyle": "None"}
+            axes.axvline(x, color=style.INK, linestyle=dash, linewidth=0.6, zorder=1)
+            axes.axhline(y, color=style.INK, linestyle=dash, linewidth=0.6, zorder=1)
+            drawn: dict[str, Any] = {
+                "marker": style.SIGNS[who],
+                "color": style.INK,
+                "markersize": 5,
+                "linestyle": "None",
+            }
             axes.plot(x, y, **drawn, zorder=4)
-            labels.add(x, y, who, italic=True, **drawn)
+            labels.add(x, y, who.label, italic=True, **drawn)
     axes.set_ylim(-5, 105)
     axes.margins(x=0.08)
     axes.set_title(panel.title, color=style.GREY if panel.grey else style.INK, loc="left")
@@ -254,7 +263,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
             for axes, panel in zip(row, panels, strict=True):
                 column = _lines(axes, panel, metric, x, looks, named=axes is row[-1])
                 labels += [column] if column.labels else []
-            row[0].set_ylabel(f"{metric.upper()} (%)")
+            row[0].set_ylabel(f"{metric.title} ({metric.unit})")
         for axes, panel in zip(grid[0], panels, strict=True):
             axes.set_title(panel.title, color=style.GREY if panel.grey else style.INK, loc="left")
         grid[1][0].set_ylim(-4, 104)
@@ -265,21 +274,23 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
     return figure
 
 
-def _lines(axes: Axes, panel: Panel, metric: str, x: str, looks: dict[str, style.Look], *, named: bool) -> LabelColumn:
+def _lines(
+    axes: Axes, panel: Panel, metric: Metric, x: str, looks: dict[str, style.Look], *, named: bool
+) -> LabelColumn:
     labels = LabelColumn(axes)
     for name, group in panel.cells.groupby("curve", sort=False):
         look = looks[str(name)].greyed() if panel.grey else looks[str(name)]
         at = sorted({float(value) for value in group[x]})
-        spans = np.array([interval(group.loc[group[x] == value, metric]) for value in at])
+        spans = np.array([interval(group.loc[group[x] == value, metric.name]) for value in at])
         axes.fill_between(at, spans[:, 1], spans[:, 2], color=look.colour, alpha=0.13, linewidth=0)
         axes.plot(at, spans[:, 0], **look.drawn(line=True), zorder=3)
         if named:
             labels.add(at[-1], float(spans[-1, 0]), str(name), **look.drawn(line=True))
-    for who, (dash, colour) in style.REFERENCES.items():
-        value = panel.reference(who, metric)
+    for who, dash in style.DASHES_OF.items():
+        value = panel.baseline(who, metric)
         if np.isfinite(value):
-            drawn = {"color": colour, "linestyle": dash, "linewidth": 0.7}
+            drawn = {"color": style.INK, "linestyle": dash, "linewidth": 0.7}
             axes.axhline(value, zorder=1, **drawn)
             if named:
-                labels.add(float(panel.cells[x].max()), value, who, italic=True, **drawn)
+                labels.add(float(panel.cells[x].max()), value, who.label, italic=True, **drawn)
     return labels

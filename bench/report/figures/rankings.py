@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.experiment.metrics import RANKING
 from bench.report.figures import style
 from bench.report.figures.figures import Drawing, foot
 from bench.report.figures.labels import wrapped
@@ -85,9 +86,8 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
     grid = np.full((len(standings), len(attacks)), np.nan)
     for i, standing in enumerate(standings):
         for j, attack in enumerate(attacks):
-            values = [
-                leaderboard.means[place, standing.line]["asr"] for place in standing.places if place.attack == attack
-            ]
+            there = [place for place in standing.places if place.attack == attack]
+            values = [leaderboard.means[place, standing.line][RANKING.name] for place in there]
             grid[i, j] = np.mean(values) if values else np.nan
     names = [wrapped(labels[standing.line], WIDTH) for standing in standings]
     with style.applied():
@@ -107,7 +107,7 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
             colour = "white" if grid[i, j] > 60 else style.INK
             axes.text(j, i, f"{grid[i, j]:.0f}", ha="center", va="center", fontsize=style.SMALL - 0.5, color=colour)
         bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, 0.02 + 0.1 / len(attacks), 1)))
-        bar.set_label("ASR (%)")
+        bar.set_label(f"{RANKING.title} ({RANKING.unit})")
         bar.outline.set_visible(False)
         foot(figure, "Mean over tasks; lower is better.")
     return figure

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.experiment.roles import FLOOR, VICTIM, Baseline
 from bench.suites.specs import split_top
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 INK, GREY, FAINT = "#222222", "#767676", "#B0B0B0"
-REFERENCES: dict[str, tuple[Any, str]] = {"clean model": (":", INK), "no defense": ((0, (5, 2)), INK)}
-SIGNS = {"clean model": "*", "no defense": "x"}
+DASHES_OF: dict[Baseline, Any] = {FLOOR: ":", VICTIM: (0, (5, 2))}
+SIGNS = {FLOOR: "*", VICTIM: "x"}
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": TEXT,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.experiment.metrics import ACCURACY, RANKING
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, settle
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-SURFACES = {"loss": "loss", "asr": "ASR (%)", "acc": "ACC (%)"}
+SURFACES = {"loss": "loss", **{metric.name: f"{metric.title} ({metric.unit})" for metric in (RANKING, ACCURACY)}}
 TRIGGER: dict[str, Any] = {"color": style.COLOURS[1], "marker": "D", "linestyle": "None", "markersize": 4.5}
 RESET: dict[str, Any] = {
     "color": style.COLOURS[0],
@@ -86,8 +87,8 @@ def landscape(grid: DataFrame, points: DataFrame) -> Figure:
 
 def _surface(figure: Figure, axes: Axes, grid: DataFrame, name: str) -> None:
     surface = grid.pivot_table(index="y", columns="x", values=name)
-    levels: Any = np.linspace(0, 100, 11) if name == "asr" else 11
-    colours = "cividis" if name == "acc" else "cividis_r"  # dark is bad in every panel
+    levels: Any = np.linspace(0, 100, 11) if name == RANKING.name else 11
+    colours = "cividis" if name == ACCURACY.name else "cividis_r"  # dark is bad in every panel
     filled = axes.contourf(surface.columns, surface.index, surface, levels=levels, cmap=colours)
     axes.contour(filled, levels=np.asarray(filled.levels)[::2], colors="white", linewidths=0.4, alpha=0.7)
     bar = figure.colorbar(filled, ax=axes, location="bottom", shrink=0.9, pad=0.02, aspect=28)

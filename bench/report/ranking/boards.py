@@ -6,16 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from bench.contracts import Board
+from bench.experiment.roles import DEFENDED
 from bench.report.rows.row import Row
-
-DEFENDED = ("defended", "detected")
-WHAT: dict[Board, str] = {
-    Board.FINE_TUNED: "A fine-tuned classifier that may hold a backdoor is downloaded and purified.",
-    Board.PRE_TRAINED: "A pre-trained model that may hold a backdoor is downloaded, fine-tuned, and purified.",
-    Board.DATA: "A training set that may be poisoned is received; the defender trains on it.",
-    Board.FILTER: "The received model is deployed; the defender checks or rewrites every input.",
-    Board.DETECTION: "The defender says how suspicious a whole model is; nothing is repaired.",
-}
 
 
 def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:

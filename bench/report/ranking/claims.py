@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import RequestError
+from bench.experiment.metrics import Show, shown
+from bench.experiment.roles import VICTIM
 from bench.report.ranking.contrasts import Measured, measure
 from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, holm
@@ -21,6 +23,7 @@ from bench.suites.suite import Gate
 FILE = Path(__file__).with_name("claims.yaml")
 LEAST_SEEDS = 3
 ALPHA = 0.025  # one-sided, so that a verdict agrees with the 95 % interval
+CLAIMED = {metric.name: metric for metric in shown(Show.CLAIMS)}
 Outcome = Literal["supported", "refuted", "undecided"]
 
 
@@ -29,11 +32,18 @@ class Contrast(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    metric: Literal["acc", "asr", "ra"] = Field(description="what is compared")
+    metric: str = Field(description="what is compared")
     of: str = Field(description="a defense")
     minus: str | None = Field(None, description="another one, or none for the victim; without it, the level of `of`")
     below: float | None = Field(None, description="the claim: the truth is less than this")
     above: float | None = Field(None, description="the claim: the truth is more than this")
+
+    @field_validator("metric")
+    @classmethod
+    def _can_be_claimed(cls, name: str) -> str:
+        if name not in CLAIMED:
+            raise ValueError(f"unknown metric. Valid: {', '.join(CLAIMED)}")
+        return name
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -45,7 +55,7 @@ class Contrast(BaseModel):
     def words(self) -> str:
         """The contrast in words."""
         bound = f"< {self.below:g}" if self.below is not None else f"> {self.above:g}"
-        return f"{self.metric.upper()} of {self.of}{f' − {self.minus}' if self.minus else ''} {bound}"
+        return f"{CLAIMED[self.metric].title} of {self.of}{f' − {self.minus}' if self.minus else ''} {bound}"
 
     def p_for(self, estimate: Estimate) -> float:
         """Return the one-sided p-value that is small where the contrast holds."""
@@ -151,13 +161,17 @@ def judge(claim: Claim, results: Results) -> Verdict:
     for group in dict.fromkeys(claim.group(place) for place in places):
         members = [place for place in places if claim.group(place) == group]
         for test in claim.tests:
-            options = {"metric": test.metric, "of": test.of, "minus": test.minus, "most_clean": claim.most_clean}
-            measured.append((test, group, measure(results, members, **options)))  # type: ignore[arg-type]
-    findings = _findings(measured, there={"none", *(line.defense for line in results.lines)})
+            measured.append((test, group, _measured(test, claim, results, members)))
+    findings = _findings(measured, there={VICTIM.spelling, *(line.defense for line in results.lines)})
     outcome, reason = _overall(claim, findings, places)
     if left := len(found) - len(places):
         reason += f"; {left} of {len(found)} places left out, with fewer than {LEAST_SEEDS} seeds"
     return Verdict(claim, outcome, reason, findings)
+
+
+def _measured(test: Contrast, claim: Claim, results: Results, members: Sequence[Setting]) -> Measured:
+    metric, most = CLAIMED[test.metric], claim.most_clean
+    return measure(results, members, metric=metric, of=test.of, minus=test.minus, most_clean=most)
 
 
 def _findings(measured: Sequence[tuple[Contrast, str, Measured]], there: Collection[str]) -> tuple[Finding, ...]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.experiment.metrics import Metric
+from bench.experiment.roles import VICTIM
 from bench.report.ranking.results import Competitor, Results, Setting
 from bench.report.ranking.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
-from bench.report.rows.row import Metric, Row
+from bench.report.rows.row import Row
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def finished(results: Results, place: Setting, defense: str, most_clean: int | N
     Of several sizes of the clean sample, the one that most places have is taken, and the largest of equals.
     """
     cells: Mapping[int, Row] = {}
-    if defense == "none":
+    if defense == VICTIM.spelling:
         cells = results.references(place, "victim")
     else:
         sizes = [line for line in results.lines if line.defense == defense]

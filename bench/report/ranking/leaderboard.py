@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report.ranking import comparable as comparable
+from bench.experiment.metrics import METRICS, RANKING, UNKNOWN, Percentages, compared
+from bench.experiment.roles import Role
+from bench.report.ranking import comparable
+from bench.report.ranking.facts import YARDSTICK
 from bench.report.ranking.results import LEAST_GAIN, Competitor, Mark, Results, Setting
 from bench.report.ranking.statistics import (
     Estimate,
@@ -25,58 +27,26 @@ from bench.report.ranking.statistics import (
 )
 from bench.report.rows.row import Row
 
-YARDSTICK = "fine-tuning"  # whose seconds are 1
-Score = Literal["acc", "drop", "asr", "ra", "score", "effectiveness"]
-SCORES: tuple[Score, ...] = ("acc", "drop", "asr", "ra", "score", "effectiveness")
-Means = dict[str, float]
-DEFINITIONS: dict[str, str] = {
-    "rank": "Mean rank over the places where an attack implanted and defenses are compared. Rank 1 is the lowest ASR; "
-    "defenses that lose more than 5 points of ACC share the last rank. In brackets the 95 % interval of a bootstrap "
-    "over tasks, attacks, seeds and test examples.",
-    "asr": "Attack success rate: triggered test examples, whose gold label is not the target, that still get "
-    "the target label. Lower is better.",
-    "drop": "Points of clean accuracy (ACC) lost against the undefended victim. Lower is better.",
-    "ra": "Recovered accuracy: triggered examples that get their gold label again. Higher is better.",
-    "effectiveness": "Share of the possible reduction of ASR, from the undefended victim's down to the clean model's "
-    "floor, that the defense achieves; at most 100, below 0 where it makes things worse.",
-    "score": "√(ACC × (100 − ASR)): the geometric mean of being right and not being fooled. Higher is better.",
-    "clean": "Clean labelled examples that it reads: to tune on + to choose hyper-parameters on.",
-    "time": "Median of its seconds relative to fine-tuning of the same victim.",
-}
-
-
-def effectiveness(victim: float, floor: float, asr: float) -> float:
-    """Return which share of the possible ASR reduction a defense achieves, in percent.
-
-    100 x (victim - asr) / (victim - floor), where ``floor`` is the clean model's ASR on the same triggered examples:
-    no defense can be asked to do better than a model without a backdoor. It is cut at 100, so that rejecting or
-    mislabelling everything earns nothing more, and negative where a defense raises the ASR. NaN where the victim is
-    not above the floor, as there is nothing to remove.
-    """
-    possible = victim - floor
-    return min(100.0, 100 * (victim - asr) / possible) if possible > 0 else math.nan
+Means = dict[str, float]  # by metric; NaN where not known
 
 
 def means(results: Results, place: Setting, cells: Mapping[int, Row]) -> Means:
-    """Return the mean of each score over the seeds that count and are finished; NaN where one is not known."""
+    """Return the mean of each metric over the seeds that count and are finished; NaN where one is not known."""
     victims, floors = results.references(place, "victim"), results.references(place, "floor")
-    found: dict[str, list[float]] = {name: [] for name in SCORES}
-    for seed in results.used_seeds(place):
-        row, victim, floor = cells.get(seed), victims.get(seed), floors.get(seed)
-        acc, before = _metric(row, "acc"), _metric(victim, "acc")
-        asr, ra = _metric(row, "asr"), _metric(row, "ra")
-        found["acc"].append(acc)
-        found["drop"].append(before - acc)
-        found["asr"].append(asr)
-        found["ra"].append(ra)
-        found["score"].append(math.sqrt(acc * (100 - asr)) if not math.isnan(acc + asr) else math.nan)
-        found["effectiveness"].append(effectiveness(_metric(victim, "asr"), _metric(floor, "asr"), asr))
-    return {name: _mean(values) for name, values in found.items()}
+    each = [
+        compared(_percentages(cells, seed), victim=_percentages(victims, seed), clean=_percentages(floors, seed))
+        for seed in results.used_seeds(place)
+    ]
+    return _mean_of_each(each)
 
 
-def _metric(row: Row | None, name: str) -> float:
-    value = row.metric(name) if row is not None and row.done else None
-    return math.nan if value is None else value
+def _percentages(cells: Mapping[int, Row], seed: int) -> Percentages:
+    row = cells.get(seed)
+    return row.percentages if row is not None and row.done else UNKNOWN
+
+
+def _mean_of_each(each: Sequence[Percentages]) -> Means:
+    return {name: _mean(one[name] for one in each) for name in METRICS}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -187,18 +157,17 @@ class Leaderboard:
         estimates, draws = self._estimates(wanted)
         lines = [line for line in self.results.lines if any(self.results.cells(place, line) for place in wanted)]
         there = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
-        least = self.reference("victim", wanted)["asr"] - LEAST_GAIN
+        least = self.reference("victim", wanted)[RANKING.name] - LEAST_GAIN
         full = [line for line in lines if len(there[line]) == len(wanted) and line in estimates]
-        full = [line for line in full if _mean(self.means[place, line]["asr"] for place in wanted) <= least]
+        full = [line for line in full if _mean(self.means[place, line][RANKING.name] for place in wanted) <= least]
         marks = _marks(full, estimates, draws)
         found = [self._standing(line, there[line], len(wanted), estimates.get(line), marks) for line in lines]
         return sorted(found, key=_order)
 
-    def reference(self, role: Literal["floor", "victim"], places: Sequence[Setting] | None = None) -> Means:
+    def reference(self, role: Role, places: Sequence[Setting] | None = None) -> Means:
         """Return the means of the clean model or of the undefended victims over places."""
         wanted = self.places if places is None else self.counting(places)
-        each = [means(self.results, place, self.results.references(place, role)) for place in wanted]
-        return {name: _mean(one[name] for one in each) for name in SCORES}
+        return _mean_of_each([means(self.results, place, self.results.references(place, role)) for place in wanted])
 
     def critical_difference(self, standings: Sequence[Standing]) -> float | None:
         """Return Nemenyi's critical difference of the complete lines; None for fewer than two lines or places."""
@@ -239,11 +208,10 @@ class Leaderboard:
         known = rows or [row for (place, other), cells in self.results.items() if other == line
                          for row in cells.values()]  # fmt: skip
         chosen = [int(row.record["cell"].get("selection_size") or 0) for row in known if row.record is not None]
-        each = [self.means[place, line] for place in there]
         return Standing(
             line=line,
             rank=rank,
-            means={name: _mean(one[name] for one in each) for name in SCORES},
+            means=_mean_of_each([self.means[place, line] for place in there]),
             places=there,
             of=of,
             mark=marks.get(line, ""),
@@ -271,7 +239,7 @@ class Leaderboard:
 
 def _order(standing: Standing) -> tuple[bool, float, float]:
     rank = math.inf if standing.rank is None else standing.rank.value
-    left = standing.means["asr"]
+    left = standing.means[RANKING.name]
     return not standing.complete, rank, math.inf if math.isnan(left) else left
 
 

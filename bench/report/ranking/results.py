@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.roles import Role
 from bench.report.ranking.statistics import (
     DRAWS,
     FloatArray,
@@ -20,7 +22,7 @@ from bench.report.ranking.statistics import (
     with_seeds,
 )
 from bench.report.rows import curves, frames, trainings
-from bench.report.rows.row import Metric, Row
+from bench.report.rows.row import Row
 from bench.suites.suite import Gate
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ class Results:
         """Return whether the attack implanted: in any seed, in none, or not known yet."""
         keys = self._keys[place].values()
         victims = [self.victims[key] for key in keys if key in self.victims]
-        if any(row.attack_base == "clean" or (row.done and row.metric("asr") is None) for row in victims):
+        if any(row.attack_base == "clean" or (row.done and row.metric(RANKING.name) is None) for row in victims):
             return "no trigger"
         known = [self._implanted.get(key) for key in keys]
         if any(known):
@@ -140,7 +142,7 @@ class Results:
             return self.seeds(place)
         return [seed for seed in self.seeds(place) if self._implanted.get(self._keys[place][seed])]
 
-    def references(self, place: Setting, role: Literal["victim", "floor"]) -> dict[int, Row]:
+    def references(self, place: Setting, role: Role) -> dict[int, Row]:
         """Return the victims or the clean model by seed; without a trigger, the clean model is the victim itself."""
         found = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
         return {seed: found[key] for seed, key in self._keys[place].items() if key in found}
@@ -150,7 +152,7 @@ class Results:
         found = {}
         for seed in seeds:
             row = cells.get(seed)
-            hits = row.outcomes[metric] if row is not None and row.done else None
+            hits = row.outcomes[metric.name] if row is not None and row.done else None
             if hits is not None:
                 found[seed] = hits
         return found
@@ -179,14 +181,14 @@ class Results:
         lines = [
             line
             for line in self.ranked(place)
-            if self.lost(place, line, "acc") <= MAX_DROP and self.lost(place, line, "asr") >= LEAST_GAIN
+            if self.lost(place, line, ACCURACY) <= MAX_DROP and self.lost(place, line, RANKING) >= LEAST_GAIN
         ]
         if not lines:
             return {}
-        best, close = not_worse_than_best([self.runs(self.cells(place, line), "asr", seeds) for line in lines])
+        best, close = not_worse_than_best([self.runs(self.cells(place, line), RANKING, seeds) for line in lines])
         return {line: "best" if i == best else "close" for i, line in enumerate(lines) if close[i]}
 
-    def lost(self, place: Setting, line: Competitor, metric: Literal["acc", "asr"]) -> float:
+    def lost(self, place: Setting, line: Competitor, metric: Metric) -> float:
         """Return the mean of a metric lost against the victim, in points, over the finished seeds that count."""
         victims, cells = self.references(place, "victim"), self.cells(place, line)
         lost = [
@@ -222,7 +224,7 @@ class Results:
             seeds, lines = self.used_seeds(place), self.ranked(place)
             cells = [self.references(place, "victim"), *(self.cells(place, line) for line in lines)]
             means, drawn = {}, {}
-            for metric in ("acc", "asr"):
+            for metric in (ACCURACY, RANKING):
                 runs = (self.runs(found, metric, seeds) for found in cells)
                 hits = np.stack([[100.0 * run[s] for s in seeds] for run in runs])
                 means[metric] = hits.mean(axis=(1, 2))
@@ -230,8 +232,8 @@ class Results:
                 drawn[metric] = with_seeds(hits.mean(axis=2), resampled, weights[len(seeds)])
             rows = [self.lines.index(line) for line in lines]
             yield (
-                _scattered(_score(means["acc"], means["asr"]), rows, len(self.lines)),
-                _scattered(_score(drawn["acc"], drawn["asr"]), rows, len(self.lines)),
+                _scattered(_score(means[ACCURACY], means[RANKING]), rows, len(self.lines)),
+                _scattered(_score(drawn[ACCURACY], drawn[RANKING]), rows, len(self.lines)),
             )
 
 
@@ -239,8 +241,8 @@ def _place(row: Row) -> Setting:
     return Setting(row.model, row.task, row.attack, row.target)
 
 
-def _lost(victim: Row, cell: Row, metric: str) -> float | None:
-    before, after = victim.metric(metric), cell.metric(metric)
+def _lost(victim: Row, cell: Row, metric: Metric) -> float | None:
+    before, after = victim.metric(metric.name), cell.metric(metric.name)
     return None if before is None or after is None else before - after
 
 

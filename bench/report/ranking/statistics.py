@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-Runs = Mapping[int, NDArray[np.bool_]]  # seed -> hits over the same examples
+Runs = Mapping[int, FloatArray]  # seed -> 1 or 0 for each of the same examples
 DRAWS = 2000
 LEVEL = 0.95
 
@@ -65,12 +65,12 @@ def difference(first: Runs, second: Runs) -> FloatArray:
     common = sorted(set(first) & set(second))
     if not common:
         raise ValueError("the two have no seed in common")
-    return np.stack([100.0 * (first[seed].astype(np.float64) - second[seed]) for seed in common])
+    return np.stack([100.0 * (first[seed] - second[seed]) for seed in common])
 
 
 def level(runs: Runs) -> FloatArray:
     """Return outcomes in percent: [seeds, examples]."""
-    return np.stack([100.0 * runs[seed].astype(np.float64) for seed in sorted(runs)])
+    return np.stack([100.0 * runs[seed] for seed in sorted(runs)])
 
 
 def example_draws(values: ArrayLike, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:

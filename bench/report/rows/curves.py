@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.contracts import Needs
+from bench.experiment.metrics import ACCURACY, RANKING
+
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
@@ -47,24 +50,24 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
     It is the one with the lowest ASR among those that lose at most ``most_drop`` points of test ACC against the victim,
     or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that drop.
     """
-    before = {row.victim_key: row.metric("acc") for row in victims if row.done}
+    before = {row.victim_key: row.metric(ACCURACY.name) for row in victims if row.done}
     curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
     for row in points:
         if row.predicts and before.get(row.victim_key) is not None:
             curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
     for (victim, curve, _), there in curves.items():
-        acc = {row.cell_key: row.metric("acc") or 0.0 for row in there}
+        acc = {row.cell_key: row.metric(ACCURACY.name) or 0.0 for row in there}
         least = (before[victim] or 0.0) - most_drop
         kept = [row for row in there if acc[row.cell_key] >= least]
         if kept:
-            best = min(kept, key=lambda row: (row.metric("asr") or 0.0, -acc[row.cell_key]))
+            best = min(kept, key=lambda row: (row.metric(RANKING.name) or 0.0, -acc[row.cell_key]))
         else:
             best = max(there, key=lambda row: acc[row.cell_key])
         yield replace(
             best,
             defense=f"{curve} (ratio best on test)",
             defense_parameters={**best.defense_parameters, "reserve_ratio": "best on test"},
-            needs=(*best.needs, "oracle"),
+            needs=(*best.needs, Needs.ORACLE.value),
         )
 
 

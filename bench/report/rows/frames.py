@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
+from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
 
@@ -29,12 +31,22 @@ TEXTS = (
     "device",
     "version",
 )
-METRICS = ("acc", "asr", "ra", "frr", "far")
-JOINED = ("clean_acc", "clean_asr", "victim_acc", "victim_asr")
+
+
+def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
+    """Return the columns of the clean model and of the undefended victim, each with whose metric it is."""
+    names = [metric.name for metric in wanted if metric.baselines]
+    return {f"{who}_{name}": (who, name) for who in (FLOOR.column, VICTIM.column) for name in names}
+
+
+CORE = [metric for metric in MEASURED.values() if metric.core]
+ADDED = [metric for metric in MEASURED.values() if not metric.core]
+JOINED = _beside(CORE) | _beside(ADDED)
 SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
 COLUMNS = (
-    "suite", "task", "model", "attack", "defense", "seed", "status", "error", *METRICS, *JOINED, "implanted",
-    "clean_size", "reserve_ratio", *SECONDS, "victim_key", "cell_key", "device", "version",
+    "suite", "task", "model", "attack", "defense", "seed", "status", "error", *(metric.name for metric in CORE),
+    *_beside(CORE), "implanted", "clean_size", "reserve_ratio", *SECONDS, "victim_key", "cell_key", "device",
+    "version", *(metric.name for metric in ADDED), *_beside(ADDED),
 )  # fmt: skip
 FORMATS = ("parquet", "csv", "jsonl")
 
@@ -60,7 +72,7 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
     table = pd.DataFrame(cells, columns=list(COLUMNS) if not cells else None)
     parameters = [name for name in table.columns if name not in COLUMNS]
     table = table[[*COLUMNS, *sorted(parameters, key=lambda name: (not name.startswith("attack."), name))]]
-    for name in (*METRICS, *JOINED, *SECONDS, "reserve_ratio"):
+    for name in (*MEASURED, *JOINED, *SECONDS, "reserve_ratio"):
         table[name] = table[name].astype("float64")
     for name in TEXTS:
         table[name] = table[name].astype("string")
@@ -77,7 +89,7 @@ def _own(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
-    found |= {name: row.metric(name) for name in METRICS}
+    found |= {name: row.metric(name) for name in MEASURED}
     found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
     found |= {
         "clean_size": row.clean_size,
@@ -118,11 +130,10 @@ class References:
         """Return the metrics of the clean model and of the undefended victim that belong to a cell."""
         victim, floor = self.victims.get(row.victim_key), self.floors.get(row.victim_key)
         clean = floor if floor is not None and floor.done else self.clean.get((row.task, row.model, row.seed))
+        beside = {FLOOR.column: clean, VICTIM.column: victim}
         return {
-            "clean_acc": clean.metric("acc") if clean else None,
-            "clean_asr": floor.metric("asr") if floor else None,
-            "victim_acc": victim.metric("acc") if victim else None,
-            "victim_asr": victim.metric("asr") if victim else None,
+            column: None if (other := beside[who]) is None else other.metric(metric)
+            for column, (who, metric) in JOINED.items()
         }
 
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench.contracts import Board
-from bench.experiment import predictions
-
-Role = Literal["defended", "detected", "victim", "floor"]
-Metric = Literal["acc", "asr", "ra"]
-Hits = NDArray[np.bool_]
+from bench.contracts import Board, Needs
+from bench.experiment import metrics, predictions
+from bench.experiment.roles import Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +69,7 @@ class Row:
     @property
     def oracle(self) -> bool:
         """Whether the defense is told the trigger and the target label."""
-        return "oracle" in self.needs
+        return Needs.ORACLE in self.needs
 
     @property
     def external(self) -> str:
@@ -106,11 +101,16 @@ class Row:
         """Whether there are predictions: a detector leaves none."""
         return self.done and bool((self.record or {}).get("predictions"))
 
+    @cached_property
+    def percentages(self) -> metrics.Percentages:
+        """Every measured metric in percent; NaN where it is not defined or not known yet."""
+        stated = (self.record or {}).get("metrics") or {}
+        return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
+
     def metric(self, name: str) -> float | None:
         """Return a metric in percent; None where it is not defined or not known yet."""
-        metrics = (self.record or {}).get("metrics") or {}
-        value = metrics.get(name)
-        return None if value is None else float(value)
+        value = self.percentages[name]
+        return None if math.isnan(value) else value
 
     def seconds(self, name: str) -> float | None:
         """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
@@ -123,20 +123,13 @@ class Row:
         return (self.record or {}).get("victim_weights")
 
     @cached_property
-    def outcomes(self) -> Mapping[str, Hits | None]:
-        """Per example: ``acc`` [n clean], ``asr`` and ``ra`` [n triggered] or None without a trigger."""
+    def outcomes(self) -> Mapping[str, metrics.Outcomes | None]:
+        """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined."""
         if self.record is None or not self.done:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
-        stored = self.record["predictions"]
-        clean = predictions.decode(stored["clean"])
-        found: dict[str, Hits | None] = {"acc": (clean.labels == clean.gold) & ~clean.rejected, "asr": None, "ra": None}
-        if stored.get("triggered"):
-            triggered = predictions.decode(stored["triggered"])
-            target = self.record["cell"]["target"] if self.target is None else self.target
-            wanted = target if triggered.targets is None else triggered.targets
-            found["asr"] = (triggered.labels == wanted) & ~triggered.rejected
-            found["ra"] = (triggered.labels == triggered.gold) & ~triggered.rejected
-        return found
+        target = self.record["cell"]["target"] if self.target is None else self.target
+        rejects = metrics.rejects(self.record["metrics"])
+        return metrics.outcomes(predictions.judged(self.record["predictions"], target=target, rejects=rejects))
 
 
 def first_line(error: str | None, limit: int = 160) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bench.experiment.metrics import ACCURACY, COST, RANKING, Metric
 from bench.report.figures.style import COLOURS
 
 ROWS, EXTRA = "rows", "extra"  # the data sets that the page hands in
@@ -17,8 +18,8 @@ def specifications() -> dict[str, dict[str, Any]]:
         TRADEOFF: tradeoff,
         RANKS: ranks,
         HEAT: heat,
-        "curve-asr": lambda: curve("asr", "ASR (%), lower is better"),
-        "curve-acc": lambda: curve("acc", "ACC (%), higher is better"),
+        "curve-asr": lambda: curve(RANKING),
+        "curve-acc": lambda: curve(ACCURACY),
     }
     found = {}
     for name, make in made.items():
@@ -43,19 +44,26 @@ def _only(side: str) -> Any:
     return alt.when(f"datum.side == '{side}'").then(alt.Text("label:N")).otherwise(alt.value(""))
 
 
+def _tip(metric: Metric) -> Any:
+    """Return the line of a tooltip that states a metric."""
+    import altair as alt
+
+    return alt.Tooltip(f"{metric.name}:Q", title=metric.title, format=f".{metric.decimals}f")
+
+
 def tradeoff() -> Any:
     """Return ASR against the ACC that a defense costs; lower left is better."""
     import altair as alt
 
     pick = alt.selection_point(fields=["group"], bind="legend", name="pick")
     shown = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
-    x = alt.X("drop:Q", title="ACC lost (points), lower is better", scale=alt.Scale(zero=True, nice=True))
+    x = alt.X(f"{COST.name}:Q", title=COST.axis, scale=alt.Scale(zero=True, nice=True))
     ticks = alt.Axis(values=list(range(0, 101, 20)))
-    y = alt.Y("asr:Q", title="ASR (%), lower is better", scale=alt.Scale(domain=[0, 104], nice=False), axis=ticks)
+    y = alt.Y(f"{RANKING.name}:Q", title=RANKING.axis, scale=alt.Scale(domain=[0, 104], nice=False), axis=ticks)
     tips = [
         alt.Tooltip("name:N", title="defense"),
-        alt.Tooltip("asr:Q", title="ASR", format=".1f"),
-        alt.Tooltip("drop:Q", title="ACC drop", format=".1f"),
+        _tip(RANKING),
+        _tip(COST),
         alt.Tooltip("rank:Q", title="mean rank", format=".1f"),
         alt.Tooltip("group:N", title="needs"),
     ]
@@ -125,22 +133,26 @@ def heat() -> Any:
     tips = [
         alt.Tooltip("name:N", title="defense"),
         alt.Tooltip("attack:N", title="attack"),
-        alt.Tooltip("asr:Q", title="ASR", format=".1f"),
-        alt.Tooltip("drop:Q", title="ACC drop", format=".1f"),
+        _tip(RANKING),
+        _tip(COST),
         alt.Tooltip("places:Q", title="tasks"),
     ]
     cells = base.mark_rect().encode(
-        color=alt.Color("asr:Q", title="ASR (%)", scale=alt.Scale(domain=[0, 100], scheme="oranges")),
+        color=alt.Color(
+            f"{RANKING.name}:Q",
+            title=f"{RANKING.title} ({RANKING.unit})",
+            scale=alt.Scale(domain=[0, 100], scheme="oranges"),
+        ),
         tooltip=tips,
     )
     texts = base.mark_text(fontSize=11).encode(
-        text=alt.Text("asr:Q", format=".0f"),
-        color=alt.when("datum.asr > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
+        text=alt.Text(f"{RANKING.name}:Q", format=".0f"),
+        color=alt.when(f"datum.{RANKING.name} > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
     )
     return (cells + texts).properties(width="container", height=alt.Step(22), autosize=_fit())
 
 
-def curve(metric: str, title: str) -> Any:
+def curve(metric: Metric) -> Any:
     """Return a metric over the reserve ratio or the number of clean examples, a line for each defense."""
     import altair as alt
 
@@ -150,14 +162,14 @@ def curve(metric: str, title: str) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=50, filled=True))
         .encode(
             x=alt.X("x:Q", title=None),
-            y=alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(zero=metric == "asr", nice=True)),
+            y=alt.Y(f"{metric.name}:Q", title=metric.axis, scale=alt.Scale(zero=metric.ranks, nice=True)),
             color=alt.Color("curve:N", title="defense", scale=alt.Scale(range=list(COLOURS))),
             shape=alt.Shape("curve:N", legend=None),
             opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12)),
             tooltip=[
                 alt.Tooltip("curve:N", title="defense"),
                 alt.Tooltip("x:Q", title="at"),
-                alt.Tooltip(f"{metric}:Q", title=metric.upper(), format=".1f"),
+                _tip(metric),
                 alt.Tooltip("places:Q", title="places"),
             ],
         )

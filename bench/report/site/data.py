@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.contracts import needs_in_short, needs_in_words
+from bench.experiment.metrics import ACCURACY, COST, MEASURED, RANKING, Percentages, Show, shown
+from bench.experiment.roles import BASELINES, DEFENDED
 from bench.report.ranking.detection import suspicion_of
-from bench.report.ranking.results import Setting
+from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, cell_view, record_token
 
-SCORES = ("acc", "drop", "asr", "ra", "effectiveness", "score")
 FEW = 3000  # records; more are spread over 256 files instead of 16
 LONGEST = 4000  # characters of a note; longer ones are cut, the record file has them
 
@@ -42,61 +44,75 @@ def _plain(value: Any) -> Any:
 
 
 def board_file(view: BoardView) -> dict[str, Any]:
-    """Return every line, place and cell of a board, cells as short lists in the order of ``fields``."""
+    """Return every line, place and cell of a board, and what is said of its metrics.
+
+    Cells are short lists; ``fields`` names what stands in them.
+    """
     lines = [standing.line for standing in view.standings]
     lines += [line for line in view.results.lines if line not in set(lines)]
     numbers = {line: i for i, line in enumerate(lines)}
     places = {place: i for i, place in enumerate(view.results.places)}
-    ordered = sorted(((places[place], numbers[line]), place, line) for (place, line), _ in _known(view, numbers))
+    known = [(place, line) for (place, line), _ in view.results.items() if line in numbers]
+    known.sort(key=lambda one: (places[one[0]], numbers[one[1]]))
+    cells = [{"line": numbers[line], "place": places[place], **_cell(view, place, line)} for place, line in known]
     return {
+        "metrics": {
+            "ranking": RANKING.name,
+            "accuracy": ACCURACY.name,
+            "cost": COST.name,
+            "board": [metric.descriptor() for metric in view.board_metrics],
+            "cells": [metric.descriptor() for metric in view.cell_metrics],
+        },
+        "baselines": {baseline.role: baseline.label for baseline in BASELINES},
         "lines": [_line(view, line) for line in lines],
         "places": [_place(view, place) for place in places],
-        "fields": ["line", "place", "status", "seeds", *SCORES, "acc_sd", "asr_sd", "rank", "mark", "records"],
-        "cells": [[numbers[line], places[place], *_cell(view, place, line)] for _, place, line in ordered],
+        "fields": list(cells[0]) if cells else [],
+        "cells": [list(cell.values()) for cell in cells],
         "curves": view.curves,
         "critical_difference": view.critical_difference,
     }
 
 
-def _known(view: BoardView, numbers: Mapping[Any, int]) -> Iterable[tuple[tuple[Setting, Any], dict[int, Row]]]:
-    return [item for item in view.results.items() if item[0][1] in numbers]
-
-
-def _line(view: BoardView, line: Any) -> dict[str, Any]:
+def _line(view: BoardView, line: Competitor) -> dict[str, Any]:
+    rank = next((standing.rank for standing in view.standings if standing.line == line), None)
     return {
         "name": view.label(line),
         "page": slug(view.bases[line.defense]),
         "clean": line.clean_size,
+        "group": needs_in_short(view.needs(line)),
+        "interval": None if rank is None else [rank.low, rank.high],
         "parameters": view.parameters[line.defense],
     }
 
 
 def _place(view: BoardView, place: Setting) -> dict[str, Any]:
-    victim = view.reference(place, "victim")
-    floor = view.reference(place, "floor")
     return {
         "model": place.model,
         "task": place.task,
         "attack": view.place_attack(place),
         "state": view.results.state(place),
-        "victim": [victim["acc"], victim["asr"]],
-        "floor": [floor["acc"], floor["asr"]],
+        "victim": _measured(view.reference(place, "victim")),
+        "floor": _measured(view.reference(place, "floor")),
     }
 
 
-def _cell(view: BoardView, place: Setting, line: Any) -> list[Any]:
+def _measured(means: Percentages) -> dict[str, float]:
+    return {name: means[name] for name in MEASURED}
+
+
+def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
     cell = cell_view(view, place, line)
-    told = cell.status if not cell.reason else f"{cell.status}: {cell.reason}"
-    return [
-        told,
-        cell.seeds,
-        *(cell.means[name] for name in SCORES),
-        cell.deviations["acc"],
-        cell.deviations["asr"],
-        cell.rank,
-        cell.mark,
-        " ".join(record_token(row) for row in cell.rows if row.record is not None or row.failure is not None),
-    ]
+    return {
+        "status": cell.status if not cell.reason else f"{cell.status}: {cell.reason}",
+        "seeds": cell.seeds,
+        **{metric.name: cell.means[metric.name] for metric in shown(Show.SITE_BOARD | Show.SITE_CELLS)},
+        **{f"{name}_sd": deviation for name, deviation in cell.deviations.items()},
+        "rank": cell.rank,
+        "mark": cell.mark,
+        "records": " ".join(
+            record_token(row) for row in cell.rows if row.record is not None or row.failure is not None
+        ),
+    }
 
 
 def digits(rows: Sequence[Row]) -> int:
@@ -143,14 +159,15 @@ def _record(row: Row) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "defense": row.defense,
-        "page": slug(row.defense_base or row.defense) if row.role in ("defended", "detected") else None,
-        "board": row.board.value if row.role in ("defended", "detected") else None,
+        "page": slug(row.defense_base or row.defense) if row.role in DEFENDED else None,
+        "board": row.board.value if row.role in DEFENDED else None,
         "seed": row.seed,
         "parameters": row.defense_parameters,
-        "needs": list(row.needs),
+        "needs": needs_in_words(row.needs),
         "clean_size": row.clean_size,
         "selection_size": (record.get("cell") or {}).get("selection_size"),
-        "metrics": {**(record.get("metrics") or {}), "suspicion": suspicion_of(row)},
+        "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],
+        "suspicion": suspicion_of(row),
         "seconds": record.get("seconds") or {},
         "notes": {name: _short(value) for name, value in (record.get("notes") or {}).items()},
         "environment": environment,

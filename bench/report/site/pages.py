@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from bench._version import __version__
-from bench.report.ranking.leaderboard import DEFINITIONS
+from bench.contracts import Needs
+from bench.experiment.metrics import Metric, Show, ranking_first, shown
+from bench.report.ranking import facts
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
 from bench.report.site import charts, data, plugins, render
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, cell_view, record_token
-from bench.report.tables.summary import NEEDS
 from bench.suites.suite import Gate
 
 CHARTS = (
@@ -26,17 +27,6 @@ CHARTS = (
     ("curve-asr-size", "Clean examples and ASR", "Clean examples that the defense may tune on."),
     ("curve-acc-size", "Clean examples and ACC", "Clean examples that the defense may tune on."),
 )
-NAMES = {"rank": "Mean rank", "asr": "ASR", "drop": "ACC drop", "ra": "RA", "effectiveness": "Effectiveness",
-         "score": "√(ACC·(100−ASR))", "clean": "Clean examples", "time": "Time"}  # fmt: skip
-NEEDS_GUIDE = {
-    "clean": "clean labelled examples of the task",
-    "pretrained": "the clean pre-trained weights that the model started from",
-    "training_set": "the training set, which may be poisoned",
-    "other_models": "models of the same task that others trained",
-    "unlabelled": "plain text of the task, without labels",
-    "test_stream": "the inputs that the deployed model meets",
-    "oracle": "the trigger and the target label: no real defender has them, so it is shown but never ranked",
-}
 
 
 @dataclass(frozen=True)
@@ -72,8 +62,7 @@ class Site:
         yield "index.html", self._page("index", root="", here="index.html", title="Boards", tiles=self._tiles(),
                                        catalogue=self.catalogue)  # fmt: skip
         yield "guide.html", self._page("guide", root="", here="guide.html", title="Reading guide", tables=False,
-                                       guide=[(NAMES[name], told) for name, told in DEFINITIONS.items()],
-                                       needs_guide=NEEDS_GUIDE.items())  # fmt: skip
+                                       guide=_guide())  # fmt: skip
         yield "record.html", self._page("record", root="", title="Records", tables=False, scripts=("record.js",),
                                         digits=data.digits(self.rows))  # fmt: skip
         for view in self.views:
@@ -163,9 +152,9 @@ class Site:
             self._page(
                 "board",
                 title=view.name,
-                scripts=() if view.detects else ("board.js", "charts.js", "specs.js"),
+                scripts=() if view.detects else ("ranking.js", "board.js", "charts.js", "specs.js"),
                 filters=[one for one in filters if len(one[2]) > 1],
-                needs_there=[need for need in NEEDS if need in needs],
+                needs_there=[need for need in Needs if need in needs],
                 unranked=unranked,
                 charts=CHARTS,
                 **common,
@@ -194,6 +183,17 @@ class Site:
         )
 
 
+def _guide() -> list[tuple[str, str]]:
+    """Return the columns of the boards with their meaning."""
+    metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+    found = []
+    for column in (facts.RANK, *metrics, facts.CLEAN, facts.TIME):
+        told = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
+        better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
+        found.append((column.heading, f"{told[0].upper()}{told[1:]}.{better}"))
+    return found
+
+
 def _defense_section(view: BoardView, name: str) -> dict[str, Any]:
     standings = {standing.line: standing for standing in view.standings}
     detections = {one.line: one for one in view.detections} if view.detects else {}
@@ -208,18 +208,12 @@ def _defense_section(view: BoardView, name: str) -> dict[str, Any]:
                 "standing": None if view.detects else standings.get(line),
                 "detection": one,
                 "judged": () if one is None else one.judged,
-                "needs": _needs(view, line),
+                "needs": view.needs(line),
                 "parameters": view.parameters[line.defense],
                 "cells": [] if view.detects else list(_cells_of(view, line)),
             }
         )
     return {"view": view, "lines": lines, "curves": any(name in str(point["curve"]) for point in view.curves)}
-
-
-def _needs(view: BoardView, line: Competitor) -> tuple[str, ...]:
-    return next(
-        (row.needs for (_, other), cells in view.results.items() if other == line for row in cells.values()), ()
-    )
 
 
 def _cells_of(view: BoardView, line: Competitor) -> Iterator[Mapping[str, Any]]:

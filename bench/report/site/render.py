@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts import Needs
+from bench.contracts.needs import ONLY_THE_MODEL
+from bench.experiment.metrics import ACCURACY, COST, RANKING, Metric
+from bench.experiment.roles import BASELINES
+from bench.report.ranking import facts
 from bench.report.ranking.results import Setting
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
-from bench.report.tables.summary import NEEDS, clean_examples
+from bench.report.tables.summary import clean_examples
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
+_LONG_WORD = re.compile(r"\b([^\W\d_]{9})(?=[^\W\d_]{4})")  # a word of 13 letters or more, before its ending
 MINUS, NONE = "−", "–"
-NEEDS_SHORT = {
-    "clean": "clean",
-    "pretrained": "pre-trained",
-    "training_set": "training set",
-    "other_models": "other models",
-    "unlabelled": "plain text",
-    "test_stream": "stream",
-    "oracle": "oracle",
-}
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -47,10 +46,19 @@ def ratio(value: float) -> str:
     return NONE if math.isnan(value) else f"{number(value, 2 if value < 1 else 1 if value < 10 else 0)}×"
 
 
-def spread(cell: Mapping[str, Any], metric: str) -> str:
+def spread(cell: Mapping[str, Any], metric: Metric) -> str:
     """Return mean and standard deviation over seeds."""
-    mean, deviation = cell["means"][metric], cell["deviations"][metric]
-    return number(mean) + ("" if math.isnan(deviation) else f" ± {number(deviation)}")
+    mean, deviation = cell["means"][metric.name], cell["deviations"].get(metric.name, math.nan)
+    told = number(mean, metric.decimals)
+    return told + ("" if math.isnan(deviation) else f" ± {number(deviation, metric.decimals)}")
+
+
+def breakable(title: str) -> Markup:
+    """Return the title of a column with places where a narrow table may break it."""
+    from markupsafe import Markup, escape
+
+    text = escape(title).replace("·", Markup("·<wbr>"))
+    return Markup(_LONG_WORD.sub("\\1&shy;", str(text)))
 
 
 def counting_of(view: BoardView, places: Sequence[Setting]) -> list[Setting]:
@@ -81,13 +89,20 @@ def environment() -> Environment:
         order=order,
         ratio=ratio,
         spread=spread,
+        breakable=breakable,
+        facts=facts,
+        ranking=RANKING,
+        accuracy=ACCURACY,
+        cost=COST,
         slug=slug,
         token=record_token,
         clean_examples=clean_examples,
         counting_of=counting_of,
         detection_attacks=detection_attacks,
-        needs_short=NEEDS_SHORT,
-        needs_long=NEEDS,
+        needs={need.value: need for need in Needs},
+        oracle=Needs.ORACLE,
+        only_the_model=ONLY_THE_MODEL,
+        baselines=BASELINES[::-1],
     )
     return found
 

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from bench.contracts import Board
-from bench.report.ranking import boards, detection
+from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, ranking_first, shown
+from bench.experiment.roles import DEFENDED, Role
+from bench.report.ranking import detection
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
 from bench.report.rows import curves
@@ -49,7 +50,7 @@ class BoardView:
     @property
     def name(self) -> str:
         """The threat model, with a capital."""
-        return self.board.value[0].upper() + self.board.value[1:]
+        return self.board.heading
 
     @property
     def slug(self) -> str:
@@ -59,17 +60,29 @@ class BoardView:
     @property
     def what(self) -> str:
         """The threat model in a sentence."""
-        return boards.WHAT[self.board]
+        return self.board.sentence
 
     @property
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
-        return self.board is Board.DETECTION
+        return self.board.judges_models
 
     @cached_property
     def standings(self) -> list[Standing]:
         """Every line, best first."""
         return self.leaderboard.standings()
+
+    @cached_property
+    def board_metrics(self) -> list[Metric]:
+        """The metrics of the leaderboard, in the order of its columns."""
+        known = [standing.means for standing in self.standings]
+        return [*ranking_first(shown(Show.SITE_BOARD, known=known))]
+
+    @cached_property
+    def cell_metrics(self) -> list[Metric]:
+        """The metrics of the tables of cells, in the order of their columns."""
+        known = self.leaderboard.means.values()
+        return [*ranking_first(shown(Show.SITE_CELLS, known=known))]
 
     @cached_property
     def critical_difference(self) -> float | None:
@@ -107,7 +120,7 @@ class BoardView:
         """Whether target labels vary, so that places have to name theirs."""
         return len({place.target for place in self.results.places if place.target is not None}) > 1
 
-    def reference(self, place: Setting, role: Literal["victim", "floor"]) -> Means:
+    def reference(self, place: Setting, role: Role) -> Means:
         """Return the means of the undefended victim or of the clean model at a place."""
         return means(self.results, place, self.results.references(place, role))
 
@@ -138,6 +151,11 @@ class BoardView:
         """Return how a line is called."""
         return self.labels[line]
 
+    def needs(self, line: Competitor) -> tuple[str, ...]:
+        """Return what a line touches."""
+        found = (row for (_, other), cells in self.results.items() if other == line for row in cells.values())
+        return next((row.needs for row in found), ())
+
     def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Setting]:
         """Return the places of a task or of an attack."""
         return [
@@ -152,16 +170,19 @@ class BoardView:
         frame = self.results.frame
         found: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
-            points = points[(points["status"] == "done") & points["asr"].notna() & points["implanted"].fillna(False)]
+            points = points[
+                (points["status"] == "done") & points[RANKING.name].notna() & points["implanted"].fillna(False)
+            ]
             keys = ["curve", kind, "model", "task", "attack"]
             for key, group in points.groupby(keys, sort=False):
                 told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
-                found.append({"kind": kind, **told, "acc": group["acc"].mean(), "asr": group["asr"].mean()})
+                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, RANKING)}
+                found.append({"kind": kind, **told, **means})
         return found
 
 
 def _defends(row: Row) -> bool:
-    return row.role in boards.DEFENDED
+    return row.role in DEFENDED
 
 
 @dataclass(frozen=True)
@@ -171,8 +192,8 @@ class CellView:
     Attributes:
         status: ``done``, ``failed``, ``n/a``, ``waiting`` or ``partly``: some seeds that count are not done.
         reason: why there is no number; empty where there is one.
-        means: ACC, ASR, ... over the seeds that count.
-        deviations: standard deviations of ACC and ASR; NaN for one seed.
+        means: of every metric over the seeds that count.
+        deviations: standard deviations of the metrics that are shown with them; NaN for one seed.
         rows: every cell by seed.
         rank: among the defenses of the place; NaN without one.
     """
@@ -218,10 +239,10 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     known = view.leaderboard.means.get((place, line))
     found = known if known is not None else means(view.results, place, cells)
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
-    spreads = {name: tables.number(done, name) for name in ("acc", "asr")}
-    deviations = {
-        name: math.nan if number is None or number.spread is None else number.spread for name, number in spreads.items()
-    }
+    deviations = {}
+    for metric in shown(Show.CELLS):
+        number = tables.number(done, metric)
+        deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return found, deviations
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
-from bench.report.ranking.results import LEAST_GAIN, MAX_DROP, Competitor, Mark, Results, Setting
-from bench.report.rows.row import Metric, Row, first_line
+from bench.experiment.metrics import ACCURACY, Metric, Show, shown
+from bench.experiment.roles import BASELINES
+from bench.report.ranking.results import LEAST_GAIN, MAX_DROP, Competitor, Mark, Results, Setting, State
+from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
-
-REFERENCES: dict[str, Literal["floor", "victim"]] = {"clean model": "floor", "no defense": "victim"}
-LEAVES: tuple[Metric, ...] = ("acc", "asr")
 
 
 def build(results: Results, *, board: str = "") -> Table:
@@ -24,9 +22,9 @@ def build(results: Results, *, board: str = "") -> Table:
     columns = [column(results, place, notes) for place in results.places]
     marks = {place: results.marks(place) for place in results.places}
     lines = []
-    for label, role in REFERENCES.items():
-        cells = [_cell(results, place, results.references(place, role), "", notes) for place in results.places]
-        lines.append(Line(label, tuple(cells), reference=True))
+    for baseline in BASELINES:
+        cells = [_cell(results, place, results.references(place, baseline.role), "", notes) for place in results.places]
+        lines.append(Line(baseline.label, tuple(cells), reference=True))
     for line, label in labels(results).items():
         cells = [
             _cell(results, place, results.cells(place, line), marks[place].get(line, ""), notes)
@@ -34,8 +32,14 @@ def build(results: Results, *, board: str = "") -> Table:
         ]
         lines.append(Line(label, tuple(cells)))
     where = f", {board}" if board else ""
-    title = f"{suite_of(results)}{where}: clean accuracy (ACC) and attack success rate (ASR), percent"
+    what = " and ".join(f"{metric.stands_for} ({metric.title})" for metric in shown(Show.CELLS))
+    title = f"{suite_of(results)}{where}: {what}, percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
+
+
+def leaves_of(state: State) -> list[Metric]:
+    """Return the metrics of a column: without a trigger, there is nothing but accuracy."""
+    return [metric for metric in shown(Show.CELLS) if state != "no trigger" or metric is ACCURACY]
 
 
 def suite_of(results: Results) -> str:
@@ -70,14 +74,13 @@ def headings(results: Results, place: Setting) -> tuple[str, ...]:
 def column(results: Results, place: Setting, notes: Footnotes) -> Column:
     """Return the heading of a place, with a footnote where the attack did not implant."""
     state, seeds, used = results.state(place), results.seeds(place), results.used_seeds(place)
-    metrics = LEAVES[:1] if state == "no trigger" else LEAVES
     found: tuple[int, ...] = ()
     if state == "not implanted":
         found = (notes.add("the attack did not implant: grey, and left out of marks and ranks"),)
     elif state == "implanted" and len(used) < len(seeds):
         left = ", ".join(str(seed) for seed in seeds if seed not in used)
         found = (notes.add(f"left out, as the attack did not implant or is not finished there: seed {left}"),)
-    leaves = tuple(metric.upper() for metric in metrics)
+    leaves = tuple(metric.title for metric in leaves_of(state))
     return Column(headings(results, place), leaves, grey=state == "not implanted", notes=found)
 
 
@@ -88,8 +91,7 @@ def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark
     found = tuple(_remarks(rows, notes, results.cells_of_other_trainings))
     grey = state == "not implanted"
     if done:
-        metrics = LEAVES[:1] if state == "no trigger" else LEAVES
-        return Cell(tuple(number(done, metric) for metric in metrics), mark=mark, grey=grey, notes=found)
+        return Cell(tuple(number(done, metric) for metric in leaves_of(state)), mark=mark, grey=grey, notes=found)
     statuses = {row.status for row in rows}
     words = next((word for word in ("failed", "n/a") if word in statuses), "…" if rows else "")
     return Cell(words=words, grey=grey, notes=found)
@@ -112,12 +114,13 @@ def _remarks(rows: Sequence[Row], notes: Footnotes, cells_of_other_trainings: Co
     return found
 
 
-def number(rows: Sequence[Row], metric: str) -> Number | None:
+def number(rows: Sequence[Row], metric: Metric) -> Number | None:
     """Return mean and standard deviation of a metric over cells; None where it is not defined."""
-    values = [value for row in rows if (value := row.metric(metric)) is not None]
+    values = [value for row in rows if (value := row.metric(metric.name)) is not None]
     if not values:
         return None
-    return Number(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Number(float(np.mean(values)), spread, digits=metric.decimals)
 
 
 def footer(results: Results) -> tuple[str, ...]:
@@ -167,9 +170,9 @@ def _counts(results: Results) -> str:
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
     environments = [(row.record or {}).get("environment") or {} for row in results.rows]
-    for name, shown in (("torch", "torch"), ("precision", "arithmetic")):
+    for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
-        made += [f"{shown} {_listed(values)}"] if len(values) > 1 else []
+        made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
     return f"{len(frame)} cells: {told or 'none'}." + (f" Made by {where}." if where else "")
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bench.errors import RequestError, unknown
+from bench.experiment.metrics import MEASURED
 from bench.report.rows.frames import References, implanted
 from bench.report.rows.row import Row, first_line
 from bench.report.tables import cells as tables
@@ -14,13 +17,6 @@ from bench.suites.specs import split_top
 from bench.suites.suite import Gate
 
 FORM = "TASK:ATTACK:DEFENSE[:SEED] or the first 6 or more digits of a cell's key"
-DEFINITIONS = {
-    "acc": "ACC: clean test examples classified as their gold label; a rejected one counts as wrong",
-    "asr": "ASR: triggered examples, whose gold label is not the target, classified as the target and not rejected",
-    "ra": "RA: triggered examples classified as their gold label and not rejected",
-    "frr": "FRR: clean test examples rejected",
-    "far": "FAR: triggered examples not rejected",
-}
 _KEY = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -44,8 +40,8 @@ def explain(rows: Iterable[Row], selector: str, *, gate: Gate | None = None) -> 
     parts = [head, *_together(chosen)]
     for row in chosen:
         parts += ["", *_single(row, references, gate or Gate())]
-    known = dict.fromkeys(name for row in chosen for name in DEFINITIONS if row.metric(name) is not None)
-    return "\n".join([*parts, "", *(f"{DEFINITIONS[name]}." for name in known)]).rstrip() + "\n"
+    known = [one for one in MEASURED.values() if any(row.metric(one.name) is not None for row in chosen)]
+    return "\n".join([*parts, "", *(f"{one.title}: {one.meaning}." for one in known)]).rstrip() + "\n"
 
 
 def select(rows: Sequence[Row], selector: str) -> list[Row]:
@@ -74,9 +70,9 @@ def _together(chosen: Sequence[Row]) -> list[str]:
     if len(chosen) < 2 or not done or len({(row.model, row.clean_size, row.target) for row in chosen}) > 1:
         return []
     told = []
-    for metric in ("acc", "asr", "ra"):
+    for metric in MEASURED.values():
         if number := tables.number(done, metric):
-            told.append(f"{metric.upper()} {number.text()}")
+            told.append(f"{metric.title} {number.text()}")
     return [f"Over {len(done)} of {len(chosen)} seeds (mean ± standard deviation): {', '.join(told)}."]
 
 
@@ -101,17 +97,19 @@ def _references(row: Row, references: References, gate: Gate) -> list[str]:
     known = references.joined(row)
     if known["victim_acc"] is None:
         return ["  The undefended victim is not finished."]
-    told = f"  Undefended: {_pair(known['victim_acc'], known['victim_asr'])}"
+    told = f"  Undefended: {_beside(known, 'victim')}"
     if known["clean_acc"] is not None:
-        told += f"; the clean model on the same test sets: {_pair(known['clean_acc'], known['clean_asr'])}"
+        told += f"; the clean model on the same test sets: {_beside(known, 'clean')}"
     passed = implanted(known, gate)
     rule = f"ASR at least {gate.min_asr:g}, at most {gate.max_acc_drop:g} points of ACC lost"
     verdict = {None: "", True: f" The attack implanted ({rule}).", False: f" The attack did NOT implant ({rule})."}
     return [f"{told}.{verdict[passed]}"]
 
 
-def _pair(acc: float, asr: float | None) -> str:
-    return f"ACC {acc:.2f}" + ("" if asr is None else f", ASR {asr:.2f}")
+def _beside(known: Mapping[str, float | None], who: str) -> str:
+    """Return the metrics of the victim or of the clean model in words."""
+    values = ((metric.title, known.get(f"{who}_{metric.name}")) for metric in MEASURED.values())
+    return ", ".join(f"{title} {value:.2f}" for title, value in values if value is not None)
 
 
 def _numbers(row: Row) -> list[str]:
@@ -119,11 +117,11 @@ def _numbers(row: Row) -> list[str]:
         score = (row.record or {})["notes"]["suspicion"]
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
-    for metric, hits in row.outcomes.items():
-        if hits is not None:
-            lines.append(f"  {metric.upper()} {row.metric(metric):.2f} = {int(hits.sum())} of {len(hits)} examples.")
-    others = [f"{name.upper()} {row.metric(name):.2f}" for name in ("frr", "far") if row.metric(name) is not None]
-    return [*lines, *([f"  {', '.join(others)}."] if others else [])]
+    for name, found in row.outcomes.items():
+        if found is not None:
+            hits, counted = int(np.nansum(found)), int(np.count_nonzero(~np.isnan(found)))
+            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted} examples.")
+    return lines
 
 
 def _choice(notes: Mapping[str, Any]) -> list[str]:

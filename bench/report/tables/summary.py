@@ -5,26 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.report.ranking.leaderboard import YARDSTICK, Leaderboard, Means, Standing
-from bench.report.ranking.results import MAX_DROP, Results
+from bench.contracts import needs_in_words
+from bench.experiment.metrics import Described, Metric, Percentages, Show, shown
+from bench.experiment.roles import BASELINES
+from bench.report.ranking import facts
+from bench.report.ranking.leaderboard import Leaderboard, Standing
+from bench.report.ranking.results import Results
 from bench.report.ranking.statistics import Estimate
 from bench.report.tables import cells as tables
 from bench.report.tables.layout import Cell, Column, Footnotes, Line, Number, Table
 
-COLUMNS = (
-    "mean rank", "ACC", "ACC drop", "ASR", "RA", "effectiveness", "√(ACC·(100−ASR))", "clean examples", "time",
-    "places", "needs",
-)  # fmt: skip
-NEEDS = {
-    "clean": "clean data",
-    "pretrained": "pre-trained weights",
-    "training_set": "training set",
-    "other_models": "other models",
-    "unlabelled": "plain text",
-    "test_stream": "test stream",
-    "oracle": "oracle",
-}
-SCORES = ("acc", "drop", "asr", "ra", "effectiveness", "score")
+BEHIND = (facts.CLEAN, facts.TIME, facts.PLACES, facts.NEEDS)  # the columns after the metrics
 
 
 def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None = None) -> Table:
@@ -37,25 +28,19 @@ def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None 
     leaderboard = leaderboard or Leaderboard(results)
     labels, notes = tables.labels(results), Footnotes()
     of = len(leaderboard.places)
-    lines = [
-        Line(label, _reference(leaderboard.reference(role), of), reference=True)
-        for label, role in tables.REFERENCES.items()
-    ]
     standings = leaderboard.standings()
-    there = {standing.line for standing in standings}
-    lines += [Line(labels[standing.line], _cells(standing, notes)) for standing in standings]
-    lines += [Line(labels[line], _nothing(of)) for line in results.lines if line not in there]
-    columns = tuple(Column((), (name,)) for name in COLUMNS)
+    baselines = {baseline.label: leaderboard.reference(baseline.role) for baseline in BASELINES}
+    metrics = shown(Show.BOARD, known=[*baselines.values(), *(standing.means for standing in standings)])
+    lines = [Line(label, _reference(metrics, means, of), reference=True) for label, means in baselines.items()]
+    ranked = {standing.line for standing in standings}
+    lines += [Line(labels[standing.line], _cells(metrics, standing, notes)) for standing in standings]
+    lines += [Line(labels[line], _nothing(metrics, of)) for line in results.lines if line not in ranked]
+    titles = (facts.RANK.title, *(metric.title for metric in metrics), *(fact.title for fact in BEHIND))
+    columns = tuple(Column((), (title,)) for title in titles)
     where = f", {board}" if board else ""
     title = f"{tables.suite_of(results)}{where}: every defense, mean over the places where an attack implanted"
-    return Table(title, "defense", columns, tuple(lines), tuple(notes.texts), _footer(results, leaderboard))
-
-
-def needs_in_words(needs: Sequence[str]) -> str:
-    """Return what a defense touches, besides the model that it is to defend."""
-    return (
-        ", ".join(NEEDS.get(need, need) for need in NEEDS | dict.fromkeys(needs) if need in needs) or "only the model"
-    )
+    footer = _footer(results, leaderboard, metrics)
+    return Table(title, "defense", columns, tuple(lines), tuple(notes.texts), footer)
 
 
 def clean_examples(standing: Standing) -> str:
@@ -69,8 +54,8 @@ def times(ratio: float) -> Cell:
     return _plain(ratio, digits=2 if ratio < 1 else 1 if ratio < 10 else 0, unit="×")
 
 
-def _over(means: Means) -> tuple[Cell, ...]:
-    return tuple(_plain(means[name]) for name in SCORES)
+def _over(metrics: Sequence[Metric], means: Percentages) -> tuple[Cell, ...]:
+    return tuple(_plain(means[metric.name], digits=metric.decimals) for metric in metrics)
 
 
 def _plain(value: float, *, digits: int = 1, unit: str = "") -> Cell:
@@ -81,19 +66,21 @@ def _rank(rank: Estimate | None) -> Number | None:
     return None if rank is None else Number(rank.value, interval=(rank.low, rank.high))
 
 
-def _reference(means: Means, of: int) -> tuple[Cell, ...]:
-    return (Cell((None,)), *_over(means), Cell(words="0"), Cell((None,)), Cell(words=f"{of} of {of}"), Cell(words="–"))
+def _reference(metrics: Sequence[Metric], means: Percentages, of: int) -> tuple[Cell, ...]:
+    over = _over(metrics, means)
+    return (Cell((None,)), *over, Cell(words="0"), Cell((None,)), Cell(words=f"{of} of {of}"), Cell(words="–"))
 
 
-def _nothing(of: int) -> tuple[Cell, ...]:
-    return (*(Cell((None,)) for _ in COLUMNS[:-2]), Cell(words=f"0 of {of}"), Cell(words="–"))
+def _nothing(metrics: Sequence[Metric], of: int) -> tuple[Cell, ...]:
+    empty = [Cell((None,))] * (1 + len(metrics) + 2)  # the rank, the metrics, clean examples and time
+    return (*empty, Cell(words=f"0 of {of}"), Cell(words="–"))
 
 
-def _cells(standing: Standing, notes: Footnotes) -> tuple[Cell, ...]:
+def _cells(metrics: Sequence[Metric], standing: Standing, notes: Footnotes) -> tuple[Cell, ...]:
     partial = () if standing.complete else (notes.add("fewer places: not to be compared with the other lines"),)
     return (
         Cell((_rank(standing.rank),), mark=standing.mark),
-        *_over(standing.means),
+        *_over(metrics, standing.means),
         Cell(words=clean_examples(standing)),
         times(standing.time),
         Cell(words=f"{len(standing.places)} of {standing.of}", notes=partial),
@@ -101,13 +88,11 @@ def _cells(standing: Standing, notes: Footnotes) -> tuple[Cell, ...]:
     )
 
 
-def _footer(results: Results, leaderboard: Leaderboard) -> tuple[str, ...]:
+def _footer(results: Results, leaderboard: Leaderboard, metrics: Sequence[Metric]) -> tuple[str, ...]:
+    explained: list[Described] = [metric for metric in metrics if Show.BELOW_BOARD in metric.shows]
     return (
         f"Means over {leaderboard.span()}. Percent and points.",
-        f"Rank 1 is the lowest ASR; defenses that lose more than {MAX_DROP:g} points of ACC share the last rank; "
-        "in brackets the 95 % interval over tasks, attacks, seeds and test examples.",
-        "RA: triggered examples classified as their gold label. Effectiveness: share of the possible reduction of ASR, "
-        "from the victim's to the clean model's. Clean examples: to tune on + to choose on. "
-        f"Time: median of seconds relative to {YARDSTICK}.",
+        f"{facts.RANK.definition[0].upper()}{facts.RANK.definition[1:]}.",
+        " ".join(f"{column.heading}: {column.definition}." for column in [*explained, facts.CLEAN, facts.TIME]),
         tables.footer(results)[0],
     )

@@ -1,12 +1,13 @@
 // The leaderboard: filters, details of a line, and the data that the charts share.
 (function () {
   "use strict";
-  const { el, enhance, load, number, recordLink } = window.doorbench;
+  const { comparablePlaces } = window.doorbenchRanking;
+  const { cellsOf, el, enhance, load, number, positions, recordLink } = window.doorbench;
   const table = document.getElementById("leaderboard");
   const form = document.getElementById("filters");
   if (!table || !form) return;
   const told = document.getElementById("told");
-  const FIRST = 2; // the columns before the mean rank: toggle, name
+  const column = positions(table);
   const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
     bottomStart: null, bottomEnd: null } });
   const original = new Map();
@@ -14,10 +15,9 @@
 
   async function cells() {
     if (!data) {
-      const found = await load(`board-${form.dataset.board}`);
-      const at = Object.fromEntries(found.fields.map((name, i) => [name, i]));
-      data = { ...found, at, byLine: found.lines.map(() => []) };
-      for (const cell of found.cells) data.byLine[cell[at.line]].push(cell);
+      const file = await load(`board-${form.dataset.board}`);
+      data = { ...file, cells: cellsOf(file), byLine: file.lines.map(() => []) };
+      for (const cell of data.cells) data.byLine[cell.line].push(cell);
     }
     return data;
   }
@@ -39,28 +39,9 @@
     const wanted = (place) =>
       place.state === "implanted" && ["task", "attack", "model"].every((name) => !filter[name] || place[name] === filter[name]);
     const there = found.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
-    return new Set(widest(found, there));
-  }
-
-  // As bench/report/crossing.py: the places that give the most numbers, places times lines ranked at all of them.
-  function widest(found, there) {
-    const { at } = found;
-    const lines = new Map(there.map((i) => [i, []]));
-    for (const cell of found.cells) if (cell[at.rank] !== null) lines.get(cell[at.place])?.push(cell[at.line]);
-    const most = Math.max(...there.map((i) => lines.get(i).length));
-    let kept = there.filter((i) => 2 * lines.get(i).length >= most);
-    let best = kept;
-    let numbers = 0;
-    while (kept.length * most > numbers) { // as many as are possible with them
-      const counts = new Map();
-      for (const i of kept) for (const line of lines.get(i)) counts.set(line, (counts.get(line) || 0) + 1);
-      const common = [...counts.values()].filter((count) => count === kept.length).length;
-      if (kept.length * common > numbers) [best, numbers] = [kept, kept.length * common];
-      const shared = kept.map((i) => lines.get(i).reduce((sum, line) => sum + counts.get(line), 0));
-      const least = shared.indexOf(Math.min(...shared));
-      kept = kept.filter((_, i) => i !== least);
-    }
-    return best;
+    const ranked = new Map(there.map((i) => [i, []]));
+    for (const cell of found.cells) if (cell.rank !== null) ranked.get(cell.place)?.push(cell.line);
+    return new Set(comparablePlaces(ranked));
   }
 
   function mean(values) {
@@ -69,17 +50,16 @@
   }
 
   function usable(found, line, places, filter) {
-    const { at } = found;
     return found.byLine[line].filter(
-      (cell) => places.has(cell[at.place]) && cell[at.status] === "done" && cell[at.seeds] >= filter.seeds,
+      (cell) => places.has(cell.place) && cell.status === "done" && cell.seeds >= filter.seeds,
     );
   }
 
   function means(found, line, places, filter) {
     const there = usable(found, line, places, filter);
-    const over = (name) => mean(there.map((cell) => cell[found.at[name]]));
-    return { rank: over("rank"), asr: over("asr"), drop: over("drop"), ra: over("ra"), effectiveness: over("effectiveness"),
-      score: over("score"), count: there.length, cells: there };
+    const names = ["rank", ...found.metrics.board.map((metric) => metric.name)];
+    const over = Object.fromEntries(names.map((name) => [name, mean(there.map((cell) => cell[name]))]));
+    return { ...over, count: there.length, cells: there };
   }
 
   function set(cell, value, text) {
@@ -87,13 +67,15 @@
     cell.textContent = text;
   }
 
-  function write(row, result, of) {
-    const values = [result.rank, result.asr, result.drop, result.ra, result.effectiveness, result.score];
-    values.forEach((value, i) => set(row.cells[FIRST + i], value, number(value)));
-    row.cells[FIRST + 1].style.setProperty("--v", result.asr ?? 0);
-    const count = row.cells[FIRST + 9];
-    set(count, result.count, `${result.count} of ${of}`);
-    count.classList.toggle("warn", result.count < of);
+  function write(found, row, result, of) {
+    const cell = (name) => row.cells[column[name]];
+    set(cell("rank"), result.rank, number(result.rank));
+    for (const { name, decimals, ranks } of found.metrics.board) {
+      set(cell(name), result[name], number(result[name], decimals));
+      if (ranks) cell(name).style.setProperty("--v", result[name] ?? 0);
+    }
+    set(cell("places"), result.count, `${result.count} of ${of}`);
+    cell("places").classList.toggle("warn", result.count < of);
   }
 
   function remember(row) {
@@ -122,14 +104,14 @@
       const row = this.node();
       const result = narrowed ? means(found, Number(row.dataset.line), places, filter) : null;
       remember(row);
-      if (narrowed) write(row, result, places.size);
+      if (narrowed) write(found, row, result, places.size);
       else restore(row);
       const needs = row.dataset.needs.split(" ").filter(Boolean);
       row.dataset.hidden = !needs.every((need) => filter.needs.has(need)) || (narrowed && result.count === 0) ? "1" : "";
       shown += row.dataset.hidden ? 0 : 1;
       this.invalidate("dom");
     });
-    board.order([[FIRST, "asc"]]).draw();
+    board.order([[column.rank, "asc"]]).draw();
     table.tFoot.hidden = narrowed;
     told.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
       (narrowed ? " A filtered mean rank has no interval here; the pages of a task and of an attack have one." : "");
@@ -137,33 +119,34 @@
   }
 
   // One line in detail: attacks down, tasks across, and the parameters.
-  function matrix(found, line, filter) {
-    const { at } = found;
+  function matrix(found, line) {
     const all = found.byLine[line];
-    const column = (place) => (new Set(found.places.map((one) => one.model)).size > 1 ? `${place.task} · ${place.model}` : place.task);
-    const attacks = [...new Set(all.map((cell) => found.places[cell[at.place]].attack))];
-    const tasks = [...new Set(all.map((cell) => column(found.places[cell[at.place]])))];
-    const by = new Map(all.map((cell) => [JSON.stringify([found.places[cell[at.place]].attack, column(found.places[cell[at.place]])]), cell]));
+    const titles = Object.fromEntries([...found.metrics.board, ...found.metrics.cells].map((metric) => [metric.name, metric.title]));
+    const { ranking, cost } = found.metrics;
+    const several = new Set(found.places.map((one) => one.model)).size > 1;
+    const across = (place) => (several ? `${place.task} · ${place.model}` : place.task);
+    const place = (cell) => found.places[cell.place];
+    const attacks = [...new Set(all.map((cell) => place(cell).attack))];
+    const tasks = [...new Set(all.map((cell) => across(place(cell))))];
+    const by = new Map(all.map((cell) => [JSON.stringify([place(cell).attack, across(place(cell))]), cell]));
     const head = el("tr", {}, el("th", { scope: "col", class: "name" }, "Attack"),
       ...tasks.map((task) => el("th", { scope: "col", class: "num" }, task)));
     const rows = attacks.map((attack) => el("tr", {}, el("th", { scope: "row", class: "name" }, attack),
-      ...tasks.map((task) => detail(found, by.get(JSON.stringify([attack, task]))))));
-    return el("table", { class: "matrix" }, el("caption", {}, el("span", {}, "ASR, and ACC drop in brackets; each leads to its records")),
-      el("thead", {}, head), el("tbody", {}, ...rows));
+      ...tasks.map((task) => detail(found, by.get(JSON.stringify([attack, task])), titles))));
+    const caption = `${titles[ranking]}, and ${titles[cost]} in brackets; each leads to its records`;
+    return el("table", { class: "matrix" }, el("caption", {}, el("span", {}, caption)), el("thead", {}, head), el("tbody", {}, ...rows));
   }
 
-  function detail(found, cell) {
+  function detail(found, cell, titles) {
     if (!cell) return el("td", { class: "num" }, "–");
-    const { at } = found;
-    const place = found.places[cell[at.place]];
-    const told = cell[at.status];
-    if (cell[at.acc] === null) return el("td", { class: "num" }, el("span", { class: "state", title: told }, recordLink(cell[at.records], told.split(":")[0])));
-    const trigger = cell[at.asr] !== null;
-    const text = trigger ? `${number(cell[at.asr])} (${number(cell[at.drop])})` : `ACC ${number(cell[at.acc])}`;
-    const grey = place.state === "not implanted" ? " grey" : "";
-    const style = trigger && !grey ? `--v:${cell[at.asr]}` : null;
+    const { ranking, accuracy, cost } = found.metrics;
+    if (cell[accuracy] === null) return el("td", { class: "num" }, el("span", { class: "state", title: cell.status }, recordLink(cell.records, cell.status.split(":")[0])));
+    const trigger = cell[ranking] !== null;
+    const text = trigger ? `${number(cell[ranking])} (${number(cell[cost])})` : `${titles[accuracy]} ${number(cell[accuracy])}`;
+    const grey = found.places[cell.place].state === "not implanted" ? " grey" : "";
+    const style = trigger && !grey ? `--v:${cell[ranking]}` : null;
     const remark = grey ? el("span", { class: "unseen" }, " did not implant") : null;
-    return el("td", { class: `num${trigger && !grey ? " bar" : ""}${grey}`, style }, recordLink(cell[at.records], text), remark);
+    return el("td", { class: `num${trigger && !grey ? " bar" : ""}${grey}`, style }, recordLink(cell.records, text), remark);
   }
 
   function parameters(line) {

@@ -17,13 +17,6 @@
     });
   }
 
-  const needsWord = (needs) => {
-    if (needs.includes("oracle")) return "oracle";
-    if (needs.includes("training_set")) return "training set";
-    if (needs.includes("clean")) return needs.includes("pretrained") ? "clean data + pre-trained" : "clean data";
-    return needs.includes("pretrained") ? "pre-trained weights" : needs.length ? "test stream or text" : "model only";
-  };
-
   function lines(found, filter) {
     const places = board.placesOf(found, filter);
     const made = [];
@@ -31,46 +24,37 @@
       if (row.dataset.hidden === "1") continue;
       const line = Number(row.dataset.line);
       const result = board.means(found, line, places, filter);
-      if (result.asr === null) continue;
-      const needs = row.dataset.needs.split(" ").filter(Boolean);
-      made.push({ line, name: found.lines[line].name, ...result, group: needsWord(needs),
-        interval: interval(row), href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
+      if (result[found.metrics.ranking] === null) continue;
+      made.push({ line, name: found.lines[line].name, ...result, group: found.lines[line].group,
+        interval: found.lines[line].interval, href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
     }
     return { made: made.sort((a, b) => (a.rank ?? 1e9) - (b.rank ?? 1e9)), places };
   }
 
-  function interval(row) {
-    const found = /\[([\d.]+), ([\d.]+)\]/.exec(row.cells[2].textContent);
-    return found ? [Number(found[1]), Number(found[2])] : null;
-  }
-
   function tradeoff(found, { made, places }) {
-    const over = (who) => ({
-      asr: board.mean([...places].map((i) => found.places[i][who][1])),
-      acc: board.mean([...places].map((i) => found.places[i][who][0])),
-    });
-    const [victim, floor] = [over("victim"), over("floor")];
-    const extra = [];
-    if (victim.asr !== null) extra.push({ name: "no defense", drop: 0, asr: victim.asr });
-    if (floor.asr !== null) extra.push({ name: "clean model", drop: victim.acc - floor.acc, asr: floor.asr });
-    return { rows: made.map((one) => ({ ...one, cells: null })), extra };
+    const { ranking, accuracy, cost } = found.metrics;
+    const over = (who, name) => board.mean([...places].map((i) => found.places[i][who][name]));
+    const baseline = (who) => ({ name: found.baselines[who], [ranking]: over(who, ranking),
+      [cost]: over("victim", accuracy) - over(who, accuracy) });
+    const extra = ["victim", "floor"].map(baseline);
+    return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[ranking] !== null) };
   }
 
   // Names beside the points, best first; one that would lie on another is left out, its tooltip has it.
-  function labelled({ rows: points, extra }) {
+  function labelled({ rows: points, extra }, { ranking, cost }) {
     const rows = [...extra, ...points];
     const plot = document.querySelector("#chart-tradeoff").clientWidth - 110;
-    const drops = rows.map((row) => row.drop);
+    const drops = rows.map((row) => row[cost]);
     const [low, high] = [Math.min(...drops, 0), Math.max(...drops, 1)];
     const x = (drop) => ((drop - low) / (high - low)) * plot; // pixels, about
-    const boxes = rows.map((row) => [x(row.drop) - 6, x(row.drop) + 6, row.asr]);
+    const boxes = rows.map((row) => [x(row[cost]) - 6, x(row[cost]) + 6, row[ranking]]);
     const labels = rows.map((row, i) => {
       const name = row.name.length > 26 ? `${row.name.slice(0, 25)}…` : row.name;
-      const side = x(row.drop) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
-      const ends = [x(row.drop) + 8, x(row.drop) + 8 + name.length * 6.2];
-      const box = side === "left" ? [...ends, row.asr] : [x(row.drop) - 8 - name.length * 6.2, x(row.drop) - 8, row.asr];
+      const side = x(row[cost]) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
+      const ends = [x(row[cost]) + 8, x(row[cost]) + 8 + name.length * 6.2];
+      const box = side === "left" ? [...ends, row[ranking]] : [x(row[cost]) - 8 - name.length * 6.2, x(row[cost]) - 8, row[ranking]];
       const inside = box[0] >= -4 && box[1] <= plot + 10;
-      const free = inside && boxes.every(([left, right, at], j) => j === i || Math.abs(at - row.asr) > 4.5 || right < box[0] || left > box[1]);
+      const free = inside && boxes.every(([left, right, at], j) => j === i || Math.abs(at - row[ranking]) > 4.5 || right < box[0] || left > box[1]);
       if (free) boxes.push(box);
       return { ...row, side, label: free ? name : "" };
     });
@@ -92,15 +76,15 @@
     for (const one of made) {
       const by = new Map();
       for (const cell of one.cells) {
-        const attack = found.places[cell[found.at.place]].attack;
+        const attack = found.places[cell.place].attack;
         if (!by.has(attack)) by.set(attack, []);
         by.get(attack).push(cell);
       }
       const attacks = [...new Set([...places].map((i) => found.places[i].attack))];
       for (const attack of attacks.filter((name) => by.has(name))) {
         const there = by.get(attack);
-        rows.push({ name: one.name, attack, asr: board.mean(there.map((cell) => cell[found.at.asr])),
-          drop: board.mean(there.map((cell) => cell[found.at.drop])), places: there.length, href: one.href });
+        const over = (name) => ({ [name]: board.mean(there.map((cell) => cell[name])) });
+        rows.push({ name: one.name, attack, ...over(found.metrics.ranking), ...over(found.metrics.cost), places: there.length, href: one.href });
       }
     }
     return { rows };
@@ -116,8 +100,9 @@
         if (!by.has(key)) by.set(key, []);
         by.get(key).push(point);
       }
+      const over = (points, name) => ({ [name]: board.mean(points.map((point) => point[name])) });
       return { rows: [...by.values()].map((points) => ({ curve: points[0].curve, x: points[0].x, places: points.length,
-        asr: board.mean(points.map((point) => point.asr)), acc: board.mean(points.map((point) => point.acc)) })) };
+        ...over(points, found.metrics.ranking), ...over(points, found.metrics.accuracy) })) };
     };
   }
 
@@ -156,7 +141,7 @@
     for (const { figure, made } of all) figure.hidden = made.rows.length < 2; // which ones are there decides on their widths
     for (const { name, spec, finish, made: plain, figure } of all) {
       if (figure.hidden) continue;
-      const content = finish ? finish(plain) : plain;
+      const content = finish ? finish(plain, found.metrics) : plain;
       if (views.has(name)) views.get(name).finalize();
       const data = { rows: content.rows, extra: content.extra || [] };
       const many = name === "heat" && content.rows.length > 400;

@@ -4,7 +4,6 @@
   const { el, load, number } = window.doorbench;
   const holder = document.getElementById("records");
   const digits = Number(holder.dataset.digits);
-  const METRICS = { acc: "ACC", asr: "ASR", ra: "RA", frr: "FRR", far: "FAR", suspicion: "Suspicion" };
 
   function words(value) {
     if (value === null || value === undefined) return "–";
@@ -22,10 +21,9 @@
       ["Model", victim.model],
       ["Target label", victim.target],
     ];
-    for (const [name, label] of Object.entries(METRICS)) {
-      if (record.metrics[name] !== null && record.metrics[name] !== undefined) found.push([label, name === "suspicion" ? String(record.metrics[name]) : number(record.metrics[name], 2)]);
-    }
-    found.push(["Needs", record.needs.join(", ") || "only the model"]);
+    for (const [title, value] of record.metrics) if (value !== null) found.push([title, number(value, 2)]);
+    if (record.suspicion !== null) found.push(["Suspicion", String(record.suspicion)]);
+    found.push(["Needs", record.needs]);
     found.push(["Clean examples", record.selection_size && record.clean_size ? `${record.clean_size} to tune on, ${record.selection_size} to choose on` : record.clean_size]);
     for (const [name, value] of Object.entries(record.parameters)) found.push([`defense.${name}`, value]);
     for (const [name, value] of Object.entries(victim.parameters)) found.push([`attack.${name}`, value]);

@@ -25,6 +25,11 @@
     else waiting.set(name, { promise: Promise.resolve(content) });
   }
 
+  // The cells of a board file as objects: a cell is a list, and "fields" names what stands in it.
+  function cellsOf(file) {
+    return file.cells.map((cell) => Object.fromEntries(file.fields.map((name, i) => [name, cell[i]])));
+  }
+
   // Elements are built from text, never from markup, so nothing that a plugin says can become a script.
   function el(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -57,10 +62,16 @@
 
   function columns(table) {
     return [...table.tHead.rows[0].cells].map((cell) => ({
+      name: cell.dataset.name || "",
       type: cell.classList.contains("num") ? "last" : "string",
       orderable: cell.dataset.orderable !== "false",
       orderSequence: ["asc", "desc"],
     }));
+  }
+
+  // Where each column stands, by the name in its heading.
+  function positions(table) {
+    return Object.fromEntries([...table.tHead.rows[0].cells].map((cell, i) => [cell.dataset.name, i]));
   }
 
   function enhance(table, options = {}) {
@@ -94,7 +105,7 @@
     show();
   }
 
-  window.doorbench = { root, load, receive, el, number, recordLink, columns, enhance, last };
+  window.doorbench = { root, load, receive, cellsOf, el, number, recordLink, columns, positions, enhance, last };
   if (window.DataTable) {
     DataTable.type("last", { order: { asc: last(1), desc: last(-1) }, className: "num" });
     for (const table of document.querySelectorAll("table[data-enhance]")) enhance(table);

@@ -1,0 +1,108 @@
+"""Threat models: what a defender receives, when it acts, and what of it is judged; and the board that follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Board(StrEnum):
+    """Which defenses are compared with each other: one board for each kind of threat model.
+
+    Attributes:
+        sentence: what happens under the threat model.
+    """
+
+    FINE_TUNED = (
+        "fine-tuned model received",
+        "A fine-tuned classifier that may hold a backdoor is downloaded and purified.",
+    )
+    PRE_TRAINED = (
+        "poisoned pre-trained model received",
+        "A pre-trained model that may hold a backdoor is downloaded, fine-tuned, and purified.",
+    )
+    DATA = (
+        "poisoned data received",
+        "A training set that may be poisoned is received; the defender trains on it.",
+    )
+    FILTER = (
+        "test-time filter",
+        "The received model is deployed; the defender checks or rewrites every input.",
+    )
+    DETECTION = (
+        "model detection",
+        "The defender says how suspicious a whole model is; nothing is repaired.",
+    )
+
+    sentence: str
+
+    def __new__(cls, name: str, sentence: str = "") -> Board:
+        """Return a member: its value is the name that records state."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.sentence = sentence
+        return member
+
+    @property
+    def heading(self) -> str:
+        """The name with a capital."""
+        return self.value[0].upper() + self.value[1:]
+
+    @property
+    def judges_models(self) -> bool:
+        """Whether whole models are judged here, instead of their predictions."""
+        return self is Board.DETECTION
+
+
+class Received(StrEnum):
+    """What the defender receives."""
+
+    FINE_TUNED = "fine-tuned model"
+    PRE_TRAINED = "poisoned pre-trained model"
+    DATA = "poisoned data"
+
+
+class Acts(StrEnum):
+    """When the defender acts."""
+
+    BEFORE_DEPLOYMENT = "before deployment"
+    AT_TEST_TIME = "at test time"
+
+
+class Judged(StrEnum):
+    """What is judged of the outcome."""
+
+    PREDICTIONS = "predictions"
+    MODEL = "the model"
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What is assumed of a defender.
+
+    Attributes:
+        received: what it is given.
+        acts: when it acts.
+        judged: what is judged.
+    """
+
+    received: Received
+    acts: Acts = Acts.BEFORE_DEPLOYMENT
+    judged: Judged = Judged.PREDICTIONS
+
+    @property
+    def board(self) -> Board:
+        """The board on which defenses under this threat model are compared.
+
+        Detectors are on one board whatever they receive, and so are filters: they meet the same models and inputs.
+        """
+        if self.judged is Judged.MODEL:
+            return Board.DETECTION
+        if self.acts is Acts.AT_TEST_TIME:
+            return Board.FILTER
+        match self.received:
+            case Received.DATA:
+                return Board.DATA
+            case Received.PRE_TRAINED:
+                return Board.PRE_TRAINED
+        return Board.FINE_TUNED
