@@ -1,12 +1,14 @@
 """DoorBench compares backdoor defenses for fine-tuned language models.
 
-For notebooks: ``from bench import load_task, load_attack, load_defense, evaluate, run_suite, records``. Each loads on
-first use, so that ``import bench`` stays quick and imports no torch.
+Users write ``from doorbench import ...``, which hands over the same names. Each loads on first use, so that
+``import bench`` stays quick and imports no torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from bench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from bench.api import Outcome as Outcome
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from bench.api import records as records
     from bench.api import run_suite as run_suite
 
-__version__ = "0.1.0"
 __all__ = ["Outcome", "evaluate", "load_attack", "load_defense", "load_task", "records", "run_suite"]
 
 

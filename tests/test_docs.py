@@ -6,23 +6,29 @@ is shown to readers with that mark and is not run.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cli import reference
+from bench.conformance.checks import round_trips
+from bench.contracts import Plugin
 from bench.plugins import registry
 from tests import preloaded
 
 ROOT = Path(__file__).parent.parent
 FIRST = "quickstart.md"  # other pages look at what it ran
-PAGES = sorted((ROOT / "docs").glob("*.md"), key=lambda page: (page.name != FIRST, page.name)) + [ROOT / "README.md"]
+PAGES = sorted((ROOT / "docs").glob("*.md"), key=lambda page: (page.name != FIRST, page.name))
+PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SUITE = """
 name: quickstart
 description: small
@@ -123,10 +129,25 @@ def test_reference_has_every_plugin_and_field() -> None:
     for kind, plugins in (("attacks", registry.attacks), ("defenses", registry.defenses), ("tasks", registry.tasks)):
         for name, entry in plugins.found.items():
             assert f"\n## {name}\n" in pages[kind]
+            assert f"| [`{name}`](#{name}) |" in pages[kind]
             for field, info in entry.plugin.model_fields.items():
                 assert f"| `{info.alias or field}` |" in pages[kind]
     assert "## doorbench purify" in pages["commands"]
     assert "`--pretrained`" in pages["commands"]
+
+
+@pytest.mark.parametrize(("page", "names"), [("attack", ["casing", "decayed"]), ("defense", ["head-only"])])
+def test_the_methods_of_the_guides_are_plugins(page: str, names: list[str]) -> None:
+    text = next((ROOT / "docs").glob(f"add-a*-{page}.md")).read_text(encoding="utf-8")
+    made = []
+    for code in _PYTHON.findall(text):
+        module: dict[str, Any] = {}
+        exec(compile(code, page, "exec"), module)
+        plugins = [kind for kind in module.values() if inspect.isclass(kind) and issubclass(kind, Plugin)]
+        made += [plugin for plugin in plugins if plugin.name and plugin.__module__ == "builtins"]
+    for plugin in made:
+        round_trips(plugin)
+    assert [plugin.name for plugin in made] == names
 
 
 def test_site_builds_strictly(tmp_path: Path) -> None:
@@ -139,3 +160,5 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "reference" / "defenses.html").read_text(encoding="utf-8")
     assert "fine-mixing" in page
     assert "fonts.googleapis.com" not in page
+    attacks = (tmp_path / "site" / "attacks.html").read_text(encoding="utf-8")
+    assert all(f'<a href="reference/attacks.html#{name}">' in attacks for name in registry.attacks.names())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("bench", "attacks", "defenses", "doorbench")
 # Lowest floor first. A room imports only from lower floors; rooms of one floor do not know each other.
 FLOORS = (
     ("errors", "keys", "seeds", "_version"),
@@ -26,7 +27,7 @@ FLOORS = (
     ("api",),
     ("__init__",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "doorbench"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 400  # lines of a file
@@ -34,20 +35,20 @@ LONGEST = 400  # lines of a file
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of the three packages by its dotted name."""
-    paths = [path for package in ("bench", "attacks", "defenses") for path in (ROOT / package).rglob("*.py")]
+    """Every module of the four packages by its dotted name."""
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def room_of(module: str) -> str:
-    """The room of a module: a folder or a loose file of bench/, or one of the two packages of plugins."""
+    """The room of a module: a folder or a loose file of bench/, or one of the three other packages."""
     package, *inner = module.split(".")
     return package if package != "bench" else (inner or ["__init__"])[0]
 
 
 @cache
 def imports() -> dict[str, dict[str, int]]:
-    """For each module what it imports of the three packages, also inside functions, with the line."""
+    """For each module what it imports of the four packages, also inside functions, with the line."""
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -116,6 +117,6 @@ def test_folders_of_plugins_list_methods() -> None:
 
 
 def test_no_file_is_longer_than_a_few_screens() -> None:
-    files = [path for folder in ("bench", "attacks", "defenses", "tests") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")]
     long = {str(path): n for path in files if (n := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST}
     assert not long

@@ -13,7 +13,7 @@ from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, stratified_order
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble
-from bench.tasks.tables import SUFFIXES, Table, read_table
+from bench.tasks.tables import SUFFIXES, TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
 
@@ -51,7 +51,7 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         raise RequestError(f"{path}: the examples are unlabelled: there is no column 'label'; a defense needs labels.")
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None)
-    named = Table(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
+    named = TextTable(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
     found = np.unique(examples.labels)
@@ -77,7 +77,7 @@ def texts(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     return first, tuple(str(cell) for cell in table.cells("text_pair")) if "text_pair" in table.columns else None
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path) -> TextTable:
     if path.suffix not in SUFFIXES:
         raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
     if not path.is_file():
@@ -88,6 +88,6 @@ def _table(path: Path) -> Table:
     return table
 
 
-def _numbered(table: Table, labels: Sequence[str]) -> list[object]:
+def _numbered(table: TextTable, labels: Sequence[str]) -> list[object]:
     numbers = {name: number for number, name in enumerate(labels)}
     return [numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell for cell in table.cells("label")]

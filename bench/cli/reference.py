@@ -19,13 +19,27 @@ KINDS: dict[str, tuple[registry.Registry[Any], str]] = {
 
 def pages() -> dict[str, str]:
     """Return the Markdown of every reference page by its name."""
-    found = {kind: _plugins(kind) for kind in KINDS}
-    return {**found, "suites": _suites(), "commands": _commands()}
+    return {**{kind: _plugins(kind) for kind in KINDS}, "suites": _suites(), "commands": _commands()}
+
+
+def overview(kind: str, *, page: str = "") -> str:
+    """Return a Markdown table with one line per plugin, each name linked to its description.
+
+    Args:
+        kind: a key of ``KINDS``.
+        page: the page that holds the descriptions; by default the one that the table is on.
+    """
+    plugins, _ = KINDS[kind]
+    lines = ["| name | what it does | source |", "|---|---|---|"]
+    for name in plugins.names():
+        plugin = plugins.get(name)
+        lines.append(f"| [`{name}`]({page}#{name}) | {markdown(plugin.summary())} | {markdown(plugin.citation)} |")
+    return "\n".join(lines)
 
 
 def _plugins(kind: str) -> str:
     plugins, about = KINDS[kind]
-    lines = [f"# {kind.capitalize()}", "", about, ""]
+    lines = [f"# {kind.capitalize()}", "", about, "", overview(kind), ""]
     for name in plugins.names():
         lines += _plugin(catalogue.description(name))
     if kind == "attacks" and registry.modifiers.names():
@@ -35,21 +49,21 @@ def _plugins(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plugin(found: dict[str, Any]) -> Iterator[str]:
-    yield from (f"## {found['name']}", "")
-    yield from (*_paragraphs(found["about"]), "")
-    facts = [f"Version {found['version']}."]
-    if found["citation"]:
-        facts.append(f"Citation: {markdown(found['citation'])}.")
-    if "needs" in found:
-        facts.append(f"Needs: {', '.join(found['needs']) or 'nothing but the model'}.")
+def _plugin(description: dict[str, Any]) -> Iterator[str]:
+    yield from (f"## {description['name']}", "")
+    yield from (*_paragraphs(description["about"]), "")
+    facts = [f"Version {description['version']}."]
+    if description["citation"]:
+        facts.append(f"Citation: {markdown(description['citation'])}.")
+    if "needs" in description:
+        facts.append(f"Needs: {', '.join(description['needs']) or 'nothing but the model'}.")
     yield from (" ".join(facts), "")
-    if found["parameters"]:
+    if description["parameters"]:
         yield from ("| parameter | type | default | |", "|---|---|---|---|")
-        for field, told in found["parameters"].items():
-            limits = " or ".join(told["choices"]) or ", ".join(filter(None, (told["type"], told["bounds"])))
-            default = "" if told["default"] is None else markdown(told["default"])
-            yield f"| `{field}` | {markdown(limits)} | {default} | {markdown(told['about'])} |"
+        for name, field in description["parameters"].items():
+            limits = " or ".join(field["choices"]) or ", ".join(filter(None, (field["type"], field["bounds"])))
+            default = "" if field["default"] is None else markdown(field["default"])
+            yield f"| `{name}` | {markdown(limits)} | {default} | {markdown(field['about'])} |"
         yield ""
 
 
@@ -89,8 +103,8 @@ def _commands() -> str:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     if hasattr(command, "commands"):
-        for inner, found in sorted(command.commands.items()):
-            yield from _command(f"{name} {inner}", found)
+        for inner, subcommand in sorted(command.commands.items()):
+            yield from _command(f"{name} {inner}", subcommand)
         return
     arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
     yield from (f"## {name}", "", markdown(inspect.cleandoc(command.help or "")), "")

@@ -2,7 +2,7 @@
 
 For the test suite of a plugin's package::
 
-    from bench import conformance
+    from doorbench import conformance
 
 
     def test_conformance() -> None:

@@ -82,7 +82,7 @@ class Columns:
                 leaves[name].append(value)
 
 
-class Table(Records):
+class TabulatedRecords(Records):
     """Records as a pandas DataFrame."""
 
     def records_table(self, keys: Iterable[str] | None = None) -> pd.DataFrame:

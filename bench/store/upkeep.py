@@ -11,7 +11,7 @@ from bench.store import words
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
 from bench.store.layout import tree_bytes
-from bench.store.table import Table
+from bench.store.table import TabulatedRecords
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Listed:
     age: float
 
 
-class Upkeep(Table, Collector):
+class Upkeep(TabulatedRecords, Collector):
     """What ``doorbench store`` does."""
 
     def verify(self) -> Report:

@@ -15,7 +15,7 @@ from bench.contracts import Task, TaskFacts
 from bench.contracts.examples import Examples, Inputs, IntArray, stratified_order
 from bench.errors import RequestError
 from bench.keys import key_of
-from bench.tasks.tables import Table, is_text
+from bench.tasks.tables import TextTable, is_text
 
 log = logging.getLogger(__name__)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -39,7 +39,7 @@ def assemble(
     *,
     facts: TaskFacts,
     columns: Columns,
-    tables: Mapping[str, Table],
+    tables: Mapping[str, TextTable],
     max_train: int | None = None,
     max_test: int | None = None,
     validation_size: int | None = None,
@@ -75,7 +75,7 @@ def assemble(
 class _Split:
     """The rows of a table that belong to a split, in the order of the table, and their labels."""
 
-    table: Table
+    table: TextTable
     rows: IntArray
     labels: IntArray
 
@@ -100,7 +100,7 @@ class _Split:
         return Examples(Inputs(texts, pairs[0] if pairs else None), self.labels)
 
 
-def _checked(table: Table, split: str, columns: Columns, facts: TaskFacts, drop_empty: bool) -> _Split:
+def _checked(table: TextTable, split: str, columns: Columns, facts: TaskFacts, drop_empty: bool) -> _Split:
     table.require((*columns.texts, columns.label))
     rows = _rows_with_text(table, columns, drop_empty=drop_empty)
     if not len(rows):
@@ -110,7 +110,7 @@ def _checked(table: Table, split: str, columns: Columns, facts: TaskFacts, drop_
     return _Split(table, rows, read_labels(table, columns.label, facts.labels)[rows])
 
 
-def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> IntArray:
+def read_labels(table: TextTable, column: str, names: tuple[str, ...] | None) -> IntArray:
     """Return the labels of a table, int64 [n].
 
     Args:
@@ -134,7 +134,7 @@ def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> Int
     return labels
 
 
-def count_labels(table: Table, column: str, *, how_to_name: str) -> tuple[str, ...]:
+def count_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[str, ...]:
     """Return names ``("0", "1", ...)`` for the labels of a training table, which must count from 0 without a gap."""
     found = np.unique(read_labels(table, column, None))
     gaps = np.flatnonzero(found != np.arange(len(found)))
@@ -146,7 +146,7 @@ def count_labels(table: Table, column: str, *, how_to_name: str) -> tuple[str, .
     return tuple(str(label) for label in found)
 
 
-def _rows_with_text(table: Table, columns: Columns, *, drop_empty: bool) -> IntArray:
+def _rows_with_text(table: TextTable, columns: Columns, *, drop_empty: bool) -> IntArray:
     """Return the rows whose texts are all there; one that is not is an error unless ``drop_empty``."""
     keep = np.ones(len(table), dtype=bool)
     for column in columns.texts:

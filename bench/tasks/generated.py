@@ -12,7 +12,7 @@ from bench.contracts import Task, TaskFacts, TaskSource
 from bench.tasks import questions, reviews
 from bench.tasks.assemble import Columns, assemble
 from bench.tasks.dice import Dice
-from bench.tasks.tables import Table
+from bench.tasks.tables import TextTable
 
 SIZES = {"train": 4000, "validation": 600, "test": 1000}
 Row = tuple[str, ...]
@@ -68,7 +68,7 @@ class Questions(Generated):
         return questions.question_pair(dice, label, hard=self.hard)
 
 
-def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, name: str) -> dict[str, Table]:
+def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, name: str) -> dict[str, TextTable]:
     dice, seen = Dice(seed), set[Row]()
     tables = {}
     for split, size in SIZES.items():
@@ -80,5 +80,5 @@ def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, 
                 seen.add(row)
                 rows.append((row, label))
         texts = {column: [row[i] for row, _ in rows] for i, column in enumerate(columns.texts)}
-        tables[split] = Table(f"{name}/{split}", {**texts, columns.label: [label for _, label in rows]})
+        tables[split] = TextTable(f"{name}/{split}", {**texts, columns.label: [label for _, label in rows]})
     return tables

@@ -12,7 +12,7 @@ from pydantic import Field
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import Table, told
+from bench.tasks.tables import TextTable, told
 
 COMMIT = r"^[0-9a-f]{40}$"
 
@@ -92,9 +92,9 @@ def fetch(place: Place, revision: str) -> dict[str, Any]:
     return {split: found[name] for split, name in place.splits.items()}
 
 
-def _table(part: Any, origin: str) -> Table:
+def _table(part: Any, origin: str) -> TextTable:
     columns = part.with_format("arrow")[:]
-    return Table(origin, dict(zip(columns.column_names, columns.columns, strict=True)))
+    return TextTable(origin, dict(zip(columns.column_names, columns.columns, strict=True)))
 
 
 def _label_names(features: Any, column: str) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError, unknown
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import SUFFIXES, Table, read_table
+from bench.tasks.tables import SUFFIXES, TextTable, read_table
 
 SPLITS = ("train", "validation", "test")
 VARIABLE = "DOORBENCH_DATA"
@@ -90,7 +90,7 @@ def _files(folder: Path, split: str) -> list[Path]:
     return [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
 
 
-def _read_split(folder: Path, split: str) -> Table:
+def _read_split(folder: Path, split: str) -> TextTable:
     files = _files(folder, split)
     if len(files) == 1:
         return read_table(files[0])
@@ -102,7 +102,7 @@ def _read_split(folder: Path, split: str) -> Table:
     raise RequestError(f"{folder}: the {split} split is missing; put one of {valid} there.")
 
 
-def _count(table: Table, folder: Path) -> tuple[str, ...]:
+def _count(table: TextTable, folder: Path) -> tuple[str, ...]:
     return count_labels(table, "label", how_to_name=f"write the list of all label names to {folder / 'labels.json'}")
 
 

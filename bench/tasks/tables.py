@@ -33,7 +33,7 @@ def _plain(cells: Any) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """One split as columns.
 
     Attributes:
@@ -66,7 +66,7 @@ class Table:
         return RequestError(f"{self.origin}, row {row}, column {column!r}: {what}.")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> TextTable:
     """Read one file by its suffix (one of ``SUFFIXES``); what cannot be read is a :class:`RequestError`."""
     try:
         match path.suffix:
@@ -78,7 +78,7 @@ def read_table(path: Path) -> Table:
                 columns = _read_delimited(path, "\t" if path.suffix == ".tsv" else ",")
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    return Table(str(path), columns)
+    return TextTable(str(path), columns)
 
 
 def _read_parquet(path: Path) -> Mapping[str, Any]:

@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from bench.contracts import Task, TaskFacts
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import Table
+from bench.tasks.tables import TextTable
 
 FACTS = TaskFacts("toy", ("no", "yes", "maybe"), False, 64)
 PAIR = TaskFacts("toy", ("no", "yes", "maybe"), True, 64)
 
 
-def table(labels: list[object], split: str = "train", texts: list[object] | None = None, **more: list[object]) -> Table:
+def table(
+    labels: list[object], split: str = "train", texts: list[object] | None = None, **more: list[object]
+) -> TextTable:
     filled = texts if texts is not None else [f"{split} text {i}" for i in range(len(labels))]
-    return Table(f"{split}.csv", {"text": filled, "label": labels, **more})
+    return TextTable(f"{split}.csv", {"text": filled, "label": labels, **more})
 
 
-def build(train: Table, facts: TaskFacts = FACTS, **options: object) -> Task:
+def build(train: TextTable, facts: TaskFacts = FACTS, **options: object) -> Task:
     tables = {"train": train, "validation": table([0, 1], "validation"), "test": table([0, 1, 2, 0], "test")}
     return assemble(facts=facts, columns=Columns(), tables=tables, **options)  # type: ignore[arg-type]
 
@@ -82,13 +84,13 @@ def test_fingerprint_knows_every_cell_and_the_facts() -> None:
         (table([0, 1], texts=["a", 7]), "row 2, column 'text': 7 is not text"),
         (table([0, 1], texts=["a", "caf\udce9"]), "row 2, column 'text': the text is not UTF-8"),
         (
-            Table("x.csv", {"text": ["a"], "class": [0]}),
+            TextTable("x.csv", {"text": ["a"], "class": [0]}),
             "x.csv: column 'label' is missing; the columns are: 'text', 'class'",
         ),
         (table([]), "train.csv: the train split is empty"),
     ],
 )
-def test_bad_data_is_one_line_with_table_row_and_column(train: Table, told: str) -> None:
+def test_bad_data_is_one_line_with_table_row_and_column(train: TextTable, told: str) -> None:
     with pytest.raises(RequestError) as caught:
         build(train)
     assert told in str(caught.value)

@@ -1,0 +1,6 @@
+"""``python -m doorbench`` is the command ``doorbench``."""
+
+from bench.cli.app import main
+
+if __name__ == "__main__":
+    main()
