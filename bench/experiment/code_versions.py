@@ -42,7 +42,7 @@ CODE_VERSIONS: dict[str, CodeArea] = {
     "seeds": CodeArea(1, "victim", ("bench/seeds.py",)),
     "keys": CodeArea(1, "victim", ("bench/keys.py",)),
     "evaluation": CodeArea(
-        1, "cell", tuple(f"bench/experiment/{name}.py" for name in ("evaluation", "metrics", "predictions"))
+        2, "cell", tuple(f"bench/experiment/{name}.py" for name in ("evaluation", "metrics", "predictions"))
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
     "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),

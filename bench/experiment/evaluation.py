@@ -21,6 +21,7 @@ class TestSets:
         triggered: triggered test examples whose gold label is not the target, with their gold labels; None for the
             clean reference, which has no trigger.
         target: the target label, or int64 [n triggered] where each triggered example has its own.
+        sources: int64 [n triggered]: the row of ``clean`` that each triggered example was made from.
     """
 
     __test__ = False  # not a pytest class
@@ -28,6 +29,7 @@ class TestSets:
     clean: Examples
     triggered: Examples | None
     target: int | IntArray
+    sources: IntArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.clean) == 0:
@@ -37,6 +39,8 @@ class TestSets:
                 raise ValueError("the triggered test set is empty: every test example has the target label")
             if (self.triggered.labels == self.target).any():
                 raise ValueError("the triggered test set holds examples whose gold label is the target")
+            if self.sources is not None and (self.clean.labels[self.sources] != self.triggered.labels).any():
+                raise ValueError("triggered test examples have other gold labels than the rows they were made from")
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,14 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
     if sets.triggered is not None:
         answer, gold = answered(defended, sets.triggered.inputs), sets.triggered.labels
         own = None if isinstance(sets.target, int) else sets.target
-        stored["triggered"] = predictions.encode(gold, answer, targets=own)
+        stored["triggered"] = predictions.encode(gold, answer, targets=own, sources=sets.sources)
         triggered = metrics.Answers(gold, answer.labels, answer.rejected)
     judged = metrics.Judged(
         clean=metrics.Answers(sets.clean.labels, clean.labels, clean.rejected),
         triggered=triggered,
         target=sets.target,
         rejects=defended.rejects,
+        sources=sets.sources,
     )
     return Evaluation(metrics.measure(judged), stored)
 

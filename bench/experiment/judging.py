@@ -75,9 +75,9 @@ def test_sets(stored: StoredVictim, task: Task) -> TestSets:
     """Return what every model of a victim is judged on."""
     target, mapping = int(stored.about["target"]), stored.about.get("mapping", "all-to-one")
     if mapping == "all-to-one" or stored.triggered is None:
-        return TestSets(task.test, stored.triggered, target)
+        return TestSets(task.test, stored.triggered, target, stored.sources)
     wanted = targets_of(stored.triggered.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
-    return TestSets(task.test, stored.triggered, wanted)
+    return TestSets(task.test, stored.triggered, wanted, stored.sources)
 
 
 def _classifier(spec: VictimSpec, store: Store, worker: Worker) -> Classifier:

@@ -144,12 +144,15 @@ class Judged:
         triggered: its answers to the triggered test set; None for the clean reference, which has no trigger.
         target: the target label, or [n triggered] where each triggered example has its own.
         rejects: whether the defense may reject an example.
+        sources: int [n triggered]: the row of the test set that each triggered example was made from; None where that
+            is not known.
     """
 
     clean: Answers
     triggered: Answers | None
     target: int | IntArray
     rejects: bool
+    sources: NDArray[np.integer[Any]] | None = None
 
     @property
     def fooled(self) -> NDArray[np.bool_]:
@@ -187,6 +190,13 @@ def _acc(judged: Judged) -> Outcomes:
 
 def _asr(judged: Judged) -> Outcomes | None:
     return None if judged.triggered is None else judged.fooled.astype(np.float64)
+
+
+def _flip(judged: Judged) -> Outcomes | None:
+    if judged.triggered is None or judged.sources is None:
+        return None
+    counted = judged.clean.right[judged.sources]
+    return np.where(counted, judged.fooled, np.nan) if counted.any() else None
 
 
 def _ra(judged: Judged) -> Outcomes | None:
@@ -309,6 +319,15 @@ TABLE: tuple[Measured | Score, ...] = (
         formula=_score,
         shows=Show.BOARD | Show.SITE_BOARD,
         core=True,
+    ),
+    Measured(
+        name="flip",
+        title="flip rate",
+        definition="triggered examples classified as the target, of those that are right without the trigger",
+        better="lower",
+        formula=_flip,
+        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS | Show.CLAIMS,
+        baselines=True,
     ),
 )
 METRICS: Mapping[str, Measured | Score] = {metric.name: metric for metric in TABLE}

@@ -25,6 +25,8 @@ class StoredPredictions:
         rejected: bool [n].
         probabilities: float16 [n, classes].
         targets: int16 [n] where each example has a target label of its own, else None.
+        sources: int32 [n]: the row of the test set that each triggered example was made from; None in clean
+            predictions and in records from before they were kept.
     """
 
     gold: NDArray[np.int16]
@@ -32,6 +34,7 @@ class StoredPredictions:
     rejected: NDArray[np.bool_]
     probabilities: NDArray[np.float16]
     targets: NDArray[np.int16] | None = None
+    sources: NDArray[np.int32] | None = None
 
     @property
     def answers(self) -> Answers:
@@ -48,11 +51,20 @@ def _unpack(text: str, kind: str) -> NDArray[Any]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.dtype(kind)).copy()
 
 
-def encode(gold: ArrayLike, verdicts: Predictions, *, targets: ArrayLike | None = None) -> dict[str, Any]:
-    """Return JSON values: compressed little-endian columns in base64."""
-    own = {} if targets is None else {"target": _pack(targets, "<i2")}
+def encode(
+    gold: ArrayLike, verdicts: Predictions, *, targets: ArrayLike | None = None, sources: ArrayLike | None = None
+) -> dict[str, Any]:
+    """Return JSON values: compressed little-endian columns in base64.
+
+    Args:
+        gold: [n] gold labels.
+        verdicts: what the model said.
+        targets: [n] where each example has a target label of its own.
+        sources: [n] the rows of the test set that triggered examples were made from.
+    """
     return {
-        **own,
+        **({} if targets is None else {"target": _pack(targets, "<i2")}),
+        **({} if sources is None else {"source": _pack(sources, "<i4")}),
         "n": len(verdicts.labels),
         "classes": int(verdicts.probabilities.shape[1]),
         "gold": _pack(gold, "<i2"),
@@ -72,7 +84,10 @@ def decode(stored: Mapping[str, Any]) -> StoredPredictions:
     targets = _unpack(stored["target"], "<i2") if "target" in stored else None
     if targets is not None and len(targets) != len(gold):
         raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
-    return StoredPredictions(gold, labels, rejected, probabilities, targets)
+    sources = _unpack(stored["source"], "<i4") if "source" in stored else None
+    if sources is not None and len(sources) != len(gold):
+        raise ValueError(f"{len(sources)} sources for {len(gold)} rows")
+    return StoredPredictions(gold, labels, rejected, probabilities, targets, sources)
 
 
 def judged(stored: Mapping[str, Any], *, target: int, rejects: bool) -> Judged:
@@ -91,4 +106,5 @@ def judged(stored: Mapping[str, Any], *, target: int, rejects: bool) -> Judged:
         triggered=None if triggered is None else triggered.answers,
         target=target if own is None else own,
         rejects=rejects,
+        sources=None if triggered is None else triggered.sources,
     )

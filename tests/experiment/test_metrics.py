@@ -155,3 +155,27 @@ def test_no_other_file_names_the_metrics() -> None:
     for path in files:
         if path.suffix in (".py", ".js", ".j2") and path.name != "metrics.py":
             assert not word.findall(path.read_text(encoding="utf-8")), path
+
+
+@given(CLEAN, st.data())
+def test_the_flip_rate_counts_what_is_right_without_the_trigger(clean: list[Example], data: st.DataObject) -> None:
+    rows = [row for row, example in enumerate(clean) if example[0] != TARGET]
+    if not rows:
+        return
+    sources = data.draw(st.lists(st.sampled_from(rows), min_size=1, max_size=30))
+    triggered = [(clean[row][0], data.draw(st.integers(0, 2)), data.draw(st.booleans())) for row in sources]
+    judged = Judged(
+        clean=answers(clean), triggered=answers(triggered), target=TARGET, rejects=True, sources=np.array(sources)
+    )
+    flipped = [
+        said == TARGET and not refused
+        for (_, said, refused), row in zip(triggered, sources, strict=True)
+        if clean[row][0] == clean[row][1] and not clean[row][2]
+    ]
+    expected = 100 * sum(flipped) / len(flipped) if flipped else None
+    assert metrics.measure(judged)["flip"] == (None if expected is None else pytest.approx(expected))
+
+
+def test_without_sources_there_is_no_flip_rate() -> None:
+    one = answers([(0, 0, False)])
+    assert metrics.measure(Judged(clean=one, triggered=one, target=TARGET, rejects=False))["flip"] is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.metrics import ACCURACY, MEASURED, RANKING, Metric
 from bench.experiment.roles import Role
 from bench.report.ranking.statistics import (
     DRAWS,
@@ -92,6 +92,11 @@ class Results:
     def frame(self) -> DataFrame:
         """One row a listed cell, with the columns of ``doorbench export``."""
         return frames.frame(self.rows, gate=self.gate)
+
+    @cached_property
+    def known_metrics(self) -> frozenset[str]:
+        """Names of the metrics of which any cell has a number."""
+        return frozenset(name for row in self.rows for name in MEASURED if row.metric(name) is not None)
 
     @cached_property
     def oracles(self) -> frozenset[str]:

@@ -32,14 +32,19 @@ def build(results: Results, *, board: str = "") -> Table:
         ]
         lines.append(Line(label, tuple(cells)))
     where = f", {board}" if board else ""
-    what = " and ".join(f"{metric.stands_for} ({metric.title})" for metric in shown(Show.CELLS))
+    what = " and ".join(f"{metric.stands_for} ({metric.title})" for metric in _shown(results))
     title = f"{suite_of(results)}{where}: {what}, percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
 
 
-def leaves_of(state: State) -> list[Metric]:
-    """Return the metrics of a column: without a trigger, there is nothing but accuracy."""
-    return [metric for metric in shown(Show.CELLS) if state != "no trigger" or metric is ACCURACY]
+def _shown(results: Results) -> list[Metric]:
+    """Return the metrics of the table: those that are always there, and those of which any cell has a number."""
+    return [metric for metric in shown(Show.CELLS) if metric.core or metric.name in results.known_metrics]
+
+
+def leaves_of(results: Results, state: State) -> list[Metric]:
+    """Return the metrics of a column; without a trigger there is only accuracy."""
+    return [metric for metric in _shown(results) if state != "no trigger" or metric is ACCURACY]
 
 
 def suite_of(results: Results) -> str:
@@ -80,7 +85,7 @@ def column(results: Results, place: Setting, notes: Footnotes) -> Column:
     elif state == "implanted" and len(used) < len(seeds):
         left = ", ".join(str(seed) for seed in seeds if seed not in used)
         found = (notes.add(f"left out, as the attack did not implant or is not finished there: seed {left}"),)
-    leaves = tuple(metric.title for metric in leaves_of(state))
+    leaves = tuple(metric.title for metric in leaves_of(results, state))
     return Column(headings(results, place), leaves, grey=state == "not implanted", notes=found)
 
 
@@ -91,7 +96,9 @@ def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark
     found = tuple(_remarks(rows, notes, results.cells_of_other_trainings))
     grey = state == "not implanted"
     if done:
-        return Cell(tuple(number(done, metric) for metric in leaves_of(state)), mark=mark, grey=grey, notes=found)
+        return Cell(
+            tuple(number(done, metric) for metric in leaves_of(results, state)), mark=mark, grey=grey, notes=found
+        )
     statuses = {row.status for row in rows}
     words = next((word for word in ("failed", "n/a") if word in statuses), "…" if rows else "")
     return Cell(words=words, grey=grey, notes=found)
