@@ -92,7 +92,7 @@ def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = ST
         steps: grid points in each direction.
 
     Returns:
-        The grid: ``x``, ``y``, ``loss``, ``asr``, ``acc``, one row per point. The three weights: ``x``, ``y``, ``label``.
+        The grid, a row per point: ``x``, ``y``, ``loss``, ``asr``, ``acc``; the three weights: ``x``, ``y``, ``label``.
     """
     import pandas as pd
     import torch
