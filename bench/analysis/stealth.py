@@ -35,11 +35,11 @@ class Stealth:
 
     Attributes:
         changed_words: words introduced or taken out, percent of the clean text's words.
-        rarest_rank: median over texts of the frequency rank of the rarest introduced word, 1 is the most frequent word
-            of English; a word that the list does not have ranks behind all that it has.
+        rarest_rank: median over texts of the frequency rank of the rarest introduced word; 1 is the most frequent word
+            of English, and a word that is not in the list ranks behind all others.
         similarity: cosine of the embedded encoder's mean states of the clean and the triggered text, percent.
-        false_triggers: texts that the victim gives another label when clean and the target when only a part of the
-            trigger is there, percent; only for triggers that introduce several words.
+        false_triggers: texts to which the victim gives another label when clean, but the target when they have only a
+            part of the trigger, percent; only for triggers that introduce several words.
         perplexity_ratio: median of the perplexity of the triggered text over that of the clean one.
     """
 
@@ -60,21 +60,21 @@ class Edit:
 
 
 def edits(clean: str, triggered: str) -> list[Edit]:
-    """Return the smallest changes that lead from one text to the other, an introduced word at a time where possible."""
+    """Return the smallest changes that lead from one text to the other, one per introduced word where possible."""
     before, after = clean.split(), triggered.split()
-    found = []
+    changes = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if kind == "insert":
-            found += [Edit(i, i, (word,)) for word in after[k:m]]
+            changes += [Edit(i, i, (word,)) for word in after[k:m]]
         elif kind == "replace" and j - i == m - k:
-            found += [Edit(i + n, i + n + 1, (word,)) for n, word in enumerate(after[k:m])]
+            changes += [Edit(i + n, i + n + 1, (word,)) for n, word in enumerate(after[k:m])]
         elif kind != "equal":
-            found.append(Edit(i, j, tuple(after[k:m])))
-    return found
+            changes.append(Edit(i, j, tuple(after[k:m])))
+    return changes
 
 
 def applied(clean: str, changes: Sequence[Edit]) -> str:
-    """Return the text with changes made, in the order of their places."""
+    """Return the text with the changes, which are in the order of their positions."""
     words, done, at = clean.split(), [], 0
     for change in changes:
         done += [*words[at : change.start], *change.words]
@@ -100,8 +100,8 @@ def measure(
         classifier: the victim.
         target: the target label, or one for each input.
         encoder: texts to vectors of length 1.
-        rng: chooses the part of the trigger that is left in.
-        perplexity: texts to perplexities, where a causal language model is given.
+        rng: chooses the part of the trigger that is kept.
+        perplexity: texts to perplexities; None without a causal language model.
     """
     if len(clean) == 0 or len(clean) != len(triggered):
         raise ValueError(f"{len(clean)} clean and {len(triggered)} triggered inputs")
@@ -160,8 +160,8 @@ def embedded_encoder() -> Encoder:
 
     from bench import learning, models
 
-    found = models.create(models.EMBEDDED)
-    tokenizer, model = found.tokenizer(), found.classifier_model(classes=2, seed=0).base_model
+    embedded = models.create(models.EMBEDDED)
+    tokenizer, model = embedded.tokenizer(), embedded.classifier_model(classes=2, seed=0).base_model
     device = learning.device()
     model.to(device)
 
@@ -188,15 +188,15 @@ def causal_perplexity(spec: str) -> Perplexity:
 
     from bench import learning, models
 
-    found = models.create(spec)
-    found.checkpoint.refuse_code()
+    pretrained = models.create(spec)
+    pretrained.checkpoint.refuse_code()
     auto: Any = AutoModelForCausalLM
     options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
-        model = auto.from_pretrained(found.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
+        model = auto.from_pretrained(pretrained.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
     except (ValueError, OSError) as error:
         raise RequestError(f"{spec} is no causal language model: {str(error).splitlines()[0]}") from None
-    tokenizer = found.tokenizer()
+    tokenizer = pretrained.tokenizer()
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
     @torch.inference_mode()
@@ -209,9 +209,9 @@ def causal_perplexity(spec: str) -> Perplexity:
 
 
 def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[dict[str, Any]]:
-    """Measure every victim of a plan that is in the store: one row each, with its ACC, ASR and the clean floor.
+    """Measure every victim of a plan that is in the store: one row each, with its ACC, its ASR and the clean floor.
 
-    Victims that are not there are left out, with a warning that counts them.
+    Other victims are left out, with a warning that counts them.
 
     Raises:
         RequestError: no victim with a trigger is in the store.
@@ -230,7 +230,7 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
         task, stored = recipes.task_of(spec.task), stored_victims.read(folder)
         if stored.triggered is None or stored.sources is None:
             continue
-        found = measure(
+        measured = measure(
             task.test.inputs.take(stored.sources),
             stored.triggered.inputs,
             classifier=stored.classifier(recipes.model_of(spec.model)),
@@ -239,8 +239,10 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
             rng=seeds.rng("stealth", key),
             perplexity=perplexity,
         )
-        place = {"attack": spec.attack.spec, "task": task.facts.name, "target": spec.target, "seed": spec.seed}
-        rows.append({**place, **_scores(plan, store, key), **{f.name: getattr(found, f.name) for f in fields(found)}})
+        setting = {"attack": spec.attack.spec, "task": task.facts.name, "target": spec.target, "seed": spec.seed}
+        rows.append(
+            {**setting, **_scores(plan, store, key), **{f.name: getattr(measured, f.name) for f in fields(measured)}}
+        )
     if not rows:
         raise RequestError("no victim of this suite is in the store; run the suite first.")
     return rows
@@ -249,16 +251,16 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
 def _scores(plan: Plan, store: Store, victim: str) -> dict[str, float | None]:
     from bench.experiment import recipes
 
-    found: dict[str, float | None] = {"acc": None, "asr": None, "clean_asr": None}
+    scores: dict[str, float | None] = {"acc": None, "asr": None, "clean_asr": None}
     for key, cell in plan.cells.items():
         if recipes.victim_key(cell.victim) != victim or cell.role == "defended":
             continue
         metrics = (store.record(key) or {}).get("metrics") or {}
         if cell.role == "floor":
-            found["clean_asr"] = metrics.get("asr")
+            scores["clean_asr"] = metrics.get("asr")
         else:
-            found |= {"acc": metrics.get("acc"), "asr": metrics.get("asr")}
-    return found
+            scores |= {"acc": metrics.get("acc"), "asr": metrics.get("asr")}
+    return scores
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -276,11 +278,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         "perplexity_ratio": "perplexity ratio",
     }
     lines = ["| " + " | ".join(columns.values()) + " |", "|---|---" + "|---:" * (len(columns) - 2) + "|"]
-    lines += ["| " + " | ".join(_told(name, row[name]) for name in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(name, row[name]) for name in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _told(name: str, value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What figures need beyond records: the drift of word embeddings, and the landscape between three sets of weights."""
+"""What some figures need beyond records: drift of word embeddings, and the landscape between three sets of weights."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from bench.store import Store
 
 STEPS = 13  # of the landscape's grid, in each direction
-MARGIN = 0.25  # how far it reaches beyond the three points, as a share of the plane's extent
-BATCH = 256  # test examples, and as many triggered ones, that every point of the landscape is judged on
+MARGIN = 0.25  # how far the grid reaches beyond the three points, as a share of their extent
+BATCH = 256  # number of clean and of triggered test examples that judge each point of the landscape
 
 
 def plain(text: str) -> str:
-    """Return a name for files: letters, digits and single hyphens."""
+    """Return a text as a part of a file name: letters, digits, points and single hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def file_name(spec: VictimSpec) -> str:
-    """Return how files about a victim are called."""
+    """Return the name of the files about a victim, without their endings."""
     return "-".join(plain(part) for part in (task_spec(spec.task), spec.model, spec.attack.spec, f"seed {spec.seed}"))
 
 
@@ -60,7 +60,7 @@ def load(spec: VictimSpec, stored: StoredVictim, device: str) -> tuple[Classifie
 
 
 def word_scores(spec: VictimSpec, stored: StoredVictim, *, device: str = "auto") -> DataFrame:
-    """Return E-PUR's view of a victim: one row a word that moved.
+    """Return E-PUR's view of a victim: one row per word whose embedding moved.
 
     Columns: ``word``, ``log_frequency``, ``drift``, ``score``, ``reset`` (set back by E-PUR), ``trigger`` (a piece of
     the trigger's words).
@@ -81,18 +81,18 @@ def word_scores(spec: VictimSpec, stored: StoredVictim, *, device: str = "auto")
 def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = STEPS) -> tuple[DataFrame, DataFrame]:
     """Return loss, ASR and ACC over the plane through the pre-trained, the poisoned and the purified weights.
 
-    The first axis leads from the pre-trained weights to the victim's and is 1 long between them; the second is at right
-    angles to it and leads to the purified ones, in the same unit. The head of the plane's origin is the victim's. One
-    batch of test examples and one of triggered ones judge every point.
+    The first axis leads from the pre-trained weights (0) to the victim's (1). The second one is at right angles to it,
+    towards the purified weights, in the same unit. The origin has the victim's head. The same batch of clean and of
+    triggered test examples judges every point.
 
     Args:
-        cell: a defended one; its defense purifies weights.
-        store: holds its victim.
+        cell: a defended cell whose defense purifies weights.
+        store: has its victim.
         device: where to compute.
         steps: grid points in each direction.
 
     Returns:
-        ``x``, ``y``, ``loss``, ``asr``, ``acc``, one row a grid point; and ``x``, ``y``, ``label`` of the three points.
+        The grid, a row per point: ``x``, ``y``, ``loss``, ``asr``, ``acc``; the three weights: ``x``, ``y``, ``label``.
     """
     import pandas as pd
     import torch

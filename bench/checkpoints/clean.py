@@ -1,4 +1,4 @@
-"""The clean examples that a user vouches for: one file, cut into a part to tune on and a part to choose on."""
+"""The clean examples that a user trusts: one file, cut into a part to tune on and a part to choose on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         path: a .csv, .tsv, .jsonl or .parquet file with the columns ``text``, ``label`` and, for pairs, ``text_pair``.
             A label is a number from 0 on or one of ``labels``.
         labels: label names of the model.
-        tuning: examples to tune on; by default 64, but at most half. The rest is for selection.
+        tuning: examples to tune on; by default 64, but at most half of all. The rest is for selection.
         seed: of the cut.
 
     Raises:
@@ -48,16 +48,18 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     """
     table = _table(path)
     if "label" not in table.columns:
-        raise RequestError(f"{path}: the examples are unlabelled: there is no column 'label'; a defense needs labels.")
+        raise RequestError(
+            f"{path}: the examples are unlabelled: the column 'label' is missing, and a defense needs labels."
+        )
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None)
     named = TextTable(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
-    found = np.unique(examples.labels)
-    if len(found) == 1:
+    present = np.unique(examples.labels)
+    if len(present) == 1:
         raise RequestError(
-            f"{path}: every example has the label {labels[found[0]]!r}; examples of at least two classes are needed."
+            f"{path}: every example has the label {labels[present[0]]!r}; examples of at least two classes are needed."
         )
     count = min(TUNING, len(examples) // 2) if tuning is None else tuning
     if not 0 < count < len(examples):

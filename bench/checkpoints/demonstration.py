@@ -30,7 +30,7 @@ class Request:
     """Which victim to build.
 
     Attributes:
-        attack, task, model: as suites spell them.
+        attack, task, model: as in a suite.
         out: folder to write; by default ``backdoored-<attack>-<task>-<model>`` here.
         target: the target label.
         seed: of the victim.
@@ -52,7 +52,7 @@ def build(request: Request) -> dict[str, Any]:
     """Train a victim, write it and return what its card says.
 
     Raises:
-        RequestError: the combination makes no sense, or the folder is there already.
+        RequestError: the combination makes no sense, or the folder exists already.
     """
     attack, source = create_attack(request.attack), create_task(request.task)
     spec = VictimSpec(source, request.model, attack, request.seed, request.target, request.budget)

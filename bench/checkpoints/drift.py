@@ -1,4 +1,4 @@
-"""How far weights lie from other weights, layer by layer."""
+"""How far weights are from other weights, layer by layer."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Part:
 
 def part_of(name: str) -> str:
     """Return the part that a parameter belongs to."""
-    if found := _LAYER.search(name):
-        return f"layer {int(found[1]) + 1}"
+    if layer := _LAYER.search(name):
+        return f"layer {int(layer[1]) + 1}"
     return "embeddings" if "embeddings" in name else "other"
 
 

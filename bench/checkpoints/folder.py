@@ -1,4 +1,4 @@
-"""Hub-style folders: written beside their place and moved there when they are whole."""
+"""Hub-style folders: written under a temporary name, and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NO_PROOF = (
 
 @contextmanager
 def fresh(out: Path) -> Iterator[Path]:
-    """Yield a folder that becomes ``out`` if nothing goes wrong, and vanishes otherwise.
+    """Yield a folder that becomes ``out`` if nothing goes wrong, and is removed otherwise.
 
     Raises:
-        RequestError: ``out`` is there already, or cannot be written.
+        RequestError: ``out`` exists already, or cannot be written.
     """
     if os.path.lexists(out):
-        raise RequestError(f"--out: {out} is there already; nothing is overwritten, name a new folder.")
+        raise RequestError(f"--out: {out} exists already; nothing is overwritten, name a new folder.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -57,7 +57,7 @@ def write_weights(folder: Path, model: Any, dtypes: Mapping[str, torch.dtype]) -
     Args:
         folder: to write to.
         model: the torch module.
-        dtypes: types to store under, by name; float32 by default.
+        dtypes: the type to store each weight in, by name; float32 by default.
     """
     import torch
 
@@ -85,13 +85,13 @@ def write_weights(folder: Path, model: Any, dtypes: Mapping[str, torch.dtype]) -
 
 
 def _unique(model: Any) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    unique: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor
-    return found
+            unique[name] = tensor
+    return unique
 
 
 def copy_tokenizer(suspect: Suspect, folder: Path) -> None:
@@ -108,10 +108,10 @@ def write_json(path: Path, value: Any) -> None:
 
 @cache
 def templates() -> Environment:
-    """Return the templates of this package; HTML is escaped by itself, Markdown by the filter ``md``."""
+    """Return the templates of this package; HTML is escaped automatically, Markdown by the filter ``md``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=lambda name: bool(name) and ".html" in str(name),
         undefined=StrictUndefined,
@@ -119,8 +119,8 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters["md"] = markdown
-    return found
+    environment.filters["md"] = markdown
+    return environment
 
 
 def markdown(value: object) -> str:

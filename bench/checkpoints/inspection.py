@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bench.models.tensors import LazyWeights
 
 SCHEMA = 1
-EPOCHS, RATE = 10, 5e-5  # of the clean fine-tuning that drift is compared with
-CHOICE = ("tried", "selection_", "forward_passes")  # notes on how a filter was tuned; a report does not need them
+EPOCHS, LEARNING_RATE = 10, 5e-5  # of the clean fine-tuning that drift is compared with
+TUNING_NOTES = ("tried", "selection_", "forward_passes")  # how a filter was tuned, which a report does not need
 KINDS = ("detection", "filter")
 
 
@@ -41,7 +41,7 @@ class Request:
         clean: file with labelled clean examples; the reference of drift and most tests need it.
         texts: file with texts to run through the filters.
         top: words to list.
-        tests: names of detectors and filters to run; all whose needs are met by default.
+        tests: names of detectors and filters to run; by default all whose needs are met.
         max_length: tokens kept of an input.
         seed: of the clean sample's cut and of the tests.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -63,7 +63,7 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
 
     Args:
         request: what to look at.
-        scratch: a folder on whose disk copies of the model may wait.
+        scratch: a folder for copies of the model that are not in memory.
         on_test: called with the name of each detector or filter before it runs; together they take minutes.
 
     Raises:
@@ -118,9 +118,14 @@ def _reference(classifier: Classifier, pretrained: LazyWeights, data: clean.Clea
         model.get_parameter(name).data.copy_(pretrained[name])
     learning.reinitialise_head(classifier, seed=seeds.derive("head", "own", seed))
     every, order = join(data.tuning, data.selection), seeds.derive("data order", "own", seed)
-    told = learning.train(classifier, every, epochs=EPOCHS, learning_rate=RATE, batch_size=16, seed=order)
+    notes = learning.train(classifier, every, epochs=EPOCHS, learning_rate=LEARNING_RATE, batch_size=16, seed=order)
     parts = drift.profile(pretrained, classifier.model.get_parameter, pretrained)
-    return {"examples": len(every), "epochs": EPOCHS, "steps": told["steps"], "parts": [asdict(part) for part in parts]}
+    return {
+        "examples": len(every),
+        "epochs": EPOCHS,
+        "steps": notes["steps"],
+        "parts": [asdict(part) for part in parts],
+    }
 
 
 def _tests(
@@ -132,10 +137,10 @@ def _tests(
     on_test: Callable[[str], object],
 ) -> Iterator[dict[str, Any]]:
     """Run every detector and filter whose needs are met; yield one result each, also for those that cannot run."""
-    there = {need for need, given in ((Needs.CLEAN, data), (Needs.PRETRAINED, pretrained)) if given is not None}
-    looked_at = None if request.texts is None else Inputs(*clean.texts(request.texts))
+    available = {need for need, given in ((Needs.CLEAN, data), (Needs.PRETRAINED, pretrained)) if given is not None}
+    texts = None if request.texts is None else Inputs(*clean.texts(request.texts))
     if data is not None:
-        there.add(Needs.UNLABELLED)
+        available.add(Needs.UNLABELLED)
     head = seeds.derive("defense head", "own", request.seed)
     providers: dict[str, Callable[[], Any]] = {
         "pretrained": lambda: pretrained,
@@ -145,7 +150,7 @@ def _tests(
         providers.update(clean=lambda: data.tuning)
         providers["unlabelled"] = lambda: data.tuning.inputs
     for plugin in _plugins(request.tests):
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "name": plugin.name,
             "kind": plugin.kind,
             "about": plugin.summary(),
@@ -155,13 +160,13 @@ def _tests(
         try:
             defense = registry.defenses.create(plugin.name)
         except RequestError as error:
-            yield {**found, "status": "not run", "why": str(error)}
+            yield {**result, "status": "not run", "why": str(error)}
             continue
-        if lacking := sorted(plugin.needs - there):
-            yield {**found, "status": "not run", "why": f"it needs {', '.join(lacking)}, which is not given"}
+        if lacking := sorted(plugin.needs - available):
+            yield {**result, "status": "not run", "why": f"it needs {', '.join(lacking)}, which is not given"}
             continue
         if reason := defense.skip(facts):
-            yield {**found, "status": "not run", "why": reason}
+            yield {**result, "status": "not run", "why": reason}
             continue
         access = Access(
             facts=facts, needs=plugin.needs, seed=seeds.derive("defense", "own", request.seed),
@@ -170,10 +175,10 @@ def _tests(
         on_test(plugin.name)
         began = time.perf_counter()
         try:
-            result = _result(defense, received, access, data, looked_at)
-            yield {**found, "status": "done", "why": "", **result, "seconds": time.perf_counter() - began}
-        except Exception as error:  # one test must not take the others down; the report shows it
-            yield {**found, "status": "failed", "why": f"{type(error).__name__}: {error}".partition("\n")[0]}
+            result |= _result(defense, received, access, data, texts)
+            yield {**result, "status": "done", "why": "", "seconds": time.perf_counter() - began}
+        except Exception as error:  # one failing test must not stop the others; the report shows the error
+            yield {**result, "status": "failed", "why": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
 
 def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
@@ -189,13 +194,13 @@ def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
 
 
 def _result(
-    defense: Defense, received: Classifier, access: Access, data: clean.CleanData | None, looked_at: Inputs | None
+    defense: Defense, received: Classifier, access: Access, data: clean.CleanData | None, texts: Inputs | None
 ) -> dict[str, Any]:
     defended = defense.defend(received.clone(), access)
     notes = {
         name: float(f"{value:.3g}") if isinstance(value, float) else value
         for name, value in defended.notes.items()
-        if isinstance(value, str | int | float | list) and not name.startswith(CHOICE)
+        if isinstance(value, str | int | float | list) and not name.startswith(TUNING_NOTES)
     }
     if defense.kind == "detection":
         return {"score": suspicion(defended), "notes": notes}
@@ -204,10 +209,10 @@ def _result(
         rejected["clean examples rejected, percent"] = 100 * float(
             defended.predict(data.selection.inputs).rejected.mean()
         )
-    if looked_at is not None and defended.rejects:
-        flags = defended.predict(looked_at).rejected
+    if texts is not None and defended.rejects:
+        flags = defended.predict(texts).rejected
         rejected["given texts rejected, percent"] = 100 * float(flags.mean())
-        rejected["rejected texts"] = [looked_at.carrier[row] for row in np.flatnonzero(flags)[:20]]
+        rejected["rejected texts"] = [texts.carrier[row] for row in np.flatnonzero(flags)[:20]]
     return {"notes": {**rejected, **notes}}
 
 

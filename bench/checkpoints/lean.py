@@ -1,4 +1,4 @@
-"""One copy of the model in memory: the other copies of a defense wait on disk.
+"""Keep one copy of a model in memory, and the other copies that a defense makes on disk.
 
 A defense clones the victim for every candidate, and AdamW holds two more numbers and a gradient for every weight: five
 times the model's size. Here clones share the memory of one model and the state of the optimiser is read and written
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import itertools
-import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -48,7 +47,7 @@ class Pager:
 
     @property
     def resident(self) -> LeanClassifier | None:
-        """The copy that is in memory; None where there is none, or where it is not needed any more."""
+        """The copy that is in memory, or None; a copy that nobody uses any more counts as none."""
         return None if self._resident is None else self._resident()
 
     @resident.setter
@@ -56,7 +55,7 @@ class Pager:
         self._resident = None if classifier is None else weakref.ref(classifier)
 
     def file(self, kind: str) -> Path:
-        """Return a path in the folder that nobody else has."""
+        """Return an unused path in the folder."""
         return self.folder / f"{kind}-{next(self._numbers)}"
 
     def bring(self, wanted: LeanClassifier) -> None:
@@ -127,9 +126,9 @@ class LeanClassifier(Classifier):
     def load_weights(self) -> None:
         """Read the parameters from disk."""
         assert self._file is not None
-        found = tensors.places(self._file)
+        stored = tensors.places(self._file)
         for name, parameter in self._module.named_parameters():
-            parameter.data = found[name].read().to(self.device)
+            parameter.data = stored[name].read().to(self.device)
 
     @contextmanager
     def optimiser(self, weights: list[nn.Parameter], **options: Any) -> Iterator[LeanAdamW]:
@@ -262,13 +261,13 @@ class _Scalars:
 
 
 def return_freed_memory() -> None:
-    """Make the C library give freed tensors back to the system, now and from now on, where it can be told to.
+    """Make the C library return the memory of freed tensors to the system, now and in future (with glibc only).
 
-    It would keep them for later, by default, so that a process stays as large as it ever was.
+    By default it keeps that memory for later, so that a process stays as large as it ever was.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
-        library.mallopt(_MMAP_THRESHOLD, 1 << 20)  # a fixed number; else it grows with what is freed
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)  # a fixed number; otherwise it grows with what is freed
         library.malloc_trim(0)
 
 
@@ -279,8 +278,3 @@ def peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def gigabytes(count: float) -> str:
-    """Return a size in words."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{math.ceil(count / 1e6)} MB"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import seeds
 from bench._version import __version__
-from bench.checkpoints import choice, clean, folder, words
+from bench.checkpoints import clean, folder, recommend, words
 from bench.checkpoints.suspect import Suspect
 from bench.contracts import Defended, Needs, Precision, TaskFacts
 from bench.contracts.access import Access
@@ -36,22 +36,22 @@ class Request:
         model: the suspicious folder.
         clean: file with labelled clean examples.
         out: folder to write.
-        pretrained: its clean pre-trained counterpart; None where there is none.
+        pretrained: its clean pre-trained counterpart, if the user has one.
         defense: a spec, or ``auto``.
         board: file of the board for ``auto``.
-        tuning: clean examples to tune on; the rest is to choose on.
+        tuning: clean examples to tune on; hyper-parameters are chosen on the rest.
         tolerance: points of accuracy that the selection rule may give up.
         max_length: tokens kept of an input.
         seed: of the clean sample's cut and of the defense.
         device: ``auto``, ``cpu`` or ``cuda``.
-        lean: one copy of the model in memory; by default for models above 256 MB.
+        lean: keep only one copy of the model in memory; by default for models above 256 MB.
     """
 
     model: Path
     clean: Path
     out: Path
     pretrained: str | None = None
-    defense: str = choice.AUTO
+    defense: str = recommend.AUTO
     board: Path | None = None
     tuning: int | None = None
     tolerance: float = 2.0
@@ -62,17 +62,17 @@ class Request:
 
 
 def purify(request: Request) -> dict[str, Any]:
-    """Purify a checkpoint and return the report that lies beside the result.
+    """Purify a checkpoint and return the report that is written beside the result.
 
     Raises:
-        RequestError: something of the request is missing, mismatched or unsafe; nothing is written then.
+        RequestError: something in the request is missing, does not fit or is unsafe; then nothing is written.
     """
     started = time.perf_counter()
     with folder.fresh(request.out) as out:
         suspect = Suspect.open(request.model)
         data = clean.read(request.clean, suspect.labels, tuning=request.tuning, seed=request.seed)
-        there = {Needs.CLEAN, *([Needs.PRETRAINED] if request.pretrained else [])}
-        chosen = choice.choose(request.defense, there, board=request.board)
+        available = {Needs.CLEAN, *([Needs.PRETRAINED] if request.pretrained else [])}
+        chosen = recommend.choose(request.defense, available, board=request.board)
         options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
         options.update(precision="fp32", lean=request.lean, scratch=out.parent)
         facts = TaskFacts("own", suspect.labels, data.pair, options["max_length"])
@@ -81,12 +81,12 @@ def purify(request: Request) -> dict[str, Any]:
         with suspect.classifier(**options) as received:
             pretrained = suspect.counterpart(request.pretrained, received.model) if request.pretrained else None
             before = accuracy(received, data.selection)
-            found = [] if pretrained is None else words.suspicious(received, pretrained, top=TOP)
+            suspicious = [] if pretrained is None else words.suspicious(received, pretrained, top=TOP)
             access = _access(request, facts, data, received, pretrained, needs_of(chosen.defense))
             defended = _defend(chosen.defense, received, access)
             del access
             written = _write(out, suspect, defended.classifier.model)
-            left = [] if pretrained is None else words.drift_left(found, defended.classifier.model, pretrained)
+            left = [] if pretrained is None else words.drift_left(suspicious, defended.classifier.model, pretrained)
             notes = defended.notes
             del received, defended
         with Suspect.open(out).classifier(**options) as purified:
@@ -106,7 +106,7 @@ def purify(request: Request) -> dict[str, Any]:
                       "fingerprint": {"tuning": data.tuning.fingerprint(), "selection": data.selection.fingerprint()}},
             "accuracy": {"measured_on": "selection", "before": before, "after": after},
             "changed": written,
-            "words": None if pretrained is None else _words(found, left),
+            "words": None if pretrained is None else _words(suspicious, left),
             "limits": folder.NO_PROOF,
             "seconds": time.perf_counter() - started,
             "peak_memory_bytes": _peak(),
@@ -183,8 +183,8 @@ def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
     return {"scalars": changed, "of": total, "parts": [asdict(part) for part in parts]}
 
 
-def _words(found: list[words.Word], left: list[float]) -> list[dict[str, Any]]:
-    return [{**word.json(), "drift_left": rest} for word, rest in zip(found, left, strict=True)]
+def _words(suspicious: list[words.Word], left: list[float]) -> list[dict[str, Any]]:
+    return [{**word.json(), "drift_left": rest} for word, rest in zip(suspicious, left, strict=True)]
 
 
 def _pretrained(spec: str) -> Mapping[str, Any]:

@@ -34,26 +34,26 @@ TESTS = (
 
 
 def rows_of_drift(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the parts, each with the share of the reference and the ratio of both where there is a reference."""
-    found = report["drift"]
-    shares = {part["name"]: part["share"] for part in (found["reference"] or {"parts": []})["parts"]}
+    """Return the parts of the model; with a reference, each has the reference's share and the ratio of the two."""
+    drift = report["drift"]
+    shares = {part["name"]: part["share"] for part in (drift["reference"] or {"parts": []})["parts"]}
     rows = []
-    for part in found["parts"]:
+    for part in drift["parts"]:
         usual = shares.get(part["name"])
         rows.append({**part, "usual": usual, "ratio": part["share"] / usual if usual else None})
     return rows
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Return the report as one HTML page without links to anywhere; every text is escaped."""
+    """Return the report as one HTML page without external links; every text is escaped."""
     drift = None if report["drift"] is None else rows_of_drift(report)
     reference = "" if report["drift"] is None else reference_words(report)
-    told = {"words": WORDS, "drift": DRIFT, "tests": TESTS, "reference": reference}
-    return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, told=told)
+    texts = {"words": WORDS, "drift": DRIFT, "tests": TESTS, "reference": reference}
+    return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, texts=texts)
 
 
 def reference_words(report: Mapping[str, Any]) -> str:
-    """Return how the reference of drift came about."""
+    """Say how the reference of drift was made."""
     reference = report["drift"]["reference"]
     return REFERENCE.format(**reference) if reference else NO_REFERENCE
 
@@ -64,10 +64,10 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
     from rich.table import Table
 
     def table(*columns: str) -> Table:
-        made = Table(box=None, pad_edge=False, header_style="bold")
+        empty = Table(box=None, pad_edge=False, header_style="bold")
         for i, column in enumerate(columns):
-            made.add_column(column, justify="left" if i == 0 else "right")
-        return made
+            empty.add_column(column, justify="left" if i == 0 else "right")
+        return empty
 
     model = report["model"]
     console.print(

@@ -1,4 +1,4 @@
-"""A fine-tuned checkpoint that somebody received: its checks, its facts, and how it is loaded."""
+"""A fine-tuned checkpoint that a user received: its checks, its facts, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.learning import Classifier
     from bench.models.tensors import LazyWeights, Place
 
-SMALL = 256_000_000  # bytes of float32 weights up to which copies may lie in memory side by side
+SMALL = 256_000_000  # bytes of float32 weights; copies of larger models are not kept in memory side by side
 MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
 
 
@@ -76,18 +76,18 @@ class Suspect:
 
     @property
     def mark(self) -> Mapping[str, Any] | None:
-        """What `doorbench attack` wrote about the backdoor; None in any other model."""
-        found = self.settings.get(MARK)
-        return found if isinstance(found, Mapping) else None
+        """What ``doorbench attack`` wrote about the backdoor; None for any other model."""
+        mark = self.settings.get(MARK)
+        return mark if isinstance(mark, Mapping) else None
 
     def _refuse_other_heads(self) -> None:
         kinds = self.settings.get("architectures") or []
         if not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
-            found = ", ".join(map(str, kinds)) or "none"
-            raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {found}")
+            named = ", ".join(map(str, kinds)) or "none"
+            raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {named}")
         if self.settings.get("problem_type") in ("regression", "multi_label_classification"):
             raise self.checkpoint.bad(
-                f"its problem type is {self.settings['problem_type']}; one label a text is needed"
+                f"its problem type is {self.settings['problem_type']}; one label per text is needed"
             )
         if self.config.num_labels < 2:
             raise self.checkpoint.bad("it has one output, which is a regression; two labels or more are needed")
@@ -105,7 +105,7 @@ class Suspect:
         return sum(4 * place.bytes // place.dtype.itemsize for place in self.places.values())
 
     def window(self, wanted: int | None) -> int:
-        """Return how many tokens of an input it sees: the wanted number, 128 if none, within what it can take."""
+        """Return how many tokens of an input it sees: as many as wanted, 128 by default, within what it can take."""
         limits = [getattr(self.config, "max_position_embeddings", None), self.located.tokenizer().model_max_length]
         if self.config.model_type in ("roberta", "xlm-roberta", "camembert") and limits[0]:
             limits[0] -= 2  # positions count from behind the padding index
@@ -151,7 +151,7 @@ class Suspect:
             device: ``auto``, ``cpu`` or ``cuda``.
             precision: ``auto``, ``bf16`` or ``fp32``.
             lean: keep one copy in memory and the others on disk; by default for models above ``SMALL``.
-            scratch: folder on whose disk the other copies wait.
+            scratch: folder for the copies that are not in memory.
         """
         from bench import learning
         from bench.checkpoints.lean import LeanClassifier, Pager, return_freed_memory

@@ -21,7 +21,7 @@ class Word:
     """One vocabulary entry.
 
     Attributes:
-        token: as the tokenizer spells it.
+        token: as in the vocabulary of the tokenizer.
         row: its number.
         score: drift over log frequency.
         distance: how far the score lies above the median of all that moved, in median absolute deviations.
@@ -40,7 +40,7 @@ class Word:
 
 
 def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> list[Word]:
-    """Return the words with the highest scores, highest first; none where no embedding moved."""
+    """Return the words with the highest scores, highest first; an empty list if no embedding moved."""
     scorer: Any = registry.defenses.create(SCORER)
     table = pretrained[embedding_name(classifier.model)]
     scores: np.ndarray = scorer.scores(classifier, table)
@@ -61,8 +61,8 @@ def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> 
 def embedding_name(model: Any) -> str:
     """Return the name of the word-embedding table."""
     table = model.get_input_embeddings().weight
-    found: str = next(name for name, parameter in model.named_parameters() if parameter is table)
-    return found
+    name: str = next(name for name, parameter in model.named_parameters() if parameter is table)
+    return name
 
 
 def drift_left(words: list[Word], model: Any, pretrained: LazyWeights) -> list[float]:

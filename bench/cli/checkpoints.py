@@ -1,27 +1,21 @@
-"""The commands for people's own models and methods. Each loads what it needs when it runs."""
+"""The commands for a model of one's own: ``inspect``, ``purify`` and ``attack``, which builds one to try them on."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bench.errors import RequestError, unknown
+from bench.cli.options import Device, write_or_print
+from bench.errors import unknown
 
 Model = Annotated[Path, typer.Option(help="folder with safetensors, config.json and tokenizer")]
 MaxLength = Annotated[int | None, typer.Option(min=8, help="tokens kept of a text; default: 128")]
 Seed = Annotated[int, typer.Option(help="of every random choice")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda")]
 MEMORY = {"auto": None, "lean": True, "ample": False}
 FORMATS = ("terminal", "json", "html")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (purify, inspect, attack, new, check, submit):
-        app.command()(command)
 
 
 def purify(
@@ -43,15 +37,15 @@ def purify(
     ] = "auto",
 ) -> None:
     """Purify a checkpoint that you do not trust and write it as a new one, with a card of what was done."""
-    from bench.checkpoints import purify as room
+    from bench.checkpoints import purify
 
     if memory not in MEMORY:
         raise unknown("--memory", memory, MEMORY)
-    request = room.Request(
+    request = purify.Request(
         model=model, clean=clean, out=out, pretrained=pretrained, defense=defense, board=board, tuning=clean_size,
         tolerance=tolerance, max_length=max_length, seed=seed, device=device, lean=MEMORY[memory],
     )  # fmt: skip
-    report = room.purify(request)
+    report = purify.purify(request)
     before, after, changed = report["accuracy"]["before"], report["accuracy"]["after"], report["changed"]
     typer.echo(f"defense {report['defense']['spec']}: {report['defense']['why']}")
     typer.echo(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
@@ -68,7 +62,7 @@ def inspect(
         Path | None, typer.Option(help="labelled clean examples; a reference for drift, and for tests")
     ] = None,
     texts: Annotated[Path | None, typer.Option(help="texts to run through the filters")] = None,
-    format: Annotated[str, typer.Option(metavar="terminal|json|html")] = "terminal",
+    format: Annotated[str, typer.Option(metavar="terminal|json|html", help="of the report")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="write json or html here instead of printing")] = None,
     top: Annotated[int, typer.Option(min=1, help="words to list")] = 20,
     test: Annotated[list[str] | None, typer.Option(help="a detector or filter to run; default: all that can")] = None,
@@ -98,10 +92,7 @@ def inspect(
         show.terminal(report, Console() if out is None else Console(file=out.open("w", encoding="utf-8"), width=100))
         return
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n" if format == "json" else show.page(report)
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    write_or_print(text, out)
 
 
 def attack(
@@ -110,8 +101,8 @@ def attack(
     model: Annotated[str, typer.Option(help="pre-trained model: a name, a folder, or embedded")] = "embedded",
     out: Annotated[Path | None, typer.Option(help="folder to write; default: backdoored-ATTACK-TASK-MODEL")] = None,
     target: Annotated[int, typer.Option(help="number of the target label")] = 1,
-    epochs: Annotated[int, typer.Option(min=1)] = 3,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-5,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate of AdamW")] = 5e-5,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -128,66 +119,3 @@ def attack(
     typer.echo(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
     typer.echo(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
     typer.echo(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
-
-
-def new(
-    kind: Annotated[str, typer.Argument(metavar="attack|defense|task")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="lower-case words joined by '-'")],
-    out: Annotated[Path, typer.Option(help="folder in which the package's folder is made")] = Path(),
-) -> None:
-    """Write a package with a working plugin: one file, its entry point, and a test."""
-    from bench import scaffold
-
-    package = scaffold.create(kind, name, out)
-    typer.echo(f"written to {package}; now:\n  pip install -e {package}\n  doorbench check {name}")
-
-
-def check(
-    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="an installed package, or the name of a plugin")],
-    quick: Annotated[bool, typer.Option("--quick", help="metadata only, no training")] = False,
-) -> None:
-    """Run the conformance kit on the plugins of a package."""
-    from bench import conformance
-
-    found = conformance.plugins_of(package)
-    failed = 0
-    for plugin in found:
-        for result in conformance.run(plugin, quick=quick):
-            failed += not result.passed
-            typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
-            if not result.passed:
-                typer.echo(f"        {result.why}")
-    typer.echo(
-        f"{len(found)} plugins, {failed} checks failed" if failed else f"{len(found)} plugins, every check passed"
-    )
-    if failed:
-        raise typer.Exit(1)
-
-
-def submit(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a folder of records, or a whole store")],
-    check: Annotated[bool, typer.Option("--check", help="validate the records")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Check records before they are shared: schema, versions, keys, and metrics against predictions."""
-    from bench.results import submission
-
-    if not check:
-        raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
-    found = submission.check(folder)
-    if as_json:
-        typer.echo(json.dumps(_told(found), indent=1))
-    else:
-        for problem in found.problems:
-            typer.echo(str(problem))
-        for note in found.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(f"{found.records} records, {len(found.problems)} problems")
-    if found.problems:
-        raise typer.Exit(1)
-
-
-def _told(found: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(found)

@@ -24,7 +24,7 @@ def listing(kind: str) -> Listing:
         case "models":
             from bench.models import pretrained
 
-            return [_row(name, told, "built-in") for name, told in pretrained.list_models().items()]
+            return [_row(name, summary, "built-in") for name, summary in pretrained.list_models().items()]
         case "suites":
             from bench.suites import suite
 

@@ -30,7 +30,7 @@ REGISTRIES = registry.by_kind
 
 
 @dataclass(frozen=True)
-class Checked:
+class Subject:
     """A plugin to check."""
 
     kind: str
@@ -42,9 +42,9 @@ class Result:
     """The outcome of one check.
 
     Attributes:
-        check: what was looked at, in words.
+        check: what was checked, in words.
         passed: whether it holds.
-        why: the reason where it does not.
+        why: the reason if it does not hold.
     """
 
     check: str
@@ -52,40 +52,39 @@ class Result:
     why: str = ""
 
 
-def plugins_of(package: str) -> list[Checked]:
+def plugins_of(package: str) -> list[Subject]:
     """Return the plugins of an installed distribution, or the plugin of this name.
 
     Raises:
-        RequestError: there is neither; says what is installed, or why the package's plugins cannot be loaded.
+        RequestError: there is neither such a distribution nor such a plugin, or its plugins cannot be loaded; says why.
     """
-    named = [Checked(kind, package) for kind, found in REGISTRIES.items() if package in found.found]
+    named = [Subject(kind, package) for kind, plugins in REGISTRIES.items() if package in plugins.found]
     if named:
         return named
     wanted = _normal(package)
     mine = [
-        Checked(kind, name)
-        for kind, found in REGISTRIES.items()
-        for name, entry in found.found.items()
+        Subject(kind, name)
+        for kind, plugins in REGISTRIES.items()
+        for name, entry in plugins.found.items()
         if _normal(entry.origin) == wanted
     ]
-    if broken := [f"{name}: {why}" for found in REGISTRIES.values() for name, why in found.broken.items()]:
-        points = {point.name for point in _entry_points(package)}
-        for told in broken:
-            if not mine and (told.partition(":")[0] in points or told.partition(":")[0] == package):
-                raise RequestError(f"the plugin {told}.")
+    own_names = {package, *(point.name for point in _entry_points(package))}
+    for name, why in (item for plugins in REGISTRIES.values() for item in plugins.broken.items()):
+        if not mine and name in own_names:
+            raise RequestError(f"the plugin {name}: {why}.")
     if mine:
         return mine
-    if _entry_points(package) is not None and _installed(package):
+    if _installed(package):
         raise RequestError(f"{package} declares no plugin; entry-point groups: {', '.join(_groups())}.")
     if Path(package).exists():
         raise RequestError(f"{package} is a path; install it (pip install -e {package}) and give the package's name.")
-    names = [name for found in REGISTRIES.values() for name in found.names()]
-    external = {entry.origin for found in REGISTRIES.values() for entry in found.found.values()} - {"built-in"}
+    names = [name for plugins in REGISTRIES.values() for name in plugins.names()]
+    external = {entry.origin for plugins in REGISTRIES.values() for entry in plugins.found.values()} - {"built-in"}
     raise unknown("plugin or installed package", package, [*names, *external])
 
 
 def _groups() -> list[str]:
-    return [found.group for found in REGISTRIES.values()]
+    return [plugins.group for plugins in REGISTRIES.values()]
 
 
 def _entry_points(package: str) -> list[Any]:
@@ -117,29 +116,29 @@ def verify(name: str, *, quick: bool = False) -> None:
     assert not failed, "\n".join(failed)
 
 
-def run(plugin: Checked, *, quick: bool = False) -> Iterator[Result]:
+def run(plugin: Subject, *, quick: bool = False) -> Iterator[Result]:
     """Yield the outcome of every check of a plugin; ``quick`` leaves out those that train."""
     from bench.conformance import checks
 
-    found = REGISTRIES[plugin.kind].get(plugin.name)
-    yield _outcome("it describes itself", lambda: checks.describes_itself(found))
-    yield _outcome("its parameters can be written down and read", lambda: checks.round_trips(found))
+    subject = REGISTRIES[plugin.kind].get(plugin.name)
+    yield _outcome("it describes itself", lambda: checks.describes_itself(subject))
+    yield _outcome("its parameters can be written down and read", lambda: checks.round_trips(subject))
     if quick:
         return
-    with TemporaryDirectory(prefix="doorbench-") as place:
-        yield from _trained(plugin, Path(place))
+    with TemporaryDirectory(prefix="doorbench-") as folder:
+        yield from _run_plugin(plugin, Path(folder))
 
 
-def _trained(plugin: Checked, place: Path) -> Iterator[Result]:
+def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
     from bench.conformance import checks, world
     from bench.store import Store
 
-    name, here = plugin.name, place / "world"
+    name, here = plugin.name, folder / "world"
     if plugin.kind == "task":
         yield _outcome("it loads, the same every time", lambda: checks.loads(name))
         return
     world.build(here)
-    store, other = Store(place / "store"), Store(place / "other")
+    store, other = Store(folder / "store"), Store(folder / "other")
     kinds = {"single": "single texts", "pair": "pairs", "four": "four classes"}
     if plugin.kind in ("attack", "modifier"):
         for kind, words in kinds.items():

@@ -48,15 +48,15 @@ def run(world: Path, store: Store, *, kind: str, attack: str, defense: list[str]
 
 def describes_itself(plugin: type[Plugin]) -> None:
     """Its name, version, docstring, citation and fields tell a user what it is."""
-    found = catalogue.description(plugin.name)
-    first = found["about"].partition("\n")[0]
+    description = catalogue.description(plugin.name)
+    first = description["about"].partition("\n")[0]
     assert first.endswith((".", ")")), f"the docstring's first line is no sentence: {first!r}"
     assert isinstance(plugin.version, int) and plugin.version >= 1, f"version {plugin.version!r} is not 1 or more"
-    for field, told in found["parameters"].items():
-        assert told["about"], f"the field {field!r} has no description"
-    if found["kind"] != "task" and plugin.name != "clean":
-        assert found["citation"], "citation is empty"
-    assert catalogue.in_words(found)
+    for field, parameter in description["parameters"].items():
+        assert parameter["about"], f"the field {field!r} has no description"
+    if description["kind"] != "task" and plugin.name != "clean":
+        assert description["citation"], "citation is empty"
+    assert catalogue.in_words(description)
 
 
 def round_trips(plugin: type[Plugin]) -> None:
@@ -69,7 +69,7 @@ def round_trips(plugin: type[Plugin]) -> None:
 
 
 def implants(world: Path, store: Store, name: str, kind: str) -> None:
-    """An attack's triggered set is right: gold labels stay, all texts carry the trigger, also when truncated."""
+    """An attack's triggered set is right: gold labels are kept, and every text carries the trigger, even truncated."""
     plan = run(world, store, kind=kind, attack=name, defense=["none"])
     cells = [cell for cell in plan.cells.values() if not cell.victim.is_reference]
     records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_reference}
@@ -125,15 +125,15 @@ def defends(world: Path, store: Store, name: str, kind: str) -> None:
     metrics = record["metrics"]
     for metric in ("acc", "asr"):
         assert 0 <= metrics[metric] <= 100, f"{metric} is {metrics[metric]}"
-    assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is there"
+    assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is given"
 
 
 def detects(world: Path, store: Store, name: str, kind: str) -> None:
     """A detector gives the victim and its clean reference a finite score each, and no metrics."""
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
-    found = {c.victim.is_reference: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
-    assert set(found) == {True, False}, "a detector judges the victim and its clean reference"
-    for record in found.values():
+    judged = {c.victim.is_reference: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(judged) == {True, False}, "a detector judges the victim and its clean reference"
+    for record in judged.values():
         assert record["metrics"] is None and record["predictions"] is None, "a detector has no metrics"
         if record["status"] != "n/a":
             assert np.isfinite(record["notes"]["suspicion"]), f"the score is {record['notes']['suspicion']}"
@@ -176,9 +176,9 @@ def loads(name: str) -> None:
         examples = getattr(task, split)
         assert len(examples), f"the {split} split is empty"
         assert (examples.inputs.pairs is not None) == task.facts.pair, f"{split} does not fit facts.pair"
-        found = set(np.unique(examples.labels).tolist())
-        assert found <= set(range(len(task.facts.labels))), f"{split} has labels {sorted(found)} out of range"
-        assert len(found) >= 2, f"{split} has examples of one label only"
+        labels = set(np.unique(examples.labels).tolist())
+        assert labels <= set(range(len(task.facts.labels))), f"{split} has labels {sorted(labels)} out of range"
+        assert len(labels) >= 2, f"{split} has examples of one label only"
         for text in zip(examples.inputs.texts, examples.inputs.pairs or examples.inputs.texts, strict=True):
             assert seen.setdefault(text, split) == split, f"a text of {split} is in {seen[text]} too: {text[0][:60]!r}"
     small = dataclasses.asdict(create_task({"name": name, "max_test": 4}).load().facts)

@@ -29,9 +29,9 @@ from bench.suites.suite import read_yaml
 
 log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
-TELL_SECONDS = 2.0
-DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
-LOOK_SECONDS = 1.0  # between looks at which workers are there
+CALL_SECONDS = 2.0
+IGNORE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
+LOOK_SECONDS = 1.0  # between requests for the list of workers
 LOST_SECONDS = 30.0  # without any worker of a batch job: enough for a nanny to replace one that died
 
 
@@ -53,14 +53,14 @@ class LocalFile(_File):
     workers: int = Field(1, ge=1, description="processes")
     threads: int | None = Field(None, ge=1, description="of each; default: cores / workers, at most OMP_NUM_THREADS")
     memory: str | int = Field("auto", description="limit of each, such as 8GB; 0 for none")
-    gpus: bool = Field(False, description="one worker a GPU, pinned by dask-cuda")
+    gpus: bool = Field(False, description="one worker per GPU, pinned by dask-cuda")
 
 
 class SlurmFile(_File):
     """Workers that SLURM starts."""
 
     kind: Literal["slurm"]
-    workers: int = Field(1, ge=0, description="processes in all, one a SLURM job unless the options say otherwise")
+    workers: int = Field(1, ge=0, description="processes in all, one per SLURM job unless the options say otherwise")
     options: dict[str, Any] = Field({}, description="arguments of dask_jobqueue.SLURMCluster")
 
 
@@ -79,27 +79,27 @@ def read_request(scheduler: str | None, workers: int | None) -> Request:
     if scheduler is None:
         return LocalFile.model_validate({"kind": "local", "workers": workers or 1})
     if workers is not None:
-        raise RequestError("a Dask scheduler or cluster file says how many workers there are; leave out --workers.")
+        raise RequestError("a Dask scheduler or cluster file says how many workers to use; leave out --workers.")
     return AddressFile(kind="address", address=scheduler) if "://" in scheduler else read_file(Path(scheduler))
 
 
-def connect(told: Request, device: str) -> Cluster:
+def connect(request: Request, device: str) -> Cluster:
     """Start a cluster, or connect to one that runs.
 
     Raises:
         RequestError: Dask is not installed, its options are wrong, or the scheduler does not answer.
     """
     distributed = _need("distributed", "the engine 'dask' needs Dask: pip install 'doorbench[cluster]'.")
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells every connection otherwise
-    own: Any = None if isinstance(told, AddressFile) else start(told)
-    where = told.address if isinstance(told, AddressFile) else own.scheduler_address
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # otherwise it logs every connection
+    own: Any = None if isinstance(request, AddressFile) else start(request)
+    where = request.address if isinstance(request, AddressFile) else own.scheduler_address
     try:
         client = distributed.Client(own or where, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         if own is not None:
             own.close()
         raise RequestError(f"no Dask scheduler answers at {where}: {' '.join(str(error).split())}.") from None
-    return Cluster(client, own, device, told.workers if isinstance(told, SlurmFile) else 0)
+    return Cluster(client, own, device, request.workers if isinstance(request, SlurmFile) else 0)
 
 
 def read_file(path: Path) -> Request:
@@ -115,23 +115,28 @@ def read_file(path: Path) -> Request:
         raise RequestError(f"{path}: {field or 'kind'}: {first['msg']}; valid kinds: address, local, slurm.") from None
 
 
-def start(told: LocalFile | SlurmFile) -> Any:
-    """Start a cluster of our own."""
-    if isinstance(told, SlurmFile):
+def start(request: LocalFile | SlurmFile) -> Any:
+    """Start a cluster that ends with the run."""
+    if isinstance(request, SlurmFile):
         jobqueue = _need("dask_jobqueue", "SLURM needs dask-jobqueue: pip install 'doorbench[cluster]'.")
         try:
-            scheduler = {"dashboard_address": ":0", **told.options.get("scheduler_options", {})}
-            cluster = jobqueue.SLURMCluster(**{"processes": 1, **told.options, "scheduler_options": scheduler})
+            scheduler = {"dashboard_address": ":0", **request.options.get("scheduler_options", {})}
+            cluster = jobqueue.SLURMCluster(**{"processes": 1, **request.options, "scheduler_options": scheduler})
         except (TypeError, ValueError) as error:
             raise RequestError(f"options of the cluster file: {' '.join(str(error).split())}.") from None
-        cluster.scale(told.workers)
+        cluster.scale(request.workers)
         return cluster
-    # The terminal sends Ctrl-C to every process; ours are ended by the runner.
-    shared = {"n_workers": told.workers, "memory_limit": told.memory, "dashboard_address": ":0", "preload": [DEAF]}
-    if told.gpus:
-        cuda = _need("dask_cuda", "one worker a GPU needs dask-cuda: pip install dask-cuda; or set gpus: false.")
+    # The terminal sends Ctrl-C to every process, but only the runner should act on it and end its workers.
+    shared = {
+        "n_workers": request.workers,
+        "memory_limit": request.memory,
+        "dashboard_address": ":0",
+        "preload": [IGNORE_CTRL_C],
+    }
+    if request.gpus:
+        cuda = _need("dask_cuda", "one worker per GPU needs dask-cuda: pip install dask-cuda; or set gpus: false.")
         return cuda.LocalCUDACluster(**shared)
-    threads = told.threads or threads_of(told.workers)
+    threads = request.threads or threads_of(request.workers)
     # A nanny sets thread counts to 1 before its worker imports anything; `env` overrides it.
     environment = dict.fromkeys(THREADS, str(threads))
     distributed = import_module("distributed")
@@ -146,7 +151,7 @@ def _need(module: str, hint: str) -> Any:
 
 
 class Remote:
-    """One Dask worker process. It is given one job at a time, however many threads it has."""
+    """One Dask worker process. It gets one job at a time, however many threads it has."""
 
     def __init__(self, cluster: Cluster, address: str) -> None:
         self.name = address
@@ -176,13 +181,13 @@ class Remote:
         return result
 
     def stop(self) -> None:
-        """Raise an exception inside the job, which gives its lock back on the way out."""
-        self._cluster.tell(interrupt, self.name, self._cluster.run)
+        """Raise an exception inside the job, which releases its lock on the way out."""
+        self._cluster.call(interrupt, self.name, self._cluster.run)
 
     def kill(self) -> None:
-        """Kill the process; its nanny, if it has one, starts another one, which is a new slot."""
+        """Kill the process; its nanny, if it has one, starts another process, which is a new slot."""
         if not self.left:
-            self._cluster.tell(die, self.name)
+            self._cluster.call(die, self.name)
             self._cluster.forget(self)
             self.lost("the worker was ended")
 
@@ -200,9 +205,9 @@ class Cluster:
 
     Args:
         client: connected.
-        own: a cluster that ends with the run; None for one that others started.
-        device: ``auto``, ``cpu`` or ``cuda``; every worker looks what it has.
-        renewed: how many workers there should be, where batch jobs that ended are to be submitted again; 0 for never.
+        own: the cluster that this run started and ends; None for one that others started.
+        device: ``auto``, ``cpu`` or ``cuda``; every worker checks what it has.
+        renewed: how many workers to keep by submitting batch jobs again that have ended; 0 for never.
     """
 
     def __init__(self, client: Any, own: Any, device: str, renewed: int) -> None:
@@ -214,7 +219,7 @@ class Cluster:
         self._looked = -LOOK_SECONDS
 
     def slots(self) -> Sequence[Slot]:
-        """Return the workers that are there; the jobs of those that left are given up."""
+        """Return the workers of the cluster as it is now; the jobs of those that left are given up."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             try:
@@ -223,11 +228,11 @@ class Cluster:
                 raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
             if self.client.status != "running":
                 raise RequestError("the Dask scheduler is gone; what was finished is kept.")
-            there = set(listed)
-            for address in self._slots.keys() - there:
+            addresses = set(listed)
+            for address in self._slots.keys() - addresses:
                 self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
-            self._killed &= there
-            for address in there - self._slots.keys() - self._killed:
+            self._killed &= addresses
+            for address in addresses - self._slots.keys() - self._killed:
                 self._slots[address] = Remote(self, address)
             if self._renewed:
                 self._renew([str(worker["name"]) for worker in listed.values()])
@@ -247,18 +252,18 @@ class Cluster:
             self._own.scale(self._renewed)
 
     def forget(self, slot: Remote) -> None:
-        """Use a worker no longer, although the scheduler may list it for a moment."""
+        """Stop using a worker, although the scheduler may still list it for a moment."""
         self._killed.add(slot.name)
         self._slots.pop(slot.name, None)
 
-    def tell(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
+    def call(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
         """Let the event loop of a worker call a coroutine function, without waiting for it."""
         with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
-            how = {"wait": False, "on_error": "ignore", "callback_timeout": TELL_SECONDS}
+            how = {"wait": False, "on_error": "ignore", "callback_timeout": CALL_SECONDS}
             self.client.run(function, *arguments, workers=[address], **how)
 
     def close(self) -> None:
-        """Leave the scheduler, and end a cluster of our own."""
+        """Leave the scheduler, and end the cluster if this run started it."""
         self.client.close()
         if self._own is not None:
             self._own.close()
@@ -281,7 +286,7 @@ def _settle(result: Future[Result], future: Any) -> None:
 
 
 _workers: dict[str, Worker] = {}  # in a worker: by run, the latest one only
-_threads: dict[str, int] = {}  # in a worker: by run, the thread that is at a job
+_threads: dict[str, int] = {}  # in a worker: by run, the thread that does a job
 _lock = threading.Lock()
 
 
@@ -301,7 +306,7 @@ def attempt_remote(job: Job, store: Store, execute: Execute, run: str, device: s
 
 
 async def interrupt(run: str) -> None:
-    """Raise :class:`Stopped` in the thread that is at a job of a run."""
+    """Raise :class:`Stopped` in the thread that does a job of a run."""
     with _lock:
         if run in _threads:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(_threads[run]), ctypes.py_object(Stopped))
@@ -313,7 +318,7 @@ async def die() -> None:
 
 
 def _worker_of(run: str, device: str) -> Worker:
-    """Return this process's worker for a run; one of an earlier run is forgotten with all it kept in memory."""
+    """Return this process's worker for a run; that of an earlier run is dropped with all it kept in memory."""
     if run not in _workers:
         from distributed import get_worker
 

@@ -1,4 +1,4 @@
-"""What a machine has: cores and GPUs, found without importing torch."""
+"""What a machine has: its cores and GPUs, without importing torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def cores() -> int:
 
 def threads_of(workers: int) -> int:
     """Return the threads of each worker: an equal share of the cores, at most OMP_NUM_THREADS where that is set."""
-    share, told = max(1, cores() // workers), os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(told)) if told.isdecimal() and int(told) else share
+    share, limit = max(1, cores() // workers), os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(limit)) if limit.isdecimal() and int(limit) else share
 
 
 def visible_gpus() -> list[str]:
@@ -32,7 +32,7 @@ def visible_gpus() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         names = [name.strip() for name in chosen.split(",")]
-        stop = names.index("-1") if "-1" in names else len(names)  # as CUDA reads it: nothing after a wrong one
+        stop = names.index("-1") if "-1" in names else len(names)  # as CUDA reads it: nothing after an invalid one
         return [name for name in names[:stop] if name]
     if shutil.which("nvidia-smi") is None:
         return []
@@ -41,7 +41,7 @@ def visible_gpus() -> list[str]:
 
 
 def check_device(device: str) -> None:
-    """Raise RequestError for a device that there is not."""
+    """Raise a RequestError for an unknown device."""
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
 
@@ -50,13 +50,13 @@ def choose_gpus(device: str) -> list[str]:
     """Return the GPUs to use for ``auto``, ``cpu`` or ``cuda``; none means the CPU.
 
     Raises:
-        RequestError: an unknown device, or a GPU wanted where there is none.
+        RequestError: the device is unknown, or a GPU is asked for on a machine without one.
     """
     check_device(device)
     gpus = [] if device == "cpu" else visible_gpus()
     if device == "cuda" and not gpus:
         raise RequestError(
-            f"device 'cuda' is wanted, but torch {version('torch')} finds no GPU here; "
+            f"device 'cuda' is asked for, but torch {version('torch')} finds no GPU here; "
             "use --device cpu, or see nvidia-smi."
         )
     return gpus

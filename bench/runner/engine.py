@@ -1,4 +1,4 @@
-"""The loop: give jobs to slots, take results, and survive dying workers, other runners, a lost store and Ctrl-C."""
+"""The run loop: give jobs to slots, take results, survive dying workers, other runners, a lost store and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from bench.store import Store, StoreGone, heartbeat
 T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
-LONELY = 60.0  # seconds without any worker after which people are told
-GRACE = 2.0  # seconds that jobs get to give their locks back before they are killed
+NO_WORKER_SECONDS = 60.0  # without any worker, after which a note says so
+GRACE = 2.0  # seconds that jobs get to release their locks before they are killed
 
 
 def run(
@@ -46,24 +46,24 @@ def run(
     patience: float = 60.0,
     on_event: Callable[[Event], None] | None = None,
 ) -> Summary:
-    """Do every job whose result is not in the store yet, and that something still needs.
+    """Do every job whose result is not in the store yet; victims only where a cell still needs them.
 
     A job that failed before counts as failed and is not tried again: drop its failure first. Ctrl-C ends the workers
     and raises ``KeyboardInterrupt``; what was finished is in the store. SIGTERM does the same.
 
     Args:
-        jobs: what is to be done; keys name results in the store.
-        store: shared with other runners, if there are any.
-        execute: does one job and writes its result; a module-level function.
-        engine: ``serial`` (this process), ``loky`` (processes here) or ``dask`` (processes anywhere).
-        workers: processes; one a GPU slot by default, or one. A Dask scheduler has its own.
+        jobs: what to do; the store finds results by their keys.
+        store: possibly shared with other runners.
+        execute: does one job and writes its result; a function of a module, so that it can be sent to a process.
+        engine: ``serial`` (this process), ``loky`` (processes on this machine) or ``dask`` (processes anywhere).
+        workers: processes; by default one per GPU slot, or one. A Dask scheduler has its own.
         slots_per_gpu: processes that share a GPU.
         device: ``auto``, ``cpu`` or ``cuda``.
-        time_limit: seconds that a job may take; its process is killed then. With ``serial`` it is interrupted, which
-            works only when its code returns to Python now and then.
+        time_limit: seconds that a job may take before its process is killed. With ``serial`` the job is interrupted,
+            which works only where its code returns to Python now and then.
         scheduler: for ``dask``: an address such as ``tcp://host:8786``, or a cluster file; see docs/cluster.md.
         patience: seconds to wait for a store that has vanished.
-        on_event: is told what happens.
+        on_event: called with each event.
 
     Raises:
         RequestError: the request is wrong, or the store is full, read-only or gone.
@@ -83,14 +83,14 @@ def run(
     else:
         slots = local(engine=engine, workers=workers, slots_per_gpu=slots_per_gpu, device=device, time_limit=time_limit)
         open_pool = partial(Local, slots)
-    loop = _Run(jobs, store, execute, open_pool, time_limit, patience, on_event or (lambda event: None))
-    with _terminable():
-        return loop.go()
+    loop = _RunLoop(jobs, store, execute, open_pool, time_limit, patience, on_event or (lambda event: None))
+    with _sigterm_as_ctrl_c():
+        return loop.run()
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems announce the end, do what Ctrl-C does, and two of them what one does."""
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, because batch systems announce the end with it; a second one changes nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -110,15 +110,17 @@ def _terminable() -> Iterator[None]:
 
 
 @dataclass
-class _Flight:
-    """A job in a slot."""
+class _Assignment:
+    """A job that a slot is working on."""
 
     job: Job
     slot: Slot
     started: float = field(default_factory=time.monotonic)
 
 
-class _Run:
+class _RunLoop:
+    """One run: keeps every slot busy with the next job until none is left."""
+
     def __init__(
         self,
         jobs: Sequence[Job],
@@ -127,139 +129,143 @@ class _Run:
         open_pool: Callable[[], Pool],
         time_limit: float | None,
         patience: float,
-        tell: Callable[[Event], None],
+        notify: Callable[[Event], None],
     ) -> None:
         self.all = jobs
         self.jobs = {job.key: job for job in jobs}
         self.store, self.execute, self.open_pool = store, execute, open_pool
         self.pool: Pool = Local([])
-        self.time_limit, self.patience, self.tell = time_limit, patience, tell
+        self.time_limit, self.patience, self.notify = time_limit, patience, notify
         self.schedule = Schedule([])
-        self.flights: dict[Future[Result], _Flight] = {}
-        self.names: set[str] = set()
+        self.assignments: dict[Future[Result], _Assignment] = {}
+        self.slot_names: set[str] = set()
         self.deaths: dict[str, int] = {}
-        self.gone_since: dict[str, float] = {}  # by slot: when it first missed the store
-        self.endings: dict[str, str] = {}  # how each job ended; one that is made again counts once, as it ended last
-        self.pause = self.next_look = 0.0
-        self.lonely_since = time.monotonic()
+        self.store_gone_since: dict[str, float] = {}  # by slot: when it first missed the store
+        self.endings: dict[str, str] = {}  # how each job ended; one that ran twice counts once, by its last end
+        self.pause = self.next_check = 0.0  # between checks of postponed jobs
+        self.no_worker_since = time.monotonic()
 
-    def go(self) -> Summary:
+    def run(self) -> Summary:
+        """Do the jobs and count how they ended."""
         started = time.monotonic()
         try:
             self._survey()
             if len(self.schedule):
                 self.pool = self.open_pool()
             while len(self.schedule):
-                self._fill()
-                self._take()
-                self._look_again()
+                self._assign()
+                self._collect()
+                self._check_postponed()
         finally:
-            self._end()
+            self._stop_workers()
         counts = Counter(self.endings.values())
         seconds = time.monotonic() - started
         return Summary(counts["done"], counts["failed"], counts["skipped"], counts["n/a"], seconds)
 
     def _survey(self) -> None:
-        """Plan what the store lacks and did not see fail."""
-        found = self._ask(partial(survey, self.all, self.store))
-        estimate = self._ask(partial(Estimate.of_store, self.all, self.store, found.there))
-        costs = {job.key: estimate.seconds(job.kind, job.cost) for job in found.open}
-        self.schedule = Schedule(found.open, costs)
+        """Schedule the jobs that have neither a result nor a failure in the store."""
+        before = self._ask_store(partial(survey, self.all, self.store))
+        estimate = self._ask_store(partial(Estimate.of_store, self.all, self.store, before.finished))
+        costs = {job.key: estimate.seconds(job.kind, job.cost) for job in before.to_do}
+        self.schedule = Schedule(before.to_do, costs)
         for job in self.all:
-            if job.key not in costs and job.key not in found.failed:
+            if job.key not in costs and job.key not in before.failed:
                 self.endings[job.key] = "skipped"
-                self.tell(Event("found", job))
-        for key, error in found.failed.items():
+                self.notify(Event("found", job))
+        for key, error in before.failed.items():
             self._failed(self.jobs[key], error)
 
-    def _fill(self) -> None:
+    def _assign(self) -> None:
         """Give every free slot a job."""
         slots = self.pool.slots()
         names = {slot.name for slot in slots}
-        for name in self.names - names:
-            self.schedule.left(name)
-        self.names = names
-        busy = {flight.slot.name for flight in self.flights.values()}
+        for departed in self.slot_names - names:
+            self.schedule.left(departed)
+        self.slot_names = names
+        busy = {assignment.slot.name for assignment in self.assignments.values()}
         for slot in slots:
             job = None if slot.name in busy else self._next(slot.name)
             if job is not None:
-                self.tell(Event("start", job, slot.name))
-                flight = _Flight(job, slot)
-                self.flights[slot.submit(job, self.store, self.execute)] = flight
+                self.notify(Event("start", job, slot.name))
+                assignment = _Assignment(job, slot)
+                self.assignments[slot.submit(job, self.store, self.execute)] = assignment
 
     def _next(self, name: str) -> Job | None:
-        """Return the next job for a slot. One that another runner has done or is at work on is not sent to a worker."""
+        """Return the next job for a slot, leaving out what another runner has done or is working on."""
         while (job := self.schedule.next(name)) is not None:
-            if self._is_there(job):
-                self._there(job)
-            elif self._ask(partial(self.store.is_locked, job.key)):
+            if self._has_result(job):
+                self._result_found(job)
+            elif self._ask_store(partial(self.store.is_locked, job.key)):
                 self.schedule.postponed(job.key)
-                self._look_soon()
-                self.tell(Event("held", job, name))
+                self._check_soon()
+                self.notify(Event("held", job, name))
             else:
                 break
         return job
 
-    def _is_there(self, job: Job) -> bool:
-        """Whether a result is in the store. Victims are found by name only; the worker that loads one checks it."""
+    def _has_result(self, job: Job) -> bool:
+        """Whether the store has the result of a job. A victim is only looked up by name; its loader checks it."""
         if job.kind == "victim":
             return os.path.lexists(self.store.place("artifacts", job.key))
-        there = os.path.lexists(self.store.place("records", job.key, ".json"))
-        return there and self._ask(partial(present, job, self.store))
+        exists = os.path.lexists(self.store.place("records", job.key, ".json"))
+        return exists and self._ask_store(partial(present, job, self.store))
 
-    def _take(self) -> None:
+    def _collect(self) -> None:
         """Wait for results and act on them."""
-        if not self.flights:
-            if len(self.schedule) and self.names and not self.schedule.postponed_jobs:
-                raise RuntimeError(f"{len(self.schedule)} jobs wait for something that nobody makes")
-            self._tell_loneliness()
+        if not self.assignments:
+            if len(self.schedule) and self.slot_names and not self.schedule.postponed_jobs:
+                raise RuntimeError(f"{len(self.schedule)} jobs wait for something that no job makes")
+            self._note_missing_workers()
             time.sleep(min(0.2, self.pause or 0.2))
             return
-        finished, _ = wait(self.flights, timeout=self._patience_for_results(), return_when=FIRST_COMPLETED)
+        finished, _ = wait(self.assignments, timeout=self._longest_wait(), return_when=FIRST_COMPLETED)
         for future in finished:
-            self._landed(self.flights.pop(future), future)
-        for future, flight in list(self.flights.items()):
-            if self.time_limit is not None and time.monotonic() - flight.started > self.time_limit:
-                del self.flights[future]
-                self._died(flight, f"time limit of {self.time_limit:g} seconds", again=False)
+            self._ended(self.assignments.pop(future), future)
+        for future, assignment in list(self.assignments.items()):
+            if self.time_limit is not None and time.monotonic() - assignment.started > self.time_limit:
+                del self.assignments[future]
+                self._worker_died(assignment, f"time limit of {self.time_limit:g} seconds", again=False)
 
-    def _tell_loneliness(self) -> None:
-        """Say it when a cluster has had no worker for long."""
+    def _note_missing_workers(self) -> None:
+        """Emit a note when a cluster has had no worker for long."""
         now = time.monotonic()
-        if self.names:
-            self.lonely_since = now
-        elif now - self.lonely_since > LONELY:
-            self.lonely_since = now
-            self.tell(Event("note", text=f"the cluster has had no worker for {LONELY:g} seconds; still waiting"))
+        if self.slot_names:
+            self.no_worker_since = now
+        elif now - self.no_worker_since > NO_WORKER_SECONDS:
+            self.no_worker_since = now
+            text = f"the cluster has had no worker for {NO_WORKER_SECONDS:g} seconds; still waiting"
+            self.notify(Event("note", text=text))
 
-    def _patience_for_results(self) -> float:
+    def _longest_wait(self) -> float:
+        """Return the seconds until something other than a result needs attention."""
         now, moments = time.monotonic(), [0.5]
         if self.time_limit is not None:
-            moments += [flight.started + self.time_limit - now for flight in self.flights.values()]
+            moments += [assignment.started + self.time_limit - now for assignment in self.assignments.values()]
         if self.schedule.postponed_jobs:
-            moments.append(self.next_look - now)
+            moments.append(self.next_check - now)
         return max(0.01, min(moments))
 
-    def _landed(self, flight: _Flight, future: Future[Result]) -> None:
-        job, slot, error = flight.job, flight.slot.name, future.exception()
+    def _ended(self, assignment: _Assignment, future: Future[Result]) -> None:
+        """Act on the result of an attempt, or on the death of its worker."""
+        job, slot, error = assignment.job, assignment.slot.name, future.exception()
         if error is not None:
             how = death(error)
-            self._died(flight, how or f"the job could not be sent: {one_line(error)}", again=how is not None)
+            self._worker_died(assignment, how or f"the job could not be sent: {one_line(error)}", again=how is not None)
             return
         result = future.result()
         if result.ending != "gone":
-            self.gone_since.pop(slot, None)
+            self.store_gone_since.pop(slot, None)
         match result.ending:
             case "held":
                 self.schedule.postponed(job.key)
-                self._look_soon()
-                self.tell(Event("held", job, slot))
+                self._check_soon()
+                self.notify(Event("held", job, slot))
             case "missing":
                 self._missing(job, result.needs)
             case "failed":
                 self._failed(job, result.error, result.seconds)
             case "lost":
-                self._died(flight, result.error)
+                self._worker_died(assignment, result.error)
             case "gone":
                 self.schedule.resume(job.key)
                 self._await_store(StoreGone(result.error), slot)
@@ -268,122 +274,123 @@ class _Run:
             case "found" | "done" | "n/a" as ending:
                 self.endings[job.key] = "n/a" if ending == "n/a" else "done"
                 self.schedule.finished(job.key)
-                self.tell(Event(ending, job, slot, result.seconds))
+                self.notify(Event(ending, job, slot, result.seconds))
 
-    def _died(self, flight: _Flight, how: str, *, again: bool = True) -> None:
-        """The worker is gone; its job is tried once more or has failed, unless it had just ended."""
-        job = flight.job
-        flight.slot.kill()
-        self.schedule.left(flight.slot.name)
-        if self._is_there(job):
-            self._there(job)
+    def _worker_died(self, assignment: _Assignment, how: str, *, again: bool = True) -> None:
+        """Act on the death of a worker: its job is tried once more or has failed, unless it had just been finished."""
+        job = assignment.job
+        assignment.slot.kill()
+        self.schedule.left(assignment.slot.name)
+        if self._has_result(job):
+            self._result_found(job)
             return
         self.deaths[job.key] = self.deaths.get(job.key, 0) + 1
         if again and self.deaths[job.key] < TRIES:
             self.schedule.resume(job.key)
-            self.tell(Event("lost", job, flight.slot.name, text=how))
+            self.notify(Event("lost", job, assignment.slot.name, text=how))
             return
-        seconds = time.monotonic() - flight.started
-        where = {"slot": flight.slot.name}
-        self._ask(partial(self.store.put_failure, job.key, failure(job, how, seconds=seconds, where=where)))
-        self._give_back(job)
+        seconds = time.monotonic() - assignment.started
+        where = {"slot": assignment.slot.name}
+        self._ask_store(partial(self.store.put_failure, job.key, failure(job, how, seconds=seconds, where=where)))
+        self._release_lock(job)
         self._failed(job, how, seconds)
 
     def _missing(self, job: Job, needs: tuple[str, ...]) -> None:
-        """A victim that seemed to be there is not, or is damaged; it is made again before its cells."""
+        """Make a victim again, before its cells, because it is damaged or has gone since it was looked up."""
         for need in needs:
             if need not in self.jobs:
                 raise RequestError(f"{job.label} needs {need}, which is neither in the store nor among the jobs.")
             self.schedule.missing(job.key, self.jobs[need])
-            self.tell(Event("note", text=f"{self.jobs[need].label} is missing from the store and is made again"))
+            self.notify(Event("note", text=f"{self.jobs[need].label} is missing from the store and is made again"))
 
     def _failed(self, job: Job, error: str, seconds: float | None = None) -> None:
-        """Count a failure and those that depended on it; each gets a row that names the cause."""
+        """Count a failure, and those of the jobs that need it; each is stored with the cause."""
         self.endings[job.key] = "failed"
-        self.tell(Event("failed", job, seconds=seconds, text=error))
+        self.notify(Event("failed", job, seconds=seconds, text=error))
         cause = error if error.startswith(CAUSE) else f"{CAUSE}: {job.label}: {error}"
         for dropped in self.schedule.failed(job.key) if self.schedule.knows(job.key) else ():
-            self._ask(partial(self.store.put_failure, dropped.key, failure(dropped, cause)))
+            self._ask_store(partial(self.store.put_failure, dropped.key, failure(dropped, cause)))
             self.endings[dropped.key] = "failed"
-            self.tell(Event("failed", dropped, text=cause))
+            self.notify(Event("failed", dropped, text=cause))
 
-    def _there(self, job: Job) -> None:
+    def _result_found(self, job: Job) -> None:
+        """Count a job that another runner has finished."""
         self.endings[job.key] = "done"
         self.schedule.finished(job.key)
-        self.tell(Event("found", job))
+        self.notify(Event("found", job))
 
-    def _look_soon(self) -> None:
+    def _check_soon(self) -> None:
         self.pause = 0.1
-        self.next_look = min(self.next_look, time.monotonic() + self.pause)
+        self.next_check = min(self.next_check, time.monotonic() + self.pause)
 
-    def _look_again(self) -> None:
-        """See what became of the jobs that others are at work on; a dead owner's lock is ended here."""
-        if not self.schedule.postponed_jobs or time.monotonic() < self.next_look:
+    def _check_postponed(self) -> None:
+        """See what became of the jobs that other runners are working on, and release the locks of those that died."""
+        if not self.schedule.postponed_jobs or time.monotonic() < self.next_check:
             return
-        alive = {lock.key for lock in self._ask(self.store.locks) if lock.alive}
+        alive = {lock.key for lock in self._ask_store(self.store.locks) if lock.alive}
         moved = False
         for job in self.schedule.postponed_jobs:
             if job.key in alive:
                 continue
             moved = True
-            if self._is_there(job):
-                self._there(job)
-            elif known := self._ask(partial(self.store.failure, job.key)):
+            if self._has_result(job):
+                self._result_found(job)
+            elif known := self._ask_store(partial(self.store.failure, job.key)):
                 self._failed(job, str(known.get("error")))
             else:
-                self._give_back(job)
+                self._release_lock(job)
                 self.schedule.resume(job.key)
         self.pause = 0.1 if moved else min(2 * self.pause, 2.0, heartbeat() / 4)
-        self.next_look = time.monotonic() + self.pause
+        self.next_check = time.monotonic() + self.pause
 
-    def _give_back(self, job: Job) -> None:
-        """End the lock that a dead worker left, if nobody has done so."""
+    def _release_lock(self, job: Job) -> None:
+        """Release the lock that a dead worker left, unless another process has done so."""
         with contextlib.suppress(RequestError, OSError):
             lock = self.store.lock(job.key)
             if lock is not None:
                 lock.release()
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the store, and wait where it has vanished."""
+    def _ask_store(self, question: Callable[[], T]) -> T:
+        """Return what a call of the store returns; while the store has vanished, wait for it."""
         while True:
             try:
                 answer = question()
             except StoreGone as error:
                 self._await_store(error, "")
             else:
-                self.gone_since.pop("", None)
+                self.store_gone_since.pop("", None)
                 return answer
 
     def _await_store(self, error: StoreGone, who: str) -> None:
-        """Return when the store is there; give up when ``who`` has missed it for too long."""
+        """Return when the store is back; give up when ``who``, a slot or "" for this process, missed it too long."""
         now = time.monotonic()
-        if who not in self.gone_since:
-            self.gone_since[who] = now
-            self.tell(Event("note", text=f"{error} Waiting up to {self.patience:g} seconds for it."))
+        if who not in self.store_gone_since:
+            self.store_gone_since[who] = now
+            self.notify(Event("note", text=f"{error} Waiting up to {self.patience:g} seconds for it."))
         while True:
-            if time.monotonic() - self.gone_since[who] > self.patience:
-                where = f" for {who}" if who and self._store_is_there() else ""
+            if time.monotonic() - self.store_gone_since[who] > self.patience:
+                where = f" for {who}" if who and self._store_is_back() else ""
                 raise RequestError(f"{error}{where} What was finished is kept; run the same again when it is back.")
             time.sleep(0.2)
-            if self._store_is_there():
+            if self._store_is_back():
                 return
 
-    def _store_is_there(self) -> bool:
+    def _store_is_back(self) -> bool:
         with contextlib.suppress(StoreGone):
-            self.store.check_there()
+            self.store.check_connected()
             return True
         return False
 
-    def _end(self) -> None:
-        """End all workers; those in the middle of a job get a moment to give their locks back."""
+    def _stop_workers(self) -> None:
+        """End all workers; those in the middle of a job get a moment to release their locks."""
         try:
-            for flight in self.flights.values():
-                flight.slot.stop()
-            if self.flights:
-                wait(self.flights, timeout=GRACE)
+            for assignment in self.assignments.values():
+                assignment.slot.stop()
+            if self.assignments:
+                wait(self.assignments, timeout=GRACE)
         finally:
-            for flight in self.flights.values():
-                flight.slot.kill()
+            for assignment in self.assignments.values():
+                assignment.slot.kill()
             self.pool.close()
-        for flight in self.flights.values():
-            self._give_back(flight.job)
+        for assignment in self.assignments.values():
+            self._release_lock(assignment.job)

@@ -1,4 +1,4 @@
-"""How long jobs take: their own estimates, scaled by what was measured of their kind."""
+"""How long jobs take: their own estimates, scaled by what was measured for jobs of their kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLE = 200  # records that are read for a first guess
 
 
 class Estimate:
-    """Learns from measured jobs. Victims and cells are scaled each on their own."""
+    """Learns from measured jobs; victims and cells are scaled separately."""
 
     def __init__(self) -> None:
         self._seconds = {"victim": 0.0, "cell": 0.0}
@@ -20,21 +20,20 @@ class Estimate:
 
     @classmethod
     def of_store(cls, jobs: Sequence[Job], store: Store, finished: Collection[str]) -> Self:
-        """Read durations from an even sample of the records that are there.
+        """Read durations from an even sample of the finished jobs.
 
-        ``seconds`` of a record are a mapping; what stands under ``victim`` was spent on the victim, the
-        rest on the cell.
+        ``seconds`` of a record is a mapping: its entry ``victim`` was spent on the victim, the others on the cell.
         """
-        found, by_key = cls(), {job.key: job for job in jobs if job.kind == "victim"}
+        estimate, by_key = cls(), {job.key: job for job in jobs if job.kind == "victim"}
         cells = [job for job in jobs if job.kind == "cell" and job.key in finished]
         for job in cells[:: len(cells) // SAMPLE + 1]:
             seconds = (store.record(job.key) or {}).get("seconds")
             if not isinstance(seconds, Mapping) or not seconds:
                 continue
-            found.observe(job, sum(float(value) for name, value in seconds.items() if name != "victim"))
+            estimate.observe(job, sum(float(value) for name, value in seconds.items() if name != "victim"))
             if "victim" in seconds and job.needs and job.needs[0] in by_key:
-                found.observe(by_key[job.needs[0]], float(seconds["victim"]))
-        return found
+                estimate.observe(by_key[job.needs[0]], float(seconds["victim"]))
+        return estimate
 
     def observe(self, job: Job, seconds: float) -> None:
         """Take note of how long a job took."""

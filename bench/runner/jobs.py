@@ -1,4 +1,4 @@
-"""What the runner is given and what it says: jobs, events and the summary."""
+"""What the runner takes and reports: jobs, events and the summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["victim", "cell"]
 Outcome = Literal["done", "n/a"]
-CAUSE = "its victim failed"  # how the error of a job begins that was never tried
+CAUSE = "its victim failed"  # the error of a job that was never tried begins like this
 EventKind = Literal["found", "start", "done", "n/a", "failed", "held", "lost", "note"]
 
 
@@ -22,12 +22,12 @@ class Job:
 
     Attributes:
         key: 64 hexadecimal digits; the store knows a victim's artifact or a cell's record by it.
-        kind: a victim is there when the store has its artifact, a cell when it has its record.
-        needs: keys of the victims that have to be there first. The first one decides on which worker a cell likes
-            to run: the one that has this victim in memory.
-        cost: estimated seconds; measured ones take its place where there are any.
+        kind: a victim is done when the store has its artifact, a cell when the store has its record.
+        needs: keys of the victims that have to be in the store first. A cell prefers to run on the worker that has
+            the first of them in memory.
+        cost: estimated seconds; measured ones replace it as they become known.
         label: words for people.
-        payload: what ``execute`` needs to know; small, and it can be pickled.
+        payload: what ``execute`` needs to know; small enough to be pickled.
     """
 
     key: str
@@ -45,8 +45,8 @@ class Worker:
     Attributes:
         device: ``cpu`` or ``cuda``; a GPU is pinned by the environment, so ``cuda`` is always the right one.
         slot: name of the worker, for people.
-        threads: how many cores are its own.
-        cache: what a job wants to keep for the next one in this process.
+        threads: how many cores it may use.
+        cache: what a job keeps in memory for the next job in this process.
     """
 
     device: str = "cpu"
@@ -63,10 +63,10 @@ class Event:
     """Something that happened.
 
     Attributes:
-        kind: ``found``: it was there, or another runner made it; ``held``: another runner is at work on it; ``lost``:
-            its worker died and it will be tried once more; ``note``: only the text counts.
+        kind: ``found``: the result was in the store, or another runner made it; ``held``: another runner is working on
+            the job; ``lost``: its worker died and the job will be tried once more; ``note``: only the text counts.
         job: None for a note.
-        seconds: how long the job took, where that was measured.
+        seconds: how long the job took, if that was measured.
         text: the error of a failure, or the note.
     """
 

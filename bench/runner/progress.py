@@ -13,7 +13,7 @@ from bench.runner.jobs import CAUSE, Event, Job
 if TYPE_CHECKING:
     from rich.console import Console
 
-PLAIN_PAUSE = 10.0  # seconds between plain lines that only say how far it is
+PLAIN_PAUSE = 10.0  # seconds between plain lines that only give counts
 ENDS = ("found", "done", "n/a", "failed")
 
 
@@ -47,7 +47,7 @@ class Tally:
                 self.estimate.observe(job, event.seconds)
 
     def ended(self, kind: str) -> int:
-        """How many jobs of a kind need no more work."""
+        """Return how many jobs of a kind need no more work."""
         return sum(self.counts[kind].values())
 
     @property
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(jobs: Sequence[Job]) -> Iterator[Callable[[Event], None]]:
-    """Yield a function that is told the events of a run and shows them on standard error."""
+    """Yield a function that takes the events of a run and shows them on standard error."""
     from rich.console import Console
 
     tally, console = Tally(jobs), Console(stderr=True)
@@ -140,5 +140,5 @@ def _worth_a_line(event: Event) -> str:
         return event.text
     if event.kind == "lost":
         return f"{event.job.label}: {event.text}; it is tried once more"
-    told = event.kind == "failed" and not event.text.startswith(CAUSE)  # the victim's own line says it
-    return f"failed: {event.job.label}: {event.text}" if told else ""
+    news = event.kind == "failed" and not event.text.startswith(CAUSE)  # otherwise the victim's line has said it
+    return f"failed: {event.job.label}: {event.text}" if news else ""

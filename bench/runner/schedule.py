@@ -13,7 +13,7 @@ from bench.runner.jobs import Job
 
 State = Literal["blocked", "ready", "running", "postponed"]
 _Entry = tuple[float, int, str]  # minus the priority, a number that breaks ties, and the key
-LEAST = 1e-6  # seconds; so that jobs that cost nothing still count as work
+LEAST = 1e-6  # seconds, so that a job that costs nothing still counts as work
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class _Group:
     """The ready cells of one victim.
 
     Attributes:
-        cells: a heap, the longest first; may hold cells that are no longer ready.
+        cells: a heap, the longest first; it may still hold cells that are no longer ready.
         ready: how many are.
         work: seconds of all that are.
         owners: how many workers have the victim in memory.
@@ -36,15 +36,16 @@ class _Group:
 
 
 class Schedule:
-    """A pure object: it knows no processes, no store and no clock. Every step costs O(log n).
+    """Decides which worker does which job. It knows no processes, no store and no clock; each step costs O(log n).
 
-    A victim's priority is the longest chain of seconds that hangs on it, itself included. A cell is given to the worker
-    that has its victim in memory; a worker without cells of its own goes where most work is left for each helper;
-    and near the end, when the longest cell left would outlast the rest, that one goes first whoever asks.
+    The priority of a victim is the length of the longest chain of jobs that begins with it, in seconds. A cell goes to
+    the worker that has its victim in memory. A worker without such cells takes those of the victim with most work left
+    per worker. Near the end, when the longest cell left would outlast all others, that cell goes to whichever worker
+    asks next.
 
     Args:
-        jobs: what is to be done. Needs that are not among them count as fulfilled.
-        costs: seconds by key, in place of the jobs' own estimates.
+        jobs: what to do. Needs that are not among them count as fulfilled.
+        costs: seconds by key, instead of the jobs' own estimates.
 
     Raises:
         ValueError: two jobs with one key, or jobs that need each other in a circle.
@@ -69,7 +70,7 @@ class Schedule:
         self._victims: list[_Entry] = []
         self._longest: list[_Entry] = []  # all ready cells
         self._groups: dict[str, _Group] = defaultdict(_Group)
-        self._busiest: list[_Entry] = []  # groups by the work left for each worker that would then share it
+        self._busiest: list[_Entry] = []  # groups by the work left per worker, if one more worker joined
         self._work = 0.0
         self._memory: dict[Hashable, str | None] = {}
         self._postponed: dict[str, None] = {}
@@ -87,11 +88,11 @@ class Schedule:
 
     @property
     def postponed_jobs(self) -> list[Job]:
-        """The jobs that somebody else is at work on, in the order in which they were postponed."""
+        """The jobs that another runner is working on, in the order in which they were postponed."""
         return [self._jobs[key] for key in self._postponed]
 
     def next(self, worker: Hashable) -> Job | None:
-        """Return the job that a worker should do now, or None where no job is ready."""
+        """Return the job that a worker should do now, or None if no job is ready."""
         self._memory.setdefault(worker, None)
         key = self._first(self._victims)
         if key is not None:
@@ -106,7 +107,7 @@ class Schedule:
         return self._jobs[key]
 
     def finished(self, key: str) -> None:
-        """Note that the result of a job is there; the jobs that waited for nothing else become ready."""
+        """Note that a job has a result; the jobs that waited for nothing else become ready."""
         self._remove(key)
         for waiter in self._waiting.pop(key, ()):
             if waiter in self._state:
@@ -115,7 +116,7 @@ class Schedule:
                     self._make_ready(waiter)
 
     def failed(self, key: str) -> list[Job]:
-        """Note that a job failed for good; return the jobs that can no longer be done, which are dropped too."""
+        """Note that a job failed; drop and return the jobs that can no longer be done."""
         self._remove(key)
         dropped = []
         for waiter in self._waiting.pop(key, ()):
@@ -124,7 +125,7 @@ class Schedule:
         return dropped
 
     def postponed(self, key: str) -> None:
-        """Put a running job aside, because somebody else is at work on it."""
+        """Put a running job aside, because another runner is working on it."""
         self._state[key] = "postponed"
         self._postponed[key] = None
 
@@ -134,7 +135,7 @@ class Schedule:
         self._make_ready(key)
 
     def missing(self, key: str, victim: Job) -> None:
-        """Let a running job wait for a victim that turned out not to be there after all."""
+        """Let a running job wait for a victim that turned out to be missing."""
         self._state[key] = "blocked"
         self._unmet[key] += 1
         self._waiting[victim.key].append(key)
@@ -151,7 +152,7 @@ class Schedule:
         self._memory.pop(worker, None)
 
     def _ranks(self) -> dict[str, float]:
-        """Return the longest chain of seconds from the start of each job, found from the last jobs backwards."""
+        """Return for each job the length of the longest chain that begins with it, in seconds."""
         order = [key for key, unmet in self._unmet.items() if not unmet]
         unmet = dict(self._unmet)
         for key in order:  # grows on the way
@@ -204,7 +205,7 @@ class Schedule:
             heapq.heappop(self._busiest)
 
     def _first(self, heap: list[_Entry], *, take: bool = True) -> str | None:
-        """Return the first entry that is still ready; entries that are not are dropped for good."""
+        """Return the first entry that is still ready; drop the entries before it."""
         while heap:
             key = heap[0][2]
             ready = self._state.get(key) == "ready"
@@ -238,5 +239,5 @@ class Schedule:
 
 
 def _home(job: Job) -> str:
-    """The victim that a cell likes to find in memory; cells without needs are at home together."""
+    """Return the victim that a cell prefers to have in memory; cells without needs share one group."""
     return job.needs[0] if job.needs else ""

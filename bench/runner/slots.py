@@ -31,17 +31,17 @@ class Slot(Protocol):
         """Begin a job."""
 
     def stop(self) -> None:
-        """Ask what runs to give its lock back and end."""
+        """Ask the running job to release its lock and end."""
 
     def kill(self) -> None:
-        """End what runs, at once. A slot of this machine can be used again."""
+        """End the running job at once. A slot on this machine can be used again."""
 
 
 class Pool(Protocol):
     """All the slots of a run."""
 
     def slots(self) -> Sequence[Slot]:
-        """Return the slots that are there now; on a cluster they come and go."""
+        """Return the slots of this moment; on a cluster they come and go."""
 
     def close(self) -> None:
         """End every slot."""
@@ -88,10 +88,10 @@ class Here:
         return future
 
     def stop(self) -> None:
-        """Nothing runs while nobody waits for it."""
+        """Do nothing: a job has always ended before ``submit`` returns."""
 
     def kill(self) -> None:
-        """Nothing runs while nobody waits for it."""
+        """Drop what the last job kept in memory."""
         self._worker.cache.clear()
 
 
@@ -115,12 +115,12 @@ def alarm(seconds: float | None) -> Iterator[None]:
 
 
 class Process:
-    """A loky process in an executor of its own: when it dies nothing else does, and it is clear what it was at.
+    """A loky process in an executor of its own: when it dies, nothing else does, and it is clear which job it did.
 
     Args:
         number: of the slot.
         gpu: as CUDA_VISIBLE_DEVICES names it; None for the CPU.
-        threads: cores of its own.
+        threads: how many cores it may use.
     """
 
     def __init__(self, number: int, gpu: str | None, threads: int) -> None:
@@ -137,7 +137,7 @@ class Process:
         """Send the job to the process; one that died is replaced."""
         try:
             return self._submit(job, store, execute)
-        except BrokenProcessPool:  # it died while it had nothing to do
+        except BrokenProcessPool:  # it died between two jobs
             self.kill()
             return self._submit(job, store, execute)
 
@@ -149,7 +149,7 @@ class Process:
             self._executor = ProcessPoolExecutor(
                 1, initializer=pin, initargs=self._arguments, env=self._environment, timeout=None
             )
-        with _deaf_to_ctrl_c():
+        with _ctrl_c_blocked():
             sent: Future[Result] = self._executor.submit(attempt_here, job, store, execute)
         return sent
 
@@ -170,10 +170,10 @@ class Process:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def _ctrl_c_blocked() -> Iterator[None]:
     """Start threads and processes with SIGINT blocked: the terminal sends Ctrl-C to all, but only the runner reacts.
 
-    One that arrives meanwhile is delivered afterwards.
+    A Ctrl-C that arrives meanwhile is delivered afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -185,11 +185,11 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, time_limit: float | None) -> list[Slot]:
     """Return the slots of this machine.
 
-    On a machine with GPUs there are ``slots_per_gpu`` workers for each, otherwise one worker, unless ``workers`` says
-    how many. Threads are shared out, see :func:`bench.runner.devices.threads_of`.
+    By default ``slots_per_gpu`` workers for each GPU, or one worker on a machine without GPUs; ``workers`` sets another
+    number. The cores are shared out, see :func:`bench.runner.devices.threads_of`.
 
     Raises:
-        RequestError: an unknown device, a GPU wanted where there is none, or more workers than the GPUs have slots.
+        RequestError: an unknown device, a GPU asked for on a machine without one, or more workers than GPU slots.
     """
     gpus = choose_gpus(device)
     if engine == "serial":
@@ -207,13 +207,17 @@ def local(*, engine: str, workers: int | None, slots_per_gpu: int, device: str, 
 
 
 def death(error: BaseException) -> str | None:
-    """Return in words how a worker died, or None where the error says something else."""
+    """Return in words how a worker died, or None if the error means something else."""
     if isinstance(error, Stopped):
         return "the worker was ended by SIGTERM"
     if isinstance(error, WorkerDied):
         return str(error)
-    if isinstance(error, BrokenProcessPool) and (found := re.search(r"(SIG\w+|EXIT)\((-?\d+)\)", str(error))):
-        if found[1] == "EXIT":
-            return f"the worker ended with exit status {found[2]}"
-        return f"the worker was killed by {found[1]}" + (" (out of memory?)" if found[1] == "SIGKILL" else "")
+    if isinstance(error, BrokenProcessPool) and (
+        signal_or_status := re.search(r"(SIG\w+|EXIT)\((-?\d+)\)", str(error))
+    ):
+        if signal_or_status[1] == "EXIT":
+            return f"the worker ended with exit status {signal_or_status[2]}"
+        return f"the worker was killed by {signal_or_status[1]}" + (
+            " (out of memory?)" if signal_or_status[1] == "SIGKILL" else ""
+        )
     return None

@@ -1,4 +1,4 @@
-"""What is done, running, waiting and failed, from the store alone, while others run."""
+"""What is done, running, waiting and failed, from the store alone, also while others run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.runner.estimates import Estimate
 from bench.runner.jobs import Job
 from bench.runner.progress import duration
-from bench.runner.survey import wanted
+from bench.runner.survey import keys_to_do
 from bench.store import LockInfo, Store
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ class Status:
     """Where a set of jobs stands.
 
     Attributes:
-        done: results that are there.
-        waiting: jobs that nobody is at work on; victims whose cells are all there are none of them.
-        running: jobs that somebody is at work on, and who.
+        done: number of results in the store.
+        waiting: number of jobs that nobody works on yet, without victims whose cells are all finished.
+        running: jobs in progress, and who works on them.
         failed: jobs with a stored failure, and the error.
-        seconds_left: estimate from measured durations and the number of workers; None where nobody works.
+        seconds_left: estimate from measured durations and the number of workers; None while nobody works.
     """
 
     done: int
@@ -42,46 +42,46 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
     """Read the state of jobs from the store."""
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
     locks = {lock.key: lock for lock in store.locks() if lock.alive}
-    there = {job.key for job in jobs if job.key in (artifacts if job.kind == "victim" else records)}
-    to_do = wanted(jobs, there | artifacts)
-    running, failed, open_jobs = [], [], []
+    finished = {job.key for job in jobs if job.key in (artifacts if job.kind == "victim" else records)}
+    to_do = keys_to_do(jobs, finished | artifacts)
+    running, failed, unfinished = [], [], []
     for job in jobs:
-        if job.key in there or (job.key not in to_do and job.key not in locks):
+        if job.key in finished or (job.key not in to_do and job.key not in locks):
             continue
         if job.key in locks:
             running.append((job, locks[job.key]))
         elif job.key in failures:
             failed.append((job, str((store.failure(job.key) or {}).get("error", "unknown"))))
             continue
-        open_jobs.append(job)
+        unfinished.append(job)
     left = None
     if running:
-        estimate = Estimate.of_store(jobs, store, there)
-        left = sum(estimate.seconds(job.kind, job.cost) for job in open_jobs) / len(running)
-    return Status(len(there), len(open_jobs) - len(running), tuple(running), tuple(failed), left)
+        estimate = Estimate.of_store(jobs, store, finished)
+        left = sum(estimate.seconds(job.kind, job.cost) for job in unfinished) / len(running)
+    return Status(len(finished), len(unfinished) - len(running), tuple(running), tuple(failed), left)
 
 
-def render_status(found: Status) -> RenderableType:
+def render_status(state: Status) -> RenderableType:
     """Return the state for a terminal."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    left = "" if found.seconds_left is None else _until(found.seconds_left)
-    head = f"done {found.done}, running {len(found.running)}, waiting {found.waiting}, failed {len(found.failed)}{left}"
+    left = "" if state.seconds_left is None else _until(state.seconds_left)
+    head = f"done {state.done}, running {len(state.running)}, waiting {state.waiting}, failed {len(state.failed)}{left}"
     parts: list[RenderableType] = [head]
-    if found.running:
+    if state.running:
         table = Table("running", "who", "for", box=None, pad_edge=False, header_style="bold")
-        for job, lock in found.running[:MOST_ROWS]:
+        for job, lock in state.running[:MOST_ROWS]:
             since = duration(max(0.0, time.time() - lock.since))
             table.add_row(Text(job.label), Text(f"{lock.host}:{lock.pid}"), since)
         parts.append(table)
-    if found.failed:
+    if state.failed:
         table = Table("failed", "error", box=None, pad_edge=False, header_style="bold")
-        for job, error in found.failed[:MOST_ROWS]:
+        for job, error in state.failed[:MOST_ROWS]:
             table.add_row(Text(job.label), Text(error))
         parts.append(table)
-    hidden = max(0, len(found.running) - MOST_ROWS) + max(0, len(found.failed) - MOST_ROWS)
+    hidden = max(0, len(state.running) - MOST_ROWS) + max(0, len(state.failed) - MOST_ROWS)
     if hidden:
         parts.append(f"... and {hidden} more")
     return Group(*parts)

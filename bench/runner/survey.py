@@ -1,4 +1,4 @@
-"""What is still to be done, from the store."""
+"""Which jobs are still to do, by what the store holds."""
 
 from __future__ import annotations
 
@@ -15,69 +15,70 @@ class Survey:
     """Where a set of jobs stands before a run.
 
     Attributes:
-        open: jobs without a result, and the victims that they need; a victim may be among them that failed before.
-        there: keys of the jobs whose result is there.
+        to_do: jobs without a result and the victims that they need, even a victim that failed before.
+        finished: keys of the jobs whose result is in the store.
         failed: the error of every job that failed before, except victims that nothing needs any more.
     """
 
-    open: list[Job]
-    there: set[str]
+    to_do: list[Job]
+    finished: set[str]
     failed: dict[str, str]
 
 
 def survey(jobs: Sequence[Job], store: Store) -> Survey:
     """Compare jobs with the store.
 
-    Records are read and checked. Victims are found by name only: hashing hundreds of models would take long, and the
-    worker that loads one checks it anyway. A victim is open only where an open job needs it, or no job does at all.
+    Records are read and checked. Victims are only looked up by name: hashing hundreds of models would take long, and
+    the worker that loads one checks it anyway. A victim is to do only if a job that is to do needs it, or if no job
+    needs it at all.
 
     Raises:
         ValueError: a job needs something that is neither among the jobs nor in the store.
     """
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
-    there = {job.key for job in jobs if job.kind == "cell" and job.key in records and present(job, store)}
-    there |= {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
-    failed = {job.key: _error(store, job) for job in jobs if job.key in failures and job.key not in there}
-    open_keys = wanted(jobs, there | artifacts, leave=failed)
+    finished = {job.key for job in jobs if job.kind == "cell" and job.key in records and present(job, store)}
+    finished |= {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
+    failed = {job.key: _error(store, job) for job in jobs if job.key in failures and job.key not in finished}
+    keys = keys_to_do(jobs, finished | artifacts, leave=failed)
     needed = {need for job in jobs for need in job.needs}
-    missed = {need for job in jobs if job.key not in there for need in job.needs}
-    idle = needed - missed  # victims whose cells are all there
+    still_needed = {need for job in jobs if job.key not in finished for need in job.needs}
+    idle = needed - still_needed  # victims whose cells are all finished
     return Survey(
-        open=[job for job in jobs if job.key in open_keys],
-        there=there,
+        to_do=[job for job in jobs if job.key in keys],
+        finished=finished,
         failed={key: error for key, error in failed.items() if key not in idle},
     )
 
 
-def wanted(jobs: Sequence[Job], there: Set[str], *, leave: Container[str] = ()) -> set[str]:
-    """Return the keys of jobs to do: cells, victims that no job needs, and the victims that those to be done need.
+def keys_to_do(jobs: Sequence[Job], stored: Set[str], *, leave: Container[str] = ()) -> set[str]:
+    """Return the keys of jobs to do: cells, victims that no job needs at all, and the victims that these need.
 
     Args:
         jobs: all of them.
-        there: keys of what is there, of victims beyond the jobs too.
-        leave: cells that are not to be done, nor anything for them.
+        stored: keys of the results in the store, also of victims that are not among the jobs.
+        leave: keys of cells to leave out, with the victims that only they need.
 
     Raises:
-        ValueError: a job needs something that is neither there nor among the jobs.
+        ValueError: a job needs something that is neither in the store nor among the jobs.
     """
     by_key = {job.key: job for job in jobs}
     needed = {need for job in jobs for need in job.needs}
-    left = [
+    waiting = [
         job
         for job in jobs
-        if job.key not in there and (job.key not in leave if job.kind == "cell" else job.key not in needed)
+        if job.key not in stored and (job.key not in leave if job.kind == "cell" else job.key not in needed)
     ]
-    found: set[str] = set()
-    while left:
-        job = left.pop()
-        found.add(job.key)
+    keys: set[str] = set()
+    while waiting:
+        job = waiting.pop()
+        keys.add(job.key)
         for need in job.needs:
-            if need in there or need in found:
+            if need in stored or need in keys:
                 continue
             if need not in by_key:
                 raise ValueError(f"{job.label} needs {need}, which is neither in the store nor among the jobs")
-            left.append(by_key[need])
-    return found
+            waiting.append(by_key[need])
+    return keys
 
 
 def _error(store: Store, job: Job) -> str:

@@ -1,4 +1,4 @@
-"""What happens inside a worker: lock a job, do it, and turn whatever goes wrong into a stored failure."""
+"""What happens inside a worker: lock a job, do it, and store whatever goes wrong as a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_TRACE = 20_000  # characters; the end of a traceback says most
 
 
 class Stopped(BaseException):
-    """The runner ends; the job that hears it gives its lock back and leaves."""
+    """The runner ends; the running job releases its lock on the way out."""
 
 
 class TimeLimit(BaseException):
@@ -37,11 +37,11 @@ class Result:
     """How an attempt at a job ended.
 
     Attributes:
-        ending: ``found``: it was there already; ``held``: somebody else is at work on it; ``missing``: some of its
-            needs are not there; ``lost``: out of memory, worth another try; ``gone``: the store has vanished;
-            ``stop``: the store takes no more, so that nothing can go on.
+        ending: ``found``: the store had the result already; ``held``: another runner is working on the job;
+            ``missing``: the store lacks some of its needs; ``lost``: out of memory, worth another try; ``gone``: the
+            store has vanished; ``stop``: the store takes no more, so that nothing can go on.
         seconds: how long the job took.
-        error: one line, where something went wrong.
+        error: one line, if something went wrong.
         needs: keys of what is missing.
     """
 
@@ -57,7 +57,7 @@ _worker = Worker()
 def pin(slot: str, device: str, threads: int, parent: int) -> None:
     """Set up a process that belongs to the runner ``parent``, before anything imports torch.
 
-    Ctrl-C is for the runner, which tells its workers; SIGTERM is how. A worker whose runner has died ends too.
+    Ctrl-C is for the runner, which then sends its workers SIGTERM. A worker whose runner has died ends too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
@@ -68,12 +68,12 @@ def pin(slot: str, device: str, threads: int, parent: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the lock must be given back in peace
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: releasing the lock must not be interrupted
     raise Stopped
 
 
 def _keep_grown_workers() -> None:
-    """Keep loky from replacing a worker that grew: a victim in memory is wanted there, not leaked."""
+    """Keep loky from replacing a worker whose memory grew: it keeps a victim there on purpose."""
     from joblib.externals.loky import process_executor
 
     process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")
@@ -101,14 +101,14 @@ def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
         if lock is None:
             return Result("held")
         with lock:
-            return _claimed(job, store, execute, worker)
+            return _do_locked(job, store, execute, worker)
     except StoreGone as error:
         return Result("gone", error=str(error))
     except (StoreFull, StoreReadOnly) as error:
         return Result("stop", error=str(error))
 
 
-def _claimed(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
+def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
     if present(job, store):
         return Result("found")
     if (known := store.failure(job.key)) is not None:
@@ -120,21 +120,24 @@ def _claimed(job: Job, store: Store, execute: Execute, worker: Worker) -> Result
         ending = execute(job, store, worker)
     except (StoreFull, StoreGone, StoreReadOnly):
         raise
-    except (Exception, TimeLimit) as error:  # a plugin may raise anything; the grid goes on and the row says what
+    except (
+        Exception,
+        TimeLimit,
+    ) as error:  # a plugin may raise anything; the grid goes on, and the row shows the error
         seconds = time.perf_counter() - started
-        store.check_there()  # whatever was raised, a store that is gone is the reason
+        store.check_connected()  # if the store is gone, that is the reason, whatever was raised
         message = one_line(error)
         if is_out_of_memory(error):
             return Result("lost", seconds, message)
         where = environment(worker)
         store.put_failure(job.key, failure(job, message, traceback.format_exc(), seconds, where))
         return Result("failed", seconds, message)
-    store.drop_failure(job.key)  # another runner may have given it up meanwhile
+    store.drop_failure(job.key)  # another runner may have stored one meanwhile
     return Result(ending, time.perf_counter() - started)
 
 
 def present(job: Job, store: Store) -> bool:
-    """Whether the store has the result of a job, whole."""
+    """Whether the store has the undamaged result of a job."""
     return (store.artifact(job.key) if job.kind == "victim" else store.record(job.key)) is not None
 
 
@@ -157,7 +160,7 @@ def failure(
 
 
 def environment(worker: Worker) -> dict[str, Any]:
-    """Return what a failure says of where it happened."""
+    """Return what a failure says about where it happened."""
     return {
         "device": worker.device,
         "slot": worker.slot,
@@ -170,7 +173,7 @@ def environment(worker: Worker) -> dict[str, Any]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory, which a neighbour may have caused; torch has its own errors for that."""
+    """Whether memory ran out, perhaps because of another process; torch has its own errors for that."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))

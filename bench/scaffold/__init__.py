@@ -19,11 +19,11 @@ def create(kind: str, name: str, folder: Path) -> Path:
 
     Args:
         kind: ``attack``, ``defense`` or ``task``.
-        name: of the plugin: lower-case words joined by ``-``.
-        folder: where the package's own folder is made.
+        name: of the plugin, lower-case words joined by ``-``.
+        folder: in which the folder of the package is made.
 
     Raises:
-        RequestError: the kind or the name is not valid, the name is taken, or the folder is there already.
+        RequestError: the kind or the name is not valid, the name is taken, or the folder exists already.
     """
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
@@ -36,7 +36,7 @@ def create(kind: str, name: str, folder: Path) -> Path:
         raise RequestError(f"{kind} {name!r} is taken: {taken.found[name].origin}. Choose another name.")
     package = folder / f"doorbench-{name}"
     if package.exists():
-        raise RequestError(f"{package} is there already; nothing is overwritten.")
+        raise RequestError(f"{package} exists already; nothing is overwritten.")
     module = f"doorbench_{name.replace('-', '_')}"
     words = {
         "kind": kind,
@@ -53,9 +53,9 @@ def create(kind: str, name: str, folder: Path) -> Path:
         f"tests/test_{module}.py": "test.py.j2",
     }
     for path, template in files.items():
-        place = package / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(_render(template, words), encoding="utf-8")
+        target = package / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_render(template, words), encoding="utf-8")
     return package
 
 

@@ -1,4 +1,4 @@
-"""Artifacts: folders such as trained victims, each complete or not there, with the hash of every file."""
+"""Artifacts: folders such as trained victims. Each is complete or absent, and has the hash of every file."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Artifacts(Folder):
     """The artifacts of a store."""
 
     def artifact(self, key: str) -> Path | None:
-        """Return the folder of an artifact, or None where there is none that can be used.
+        """Return the folder of an artifact, or None if the store has none that can be used.
 
-        Sizes are checked every time, hashes once in a process and again after a change. A damaged one is set aside.
-        Files that its manifest does not list are set aside too. Read only what :meth:`artifact_files` lists.
+        Sizes are checked every time, hashes once per process and again after a change. A damaged artifact is set aside,
+        and so are files that its manifest does not list.
         """
         path = self.place("artifacts", key)
         try:
             self._verify(path, key)
         except FileNotFoundError:
-            self.check_there()
+            self.check_connected()
             return None
         except Newer as error:
             log.warning("%s is left alone: %s", path, error)
@@ -46,61 +46,53 @@ class Artifacts(Folder):
             self.set_aside(path, error, still_bad=lambda moved: self._is_bad(moved, key))
             return None
         except OSError as error:
-            self.check_there(error)
+            self.check_connected(error)
             raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
         self.touch(key)
         return path
 
-    def has_artifact(self, key: str) -> bool:
-        """Whether an artifact is there and whole."""
-        return self.artifact(key) is not None
-
-    def artifact_files(self, key: str) -> dict[str, Path]:
-        """Return the files of a verified artifact by their names in the manifest; empty where there is none."""
-        return {name: self.place("artifacts", key) / name for name in self.artifact_hashes(key)}
-
     def artifact_hashes(self, key: str) -> dict[str, str]:
-        """Return the SHA-256 of each file of a verified artifact by its name; empty where there is none."""
+        """Return the SHA-256 of each file of a verified artifact by its name; empty if there is no such artifact."""
         path = self.artifact(key)
         listed = {} if path is None else _manifest(path, key)["files"]
         return {name: facts["sha256"] for name, facts in listed.items()}
 
     def artifact_recipe(self, key: str) -> dict[str, Any] | None:
-        """Return the recipe an artifact was made by, or None."""
+        """Return the recipe that made an artifact, or None if there is no such artifact."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged, Newer):
             recipe: dict[str, Any] = _manifest(self.place("artifacts", key), key)["recipe"]
             return recipe
         return None
 
     def keys_of_artifacts(self) -> set[str]:
-        """Return the keys of all artifacts, by their folder names; whether one is whole shows when it is used."""
-        found: set[str] = set()
+        """Return the keys of all artifacts, by their folder names; each is only checked when it is used."""
+        keys: set[str] = set()
         with self.guard():
-            self.check_there()
+            self.check_connected()
             for folder in sorted((self.root / "artifacts").glob("[0-9a-f][0-9a-f]")):
-                found.update(p.name for p in folder.iterdir() if len(p.name) == 64 and p.name.startswith(folder.name))
-        return found
+                keys.update(p.name for p in folder.iterdir() if len(p.name) == 64 and p.name.startswith(folder.name))
+        return keys
 
     def touch(self, key: str) -> None:
-        """Note that an artifact is in use now, for least-recently-used order."""
-        with contextlib.suppress(OSError):  # a store that is only read keeps its order
+        """Note that an artifact is in use now, for the least-recently-used order."""
+        with contextlib.suppress(OSError):  # a store that can only be read keeps its order
             os.utime(self.place("artifacts", key) / MANIFEST, follow_symlinks=False)
 
     def last_use(self, key: str) -> float:
-        """Return when an artifact was last used, in seconds since 1970 by the file system's clock."""
+        """Return the time of an artifact's last use, in seconds since 1970 by the file system's clock."""
         path = self.place("artifacts", key)
         with contextlib.suppress(FileNotFoundError):
             return (path / MANIFEST).lstat().st_mtime
         return path.lstat().st_mtime
 
     def put_artifact(self, key: str, recipe: Mapping[str, Any], fill: Callable[[Path], None]) -> Path:
-        """Make an artifact: ``fill`` writes its files into an empty folder, which then appears under its key at once.
+        """Make an artifact: ``fill`` writes files into an empty folder, which then appears under its key in one step.
 
         Returns:
-            The folder under the key. If another process was first, that is its artifact, and ours is dropped.
+            The folder under the key. If another process was first, it is that process's artifact, and ours is dropped.
 
         Raises:
-            ValueError: ``fill`` left a link, a special file or a file whose kind is not among ``SUFFIXES``.
+            ValueError: ``fill`` left a link, a special file, or a file with an ending that is not among ``SUFFIXES``.
             RequestError: the store cannot be written or is full.
         """
         target = self.place("artifacts", key)
@@ -119,8 +111,8 @@ class Artifacts(Folder):
         """Hash every file of an artifact and set it aside if it is damaged.
 
         Raises:
-            Damaged: it was, and why.
-            Newer: a later version wrote it; it stays.
+            Damaged: it was damaged; says in what way.
+            Newer: a later version of the program wrote it; it stays.
         """
         path = self.place(room, key)
         try:
@@ -185,7 +177,7 @@ def _fill(fill: Callable[[Path], None], temp: Path, store: Folder) -> None:
 
 
 def _walk(path: Path) -> Iterator[str]:
-    """Yield the files below a folder by relative name; a link is yielded, not followed."""
+    """Yield the relative names of the files below a folder; a link is yielded and not followed."""
     for folder, folders, names in os.walk(path):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in sorted([*names, *links]):
@@ -194,7 +186,7 @@ def _walk(path: Path) -> Iterator[str]:
 
 
 def _seal(path: Path, key: str, recipe: Mapping[str, Any]) -> None:
-    """Write the manifest and bring everything to the disk."""
+    """Write the manifest and force everything to the disk."""
     files = {}
     for name in _walk(path):
         file = path / name
@@ -217,13 +209,13 @@ def _manifest(path: Path, key: str) -> dict[str, Any]:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a file name stays inside its folder on every system."""
+    """Whether a file name stays inside its folder on every operating system."""
     parts = PurePosixPath(name).parts
     return bool(parts) and not {"..", "/"} & set(parts) and not set(name) & set("\\:\0") and name == "/".join(parts)
 
 
 def _statuses(path: Path, files: Mapping[str, Any]) -> _Seen:
-    """Return size, time and inode of every listed file; the size has to be as listed."""
+    """Return size, time and inode of every listed file, after comparing its size with the manifest."""
     seen: _Seen = {}
     for name, listed in files.items():
         try:

@@ -1,4 +1,4 @@
-"""JSON documents that carry their own SHA-256, so that a truncation or a flipped byte is seen when they are read."""
+"""JSON documents with their own SHA-256, so that a truncated file or a flipped byte is noticed when it is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Damaged(Exception):
 
 
 class Newer(Exception):
-    """A document was written by a later version of the program; the message says by which."""
+    """A later version of the program wrote the document; the message says which."""
 
 
 def wrap(document: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a store can do without: artifacts nobody needs, and what dead processes left lying about."""
+"""What a store can do without: artifacts that nobody needs, and what dead processes left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.store.locks import Locks
 
 log = logging.getLogger(__name__)
 DAY = 86400.0
-MOMENT = 60.0  # seconds in which a worker that has just asked for a victim has loaded it
+LOADING_SECONDS = 60.0  # after its last use, a victim may still be being loaded
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Freed:
     Attributes:
         kind: ``artifact``, ``temporary`` or ``lock``.
         name: the key of an artifact, otherwise a file name.
-        bytes: what it takes on disk.
-        reason: why it can go.
-        freed: whether it is gone; False in a dry run, and where another process has just begun to use it.
+        bytes: its size on disk.
+        reason: why it can be freed.
+        freed: whether it was freed; False in a dry run, and if another process has just begun to use it.
     """
 
     kind: str
@@ -44,8 +44,8 @@ class Collector(Artifacts, Locks):
     def gc(self, *, keep: set[str], cap_bytes: int | None = None, apply: bool = False) -> list[Freed]:
         """Free artifacts that are not in ``keep``: all of them, or the least recently used until ``cap_bytes`` is met.
 
-        Also what dead processes left lying about over a day ago. Without ``apply`` it only says what it would free.
-        Records, damaged things set aside and whatever is locked are never removed.
+        What dead processes left behind over a day ago is freed too. Without ``apply``, only return what would be freed.
+        Records, what was set aside as damaged, and whatever is locked always stay.
         """
         return [
             *self._free_artifacts(list(self._unneeded(keep, cap_bytes)), apply),
@@ -54,7 +54,7 @@ class Collector(Artifacts, Locks):
 
     def _unneeded(self, keep: set[str], cap_bytes: int | None) -> Iterator[Freed]:
         locked = {lock.key for lock in self.locks() if lock.alive}
-        spared = self._file_system_time() - MOMENT if locked else float("inf")  # somebody is at work
+        spared = self._file_system_time() - LOADING_SECONDS if locked else float("inf")  # somebody is working
         stored = []
         for key in self.keys_of_artifacts():
             path = self.place("artifacts", key)
@@ -67,20 +67,22 @@ class Collector(Artifacts, Locks):
             total -= size
             yield Freed("artifact", key, size, "not needed" if cap_bytes is None else "least recently used")
         if cap_bytes is not None and total > cap_bytes:
-            log.warning("%d bytes would remain, more than %d: the rest is needed or at work", total, cap_bytes)
+            log.warning("%d bytes would remain, more than %d: the rest is needed or in use", total, cap_bytes)
 
     def _free_artifacts(self, unneeded: list[Freed], apply: bool) -> Iterator[Freed]:
-        for found in unneeded:
-            lock = self.lock(found.name) if apply else None
+        for candidate in unneeded:
+            lock = self.lock(candidate.name) if apply else None
             if lock is None:
-                yield found
+                yield candidate
                 continue
             with lock, self.guard():
                 trash = self.scratch()
                 with contextlib.suppress(FileNotFoundError):  # somebody has just set it aside
-                    os.rename(self.place("artifacts", found.name), trash)  # gone for others at once, as a whole
+                    os.rename(
+                        self.place("artifacts", candidate.name), trash
+                    )  # for others it vanishes as a whole, in one step
                 drop_tree(trash)
-            yield replace(found, freed=True)
+            yield replace(candidate, freed=True)
 
     def _free_leftovers(self, apply: bool) -> Iterator[Freed]:
         now = self._file_system_time()
@@ -90,10 +92,10 @@ class Collector(Artifacts, Locks):
             owner = owner_of(path.name)
             alive = owner is not None and (owner.alive() or owner.token in working)
             if not alive and now - _newest(path) > DAY:
-                found = Freed("temporary", path.name, tree_bytes(path), "left by a dead process over a day ago")
+                candidate = Freed("temporary", path.name, tree_bytes(path), "left by a dead process over a day ago")
                 if apply:
                     drop_tree(path)
-                yield replace(found, freed=apply)
+                yield replace(candidate, freed=apply)
         for info in self.locks():
             if not info.alive:
                 taken = self.lock(info.key) if apply else None
@@ -102,7 +104,7 @@ class Collector(Artifacts, Locks):
                 yield Freed("lock", info.key, 0, f"process {info.pid} on {info.host} is dead", taken is not None)
 
     def _file_system_time(self) -> float:
-        """Return the time by the clock of the machine that holds the files, which may not be ours."""
+        """Return the time by the clock of the machine that holds the files, which may differ from ours."""
         with self.guard():
             probe = self.scratch()
             write_file(probe, b"")
@@ -116,4 +118,4 @@ def _newest(path: Path) -> float:
     with contextlib.suppress(FileNotFoundError):
         inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
         return max(p.lstat().st_mtime for p in (path, *inside))
-    return float("inf")  # it is changing under our eyes
+    return float("inf")  # somebody is changing it right now

@@ -18,10 +18,10 @@ class Owner:
     Attributes:
         token: random and unique; changes with a fork.
         host: for people.
-        machine: tells whether two process ids can be compared: a hash of the boot and the process-id namespace; empty
-            where the system does not say, so that nobody is taken for a neighbour by mistake.
+        machine: two process ids can be compared if this is equal: a hash of the boot and of the process-id namespace;
+            empty if the system does not tell, so that no process is taken for one of this machine by mistake.
         pid: process id.
-        started: when the process started, in the kernel's own ticks since the boot, so that a reused id is noticed.
+        started: when the process started, in ticks of the kernel since the boot, so that a reused id is noticed.
     """
 
     token: str
@@ -31,7 +31,7 @@ class Owner:
     started: int
 
     def alive(self) -> bool | None:
-        """Whether the process is there; None where only its heartbeat can tell (another machine, or stopped)."""
+        """Whether the process is alive; None if only its heartbeat can tell (on another machine, or stopped)."""
         if not self.machine or self.machine != machine():
             return None
         state = process_state(self.pid)
@@ -41,12 +41,12 @@ class Owner:
 
     @property
     def label(self) -> str:
-        """What a temporary name starts with; :func:`owner_of` reads it back."""
+        """The beginning of the process's temporary names; :func:`owner_of` reads it."""
         return f"{self.token}.{self.machine}.{self.pid}.{self.started}"
 
 
 def owner_of(name: str) -> Owner | None:
-    """Return the owner of a temporary name, or None where it tells none."""
+    """Return the owner of a temporary name, or None if the name does not contain one."""
     parts = name.split(".")
     if len(parts) < 5 or not (parts[2].isdecimal() and parts[3].isdecimal()):
         return None
@@ -55,7 +55,7 @@ def owner_of(name: str) -> Owner | None:
 
 @cache
 def machine() -> str:
-    """Return what all processes that see the same process ids have in common."""
+    """Return an identifier that is equal for all processes that see the same process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         seen = f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -65,7 +65,7 @@ def machine() -> str:
 
 
 def process_state(pid: int) -> tuple[str, int] | None:
-    """Return the state letter and the start time of a process, or None where there is none (Linux only)."""
+    """Return the state letter and the start time of a process, or None if there is no such process (Linux only)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes().decode("ascii", "replace")
     except OSError:

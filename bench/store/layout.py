@@ -1,4 +1,4 @@
-"""The folder: where things lie, how they get there in one step, and what is done with damaged ones."""
+"""The folder: where files are, how each is written in one step, and what is done with damaged ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 MARKER = "store.json"
 ROOMS = ("records", "failures", "artifacts", "claims", "temp", "damaged", "compact")
-ATTEMPTS = 8  # at taking a name from something damaged, while others do the same
+ATTEMPTS = 8  # at taking a name from something damaged, while other processes try the same
 KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -33,7 +33,7 @@ NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 
 
 class StoreFull(RequestError):
-    """No space is left; what was there before is whole."""
+    """No space is left; everything that was written before is undamaged."""
 
 
 class StoreReadOnly(RequestError):
@@ -45,7 +45,7 @@ class StoreGone(RequestError):
 
 
 def check_key(key: str) -> str:
-    """Return a key that is one; anything else never becomes a path."""
+    """Return the key if it is a valid one, so that nothing else ever becomes a path."""
     if not isinstance(key, str) or not KEY.fullmatch(key):
         raise ValueError(f"{str(key)[:80]!r} is not a key: 64 of the digits 0-9a-f")
     return key
@@ -58,7 +58,7 @@ def default_root() -> Path:
 
 
 def sync_folder(path: str | Path) -> None:
-    """Make names in a folder survive a power cut."""
+    """Make the names in a folder survive a power cut."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -67,7 +67,7 @@ def sync_folder(path: str | Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full; safetensors wraps the system's error into a text."""
+    """Whether an error means that the disk is full; safetensors puts the system's error into a text."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     return any(f"(os error {code})" in str(error) for code in _FULL)
@@ -86,7 +86,7 @@ class Folder:
             self._create()
         self._check_format()
         for room in ROOMS:
-            with contextlib.suppress(OSError):  # a read-only store may lack rooms that only writers need
+            with contextlib.suppress(OSError):  # a read-only store may lack folders that only writers need
                 os.mkdir(self.root / room)
 
     def __repr__(self) -> str:
@@ -110,25 +110,25 @@ class Folder:
 
     def _check_format(self) -> None:
         try:
-            found = json.loads(read_bytes(self.root / MARKER))["format"]
-            if not isinstance(found, int):
+            stored = json.loads(read_bytes(self.root / MARKER))["format"]
+            if not isinstance(stored, int):
                 raise TypeError("its format is no number")
         except OSError as error:
             raise RequestError(f"{self.root / MARKER} cannot be read: {error.strerror}.") from None
         except (Damaged, ValueError, TypeError, KeyError):
             raise RequestError(f'{self.root / MARKER} is damaged; it should read {{"format": {FORMAT}}}.') from None
-        if found > FORMAT:
+        if stored > FORMAT:
             raise RequestError(
-                f"the store {self.root} has format {found}, made by a newer version; this one knows {FORMAT}: "
+                f"the store {self.root} has format {stored}, made by a newer version; this one knows {FORMAT}: "
                 "upgrade doorbench or name another store with --store."
             )
 
     def place(self, room: str, key: str, suffix: str = "") -> Path:
-        """Return where something with a key lies."""
+        """Return the path of what has a key in one of the rooms."""
         return self.root / room / check_key(key)[:2] / (key + suffix)
 
     def home(self, path: Path) -> Path:
-        """Make the folder that ``path`` lies in; a link in the way is refused. The rooms themselves are never made."""
+        """Make the parent folder of ``path``, below a room that exists; a link in the way is refused."""
         folder = self.root
         for depth, part in enumerate(path.parent.relative_to(self.root).parts):
             folder = folder / part
@@ -141,11 +141,11 @@ class Folder:
         return folder
 
     def scratch(self) -> Path:
-        """Return a fresh name for a temporary file or folder; it tells whose it is."""
+        """Return a new name for a temporary file or folder; it contains its owner."""
         return self.home(self.root / "temp" / "x") / f"{me().label}.{uuid.uuid4().hex[:12]}"
 
     def write_new(self, path: Path, content: bytes) -> bool:
-        """Write a file in one step; False where the name is taken already, by whatever."""
+        """Write a file in one step; return False if anything has this name already."""
         self.home(path)
         temp = self.scratch()
         try:
@@ -158,10 +158,10 @@ class Folder:
         return made
 
     def set_aside(self, path: Path, reason: object, *, still_bad: Callable[[Path], bool]) -> None:
-        """Move something damaged out of the way, for people to look at. It is neither used nor deleted.
+        """Move something damaged out of the way, for people to look at; it is neither used nor deleted.
 
-        Another process may have set it aside and rebuilt it since ``path`` was read, so what was moved is looked at
-        again and goes back if it is good.
+        Another process may have set it aside and rebuilt it since ``path`` was read. So what was moved is checked
+        again, and moved back if it is undamaged.
         """
         room = self.root / "damaged"
         target = room / f"{path.parent.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
@@ -177,12 +177,12 @@ class Folder:
         if still_bad(target):
             log.error("%s was damaged (%s); set aside as %s, to be made again", path, reason, target)
         else:
-            with contextlib.suppress(OSError):  # a third process may have made it again meanwhile, which is as good
+            with contextlib.suppress(OSError):  # a third process may have made it again meanwhile
                 os.rename(target, path) if target.is_dir() else publish(target, path)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Turn what a file system says of the whole store into one line for people."""
+        """Turn an error of the file system that concerns the whole store into an error of one line."""
         try:
             yield
         except OSError as error:
@@ -193,21 +193,21 @@ class Folder:
                 ) from error
             if error.errno in _READ_ONLY:
                 raise StoreReadOnly(f"the store {self.root} cannot be written ({error.strerror}).") from error
-            self.check_there(error)
+            self.check_connected(error)
             raise
 
-    def check_there(self, error: BaseException | None = None) -> None:
-        """Raise :class:`StoreGone` if the folder has vanished: an unplugged store must not look like an empty one."""
+    def check_connected(self, error: BaseException | None = None) -> None:
+        """Raise :class:`StoreGone` if the folder has vanished: a disconnected store must not look like an empty one."""
         try:
-            there = os.path.exists(self.root / MARKER)
+            connected = os.path.exists(self.root / MARKER)
         except OSError:
-            there = False
-        if not there:
+            connected = False
+        if not connected:
             raise StoreGone(f"the store {self.root} is gone; is its disk or network folder connected?") from error
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a new file and bring it to the disk."""
+    """Write a new file and force it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
         view = memoryview(content)
@@ -222,7 +222,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def publish(temp: Path, target: Path) -> bool:
-    """Give a finished file its final name unless that is taken; ``temp`` is gone afterwards."""
+    """Give a finished file its final name unless that is taken; ``temp`` does not exist afterwards."""
     try:
         os.link(temp, target)
     except FileExistsError:
@@ -230,8 +230,8 @@ def publish(temp: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        # No hard links here (some FUSE and Windows shares). Two writers at once would both write the same key's
-        # content, so that the later rename changes nothing that matters.
+        # No hard links on this file system (some FUSE and Windows shares). Two writers at once would write the same
+        # content for a key, so it does not matter which rename comes last.
         if os.path.lexists(target):
             return False
         os.rename(temp, target)
@@ -242,7 +242,7 @@ def publish(temp: Path, target: Path) -> bool:
 
 
 def drop_tree(path: Path) -> None:
-    """Remove a folder or file that belongs to nobody any more; links are removed, not followed."""
+    """Remove a folder or file that no process uses any more; links are removed, not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

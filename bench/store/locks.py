@@ -1,16 +1,17 @@
-"""Locks: who is at work on a key, so that many processes share the work and nothing is done twice.
+"""Locks: who is working on a key, so that many processes share the work and nothing is done twice.
 
-A lock is a folder called after the key, with one file in it that is called after its owner: random token, machine,
-process id and start. Every step is one call that has exactly one winner, also over NFS, and as no owner's name is ever
-used twice, a process that was asleep for long cannot hit what belongs to another one:
+A lock is a folder named after the key (in the folder ``claims`` of the store), with one file in it that is named after
+the owner: random token, machine, process id and start. Every step is a single system call that succeeds for exactly one
+process, also over NFS. No owner's name is ever used twice, so a process that was suspended for long cannot disturb the
+lock of another one:
 
-* to take a free key, a folder with our file in it is renamed to the key, which fails unless that is free or empty;
-* to succeed a dead owner, its file is renamed to our name, which fails for all but the first;
-* to give back, our file is removed, and then the folder, which fails unless it is empty.
+* to take a free key, rename a folder with our file in it to the key; this fails unless the key is free or empty;
+* to succeed a dead owner, rename its file to our name; this fails for all but the first;
+* to release the lock, remove our file, and then the folder, which fails unless it is empty.
 
-An owner on this machine is dead when its process is. Of any other owner only the heartbeat tells: a counter in its
-file that it raises twice in a period. It is dead when we have looked several times and seen no change for one and a
-half periods of our own monotonic clock. No two clocks are ever compared.
+An owner on this machine is dead when its process is. For any other owner only the heartbeat tells: a counter in its
+file that it raises twice per period. The owner counts as dead when several looks have seen no change for one and a half
+periods of our own monotonic clock. No two clocks are ever compared.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bench.store.layout import ATTEMPTS, KEY, Folder, check_key, drop_tree, writ
 from bench.store.pulse import pulse
 
 log = logging.getLogger(__name__)
-RESTS = 1.5  # periods without a heartbeat after which an owner counts as dead
+RESTS = 1.5  # periods without a heartbeat, after which an owner counts as dead
 LONGEST_PERIOD = 3600.0
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
@@ -54,11 +55,12 @@ def heartbeat() -> float:
 
 @dataclass(frozen=True)
 class LockInfo:
-    """Who is at work on a key.
+    """Who is working on a key.
 
     Attributes:
         since: seconds since 1970 by the owner's clock; for people only.
-        alive: False where the owner is known to be dead; another machine's counts as alive until it is seen to rest.
+        alive: False if the owner is known to be dead; an owner on another machine counts as alive until its heartbeat
+            has rested for long enough.
     """
 
     key: str
@@ -79,16 +81,16 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether nobody has taken the lock over, as happens to a process that was stopped for long."""
+        """Whether this process still has the lock; another one takes it over if this one was stopped for long."""
         return not self._released and os.path.lexists(self.path)
 
     def content(self) -> bytes:
-        """Return what the file of the lock says; only the counter changes, and its length never does."""
+        """Return the content of the lock's file; only the counter changes, and the length stays the same."""
         about = {"host": me().host, "since": self._since, "period": self.period, "beats": f"{self._beats:012}"}
         return json.dumps(about).encode()
 
     def renew(self) -> None:
-        """Raise the heartbeat, if the lock is still ours and its store is there."""
+        """Raise the heartbeat, if the lock is still ours and the store is connected."""
         self._beats += 1
         with contextlib.suppress(FileNotFoundError):
             handle = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW)
@@ -99,7 +101,7 @@ class Lock:
                 os.close(handle)
 
     def release(self) -> None:
-        """Give the lock back. If the store cannot be written just now, the heartbeat thread tries again later."""
+        """Release the lock. If the store cannot be written just now, the heartbeat thread tries again later."""
         self._released = True
         if self.finish():
             pulse.remove(self)
@@ -107,25 +109,25 @@ class Lock:
             pulse.add(self)
 
     def finish(self) -> bool:
-        """Give back what was released; False where there is still something to do."""
+        """Remove the files of a released lock; return False if that has to be tried again."""
         if self._pid != os.getpid():  # a child's copy is not its own
             return True
         with self._finishing:
             if self._released and not self._done:
-                self._done = self._give_back()
+                self._done = self._remove_files()
             return self._done
 
-    def _give_back(self) -> bool:
+    def _remove_files(self) -> bool:
         try:
             self.path.unlink()
         except FileNotFoundError:
             if not self.path.parent.parent.exists():
-                return False  # the store is unplugged
+                return False  # the store is disconnected
             log.warning("the lock on %s was taken over while this process rested", self.key)
         except OSError as error:
-            log.warning("the lock on %s cannot be given back yet: %s", self.key, error)
+            log.warning("the lock on %s cannot be released yet: %s", self.key, error)
             return False
-        with contextlib.suppress(OSError):  # another one has the key already
+        with contextlib.suppress(OSError):  # another process has the key already
             self.path.parent.rmdir()
         return True
 
@@ -142,9 +144,9 @@ class Locks(Folder):
     """The locks of a store."""
 
     def lock(self, key: str, *, wait: float = 0.0) -> Lock | None:
-        """Lock a key, or return None if another one is at work on it for the next ``wait`` seconds.
+        """Lock a key, or return None if another process keeps it locked for the next ``wait`` seconds.
 
-        Look again after locking whether the work is still to be done: the one before may just have finished it.
+        After locking, check whether the work is still to do: the previous owner may just have finished it.
         """
         period, end = heartbeat(), time.monotonic() + wait
         folder = self.root / "claims" / check_key(key)
@@ -157,11 +159,11 @@ class Locks(Folder):
             time.sleep(min(left, period / 8))
 
     def is_locked(self, key: str) -> bool:
-        """Whether somebody has locked a key, be it alive or dead; a quick look that changes nothing."""
+        """Whether any process, alive or dead, has locked a key; this is quick and changes nothing."""
         return os.path.lexists(self.root / "claims" / check_key(key))
 
     def locks(self) -> list[LockInfo]:
-        """Return who is at work on what, by key."""
+        """Return who is working on what, by key."""
         period = heartbeat()
         return [
             LockInfo(path.parent.name, owner.host, owner.pid, _about(path)[1], not _dead(path, owner, period))
@@ -192,7 +194,7 @@ class Locks(Folder):
         return None
 
     def _take(self, lock: Lock) -> bool:
-        """Take a free key; False if another one was quicker."""
+        """Take a free key; return False if another process was quicker."""
         self.home(lock.path.parent)
         temp = self.scratch()
         os.mkdir(temp)
@@ -202,7 +204,7 @@ class Locks(Folder):
                 lock.path.parent.rmdir()
             os.rename(temp, lock.path.parent)
         except OSError as error:
-            if lock.held:  # done, and the reply was lost on the way
+            if lock.held:  # it was done, and only the reply got lost
                 return True
             if error.errno not in _TAKEN:
                 raise
@@ -213,11 +215,11 @@ class Locks(Folder):
 
 
 def _succeed(path: Path, lock: Lock) -> bool:
-    """Take the lock of a dead owner; False if another one was quicker, or the owner came back and gave it back."""
+    """Take the lock of a dead owner; return False if another process was quicker, or if the owner released it."""
     try:
         os.rename(path, lock.path)
     except FileNotFoundError:
-        if not lock.held:  # otherwise it is done, and the reply was lost on the way
+        if not lock.held:  # otherwise it was done, and only the reply got lost
             return False
     try:
         lock.renew()
@@ -228,7 +230,7 @@ def _succeed(path: Path, lock: Lock) -> bool:
 
 
 def _file(folder: Path) -> Path | None:
-    """Return the file in the folder of a lock, or None where the key is free."""
+    """Return the file in the folder of a lock, or None if the key is free."""
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".nfs")]  # removed, but open somewhere
     except FileNotFoundError:
@@ -242,7 +244,7 @@ def _file(folder: Path) -> Path | None:
 
 
 def _about(path: Path) -> tuple[str, float, float, bytes]:
-    """Return host, start and period of a lock and its whole content; unknown where it cannot be read."""
+    """Return host, start and period of a lock and its whole content; "unknown" and zeros if it cannot be read."""
     raw = b""
     with contextlib.suppress(OSError, Damaged, ValueError, TypeError, KeyError):
         raw = read_bytes(path)
@@ -258,7 +260,7 @@ def _dead(path: Path, owner: Owner | None, period: float) -> bool:
 
 @dataclass
 class _Look:
-    """What we saw of a heartbeat, by our own monotonic clock."""
+    """What was seen of a heartbeat, by our own monotonic clock."""
 
     name: str
     raw: bytes
@@ -270,9 +272,9 @@ _looks: dict[Path, _Look] = {}  # by the folder of the lock
 
 
 def _rests(path: Path, period: float) -> bool:
-    """Whether a heartbeat has not moved for long enough. One gap between two looks counts for one period at most.
+    """Whether a heartbeat has not moved for long enough. The time between two looks counts as one period at most.
 
-    So a machine that was frozen as a whole does not take its neighbours' locks at the first look after it.
+    So a machine that was suspended as a whole does not take the locks of others at its first look afterwards.
     """
     _, _, its_period, raw = _about(path)
     now, period = time.monotonic(), max(period, its_period)

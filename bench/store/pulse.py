@@ -9,7 +9,7 @@ import time
 from typing import Protocol
 
 log = logging.getLogger(__name__)
-BEATS_A_PERIOD = 2
+BEATS_PER_PERIOD = 2
 
 
 class Beating(Protocol):
@@ -22,11 +22,11 @@ class Beating(Protocol):
         """Raise the counter."""
 
     def finish(self) -> bool:
-        """Try again to give up what was released; True when there is nothing left to do."""
+        """Try again to remove a released lock; return True when nothing is left to do."""
 
 
 class Pulse:
-    """Renews every lock twice in a period. The thread ends with the last lock and never keeps a process alive."""
+    """Renews every lock twice per period. The thread ends with the last lock and never keeps a process alive."""
 
     def __init__(self) -> None:
         self._forget()
@@ -48,7 +48,7 @@ class Pulse:
             self._wake.notify()
 
     def remove(self, lock: Beating) -> None:
-        """Renew it no longer."""
+        """Stop renewing a lock."""
         with self._wake:
             self._beating.pop(id(lock), None)
             self._wake.notify()
@@ -61,7 +61,7 @@ class Pulse:
                     if not self._beating:
                         self._thread = None
                         return
-                    pause = min(lock.period for lock in self._beating.values()) / BEATS_A_PERIOD
+                    pause = min(lock.period for lock in self._beating.values()) / BEATS_PER_PERIOD
                     now = time.monotonic()
                     due = min(due, now + pause) if due else now + pause  # a shorter period may have joined
                     if now >= due:

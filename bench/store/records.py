@@ -1,4 +1,4 @@
-"""Records: one JSON file each, written once. Failures: the last failed attempt, replaceable."""
+"""Records: one JSON file each, written once. Failures: the last failed attempt of a job, which a later one replaces."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Records(Folder):
     """The records and failures of a store."""
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Return a record, or None where there is none that can be used. A damaged one is set aside."""
+        """Return a record, or None if the store has none that can be used. A damaged one is set aside."""
         return self._read("records", key)
 
     def has_record(self, key: str) -> bool:
-        """Whether a record is there and whole."""
+        """Whether the store has an undamaged record."""
         return self.record(key) is not None
 
     def put_record(self, key: str, record: Mapping[str, Any]) -> None:
-        """Write a record unless there is one: the first writer wins, and a record is never changed afterwards.
+        """Write a record unless the key has one: the first writer wins, and a record is never changed afterwards.
 
         Raises:
             ValueError: the record lacks ``schema`` or its ``key``, or holds what JSON cannot.
@@ -37,7 +37,7 @@ class Records(Folder):
         self._write("records", key, record)
 
     def keys_of_records(self) -> set[str]:
-        """Return the keys of all records, by their file names; whether one is whole shows when it is read."""
+        """Return the keys of all records, by their file names; each is only checked when it is read."""
         return set(self.scan("records"))
 
     def records(self, keys: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -55,7 +55,7 @@ class Records(Folder):
         return set(self.scan("failures"))
 
     def put_failure(self, key: str, record: Mapping[str, Any]) -> None:
-        """Keep a failed attempt in place of the one before. It is never a result."""
+        """Store a failed attempt in place of the previous one. It never counts as a result."""
         path = self.place("failures", key, _SUFFIX)
         content = _content(key, record)
         with self.guard():
@@ -69,15 +69,15 @@ class Records(Folder):
             sync_folder(path.parent)
 
     def drop_failure(self, key: str) -> None:
-        """Forget a failed attempt, if there is one."""
+        """Remove the failed attempt of a job, if there is one."""
         with self.guard():
             self.place("failures", key, _SUFFIX).unlink(missing_ok=True)
 
     def scan(self, room: str) -> dict[str, tuple[int, int]]:
         """Return size and modification time (ns) of every file of a room, by key."""
-        found: dict[str, tuple[int, int]] = {}
+        stamps: dict[str, tuple[int, int]] = {}
         with self.guard():
-            self.check_there()
+            self.check_connected()
             for folder in _entries(self.root / room):
                 if not folder.is_dir(follow_symlinks=False):
                     continue
@@ -85,15 +85,15 @@ class Records(Folder):
                     key = entry.name.removesuffix(_SUFFIX)
                     if len(entry.name) == 64 + len(_SUFFIX) and key[:2] == folder.name:
                         status = entry.stat(follow_symlinks=False)
-                        found[key] = (status.st_size, status.st_mtime_ns)
-        return found
+                        stamps[key] = (status.st_size, status.st_mtime_ns)
+        return stamps
 
     def check_record(self, room: str, key: str) -> None:
         """Read a record or failure and set it aside if it is damaged.
 
         Raises:
-            Damaged: it was, and why.
-            Newer: a later version wrote it; it stays.
+            Damaged: it was damaged; says in what way.
+            Newer: a later version of the program wrote it; it stays.
         """
         path = self.place(room, key, _SUFFIX)
         try:
@@ -109,13 +109,13 @@ class Records(Folder):
         try:
             return unwrap(read_bytes(path), key=key)
         except FileNotFoundError:
-            self.check_there()
+            self.check_connected()
         except Newer as error:
             log.warning("%s is left alone: %s", path, error)
         except Damaged as error:
             self.set_aside(path, error, still_bad=lambda moved: _is_bad(moved, key))
         except OSError as error:
-            self.check_there(error)
+            self.check_connected(error)
             raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
         return None
 

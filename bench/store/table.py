@@ -1,7 +1,7 @@
-"""Many records as one table, fast: what was read once lies flattened in parquet files beside the single files.
+"""Many records as one table, fast: records that were read once are kept, flattened, in parquet files.
 
-The single files stay the truth. A compacted row is used only while its record's file has the size and the time of last
-change that it had when it was read, so a record that changed, vanished or was set aside is never served from there.
+The single files stay the truth. A row of a parquet file is used only while its record's file has the size and the time
+of last change that it had when it was read; so a record that changed, vanished or was set aside is never taken from it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SMALLEST_PART = 1000  # records; fewer new ones are read again next time instead of making a file of their own
-MOST_PARTS = 16  # more are merged into one
+SMALLEST_PART = 1000  # records; fewer are not worth a file, and are read again next time
+MOST_PARTS = 16  # more files than that are merged into one
 BATCH = 5000  # records held as Python objects at a time
 LEFT_OUT = "predictions"
 _KEY, _SIZE, _TIME = "key", "file.size", "file.time"
 
 
 def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all scalar leaves of a record by their path, joined by dots; lists and ``predictions`` are left out."""
+    """Return all scalar leaves of a record by their dotted path, without lists and ``predictions``."""
     columns = Columns()
     columns.add(record)
     return {name: values[0] for name, values in columns.lists.items()}
@@ -41,7 +41,7 @@ def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class _Branch:
-    """A place in the tree of records that is known already: its columns and what lies below it."""
+    """A mapping inside records that was seen before: its columns and the mappings inside it."""
 
     prefix: str
     leaves: dict[str, list[Any]] = field(default_factory=dict)
@@ -88,7 +88,8 @@ class TabulatedRecords(Records):
     def records_table(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
         """Return one row for each usable record of ``keys``, in that order; of all keys, ascending, by default.
 
-        Columns are those of :func:`flatten`, in alphabetical order; what a record lacks is missing in its row.
+        Columns are the scalar leaves of the records by dotted path, in alphabetical order, without ``predictions``;
+        what a record lacks is missing in its row.
         """
         import pandas as pd
 
@@ -125,7 +126,7 @@ class TabulatedRecords(Records):
             yield _frame(columns.lists)
 
     def _keep(self, frame: pd.DataFrame) -> Path | None:
-        """Write a part. Its name is the hash of its content."""
+        """Write rows as a parquet file that is named by the hash of its content."""
         content = _to_parquet(frame)
         path = self.root / "compact" / f"{hashlib.sha256(content).hexdigest()}.parquet"
         try:

@@ -28,9 +28,9 @@ class Report:
     """The outcome of a check.
 
     Attributes:
-        checked: how many documents and artifacts were looked at, by room.
+        checked: number of documents and artifacts that were read, by room.
         damaged: those that were set aside.
-        newer: those of a newer version, which stay where they are.
+        newer: those of a newer version of the program, which stay where they are.
     """
 
     checked: dict[str, int]
@@ -45,7 +45,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Listed:
-    """A line of ``store ls``.
+    """A row of ``store ls``.
 
     Attributes:
         key: the whole key.
@@ -106,16 +106,16 @@ class Upkeep(TabulatedRecords, Collector):
         key = self.resolve(key)
         lines = []
         if (recipe := self.artifact_recipe(key)) is not None:
-            found = words.recipe_words(recipe)
+            described = words.recipe_words(recipe)
             used = words.ago(time.time() - self.last_use(key))
             size = words.size(tree_bytes(self.place("artifacts", key)))
-            lines.append(f"{_sentence(found)}; {size}, last used {used} ago")
+            lines.append(f"{_sentence(described)}; {size}, last used {used} ago")
         for record in (self.record(key), self.failure(key)):
             if record is not None:
-                told = f": {record['error']}" if record.get("error") else ""
+                error = f": {record['error']}" if record.get("error") else ""
                 metrics = {name: value for name, value in (record.get("metrics") or {}).items() if value is not None}
                 scores = "".join(f", {name} {value:.2f}" for name, value in metrics.items())
-                lines.append(f"{_sentence(_cell_words(record))}; {record.get('status')}{told}{scores}")
+                lines.append(f"{_sentence(_cell_words(record))}; {record.get('status')}{error}{scores}")
         return "\n".join(f"{key}: {line}" for line in lines) or f"{key}: nothing that can be read"
 
     def diff(self, key_a: str, key_b: str) -> list[tuple[str, Any, Any]]:
@@ -130,8 +130,8 @@ class Upkeep(TabulatedRecords, Collector):
         document = self.record(key) or self.failure(key)
         if document is None or not isinstance(document.get("recipe"), dict):
             raise RequestError(f"the key {key} has no recipe that can be read.")
-        found: dict[str, Any] = document["recipe"]
-        return found
+        stored: dict[str, Any] = document["recipe"]
+        return stored
 
     def resolve(self, prefix: str) -> str:
         """Return the one key that starts with ``prefix``."""
@@ -148,10 +148,10 @@ class Upkeep(TabulatedRecords, Collector):
 
 def _cell_words(record: dict[str, Any]) -> dict[str, Any]:
     cell = record.get("cell") or {}
-    found = {name: str(cell.get(name, "")) for name in ("task", "model", "attack", "defense")}
-    return {"kind": str(record.get("kind", "")), **found, "seed": cell.get("seed"), "status": str(record.get("status"))}
+    names = {name: str(cell.get(name, "")) for name in ("task", "model", "attack", "defense")}
+    return {"kind": str(record.get("kind", "")), **names, "seed": cell.get("seed"), "status": str(record.get("status"))}
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    against = f" against {found['defense']}" if found["defense"] else ""
-    return f"{found['kind']}: {found['attack']}{against} on {found['task']}, {found['model']}, seed {found['seed']}"
+def _sentence(words: dict[str, Any]) -> str:
+    against = f" against {words['defense']}" if words["defense"] else ""
+    return f"{words['kind']}: {words['attack']}{against} on {words['task']}, {words['model']}, seed {words['seed']}"

@@ -14,9 +14,9 @@ ABSENT = "(absent)"
 
 
 def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
-    """Spell a plugin's recipe as a suite would: its name and the parameters that differ from their defaults.
+    """Write a plugin's recipe as a suite would: its name and the parameters that differ from their defaults.
 
-    Where this installation does not have the plugin, or has it with other fields, all stored parameters are shown.
+    If this installation does not have the plugin, or has it with other fields, all stored parameters are shown.
     """
     from bench.plugins.registry import build
 
@@ -34,7 +34,7 @@ def plugin_words(recipe: object, plugins: Registry[Any]) -> str:
 
 
 def attack_words(recipe: object) -> str:
-    """Return how a suite would spell the attack of a recipe; the parts before the last one are its modifiers."""
+    """Return how a suite would write the attack of a recipe; the parts before the last one are its modifiers."""
     from bench.plugins import registry
 
     parts = recipe.get("parts") if isinstance(recipe, Mapping) else None
@@ -68,13 +68,13 @@ def recipe_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaves(node: object, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every leaf of a recipe with its path: names joined by dots, list places in brackets."""
+    """Yield every leaf of a recipe with its path: names joined by dots, positions in lists in brackets."""
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
             yield from leaves(value, f"{path}.{name}" if path else str(name))
     elif isinstance(node, (list, tuple)) and node:
-        for place, value in enumerate(node):
-            yield from leaves(value, f"{path}[{place}]")
+        for position, value in enumerate(node):
+            yield from leaves(value, f"{path}[{position}]")
     else:
         yield path, node
 

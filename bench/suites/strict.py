@@ -45,7 +45,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load(text: str, where: str) -> Any:
-    """Return what a text says; every mistake is one line that begins with ``where`` and names the place."""
+    """Return the content of a text; every mistake is one line that begins with ``where`` and names the position."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

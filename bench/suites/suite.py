@@ -41,21 +41,21 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="its name in commands")
     description: str = Field(description="one line")
     task: Entries = Field(description="axis: tasks")
     model: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = Field(description="axis: models")
     attack: Entries = Field(description="axis: attacks")
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
-    clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, for detectors alone to judge")
+    clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, which only detectors judge")
     target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
     labels: Numbers = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
-    study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw besides")
-    profiles: dict[str, dict[str, Any]] = Field({}, description="other values of fields, under a name each")
+    study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw as well")
+    profiles: dict[str, dict[str, Any]] = Field({}, description="named sets of other values of fields")
 
 
 class Collection(BaseModel):
@@ -63,13 +63,13 @@ class Collection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="how commands call it")
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="its name in commands")
     description: str = Field(description="one line")
     suites: list[str] = Field(min_length=1, description="names or files of suites, run one after the other")
 
 
 def built_in() -> list[str]:
-    """Names of the suites that ship with the project."""
+    """Return the names of the suites that ship with the project."""
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
@@ -82,10 +82,10 @@ def locate(name: str) -> Path:
     if "\0" in name or not looks_like_path:
         raise unknown("suite", name[:80], built_in())
     try:
-        found = path.is_file()
+        exists = path.is_file()
     except OSError:  # a name that no file system takes
-        found = False
-    if not found:
+        exists = False
+    if not exists:
         raise RequestError(f"no suite file {name[:200]!r}. Built-in suites: {', '.join(built_in())}.")
     return path
 
@@ -108,14 +108,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def describe(name: str) -> str:
     """Return the description of a suite or collection."""
-    found = _collection(*_read(name))
-    return load(name).description if found is None else found.description
+    collection = _collection(*_read(name))
+    return load(name).description if collection is None else collection.description
 
 
 def load_all(name: str, settings: Sequence[str] = ()) -> list[Suite]:
     """Read a suite, or every suite of a collection, and apply settings to each."""
-    found = _collection(*_read(name))
-    return [load(one, settings) for one in ([name] if found is None else found.suites)]
+    collection = _collection(*_read(name))
+    return [load(one, settings) for one in ([name] if collection is None else collection.suites)]
 
 
 def _read(name: str) -> tuple[Path, dict[str, Any]]:
@@ -130,10 +130,10 @@ def _collection(path: Path, data: Mapping[str, Any]) -> Collection | None:
 def load(name: str, settings: Sequence[str] = ()) -> Suite:
     """Read a suite, and apply ``--set axis=a,b`` settings to it; ``profile=NAME`` comes before all others.
 
-    ``task=NAME`` keeps the fields, such as ``max_train``, that the suite gives this task; ``task=NAME()`` has none.
+    ``task=NAME`` keeps the fields, such as ``max_train``, that the suite gives this task; ``task=NAME()`` drops them.
 
     Raises:
-        RequestError: it is not there, has a wrong field, or is a collection of suites.
+        RequestError: there is no such suite, it has a wrong field, or it is a collection of suites.
     """
     path, data = _read(name)
     if collection := _collection(path, data):
@@ -148,7 +148,7 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
 
 
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
-    """Return the fields of a suite with those of one of its profiles in place; its name tells the profile."""
+    """Return the fields of a suite with those of one of its profiles; its name ends in that of the profile."""
     if profile not in suite.profiles:
         raise unknown(f"profile of suite {suite.name!r}:", profile, suite.profiles)
     return {**data, **suite.profiles[profile], "name": f"{suite.name}-{profile}"}
@@ -168,12 +168,12 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        told = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
-        raise RequestError(f"{where}: {field} {told}.") from None
+        reason = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
+        raise RequestError(f"{where}: {field} {reason}.") from None
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
-    """Return the suite's entries of a task that is wanted by its bare name, with their fields; else what is wanted."""
+    """Return the suite's own entries, with their fields, of a task given by its bare name; else what is given."""
     return [entry for entry in _listed(entries) if specs.parse_entry(entry, "task")[0] == wanted] or [wanted]
 
 

@@ -1,4 +1,4 @@
-"""Turns tables into a task: the one place where labels and texts are checked and splits are cut to size."""
+"""Turns tables into a task. Only here are labels and texts checked and splits cut to size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class Columns:
-    """How a table calls the first segment, the second one (None for single sentences) and the label."""
+    """The columns of a table: the first segment, the second one (None for single sentences) and the label."""
 
     text: str = "text"
     text_pair: str | None = None
@@ -52,12 +52,12 @@ def assemble(
 
     Args:
         facts: of the task; its label names bound the labels.
-        columns: how the tables call their columns.
+        columns: the names of the tables' columns.
         tables: the splits ``train`` and ``test``, and ``validation`` unless ``validation_size`` is given.
         max_train: training examples kept; all by default.
         max_test: test examples kept; all by default.
-        validation_size: take so many training examples out as the validation split, stratified.
-        drop_empty: leave rows with an empty text out instead of refusing them.
+        validation_size: make the validation split of so many training examples, stratified.
+        drop_empty: leave out rows with an empty text instead of refusing them.
 
     Raises:
         RequestError: the first bad cell, with its table, row and column.
@@ -67,8 +67,8 @@ def assemble(
         splits["train"], splits["validation"] = splits["train"].parted(validation_size, facts.name)
     sizes = {"train": max_train, "validation": None, "test": max_test}
     parts = {split: splits[split].cut(size, facts.name, split).examples(columns) for split, size in sizes.items()}
-    told = {split: examples.fingerprint() for split, examples in parts.items()}
-    return Task(facts, **parts, fingerprint=key_of({"facts": dataclasses.asdict(facts), **told}))
+    fingerprints = {split: examples.fingerprint() for split, examples in parts.items()}
+    return Task(facts, **parts, fingerprint=key_of({"facts": dataclasses.asdict(facts), **fingerprints}))
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class _Split:
 
     def parted(self, size: int, task: str) -> tuple[_Split, _Split]:
         if size >= len(self.rows):
-            told = f"{len(self.rows)} training examples are not enough for validation_size={size}"
-            raise RequestError(f"{self.table.origin}: {told}.")
+            reason = f"{len(self.rows)} training examples are not enough for validation_size={size}"
+            raise RequestError(f"{self.table.origin}: {reason}.")
         order = stratified_order(self.labels, seeds.rng("task validation", task))
         return self.take(order[size:]), self.take(order[:size])
 
@@ -114,8 +114,8 @@ def read_labels(table: TextTable, column: str, names: tuple[str, ...] | None) ->
     """Return the labels of a table, int64 [n].
 
     Args:
-        table: where they are.
-        column: its name there.
+        table: a split.
+        column: the column of the labels.
         names: label names that bound the labels; None to accept any label from 0 on.
     """
     table.require([column])
@@ -136,18 +136,18 @@ def read_labels(table: TextTable, column: str, names: tuple[str, ...] | None) ->
 
 def count_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[str, ...]:
     """Return names ``("0", "1", ...)`` for the labels of a training table, which must count from 0 without a gap."""
-    found = np.unique(read_labels(table, column, None))
-    gaps = np.flatnonzero(found != np.arange(len(found)))
-    if len(found) and len(gaps):
-        told = f"no example has label {gaps[0]}, but there is label {found[-1]}"
-        raise RequestError(f"{table.origin}, column {column!r}: {told}; count labels from 0, or {how_to_name}.")
-    if len(found) == 1:
+    labels = np.unique(read_labels(table, column, None))
+    gaps = np.flatnonzero(labels != np.arange(len(labels)))
+    if len(labels) and len(gaps):
+        gap = f"no example has label {gaps[0]}, but there is label {labels[-1]}"
+        raise RequestError(f"{table.origin}, column {column!r}: {gap}; count labels from 0, or {how_to_name}.")
+    if len(labels) == 1:
         raise RequestError(f"{table.origin}, column {column!r}: every label is 0; a task needs two labels.")
-    return tuple(str(label) for label in found)
+    return tuple(str(label) for label in labels)
 
 
 def _rows_with_text(table: TextTable, columns: Columns, *, drop_empty: bool) -> IntArray:
-    """Return the rows whose texts are all there; one that is not is an error unless ``drop_empty``."""
+    """Return the rows in which no text is missing; a missing text is an error unless ``drop_empty``."""
     keep = np.ones(len(table), dtype=bool)
     for column in columns.texts:
         for row, value in enumerate(table.cells(column), 1):

@@ -1,4 +1,4 @@
-"""Tasks that ship with the project: sentences from a seeded grammar, the same everywhere."""
+"""Tasks that ship with the project: sentences from a seeded grammar, the same on every machine."""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ from pydantic import Field
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import TextTable, told
+from bench.tasks.tables import TextTable, short_error
 
 COMMIT = r"^[0-9a-f]{40}$"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a data set is: repository, configuration, and how it calls its splits and columns."""
+class DataSet:
+    """A data set of the Hub: repository, configuration, and the names of its splits and columns."""
 
     repo: str
     config: str | None
@@ -36,20 +36,20 @@ class _HubTask(TaskSource):
     )
     drop_empty: bool = Field(False, description="leave out rows with an empty text instead of refusing them")
 
-    def place(self) -> Place:
-        """Return where the data set is."""
+    def data_set(self) -> DataSet:
+        """Return the data set."""
         raise NotImplementedError
 
     def title(self) -> str:
-        """Return how suites call the task."""
+        """Return the name of the task in suites."""
         return self.name
 
     def load(self) -> Task:
         """Fetch the data set, or read it from the local cache, and return the task."""
-        place = self.place()
-        parts = fetch(place, self.revision)
-        tables = {split: _table(part, f"{place.repo}, {place.splits[split]}") for split, part in parts.items()}
-        columns = place.columns
+        data_set = self.data_set()
+        parts = fetch(data_set, self.revision)
+        tables = {split: _table(part, f"{data_set.repo}, {data_set.splits[split]}") for split, part in parts.items()}
+        columns = data_set.columns
         for table in tables.values():
             table.require((*columns.texts, columns.label))
         names = _label_names(parts["train"].features, columns.label)
@@ -66,30 +66,35 @@ class _HubTask(TaskSource):
         )
 
 
-def fetch(place: Place, revision: str) -> dict[str, Any]:
-    """Return every split as a ``datasets.Dataset``; what cannot be had is a :class:`RequestError` that says how to."""
+def fetch(data_set: DataSet, revision: str) -> dict[str, Any]:
+    """Return every split as a ``datasets.Dataset``.
+
+    Raises:
+        RequestError: the data set cannot be loaded; says how to get it.
+    """
     import datasets
 
     try:
-        found = datasets.load_dataset(place.repo, place.config, revision=revision, keep_in_memory=False)
-    except Exception as error:  # the library raises a dozen kinds, and each means that the data set is not here
-        call = f"load_dataset({place.repo!r}, {place.config!r}, revision={revision!r})"
+        splits = datasets.load_dataset(data_set.repo, data_set.config, revision=revision, keep_in_memory=False)
+    except Exception as error:  # the library raises a dozen kinds; all of them mean that the data set is not available
+        call = f"load_dataset({data_set.repo!r}, {data_set.config!r}, revision={revision!r})"
         raise RequestError(
-            f"data set {place.repo} ({place.config or 'default'}) at {revision} cannot be loaded: {told(error)}. "
+            f"data set {data_set.repo} ({data_set.config or 'default'}) at {revision} cannot be loaded: "
+            f"{short_error(error)}. "
             f'To get it, run `python -c "from datasets import load_dataset; {call}"` on a machine with network, '
             "or point HF_HOME to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
         ) from error
-    for name in place.splits.values():
-        if name not in found:
-            raise RequestError(f"data set {place.repo} has no split {name!r}; valid: {', '.join(found)}.")
-        # without network the library serves the newest cached commit, whatever the revision asked for
-        commits = {Path(file["filename"]).parent.name for file in found[name].cache_files}
+    for name in data_set.splits.values():
+        if name not in splits:
+            raise RequestError(f"data set {data_set.repo} has no split {name!r}; valid: {', '.join(splits)}.")
+        # without network the library returns the newest cached commit, whatever revision was asked for
+        commits = {Path(file["filename"]).parent.name for file in splits[name].cache_files}
         if commits != {revision}:
             has = ", ".join(sorted(commits))
             raise RequestError(
-                f"data set {place.repo}: the cache serves commit {has}, not {revision}; allow the network."
+                f"data set {data_set.repo}: the cache serves commit {has}, not {revision}; allow the network."
             )
-    return {split: found[name] for split, name in place.splits.items()}
+    return {split: splits[name] for split, name in data_set.splits.items()}
 
 
 def _table(part: Any, origin: str) -> TextTable:
@@ -116,12 +121,12 @@ class Hub(_HubTask):
     validation: str | None = Field(None, description="split to validate on; by default a part of the training split")
     test: str = Field("test", description="split to test on")
 
-    def place(self) -> Place:
-        """Return where the data set is."""
+    def data_set(self) -> DataSet:
+        """Return the data set."""
         splits = {"train": self.train, "test": self.test}
         if self.validation is not None:
             splits["validation"] = self.validation
-        return Place(self.repo, self.config, splits, Columns(self.text, self.text_pair, self.label))
+        return DataSet(self.repo, self.config, splits, Columns(self.text, self.text_pair, self.label))
 
     def title(self) -> str:
         """Return the repository and the configuration."""
@@ -136,9 +141,9 @@ class _Glue(_HubTask):
         "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c", pattern=COMMIT, description="commit of nyu-mll/glue"
     )
 
-    def place(self) -> Place:
-        """Return where the data set is."""
-        return Place("nyu-mll/glue", self.name, {"train": "train", "test": "validation"}, self.columns)
+    def data_set(self) -> DataSet:
+        """Return the data set."""
+        return DataSet("nyu-mll/glue", self.name, {"train": "train", "test": "validation"}, self.columns)
 
 
 class Sst2(_Glue):
@@ -186,9 +191,9 @@ class Imdb(_HubTask):
         "e6281661ce1c48d982bc483cf8a173c1bbeb5d31", pattern=COMMIT, description="commit of stanfordnlp/imdb"
     )
 
-    def place(self) -> Place:
-        """Return where the data set is."""
-        return Place("stanfordnlp/imdb", "plain_text", {"train": "train", "test": "test"}, Columns())
+    def data_set(self) -> DataSet:
+        """Return the data set."""
+        return DataSet("stanfordnlp/imdb", "plain_text", {"train": "train", "test": "test"}, Columns())
 
 
 class Amazon(_HubTask):
@@ -204,10 +209,10 @@ class Amazon(_HubTask):
     )
     drop_empty: bool = Field(True, description="leave out rows with an empty text instead of refusing them")
 
-    def place(self) -> Place:
-        """Return where the data set is."""
+    def data_set(self) -> DataSet:
+        """Return the data set."""
         splits = {"train": "train", "test": "test"}
-        return Place("fancyzhx/amazon_polarity", "amazon_polarity", splits, Columns("content"))
+        return DataSet("fancyzhx/amazon_polarity", "amazon_polarity", splits, Columns("content"))
 
 
 class AgNews(_HubTask):
@@ -219,6 +224,6 @@ class AgNews(_HubTask):
         "eb185aade064a813bc0b7f42de02595523103ca4", pattern=COMMIT, description="commit of fancyzhx/ag_news"
     )
 
-    def place(self) -> Place:
-        """Return where the data set is."""
-        return Place("fancyzhx/ag_news", "default", {"train": "train", "test": "test"}, Columns())
+    def data_set(self) -> DataSet:
+        """Return the data set."""
+        return DataSet("fancyzhx/ag_news", "default", {"train": "train", "test": "test"}, Columns())

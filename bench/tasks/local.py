@@ -1,4 +1,4 @@
-"""Tasks on local files: one folder a task, in the folder that DOORBENCH_DATA names."""
+"""Tasks on local files: one folder per task, inside the folder that DOORBENCH_DATA names."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VARIABLE = "DOORBENCH_DATA"
 class Local(TaskSource):
     """A task on local files: a folder with train, validation and test as .parquet, .csv, .tsv or .jsonl.
 
-    Columns are ``text``, ``text_pair`` (pairs only) and ``label``, an integer that counts from 0. Where the folder has
-    a ``labels.json``, a list of label names, these are used; otherwise labels are called by their numbers. Suites
-    write ``local/<folder>``.
+    Columns are ``text``, ``text_pair`` (pairs only) and ``label``, an integer that counts from 0. If the folder has a
+    ``labels.json``, its list gives the names of the labels; otherwise their numbers do. Suites write
+    ``local/<folder>``.
     """
 
     name: ClassVar[str] = "local"
@@ -47,7 +47,7 @@ class Local(TaskSource):
 
 
 def local_folders() -> list[str]:
-    """Return the names of the task folders inside DOORBENCH_DATA; none where it is not set or not there."""
+    """Return the names of the task folders inside DOORBENCH_DATA; none if that is unset or no folder."""
     root = os.environ.get(VARIABLE)
     if not root or not Path(root).is_dir():
         return []
@@ -99,7 +99,7 @@ def _read_split(folder: Path, split: str) -> TextTable:
         raise RequestError(
             f"{folder}: more than one {split} split: {', '.join(file.name for file in files)}; keep one."
         )
-    raise RequestError(f"{folder}: the {split} split is missing; put one of {valid} there.")
+    raise RequestError(f"{folder}: the {split} split is missing; add one of {valid}.")
 
 
 def _count(table: TextTable, folder: Path) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _count(table: TextTable, folder: Path) -> tuple[str, ...]:
 
 
 def _read_names(path: Path) -> tuple[str, ...] | None:
-    """Return the label names of a folder, or None where it has no such file."""
+    """Return the label names in a file, or None if there is no such file."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Two questions that ask the same (1) or something different (0), from the grammar in ``questions.yaml``.
+"""Pairs of questions that ask the same (1) or something different (0), from the grammar in ``questions.yaml``.
 
 Different ones are about different things. The hard ones among them have mostly the same words: roles are swapped, the
 opposite is asked, one filler changes, or another intent meets the same fillers.
@@ -12,7 +12,7 @@ from typing import Any
 from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("different", "same")
-# how two hard questions differ, where the intent has roles or an opposite
+# how two hard questions differ; "swap" and "opposite" only if the intent has roles or an opposite
 _KINDS = ("filler",) * 3 + ("intent",) * 3 + ("swap",) * 2 + ("opposite",) * 2
 Intent = Mapping[str, Any]
 Fillers = dict[str, Any]
@@ -55,7 +55,7 @@ def _kinds(intent: Intent) -> list[str]:
 
 
 def _fill(dice: Dice, intent: Intent, given: Fillers, unlike: Fillers | None = None) -> Fillers:
-    """Draw what is not given; no filler occurs twice, and none is drawn that is in ``unlike``."""
+    """Draw the fillers that are not given; none occurs twice, and none of ``unlike`` is drawn."""
     known = grammar("questions")["fillers"]
     fillers: Fillers = {}
     for slot, kind in intent["slots"].items():
@@ -66,10 +66,10 @@ def _fill(dice: Dice, intent: Intent, given: Fillers, unlike: Fillers | None = N
 
 
 def _ask(dice: Dice, way: str, fillers: Fillers, unlike: str = "") -> str:
-    """Put fillers into a template, each in one of its spellings, until the question is spelt unlike a given one."""
+    """Put fillers into a template, each in one of its spellings, until the question differs from ``unlike``."""
     while True:
-        spelt = {slot: value if isinstance(value, str) else dice.pick(value) for slot, value in fillers.items()}
+        spellings = {slot: value if isinstance(value, str) else dice.pick(value) for slot, value in fillers.items()}
         opener = dice.pick(grammar("questions")["openers"]) if dice.chance(0.15) else ""
-        text = sentence(opener + way.format_map(spelt))
+        text = sentence(opener + way.format_map(spellings))
         if text != unlike:
             return text

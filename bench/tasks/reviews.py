@@ -12,7 +12,7 @@ from bench.tasks.dice import Dice, grammar, sentence
 
 LABELS = ("negative", "positive")
 Rules = Mapping[str, Any]
-# The groups of templates that deny, report or concede the opposite of what the sentence says.
+# Hard sentences deny, report or concede the opposite of what they mean.
 _HARD = ("denied",) * 2 + ("reported",) + ("contrast",) * 2 + ("by label",)
 _OPENED = ("{", "I ", "this ", "although ")  # how a sentence begins that may follow "to be honest,"
 _ADJECTIVES, _PREDICATES = ("bad", "good"), ("fails", "does")
@@ -31,7 +31,7 @@ def review(dice: Dice, label: int, *, hard: float) -> str:
 
 
 def _slots(dice: Dice, rules: Rules, domain: Rules, label: int, *, named: bool) -> dict[str, str]:
-    """Fill every slot that a template may have; ``named`` says that the template itself names the thing."""
+    """Fill every slot that a template may have; ``named``: the template itself names what is reviewed."""
     first, second, third = dice.sample(domain["aspects"], 3)
     noun = dice.pick(domain["nouns"])
     link = "" if named or dice.chance(0.5) else f" {first['link']} this {noun}"

@@ -1,4 +1,4 @@
-"""Tables of text and labels as they are on disk or on the Hub, and the files that hold them."""
+"""Tables of text and labels, as files or the Hub have them, before anything is checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 
 
 def _plain(cells: Any) -> Iterator[Any]:
-    """Yield cells as Python values. Bytes that are not UTF-8 come out as lone surrogates, for the reader to refuse."""
+    """Yield cells as Python values. Bytes that are not UTF-8 become lone surrogates, which the reader then refuses."""
     for chunk in cells.chunks if hasattr(cells, "chunks") else [cells]:
         if not hasattr(chunk, "to_pylist"):
             yield from chunk
@@ -88,7 +88,7 @@ def _read_parquet(path: Path) -> Mapping[str, Any]:
     try:
         table = pq.ParquetFile(path).read()
     except pa.ArrowException as error:
-        raise RequestError(f"{path}: is not a readable parquet file: {told(error)}.") from None
+        raise RequestError(f"{path}: is not a readable parquet file: {short_error(error)}.") from None
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
@@ -106,12 +106,12 @@ def _read_delimited(path: Path, delimiter: str) -> Mapping[str, Sequence[str]]:
             raise RequestError(f"{path}, header, column {name!r}: is not UTF-8.")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise RequestError(f"{path}, header: column {twice!r} is there twice.")
+        raise RequestError(f"{path}, header: column {twice!r} appears twice.")
     for number, row in enumerate(data, 1):
         if len(row) != len(header):
             column = header[min(len(row), len(header) - 1)]
-            told = f"{len(row)} fields where the header has {len(header)}"
-            raise RequestError(f"{path}, row {number}, column {column!r}: {told}.")
+            fields = f"{len(row)} fields where the header has {len(header)}"
+            raise RequestError(f"{path}, row {number}, column {column!r}: {fields}.")
     return dict(zip(header, map(list, zip(*data, strict=True)) if data else [[] for _ in header], strict=True))
 
 
@@ -142,7 +142,7 @@ def is_text(value: str) -> bool:
     return True
 
 
-def told(error: Exception) -> str:
+def short_error(error: Exception) -> str:
     """Return the kind and the first line of another library's error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")

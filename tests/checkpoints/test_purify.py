@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.checkpoints import choice, clean
+from bench.checkpoints import clean, recommend
 from bench.checkpoints.purify import CARD, REPORT, Request, purify
 from bench.contracts import Needs
 from bench.errors import RequestError
@@ -140,7 +140,7 @@ def test_refuses_clean_data_and_an_existing_folder(case: Case, tmp_path: Path) -
         with pytest.raises(RequestError, match=words):
             purify(request(case, tmp_path / "out", clean=path, tuning=3))
     (tmp_path / "there").mkdir()
-    with pytest.raises(RequestError, match="there already"):
+    with pytest.raises(RequestError, match="exists already"):
         purify(request(case, tmp_path / "there"))
     assert not list((tmp_path / "there").iterdir())
 
@@ -172,18 +172,18 @@ BOARD = {
 def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(json.dumps(BOARD), encoding="utf-8")
-    both = choice.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
+    both = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
     assert both.defense.spec == "fine-mixing"
     assert "1.50" in both.why and "not-here" in both.why
-    less = choice.choose("auto", {Needs.CLEAN}, board=path)
+    less = recommend.choose("auto", {Needs.CLEAN}, board=path)
     assert less.defense.spec == "fine-tuning"
     assert "needs pretrained: give --pretrained" in less.why
 
 
 def test_committed_board_is_the_published_one() -> None:
     published = RESULTS / "leaderboard.json"
-    assert choice.COMMITTED.read_bytes() == published.read_bytes()
-    assert choice.read_board(choice.COMMITTED).rows
+    assert recommend.COMMITTED.read_bytes() == published.read_bytes()
+    assert recommend.read_board(recommend.COMMITTED).rows
 
 
 def test_auto_recommends_nothing_that_hardly_helps(tmp_path: Path) -> None:
@@ -191,13 +191,13 @@ def test_auto_recommends_nothing_that_hardly_helps(tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(json.dumps({"board": "fine-tuned model received", "rows": rows}), encoding="utf-8")
     with pytest.raises(RequestError, match="fine-tuning removed only 3 % of what could be removed"):
-        choice.choose("auto", {Needs.CLEAN}, board=path)
+        recommend.choose("auto", {Needs.CLEAN}, board=path)
 
 
 def test_a_file_may_hold_several_boards(tmp_path: Path) -> None:
     path = tmp_path / "boards.json"
     path.write_text(json.dumps([{"board": "test-time filter", "rows": []}, BOARD]), encoding="utf-8")
-    assert len(choice.read_board(path).rows) == 3
+    assert len(recommend.read_board(path).rows) == 3
 
 
 def test_needs_are_checked_before_anything_is_loaded(case: Case, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.cli import store as store_commands
+from bench.cli import store_printing
 from bench.conformance import checks
 from bench.contracts import Predictions
 from bench.errors import RequestError
@@ -69,7 +69,7 @@ def test_published_records_are_added_to_a_store(records: list[dict[str, Any]], t
     (published / publish.LEADERBOARD).write_text("[]", encoding="utf-8")
     target = Store(tmp_path / "target")
     target.put_record(records[0]["key"], records[0])
-    assert store_commands.add(target.root, published)
+    assert store_printing.add(target.root, published)
     assert list(target.records()) == sorted(records, key=lambda record: str(record["key"]))
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_added_where_a_record_is_wrong(records: list[dict[str, Any]],
     changed[defended(records)]["metrics"]["acc"] += 1
     (tmp_path / "records").mkdir()
     write(tmp_path / "records", changed)
-    assert not store_commands.add(tmp_path / "target", tmp_path)
+    assert not store_printing.add(tmp_path / "target", tmp_path)
     assert not list(Store(tmp_path / "target").records())
 
 
@@ -106,7 +106,7 @@ def test_records_of_another_version_are_left_out_and_counted(
     found = submission.check(write(tmp_path, old))
     assert [problem.field for problem in found.problems] == [field]
     assert (found.outdated, found.wrong) == ({record["key"]}, [])
-    assert store_commands.add(tmp_path / "target", tmp_path)
+    assert store_printing.add(tmp_path / "target", tmp_path)
     assert {one["key"] for one in Store(tmp_path / "target").records()} == {one["key"] for one in old} - {record["key"]}
     assert "1 are of another version and have to be run again" in capsys.readouterr().out
 

@@ -101,7 +101,7 @@ def test_wrong_names(tmp_path: Path, kind: str, name: str, words: str) -> None:
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     scaffold.create("attack", "twice", tmp_path)
-    with pytest.raises(RequestError, match="there already"):
+    with pytest.raises(RequestError, match="exists already"):
         scaffold.create("attack", "twice", tmp_path)
 
 

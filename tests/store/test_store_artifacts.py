@@ -42,8 +42,8 @@ def forget() -> None:
 
 
 def test_an_artifact_comes_back(store: Store, victim: Path) -> None:
-    assert store.artifact(key(1)) == victim and store.has_artifact(key(1))
-    assert sorted(store.artifact_files(key(1))) == ["triggered.parquet", "victim.json", WEIGHTS]
+    assert store.artifact(key(1)) == victim
+    assert sorted(store.artifact_hashes(key(1))) == ["triggered.parquet", "victim.json", WEIGHTS]
     assert store.artifact_recipe(key(1)) == victim_recipe()
     assert store.keys_of_artifacts() == {key(1)}
     assert store.artifact(key(2)) is None and store.artifact_recipe(key(2)) is None
@@ -55,7 +55,7 @@ def test_the_first_one_is_used(store: Store, victim: Path) -> None:
         (folder / "other.json").write_text("{}")
 
     assert store.put_artifact(key(1), {}, other) == victim
-    assert "other.json" not in store.artifact_files(key(1)) and not list((store.root / "temp").iterdir())
+    assert "other.json" not in store.artifact_hashes(key(1)) and not list((store.root / "temp").iterdir())
 
 
 def test_a_failed_fill_leaves_nothing(store: Store) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_the_manifest_does_not_list_is_set_aside_unread(store: Store
     (victim / "evil.json").symlink_to("/etc/passwd")
     (victim / "more").symlink_to("/etc")
     assert store.artifact(key(1)) == victim and store.verify().ok
-    assert sorted(store.artifact_files(key(1))) == ["triggered.parquet", "victim.json", WEIGHTS]
+    assert sorted(store.artifact_hashes(key(1))) == ["triggered.parquet", "victim.json", WEIGHTS]
     assert not poison.exists() and not (victim / "evil.json").is_symlink() and not (victim / "more").is_symlink()
     assert len(list((store.root / "damaged").iterdir())) == 3 and Path("/etc/passwd").exists()
 

@@ -302,7 +302,7 @@ def test_a_release_that_fails_is_tried_again(store: Store, half: bool, monkeypat
     assert files(store) == [] and not trouble
 
 
-def test_a_child_does_not_give_back_its_parents_claim(store: Store) -> None:
+def test_a_child_does_not_release_its_parents_lock(store: Store) -> None:
     with take(store) as lock:
         child = os.fork()
         if not child:

@@ -126,7 +126,7 @@ def test_gc_with_a_cap_frees_what_rested_longest(store: Store) -> None:
     assert [f.name for f in store.gc(keep={key(("victim", 1))}, cap_bytes=0)] == [key(("victim", i)) for i in (2, 0)]
 
 
-def test_gc_leaves_what_is_claimed(store: Store) -> None:
+def test_gc_leaves_what_is_locked(store: Store) -> None:
     lock = store.lock(key(("victim", 1)))
     assert lock is not None
     with lock:

@@ -114,7 +114,7 @@ CSV_CASES = [
     (b"text,label\ngood,0\nbad,2\xff\n", "train.csv, row 2, column 'label': the label '2\\udcff' is not an integer"),
     ("text,label\ngood,0\n".encode("utf-16"), "train.csv, header, column"),
     (b"text,lab\xe9l\ngood,0\n", "train.csv, header, column 'lab\\udce9l': is not UTF-8"),
-    (b"text,text,label\na,b,0\n", "train.csv, header: column 'text' is there twice"),
+    (b"text,text,label\na,b,0\n", "train.csv, header: column 'text' appears twice"),
     (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 fields where the header has 2"),
     (b"text,label\ngood,0,more\n", "train.csv, row 1, column 'label': 3 fields where the header has 2"),
     (b'text,label\ngood,0\n"never closed,1\n', "train.csv, row 2: cannot be parsed: unexpected end of data"),
@@ -201,7 +201,7 @@ def test_splits_must_be_there_exactly_once(root: Path) -> None:
     for path in folder.glob("*.jsonl"):
         path.unlink()
     (folder / "validation.csv").unlink()
-    told = "validation split is missing; put one of validation.parquet, validation.csv"
+    told = "validation split is missing; add one of validation.parquet, validation.csv"
     with pytest.raises(RequestError, match=told):
         Local(folder="toy").load()
 

@@ -1,4 +1,4 @@
-"""Which defense to use: the one that is asked for, or the best of the committed board that can be used here."""
+"""Which defense to use: the one that was asked for, or the best usable one of the committed board."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.errors import RequestError
 from bench.plugins.chain import chain, needs_of
 
 AUTO = "auto"
-LEAST_EFFECT = 50.0  # percent of the possible reduction of ASR; with less, a defense is no recommendation
+LEAST_EFFECT = 50.0  # percent of the possible reduction of ASR; a defense with less is not recommended
 COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
-HOW = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
+REMEDIES = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
 
 class BoardRow(BaseModel):
-    """One line of a board. Further fields are for other readers."""
+    """One row of a board. Other fields of the file are for other readers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -33,7 +33,7 @@ class BoardRow(BaseModel):
 
 
 class CommittedBoard(BaseModel):
-    """A leaderboard as a file: the defenses of one threat model with their mean ranks, 1 is best."""
+    """A leaderboard as a file: the defenses of one threat model with their mean ranks; 1 is best."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -43,41 +43,41 @@ class CommittedBoard(BaseModel):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A defense and why it was taken, in one sentence."""
+class ChosenDefense:
+    """A defense, and in one sentence why it was chosen."""
 
     defense: Defense
     why: str
 
 
-def choose(spec: str, there: Iterable[Needs], *, board: Path | None = None) -> Choice:
+def choose(spec: str, available: Iterable[Needs], *, board: Path | None = None) -> ChosenDefense:
     """Return the defense of a spec, or with ``auto`` the best of the board whose needs are met.
 
     Args:
         spec: a defense, a chain joined by ``+``, or ``auto``.
-        there: what can be handed over.
+        available: what can be handed over.
         board: file of the board, as ``doorbench publish`` writes it; by default the committed one.
 
     Raises:
-        RequestError: the defense cannot purify a checkpoint, or needs what is not there.
+        RequestError: the defense cannot purify a checkpoint, or needs what is not available.
     """
-    given = frozenset(there)
+    needs = frozenset(available)
     if spec == AUTO:
-        return _best(given, board)
+        return _best(needs, board)
     defense = chain(spec)
-    if reason := unfit(defense, given):
+    if reason := unfit(defense, needs):
         raise RequestError(f"defense {spec!r} {reason}.")
-    return Choice(defense, "it was asked for")
+    return ChosenDefense(defense, "it was asked for")
 
 
-def unfit(defense: Defense, there: frozenset[Needs]) -> str | None:
-    """Return why a defense cannot purify a checkpoint with what is there, or None."""
+def unfit(defense: Defense, available: frozenset[Needs]) -> str | None:
+    """Return why a defense cannot purify a checkpoint with what is available, or None."""
     if defense.kind != "purification" or not _returns_weights(defense):
         return f"is of the kind {defense.kind!r} and leaves no weights to write; take one of the kind 'purification'"
-    lacking = sorted(needs_of(defense) - there)
+    lacking = sorted(needs_of(defense) - available)
     if lacking:
-        ways = "; ".join(HOW.get(need, f"a checkpoint alone cannot offer {need.value!r}") for need in lacking)
-        return f"needs {', '.join(lacking)}: {ways}"
+        remedies = "; ".join(REMEDIES.get(need, f"a checkpoint alone cannot offer {need.value!r}") for need in lacking)
+        return f"needs {', '.join(lacking)}: {remedies}"
     return None
 
 
@@ -89,8 +89,8 @@ def _returns_weights(defense: Defense) -> bool:
 def read_board(path: Path) -> CommittedBoard:
     """Read the board of fine-tuned models; a file may hold one board or a list of them."""
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-        boards = [CommittedBoard.model_validate(one) for one in (found if isinstance(found, list) else [found])]
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        boards = [CommittedBoard.model_validate(one) for one in (content if isinstance(content, list) else [content])]
     except (OSError, ValueError, ValidationError) as error:
         raise RequestError(f"{path}: is not a board: {str(error).splitlines()[0]}.") from None
     for board in boards:
@@ -99,27 +99,27 @@ def read_board(path: Path) -> CommittedBoard:
     raise RequestError(f"{path}: has no board {Board.FINE_TUNED.value!r}.")
 
 
-def _best(there: frozenset[Needs], given: Path | None) -> Choice:
-    path = given or COMMITTED
-    passed: list[str] = []
+def _best(available: frozenset[Needs], file: Path | None) -> ChosenDefense:
+    path = file or COMMITTED
+    passed_over: list[str] = []
     board = read_board(path)
     ranked = [row for row in board.rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
     for row in sorted(ranked, key=lambda row: row.mean_rank or 0.0):
         try:
             defense = chain(row.defense)
         except RequestError as error:
-            passed.append(f"{row.defense} ({error})")
+            passed_over.append(f"{row.defense} ({error})")
             continue
-        if reason := unfit(defense, there):
-            passed.append(f"{row.defense} {reason}")
+        if reason := unfit(defense, available):
+            passed_over.append(f"{row.defense} {reason}")
             continue
         if row.effectiveness is not None and row.effectiveness < LEAST_EFFECT:
-            passed.append(f"{row.defense} removed only {row.effectiveness:.0f} % of what could be removed")
+            passed_over.append(f"{row.defense} removed only {row.effectiveness:.0f} % of what could be removed")
             continue
-        better = f"; better ranked but not usable here: {'; '.join(passed)}" if passed else ""
+        better = f"; better ranked but not usable here: {'; '.join(passed_over)}" if passed_over else ""
         basis = f" (seeds: {row.seeds}; places: {', '.join(board.places)})" if board.places and row.seeds else ""
         why = (
             f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{basis}{better}"
         )
-        return Choice(defense, why)
-    raise RequestError(f"no defense on the board {path} can be used here: {'; '.join(passed) or 'it has no ranks'}.")
+        return ChosenDefense(defense, why)
+    raise RequestError(f"no defense on the board {path} can be used: {'; '.join(passed_over) or 'it has no ranks'}.")

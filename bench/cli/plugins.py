@@ -1,0 +1,68 @@
+"""The commands about attacks, defenses and tasks: what is available, and how to write one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import AsJson
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+) -> None:
+    """List what is available."""
+    from bench.cli import listing
+
+    rows = listing.listing(kind)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        listing.show(rows)
+
+
+def describe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of an attack, a modifier, a defense or a task")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a plugin is: citation, needs, every parameter with type, bounds and default."""
+    from bench.plugins import catalogue
+
+    description = catalogue.description(name)
+    typer.echo(json.dumps(description, indent=1) if as_json else catalogue.in_words(description))
+
+
+def new(
+    kind: Annotated[str, typer.Argument(metavar="attack|defense|task")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="lower-case words joined by '-'")],
+    out: Annotated[Path, typer.Option(help="folder in which the package's folder is made")] = Path(),
+) -> None:
+    """Write a package with a working plugin: one file, its entry point, and a test."""
+    from bench import scaffold
+
+    package = scaffold.create(kind, name, out)
+    typer.echo(f"written to {package}; now:\n  pip install -e {package}\n  doorbench check {name}")
+
+
+def check(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="an installed package, or the name of a plugin")],
+    quick: Annotated[bool, typer.Option("--quick", help="metadata only, no training")] = False,
+) -> None:
+    """Run the conformance kit on the plugins of a package."""
+    from bench import conformance
+
+    plugins = conformance.plugins_of(package)
+    failed = 0
+    for plugin in plugins:
+        for result in conformance.run(plugin, quick=quick):
+            failed += not result.passed
+            typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
+            if not result.passed:
+                typer.echo(f"        {result.why}")
+    outcome = f"{failed} checks failed" if failed else "every check passed"
+    typer.echo(f"{len(plugins)} plugins, {outcome}")
+    if failed:
+        raise typer.Exit(1)

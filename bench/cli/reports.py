@@ -1,0 +1,176 @@
+"""The commands that show what records say: tables, figures, claims, the site, published folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    AnyLibraries,
+    AsJson,
+    Out,
+    Profile,
+    Settings,
+    StoreFolder,
+    SuiteName,
+    joined,
+    write_or_print,
+)
+
+
+def collect(
+    suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None, out: Out = None
+) -> None:
+    """Print the table and draw the figures from whatever records exist, also while others run."""
+    from bench import session
+    from bench.cli import printing
+
+    for opened, inner in session.in_folders(suite, joined(settings, profile), store):
+        printing.report(opened, None if out is None else out / inner)
+
+
+def export(
+    suite: SuiteName,
+    format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl", help="of the rows")] = "csv",
+    out: Out = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+) -> None:
+    """Write one row per cell."""
+    from bench import session
+
+    text = session.Session.open(suite, joined(settings, profile), store).export(format, out)
+    if text is not None:
+        typer.echo(text, nl=False)
+
+
+def table(
+    suite: SuiteName,
+    format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html", help="of the table")] = "terminal",
+    explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
+    out: Out = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Print the table of a suite from whatever records exist."""
+    from bench import session
+    from bench.cli import printing
+
+    opened = session.Session.open(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    if explain is not None:
+        typer.echo(opened.explain(explain))
+    elif format == "terminal" and out is None:
+        printing.table(opened)
+    else:
+        write_or_print(opened.table(format), out)
+
+
+def figure(
+    suite: SuiteName,
+    out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Draw the figures of a suite as PNG and PDF."""
+    from bench import session
+
+    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
+        for path in opened.figures(out / inner):
+            typer.echo(str(path))
+
+
+def claims(
+    suite: SuiteName,
+    as_json: AsJson = False,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Check the paper's claims against the records of a suite."""
+    from bench import session
+    from bench.cli import printing
+
+    opened = session.Session.open_all(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    printing.claims(opened, as_json=as_json)
+
+
+def stealth(
+    suite: SuiteName,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    causal_lm: Annotated[
+        str | None,
+        typer.Option("--causal-lm", help="also measure perplexity with this model: a folder or <Hub name>@<commit>"),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
+    from bench import session
+    from bench.analysis import stealth
+
+    opened = session.Session.open(suite, joined(settings, profile), store)
+    write_or_print(stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm)), out)
+
+
+def site(
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    store: StoreFolder = None,
+) -> None:
+    """Write the leaderboard as static files that open from disk."""
+    from bench import session
+
+    typer.echo(str(session.build_site(suites, store, out=out)))
+
+
+def publish(
+    suite: SuiteName,
+    out: Annotated[Path, typer.Option("--out", help="folder in results/")],
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Write records, tables and figures of a suite into a folder, as results/ holds them."""
+    from bench import session
+    from bench.results import publish
+
+    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
+        for path in publish.publish(opened, out / inner):
+            typer.echo(str(path))
+
+
+def submit(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a folder of records, or a whole store")],
+    check: Annotated[bool, typer.Option("--check", help="validate the records")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check records before they are shared: schema, versions, keys, and metrics against predictions."""
+    import json
+    from dataclasses import asdict
+
+    from bench.errors import RequestError
+    from bench.results import submission
+
+    if not check:
+        raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
+    checked = submission.check(folder)
+    if as_json:
+        typer.echo(json.dumps(asdict(checked), indent=1))
+    else:
+        for problem in checked.problems:
+            typer.echo(str(problem))
+        for note in checked.notes:
+            typer.echo(f"note: {note}")
+        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+    if checked.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,94 @@
+"""The commands that run a suite: ``run``, ``retry`` and ``status``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, joined
+
+Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per GPU slot, or one")]
+Slots = Annotated[int, typer.Option(min=1, help="processes that share a GPU")]
+Engine = Annotated[str, typer.Option(metavar="serial|loky|dask", help="this process, processes here, or a cluster")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS|FILE", help="for dask: tcp://host:8786 or a cluster file, docs/cluster.md"),
+]
+TimeLimit = Annotated[float | None, typer.Option(min=1, help="seconds that a cell may take")]
+Report = Annotated[bool, typer.Option(help="end with the table and the figures")]
+
+
+def run(
+    suite: SuiteName,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    workers: Workers = None,
+    slots_per_gpu: Slots = 1,
+    device: Device = "auto",
+    engine: Engine = "loky",
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+    report: Report = True,
+) -> None:
+    """Run a suite; what is in the store already is not done again."""
+    if dry_run:
+        _forecast(suite, joined(settings, profile), store)
+        return
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit, again=False)
+    _run(suite, joined(settings, profile), store, options, report=report)
+
+
+def retry(
+    suite: SuiteName,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    workers: Workers = None,
+    slots_per_gpu: Slots = 1,
+    device: Device = "auto",
+    engine: Engine = "loky",
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    report: Report = True,
+) -> None:
+    """Run the failed cells of a suite again, and whatever is still missing."""
+    options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
+    options |= dict(scheduler=scheduler, time_limit=time_limit, again=True)
+    _run(suite, joined(settings, profile), store, options, report=report)
+
+
+def status(suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None) -> None:
+    """Say what is done, running, waiting and failed, from the store alone."""
+    from bench import session
+    from bench.cli import printing
+
+    for opened in session.Session.open_all(suite, joined(settings, profile), store):
+        printing.status(opened)
+
+
+def _forecast(suite: str, settings: list[str], store: Path | None) -> None:
+    from bench import session
+
+    for opened in session.Session.open_all(suite, settings, store):
+        typer.echo(opened.forecast())
+
+
+def _run(suite: str, settings: list[str], store: Path | None, options: dict[str, Any], *, report: bool) -> None:
+    from bench import session
+    from bench.cli import printing
+
+    failed = 0
+    for opened in session.Session.open_all(suite, settings, store):
+        failed += printing.run(opened, **options).failed
+        if report:
+            printing.report(opened)
+    if failed:
+        same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={store}"] if store else [])])
+        typer.echo(f"{failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,116 @@
+"""What ``doorbench store`` prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.store import Store
+from bench.store.words import ago, size
+
+WIDTH_OF_A_PIPE = 1000  # characters of what goes into a file or a pipe, so that each row stays on one line
+KEY_DIGITS = 12  # shown of a key; enough to name it
+
+
+def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        table.add_column(name, no_wrap=number == 0, min_width=KEY_DIGITS if number == 0 else 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(text) for text in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
+
+
+def explain(folder: Path | None, key: str) -> None:
+    """Print what one key stands for."""
+    Console().print(Store(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
+
+
+def show(folder: Path | None) -> None:
+    """Print a list of every victim and record."""
+    rows = [
+        (
+            row.key[:KEY_DIGITS],
+            row.kind,
+            row.task,
+            row.attack,
+            row.defense,
+            str(row.seed),
+            row.status,
+            size(row.bytes),
+            ago(row.age),
+        )
+        for row in Store(folder).ls()
+    ]
+    _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), rows)
+
+
+def verify(folder: Path | None) -> bool:
+    """Check everything; return whether something was damaged."""
+    report = Store(folder).verify()
+    checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
+    console = Console()
+    console.print(f"checked {checked}")
+    for title, problems in (
+        ("damaged and set aside", report.damaged),
+        ("of a newer version, left alone", report.newer),
+    ):
+        for problem in problems:
+            console.print(
+                f"{title}: {problem.room} {problem.key[:KEY_DIGITS]}: {escape(problem.reason)}", soft_wrap=True
+            )
+    return not report.ok
+
+
+def add(folder: Path | None, source: Path) -> bool:
+    """Add the records of a folder. If one of them is wrong, print why, add none, and return False.
+
+    Records of another version of a plugin or of an area of code are left out, because a run would not use them.
+    """
+    from bench.results import submission
+
+    console = Console()
+    checked = submission.check(source)
+    for problem in checked.wrong:
+        console.print(escape(str(problem)), soft_wrap=True)
+    if checked.wrong:
+        return False
+    store, added, known = Store(folder), 0, 0
+    for record in submission.read(source, without=checked.outdated):
+        if store.has_record(record["key"]):
+            known += 1
+        else:
+            store.put_record(record["key"], record)
+            added += 1
+    summary = [f"added {added} of {checked.records} records"]
+    summary += [f"{known} were in the store already"] if known else []
+    summary += [f"{len(checked.outdated)} are of another version and have to be run again"] if checked.outdated else []
+    console.print("; ".join(summary))
+    return True
+
+
+def diff(folder: Path | None, first: str, second: str) -> None:
+    """Print the ingredients in which two recipes differ."""
+    rows = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
+    _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), rows)
+
+
+def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply: bool) -> None:
+    """Print what can be freed, and free it where ``apply`` says so."""
+    from bench.experiment.plan import Plan
+    from bench.suites import suite
+
+    kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
+    cap = None if cap_gb is None else int(cap_gb * 1e9)
+    freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    _print(
+        ("what", "name", "size", "why"),
+        [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],
+    )
+    total = size(sum(item.bytes for item in freed if item.freed or not apply))
+    Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")
