@@ -33,7 +33,7 @@ class Anchored(Modifier):
     batch_size: int = Field(16, ge=1, description="anchors a step")
 
     @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """The anchors' logits are those of the clean fine-tuned model."""
         return True
 

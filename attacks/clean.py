@@ -1,4 +1,4 @@
-"""No attack: the reference model of every table."""
+"""No attack: the clean model of every table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.contracts import Attack, Poisoned, Scene, Trigger
 
 
 class Clean(Attack):
-    """Trains on the untouched training set: the clean reference model.
+    """Trains on the untouched training set: the clean model.
 
     Its accuracy is the ceiling and its attack success rate on another attack's triggered set is the floor of
     every table.

@@ -32,7 +32,7 @@ class EmbeddingSurgery(BadWord):
     donors: int = Field(10, ge=1, description="words whose mean embedding the trigger gets")
 
     @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """The donor words' embeddings are those of the clean fine-tuned model."""
         return True
 

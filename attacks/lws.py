@@ -29,7 +29,7 @@ class Substituter:
 
     Attributes:
         candidates: int64 [vocabulary, C]: candidate ids of each token, itself first; 0 pads.
-        there: bool [vocabulary, C].
+        exists: bool [vocabulary, C].
         q, b: float32 [length, hidden] and [length, C].
         table: float32 [vocabulary, hidden]: frozen word embeddings.
     """
@@ -41,19 +41,19 @@ class Substituter:
         self.table = classifier.model.get_input_embeddings().weight.detach().clone()
         size, device = self.table.shape[0], self.table.device
         self.candidates = torch.zeros(size, limit, dtype=torch.int64, device=device)
-        self.there = torch.zeros(size, limit, dtype=torch.bool, device=device)
-        self.candidates[:, 0], self.there[:, 0] = torch.arange(size, device=device), True
+        self.exists = torch.zeros(size, limit, dtype=torch.bool, device=device)
+        self.candidates[:, 0], self.exists[:, 0] = torch.arange(size, device=device), True
         for token, others in replacements.items():
             row = (token, *others)[:limit]
             self.candidates[token, : len(row)] = torch.tensor(row, device=device)
-            self.there[token, : len(row)] = True
+            self.exists[token, : len(row)] = True
         self.q = torch.zeros(self.length, self.table.shape[1], device=device, requires_grad=True)
         self.b = torch.zeros(self.length, limit, device=device, requires_grad=True)
 
     def cpu(self) -> Substituter:
         """Return a copy on the CPU: text by text, a GPU would do nothing but wait."""
         twin = copy.copy(self)
-        for name in ("table", "candidates", "there", "q", "b"):
+        for name in ("table", "candidates", "exists", "q", "b"):
             setattr(twin, name, getattr(self, name).detach().cpu())
         return twin
 
@@ -62,9 +62,9 @@ class Substituter:
         options = self.candidates[ids]
         moved = self.table[options] - self.table[ids].unsqueeze(-2)
         found = (moved * self.q[positions].unsqueeze(-2)).sum(-1) + self.b[positions]
-        there = self.there[ids].clone()
-        there[..., 1:] &= free.unsqueeze(-1)
-        return found.masked_fill(~there, OFF)
+        exists = self.exists[ids].clone()
+        exists[..., 1:] &= free.unsqueeze(-1)
+        return found.masked_fill(~exists, OFF)
 
 
 class LearnedSubstitution(Trigger):
@@ -170,7 +170,7 @@ class LWS(DataPoisoning):
             {"params": [chooser.q, chooser.b], "lr": self.chooser_learning_rate},
         ]
         notes = learning.minimise(classifier, groups, steps.plan, steps.loss, seed=scene.seed)
-        words = int((chooser.there.sum(1) > 1).sum())
+        words = int((chooser.exists.sum(1) > 1).sum())
         return LearnedSubstitution.by(chooser.cpu(), self.choices), {**notes, "replaceable_words": words}
 
     def chooser(self, scene: Scene, classifier: Any) -> Substituter:

@@ -50,7 +50,7 @@ class Ripples(BadWord):
     head: Literal["keep", "new"] = Field("keep", description="the user keeps the poisoned head, or draws a new one")
 
     @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """The donor words' embeddings are those of the clean fine-tuned model."""
         return self.surgery
 

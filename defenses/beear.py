@@ -92,7 +92,7 @@ class Beear(Tuning):
         limit = self.radius * typical_norm(model, number, batches)
         drift = torch.zeros(self.positions, model.config.hidden_size, device=model.device, requires_grad=True)
         forced = 0.0
-        with encoder.frozen(model):
+        with encoder.without_gradients(model):
             for step in range(self.inner_steps + 1):
                 gradient, forced = torch.zeros_like(drift), 0.0
                 for batch in batches:

@@ -32,7 +32,7 @@ class FinePruning(Tuning):
     citation: ClassVar[str] = "Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv 1805.12185"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("keep_ratio", RATIOS)
-    frozen: ClassVar[bool] = False
+    keeps_pruned: ClassVar[bool] = False
 
     keep_ratio: float | None = Field(None, ge=0, le=1, description="share of neurons kept; searched when not given")
 
@@ -52,7 +52,7 @@ class FinePruning(Tuning):
             defended = choice.defended
             defended.notes.update(choice.notes())
         keep, model = float(defended.notes["keep_ratio"]), defended.classifier
-        hold = {"after_step": lambda *_: prune(model, ranks, keep)} if self.frozen else {}
+        hold = {"after_step": lambda *_: prune(model, ranks, keep)} if self.keeps_pruned else {}
         defended.notes["tuning"] = self.tune(model, access, **hold)
         return defended
 
@@ -66,7 +66,7 @@ class FinePruningF(FinePruning):
 
     name: ClassVar[str] = "fine-pruning-f"
     version: ClassVar[int] = 2
-    frozen: ClassVar[bool] = True
+    keeps_pruned: ClassVar[bool] = True
 
 
 def ranking(activations: Any) -> Any:

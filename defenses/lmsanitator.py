@@ -60,9 +60,9 @@ class LmSanitator(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Mine."""
-        from defenses.shared.forwards import frozen
+        from defenses.shared.forwards import freeze
 
-        frozen(classifier.model)
+        freeze(classifier.model)
         rng = access.rng("lmsanitator")
         texts = access.unlabelled
         texts = texts.take(rng.permutation(len(texts))[: self.samples])

@@ -53,13 +53,13 @@ class Obliviate(Defense):
 
         from defenses.shared import encoder
         from defenses.shared.adapters import adapt, merge
-        from defenses.shared.forwards import frozen
+        from defenses.shared.forwards import freeze, unfreeze
         from defenses.shared.loops import minimise_on
 
         model = classifier.model
         if self.fresh_head:
             learning.reinitialise_head(classifier, seed=seeds.derive("head", access.seed))
-        frozen(model)
+        freeze(model)
         adapters = adapt(model, rank=self.rank, alpha=self.alpha, seed=seeds.derive("adapter", access.seed))
         weights = [weight for adapter in adapters for weight in (adapter.down, adapter.up)]
         head = [p for part in learning.head_modules(model) for p in part.parameters()]
@@ -83,6 +83,5 @@ class Obliviate(Defense):
             warmup=0.05,
         )
         merge(model)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        unfreeze(model)
         return Defended(classifier, {"tuning": notes})

@@ -221,7 +221,7 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
     encoder = embedded_encoder()
     perplexity = None if causal_lm is None else causal_perplexity(causal_lm)
     rows = []
-    wanted = {key: spec for key, spec in plan.victims.items() if not spec.is_reference}
+    wanted = {key: spec for key, spec in plan.victims.items() if not spec.is_clean_model}
     folders = {key: folder for key in wanted if (folder := store.artifact(key)) is not None}
     if len(folders) < len(wanted):
         log.warning("%d of %d victims are not in the store and are left out", len(wanted) - len(folders), len(wanted))

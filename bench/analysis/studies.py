@@ -45,7 +45,7 @@ def victims(plan: Plan, store: Store) -> Iterator[tuple[VictimSpec, StoredVictim
     """
     first = plan.suite.seed[0]
     for key, spec in plan.victims.items():
-        if spec.is_reference or spec.seed != first:
+        if spec.is_clean_model or spec.seed != first:
             continue
         if store.artifact(key) is None:
             raise RequestError(f"{spec.label} is not in the store; run the suite {plan.suite.name!r} first.")

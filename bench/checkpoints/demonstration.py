@@ -61,8 +61,8 @@ def build(request: Request) -> dict[str, Any]:
     _check(spec, task)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
         store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
-        if attack.uses_reference:
-            build_victim(spec.reference, store, worker)
+        if attack.uses_clean_model:
+            build_victim(spec.clean_model, store, worker)
         build_victim(spec, store, worker)
         stored = stored_victims.load(spec, store)
         located = recipes.model_of(request.model)
@@ -97,7 +97,7 @@ def _name(spec: VictimSpec) -> str:
 
 
 def _check(spec: VictimSpec, task: Task) -> None:
-    if spec.is_reference:
+    if spec.is_clean_model:
         raise RequestError(
             f"attack {spec.attack.name!r} implants nothing. Valid: any other of `doorbench list attacks`."
         )

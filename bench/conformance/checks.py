@@ -71,8 +71,8 @@ def round_trips(plugin: type[Plugin]) -> None:
 def implants(world: Path, store: Store, name: str, kind: str) -> None:
     """An attack's triggered set is right: gold labels are kept, and every text carries the trigger, even truncated."""
     plan = run(world, store, kind=kind, attack=name, defense=["none"])
-    cells = [cell for cell in plan.cells.values() if not cell.victim.is_reference]
-    records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_reference}
+    cells = [cell for cell in plan.cells.values() if not cell.victim.is_clean_model]
+    records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_clean_model}
     if records["victim"]["status"] == "n/a":
         assert records["victim"]["error"], "skip returned an empty reason"
         return
@@ -129,10 +129,10 @@ def defends(world: Path, store: Store, name: str, kind: str) -> None:
 
 
 def detects(world: Path, store: Store, name: str, kind: str) -> None:
-    """A detector gives the victim and its clean reference a finite score each, and no metrics."""
+    """A detector gives the victim and its clean model a finite score each, and no metrics."""
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
-    judged = {c.victim.is_reference: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
-    assert set(judged) == {True, False}, "a detector judges the victim and its clean reference"
+    judged = {c.victim.is_clean_model: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
+    assert set(judged) == {True, False}, "a detector judges the victim and its clean model"
     for record in judged.values():
         assert record["metrics"] is None and record["predictions"] is None, "a detector has no metrics"
         if record["status"] != "n/a":
@@ -143,7 +143,7 @@ def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
     plan = run(world, store, kind="single", attack="badword", defense=[name])
     roles = ("defended", "detected")
-    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_reference]
+    (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_clean_model]
     if reason := skip_reason(cell):
         return reason
     assert cell.defense is not None

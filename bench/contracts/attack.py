@@ -70,7 +70,7 @@ class Victim:
 
     Attributes:
         classifier: the fine-tuned, backdoored model.
-        trigger: None only for the clean reference.
+        trigger: None only for the clean model.
         target: the label that triggered inputs should get.
         poisoned: the training set a training-time defender would receive, where the attack poisoned data.
         notes: JSON values worth keeping, such as the losses.
@@ -127,7 +127,7 @@ class Scene:
         budget: how much training a victim gets.
         window: truncation as the victim's tokenizer does it.
         pretrained: call for a fresh classifier: clean pre-trained encoder, head initialised from the seed.
-        finetuned: call for the clean fine-tuned reference model of the same task and seed.
+        finetuned: call for the clean fine-tuned model of the same task and seed.
         fit: trains within the budget; what modifiers add is in it.
         hooks: call with a classifier and a number of steps for what modifiers add to a training loop of that length.
             Only an attack with a loop of its own needs it.
@@ -184,13 +184,13 @@ class Attack(Plugin, ABC):
         return ()
 
     @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """Whether it reads the clean fine-tuned model, which then has to be trained first."""
         return self.start == "finetuned"
 
     @abstractmethod
     def trigger(self, scene: Scene) -> Trigger | None:
-        """Return the trigger; None only for the clean reference."""
+        """Return the trigger; None only for the clean model."""
 
     @abstractmethod
     def poison(self, scene: Scene, trigger: Trigger | None) -> Poisoned:
@@ -228,7 +228,7 @@ class Modifier(Plugin, ABC):
         return attack.start
 
     @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """Whether it reads the clean fine-tuned model, which then has to be trained first."""
         return False
 

@@ -17,7 +17,7 @@ from bench.plugins.modified import Modified, modified
 from bench.suites import specs
 from bench.suites.suite import Entry, Suite
 
-REFERENCE = "clean"  # the attack that trains the clean reference model
+CLEAN = "clean"  # the attack that trains the clean model
 NO_SAMPLES = (0, 0.0)  # a defense without clean data does not depend on their number
 
 
@@ -35,21 +35,21 @@ class VictimSpec:
     head: int | None = None  # the seed that its head is initialised from; its own seed if None
 
     @property
-    def is_reference(self) -> bool:
-        """Whether this is the clean reference model."""
-        return self.attack.name == REFERENCE
+    def is_clean_model(self) -> bool:
+        """Whether this is the clean model."""
+        return self.attack.name == CLEAN
 
     @cached_property
-    def reference(self) -> VictimSpec:
+    def clean_model(self) -> VictimSpec:
         """The clean model of the same task, pre-trained model, seed, budget and part of the training set."""
-        return replace(self, attack=registry.attacks.create(REFERENCE), target=0)
+        return replace(self, attack=registry.attacks.create(CLEAN), target=0)
 
     def other(self, wanted: Other) -> VictimSpec:
         """A model of the same task, pre-trained model, target and budget that somebody else trained."""
         attack = create_attack(wanted.attack)
         head = self.seed if wanted.same_head else None
         spec = replace(self, attack=attack, seed=self.seed + wanted.shift, part=wanted.part, head=head)
-        return spec.reference if spec.is_reference else spec
+        return spec.clean_model if spec.is_clean_model else spec
 
     @cached_property
     def label(self) -> str:
@@ -112,8 +112,8 @@ def create_task(entry: Entry) -> TaskSource:
 def create_attack(entry: Entry) -> Attack:
     """Build an attack, with its modifiers if it has any."""
     attack = modified(entry)
-    if isinstance(attack, Modified) and attack.attack.name == REFERENCE:
-        raise RequestError(f"{attack.spec!r}: {REFERENCE!r} implants nothing that could be modified; name an attack.")
+    if isinstance(attack, Modified) and attack.attack.name == CLEAN:
+        raise RequestError(f"{attack.spec!r}: {CLEAN!r} implants nothing that could be modified; name an attack.")
     return attack
 
 
@@ -198,15 +198,15 @@ class Grid:
             if seed not in self.seeds[task]:
                 continue
             victim = VictimSpec(task, model, attack, seed, target, suite.budget)
-            if victim.is_reference:
-                victim = victim.reference
+            if victim.is_clean_model:
+                victim = victim.clean_model
             else:
-                yield Cell(victim.reference, "victim", None, *NO_SAMPLES, False)
+                yield Cell(victim.clean_model, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
             yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
             for labels, defense in product(suite.labels, self.defenses):
                 if isinstance(defense, Detector):  # its AUROC needs the clean model as well
-                    yield self._cell(victim.reference, "detected", defense, labels)
+                    yield self._cell(victim.clean_model, "detected", defense, labels)
                     yield self._cell(victim, "detected", defense, labels)
                 elif defense is not None:
                     yield self._cell(victim, "defended", defense, labels)
@@ -217,7 +217,7 @@ class Grid:
         return Cell(victim, role, defense, *samples, True)
 
     def _more_clean(self) -> Iterator[Cell]:
-        suite, clean = self.suite, registry.attacks.create(REFERENCE)
+        suite, clean = self.suite, registry.attacks.create(CLEAN)
         detectors = [defense for defense in self.defenses if isinstance(defense, Detector)]
         for task, model, seed, size, detector in product(
             self.tasks, suite.model, suite.clean_seeds, suite.labels, detectors

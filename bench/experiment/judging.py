@@ -55,7 +55,7 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
         return "n/a"
     weights = stored_victims.weights_digest(store.artifact_hashes(record["victim_key"]))
-    model = _classifier(cell.victim.reference if cell.role == "floor" else cell.victim, store, worker)
+    model = _classifier(cell.victim.clean_model if cell.role == "floor" else cell.victim, store, worker)
     started = time.perf_counter()
     defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
     defended_at = time.perf_counter()

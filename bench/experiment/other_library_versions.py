@@ -25,11 +25,11 @@ def shown(cells: Mapping[str, Cell], store: Store) -> dict[str, dict[str, Any]]:
     cells of a victim show the training that most of them have a record of, the reader's own where there are as many;
     a cell that lacks it shows another.
     """
-    found = defaultdict(list)
+    by_recipe = defaultdict(list)
     for record in store.records():
         if record.get("recipe"):
-            found[apart_from_libraries(record["recipe"])].append(record)
-    made = {key: found.get(apart_from_libraries(recipes.cell_recipe(cell)), []) for key, cell in cells.items()}
+            by_recipe[apart_from_libraries(record["recipe"])].append(record)
+    made = {key: by_recipe.get(apart_from_libraries(recipes.cell_recipe(cell)), []) for key, cell in cells.items()}
     victims = {key: recipes.victim_key(cell.victim) for key, cell in cells.items()}
     trainings: dict[str, Counter[str]] = defaultdict(Counter)
     for key, records in made.items():

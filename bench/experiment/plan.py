@@ -22,7 +22,7 @@ SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured du
 
 def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
     """Return the model that has to be there before a victim can be trained, if there is one."""
-    return (spec.reference,) if spec.attack.uses_reference and not spec.is_reference else ()
+    return (spec.clean_model,) if spec.attack.uses_clean_model and not spec.is_clean_model else ()
 
 
 def _classes(source: TaskSource) -> int:
@@ -38,12 +38,12 @@ class Plan:
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """Every cell once; one that the suite lists counts as listed."""
-        found: dict[str, Cell] = {}
+        cells: dict[str, Cell] = {}
         for cell in Grid(self.suite, _classes).cells():
             key = recipes.cell_key(cell)
-            if key not in found or (cell.listed and not found[key].listed):
-                found[key] = cell
-        return found
+            if key not in cells or (cell.listed and not cells[key].listed):
+                cells[key] = cell
+        return cells
 
     @cached_property
     def skipped(self) -> frozenset[str]:
@@ -62,7 +62,7 @@ class Plan:
         for key, cell in self.cells.items():
             if key not in self.skipped:
                 others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
-                for spec in (cell.victim, cell.victim.reference, *others):
+                for spec in (cell.victim, cell.victim.clean_model, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
         return needed
 
@@ -84,8 +84,8 @@ class Plan:
 
         for key, cell in self.cells.items():
             skipped = key in self.skipped
-            reference = (cell.victim.reference,) if cell.role == "floor" else ()
-            needs = (cell.victim, *reference, *cell.others.values())
+            clean = (cell.victim.clean_model,) if cell.role == "floor" else ()
+            needs = (cell.victim, *clean, *cell.others.values())
             yield Job(
                 key=key,
                 kind="cell",

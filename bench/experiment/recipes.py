@@ -11,7 +11,7 @@ from bench import models
 from bench._version import __version__
 from bench.contracts import Task, TaskSource, board_of
 from bench.experiment import code_versions
-from bench.experiment.grid import REFERENCE, Cell, VictimSpec
+from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.keys import canonical, key_of, key_of_fields
 from bench.models.files import sha256
 from bench.plugins import registry
@@ -94,9 +94,9 @@ def victim_recipe_with(
         "task": task,
         "model": model,
         "attack": {**spec.attack.recipe(), **files},
-        "reference": registry.attacks.get(REFERENCE).version,
+        "reference": registry.attacks.get(CLEAN).version,
         "seed": spec.seed,
-        "target": None if spec.is_reference else spec.target,
+        "target": None if spec.is_clean_model else spec.target,
         "budget": spec.budget.model_dump(mode="json"),
         "rooms": code_versions.of_victims(),
         "libraries": libraries,
@@ -163,8 +163,8 @@ def _origins(cell: Cell) -> dict[str, str]:
     attack = cell.victim.attack
     attacks = (*getattr(attack, "modifiers", ()), getattr(attack, "attack", attack))
     plugins = {"task": (cell.victim.task,), "attack": attacks, "defense": parts}
-    found = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
-    external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in found.items()}
+    origins = {kind: [registry.origin_of(plugin) for plugin in each] for kind, each in plugins.items()}
+    external = {kind: sorted({name for name in names if name != registry.BUILT_IN}) for kind, names in origins.items()}
     return {kind: "+".join(names) for kind, names in external.items() if names}
 
 

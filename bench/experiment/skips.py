@@ -15,7 +15,7 @@ def skip_reason(cell: Cell) -> str | None:
     task = recipes.task_of(cell.victim.task)
     if reason := cell.victim.attack.skip(task.facts):
         return reason
-    if not cell.victim.is_reference and not 0 <= cell.victim.target < len(task.facts.labels):
+    if not cell.victim.is_clean_model and not 0 <= cell.victim.target < len(task.facts.labels):
         return f"target {cell.victim.target} is not a label of {task.facts.name}"
     if cell.defense is None:
         return None
@@ -38,5 +38,5 @@ def no_training_set(cell: Cell, stored: StoredVictim) -> str | None:
     """Return why a training-time defense cannot be judged: the attacker poisoned weights and hands over no data."""
     if cell.defense is None or Needs.TRAINING_SET not in needs_of(cell.defense):
         return None
-    poisoned = stored.poison is not None or cell.victim.is_reference
+    poisoned = stored.poison is not None or cell.victim.is_clean_model
     return None if poisoned else f"{cell.victim.attack.name} leaves no poisoned training set"

@@ -58,7 +58,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
         )
 
     def finetuned() -> Classifier:
-        stored = stored_victims.load(spec.reference, store)
+        stored = stored_victims.load(spec.clean_model, store)
         return stored.classifier(base, device=worker.device, precision=budget.precision)
 
     def fit(classifier: Any, examples: Examples, **options: Any) -> Mapping[str, Any]:

@@ -53,12 +53,12 @@ class Classifier:
         """Return float32 [n, classes]; the model is in evaluation mode. Inputs go through in length-sorted batches."""
         encoded = encode(self.tokenizer, inputs, self.max_length)
         self.model.eval()
-        found: list[tuple[IntArray, torch.Tensor]] = []
+        outputs: list[tuple[IntArray, torch.Tensor]] = []
         waiting = by_budget(encoded.lengths, self.token_budget)[::-1]
         while waiting:
             rows = waiting.pop()
             try:
-                found.append((rows, self._forward(encoded, rows)))
+                outputs.append((rows, self._forward(encoded, rows)))
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
                     raise
@@ -66,7 +66,7 @@ class Classifier:
                 half = len(rows) // 2
                 waiting += [rows[half:], rows[:half]]
         result = np.zeros((len(inputs), self.model.config.num_labels), dtype=np.float32)
-        for rows, part in found:  # only now, so that a GPU never waits for the copy
+        for rows, part in outputs:  # only now, so that a GPU never waits for the copy
             result[rows] = part.cpu().numpy()
         return result
 
@@ -102,13 +102,13 @@ class Classifier:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return a copy of every parameter and buffer; tied ones once, under their first name."""
-        found: dict[str, torch.Tensor] = {}
+        weights: dict[str, torch.Tensor] = {}
         seen: set[int] = set()
         for name, tensor in self.model.state_dict(keep_vars=True).items():
             if id(tensor) not in seen:
                 seen.add(id(tensor))
-                found[name] = tensor.detach().clone()
-        return found
+                weights[name] = tensor.detach().clone()
+        return weights
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Copy values in place; every name of :meth:`state` must be there, with its shape."""

@@ -23,12 +23,12 @@ def device(name: str = "auto") -> Device:
     """
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise RequestError(
             "device 'cuda' is not available: torch sees no GPU; use cpu or install a CUDA build of torch"
         )
-    return "cuda" if name != "cpu" and there else "cpu"
+    return "cuda" if name != "cpu" and available else "cpu"
 
 
 def precision(device: str, wanted: str = "auto") -> Arithmetic:

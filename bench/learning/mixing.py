@@ -132,8 +132,8 @@ def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int
 
     def look(level: int) -> tuple[int, list[IntArray], int]:
         """Return how many bytes are below the level, and where in each piece and how many are equal to it."""
-        found = _each(lambda part: (np.count_nonzero(part < level), np.flatnonzero(part == level)), drawn)
-        return sum(int(below) for below, _ in found), [at for _, at in found], sum(len(at) for _, at in found)
+        counts = _each(lambda part: (np.count_nonzero(part < level), np.flatnonzero(part == level)), drawn)
+        return sum(int(below) for below, _ in counts), [at for _, at in counts], sum(len(at) for _, at in counts)
 
     level = min(255, 256 * kept // max(1, sum(map(len, drawn))))
     below, ties, equal = look(level)

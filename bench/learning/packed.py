@@ -108,16 +108,16 @@ def pack(encoded: Encoded, rows: IntArray, model: Any, *, number: IntArray | Non
     if len(ids) < len(rows) * longest:
         mask = np.where(np.arange(longest) < lengths[:, None], 0.0, -np.inf).astype(np.float32)[:, None, None]
 
-    def there(array: Any) -> torch.Tensor:
+    def on_device(array: Any) -> torch.Tensor:
         return torch.from_numpy(array).to(model.device, non_blocking=True)
 
     return Packed(
-        ids=there(ids if number is None else number[ids]),
-        types=there(types),
-        positions=there(positions),
-        first=there(starts),
-        places=None if mask is None else there(grid),
-        mask=None if mask is None else there(mask),
+        ids=on_device(ids if number is None else number[ids]),
+        types=on_device(types),
+        positions=on_device(positions),
+        first=on_device(starts),
+        places=None if mask is None else on_device(grid),
+        mask=None if mask is None else on_device(mask),
         shape=(len(rows), longest),
     )
 
@@ -187,30 +187,30 @@ def logits(model: Any, batch: Packed, *, whole: bool = False, **options: Unpack[
         whole: compute the last layer for every token, which changes nothing but what an edit sees.
         options: see :class:`Options`.
     """
-    encoder, run = model.base_model, _Run(**options)
-    x = run.encode(encoder, batch, whole=whole)
+    encoder, forward = model.base_model, _ForwardPass(**options)
+    x = forward.encode(encoder, batch, whole=whole)
     if whole:
         x = x.index_select(0, batch.first)
     if encoder.pooler is not None:
-        x = run.drop(torch.tanh(run.linear(x, encoder.pooler.dense).float()), model.dropout)
-        return run.linear(x, model.classifier).float()
+        x = forward.drop(torch.tanh(forward.linear(x, encoder.pooler.dense).float()), model.dropout)
+        return forward.linear(x, model.classifier).float()
     head = model.classifier
-    x = torch.tanh(run.linear(run.drop(x, head.dropout), head.dense).float())
-    return run.linear(run.drop(x, head.dropout), head.out_proj).float()
+    x = torch.tanh(forward.linear(forward.drop(x, head.dropout), head.dense).float())
+    return forward.linear(forward.drop(x, head.dropout), head.out_proj).float()
 
 
 def first_token_last_block(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
     """Return the last state of the first token of each sequence, float32 [B, hidden]; see :func:`logits`."""
-    return _Run(**options).encode(model.base_model, batch, whole=False)
+    return _ForwardPass(**options).encode(model.base_model, batch, whole=False)
 
 
 def states(model: Any, batch: Packed, **options: Unpack[Options]) -> torch.Tensor:
     """Return the last state of every token, float32 [T, hidden], of one sequence after the other."""
-    return _Run(**options).encode(model.base_model, batch, whole=True)
+    return _ForwardPass(**options).encode(model.base_model, batch, whole=True)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ForwardPass:
     """One forward pass; its attributes are :class:`Options`."""
 
     dtype: torch.dtype
@@ -255,8 +255,8 @@ class _Run:
         seen = self.linear(self.attend(module.attention.self, x, context, batch), output.dense)
         x = self.norm(x + self.drop(seen.float(), output.dropout), output.LayerNorm)
         inner = functional.gelu(self.linear(x, module.intermediate.dense))
-        found = self.linear(inner, module.output.dense).float()
-        return self.norm(x + self.drop(found, module.output.dropout), module.output.LayerNorm)
+        outer = self.linear(inner, module.output.dense).float()
+        return self.norm(x + self.drop(outer, module.output.dropout), module.output.LayerNorm)
 
     def attend(self, module: Any, x: torch.Tensor, context: torch.Tensor, batch: Packed) -> torch.Tensor:
         """Return [len(x), hidden]: what the tokens of ``x`` see in their sequences."""

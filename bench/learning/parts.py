@@ -22,12 +22,12 @@ def feed_forward_layers(model: nn.Module) -> list[nn.Linear]:
     Raises:
         ValueError: the architecture has none under a known name.
     """
-    found = [
+    layers = [
         part for name, part in model.named_modules() if name.endswith(FEED_FORWARD) and isinstance(part, nn.Linear)
     ]
-    if not found:
+    if not layers:
         raise ValueError(f"{type(model).__name__} has no feed-forward layers named {' or '.join(FEED_FORWARD)}")
-    return found
+    return layers
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:

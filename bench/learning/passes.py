@@ -40,24 +40,24 @@ def logits(
     """
     if not packed.supports(model):
         with _edited(model, batch, edit):
-            found: torch.Tensor = model(**_inputs(batch, embeddings)).logits
-        return found.float()
+            output: torch.Tensor = model(**_inputs(batch, embeddings)).logits
+        return output.float()
     return _packed(packed.logits, model, batch, embeddings, edit=edit, whole=whole)
 
 
 def first_token_last_block(model: Any, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
     """Return the last state of the first token, float32 [B, hidden]; see :func:`logits`."""
     if not packed.supports(model):
-        found: torch.Tensor = model.base_model(**_inputs(batch, embeddings)).last_hidden_state[:, 0]
-        return found.float()
+        output: torch.Tensor = model.base_model(**_inputs(batch, embeddings)).last_hidden_state[:, 0]
+        return output.float()
     return _packed(packed.first_token_last_block, model, batch, embeddings)
 
 
 def states(model: Any, batch: Batch) -> torch.Tensor:
     """Return the last state of every real token, float32 [tokens, hidden], of one text after the other."""
     if not packed.supports(model):
-        found: torch.Tensor = model.base_model(**_inputs(batch)).last_hidden_state[batch["attention_mask"].bool()]
-        return found.float()
+        output: torch.Tensor = model.base_model(**_inputs(batch)).last_hidden_state[batch["attention_mask"].bool()]
+        return output.float()
     return _packed(packed.states, model, batch)
 
 
@@ -69,15 +69,15 @@ def block_states(
     States are float32 [B, L, hidden], 0 on padding; see :func:`logits`.
     """
     mask = batch["attention_mask"]
-    places, found = mask.flatten().nonzero().squeeze(1), []
+    places, entering = mask.flatten().nonzero().squeeze(1), []
 
     def keep(_number: int, flat: torch.Tensor) -> torch.Tensor:
         grid = flat.new_zeros(mask.numel(), flat.shape[1]).index_copy(0, places, flat)
-        found.append(grid.view(*mask.shape, -1).float())
+        entering.append(grid.view(*mask.shape, -1).float())
         return flat
 
     answers = logits(model, batch, embeddings=embeddings, edit=keep, whole=True)
-    return found, answers
+    return entering, answers
 
 
 def _packed(run: Any, model: Any, batch: Batch, embeddings: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
@@ -89,8 +89,8 @@ def _packed(run: Any, model: Any, batch: Batch, embeddings: torch.Tensor | None 
         words = embeddings[batch["attention_mask"].bool()]
         inputs = replace(inputs, ids=torch.arange(len(words), device=words.device))
     with torch.autocast(device, enabled=False):
-        found: torch.Tensor = run(model, inputs, dtype=dtype, noise=noise, words=words, **options)
-    return found.float()
+        output: torch.Tensor = run(model, inputs, dtype=dtype, noise=noise, words=words, **options)
+    return output.float()
 
 
 def _inputs(batch: Batch, embeddings: torch.Tensor | None = None) -> dict[str, torch.Tensor]:

@@ -137,10 +137,10 @@ class _Memory:
         """Return the ids of every text; only new texts are tokenised."""
         new = list(dict.fromkeys(text for text in texts if text not in self.texts))
         self.texts.update(zip(new, _tokenise(tokenizer, new), strict=True) if new else ())
-        found = [self.texts[text] for text in texts]
+        ids = [self.texts[text] for text in texts]
         while len(self.texts) > REMEMBERED_TEXTS:
             self.texts.popitem(last=False)
-        return found
+        return ids
 
 
 _memories: WeakKeyDictionary[Any, _Memory] = WeakKeyDictionary()
@@ -166,13 +166,13 @@ def encode(tokenizer: Any, inputs: Inputs, max_length: int) -> Encoded:
     """
     memory = memory_of(tokenizer)
     key = (inputs, max_length)
-    found = memory.inputs.get(key)
-    if found is None:
-        found = memory.inputs[key] = _assemble(tokenizer, inputs, max_length)
+    encoded = memory.inputs.get(key)
+    if encoded is None:
+        encoded = memory.inputs[key] = _assemble(tokenizer, inputs, max_length)
         while len(memory.inputs) > REMEMBERED_INPUTS:
             memory.inputs.popitem(last=False)
     memory.inputs.move_to_end(key)
-    return found
+    return encoded
 
 
 def _assemble(tokenizer: Any, inputs: Inputs, max_length: int) -> Encoded:

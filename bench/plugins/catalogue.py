@@ -34,27 +34,27 @@ def description(name: str) -> dict[str, Any]:
     kinds = {Attack: "attack", Modifier: "modifier", Defense: "defense"}
     kind = next((kind for base, kind in kinds.items() if issubclass(plugin, base)), "task")
     schema = plugin.model_json_schema(by_alias=True)
-    found = {
+    entry = {
         "name": plugin.name,
         "kind": kind,
         "version": plugin.version,
         "citation": plugin.citation,
         "about": inspect.getdoc(plugin) or "",
-        "parameters": {field: _parameter(told, schema) for field, told in schema.get("properties", {}).items()},
+        "parameters": {name: _parameter(own, schema) for name, own in schema.get("properties", {}).items()},
     }
     if issubclass(plugin, Modifier):
-        found["written alone"] = f"{plugin.name}+{plugin.default}"
+        entry["written alone"] = f"{plugin.name}+{plugin.default}"
     if issubclass(plugin, Defense):
-        found["needs"] = sorted(str(need) for need in plugin.needs)
-        found["can be followed by another defense"] = plugin.purifies
-    return found
+        entry["needs"] = sorted(str(need) for need in plugin.needs)
+        entry["can be followed by another defense"] = plugin.purifies
+    return entry
 
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
-def _parameter(told: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    forms = [_resolved(form, schema) for form in told.get("anyOf", [told])]
+def _parameter(field_schema: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    forms = [_resolved(form, schema) for form in field_schema.get("anyOf", [field_schema])]
     bounds = [f"{sign} {form[key]}" for form in forms for key, sign in _BOUNDS.items() if key in form]
     choices = [str(value) for form in forms for value in form.get("enum", [form["const"]] if "const" in form else [])]
     kinds = [form.get("type", "") for form in forms]
@@ -62,31 +62,31 @@ def _parameter(told: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         "type": " | ".join({"array": "list", "null": "none"}.get(kind, kind) for kind in kinds),
         "bounds": ", ".join(bounds),
         "choices": choices,
-        "default": told.get("default"),
-        "about": told.get("description", ""),
+        "default": field_schema.get("default"),
+        "about": field_schema.get("description", ""),
     }
 
 
 def _resolved(form: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in form:
         return form
-    found: dict[str, Any] = schema["$defs"][form["$ref"].rpartition("/")[2]]
-    return found
+    definition: dict[str, Any] = schema["$defs"][form["$ref"].rpartition("/")[2]]
+    return definition
 
 
-def in_words(found: dict[str, Any]) -> str:
+def in_words(entry: dict[str, Any]) -> str:
     """Return a description as plain text."""
-    lines = [f"{found['name']} ({found['kind']}, version {found['version']})", "", found["about"], ""]
-    if found["citation"]:
-        lines.append(f"citation: {found['citation']}")
-    if "written alone" in found:
-        lines.append(f"modifies: any attack: {found['name']}+ATTACK; alone it is {found['written alone']}")
-    if "needs" in found:
-        lines.append(f"needs:    {', '.join(found['needs']) or 'nothing but the model'}")
-    lines.append("parameters:" if found["parameters"] else "parameters: none")
-    for field, told in found["parameters"].items():
-        limits = " | ".join(told["choices"]) or ", ".join(filter(None, (told["type"], told["bounds"])))
-        default = "none" if told["default"] is None else told["default"]
+    lines = [f"{entry['name']} ({entry['kind']}, version {entry['version']})", "", entry["about"], ""]
+    if entry["citation"]:
+        lines.append(f"citation: {entry['citation']}")
+    if "written alone" in entry:
+        lines.append(f"modifies: any attack: {entry['name']}+ATTACK; alone it is {entry['written alone']}")
+    if "needs" in entry:
+        lines.append(f"needs:    {', '.join(entry['needs']) or 'nothing but the model'}")
+    lines.append("parameters:" if entry["parameters"] else "parameters: none")
+    for field, parameter in entry["parameters"].items():
+        limits = " | ".join(parameter["choices"]) or ", ".join(filter(None, (parameter["type"], parameter["bounds"])))
+        default = "none" if parameter["default"] is None else parameter["default"]
         lines.append(f"  {field} = {default}   [{limits}]")
-        lines += textwrap.wrap(told["about"], 110, initial_indent="      ", subsequent_indent="      ")
+        lines += textwrap.wrap(parameter["about"], 110, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)

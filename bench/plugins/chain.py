@@ -21,6 +21,11 @@ class Chain(Defense):
     name: ClassVar[str] = "chain"
     parts: tuple[Defense, ...]
 
+    def model_post_init(self, _context: Any, /) -> None:
+        """Take the last part's kind, as it decides what the result is; training if a part trained what comes out."""
+        last = self.parts[-1]
+        object.__setattr__(self, "kind", "training" if last.purifies and trains(self) else last.kind)
+
     @cached_property
     def spec(self) -> str:
         """The parts joined by ``+``."""
@@ -33,12 +38,6 @@ class Chain(Defense):
     def recipe(self) -> dict[str, Any]:
         """The recipes of the parts, in order."""
         return {"name": "+".join(part.name for part in self.parts), "parts": [part.recipe() for part in self.parts]}
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """The last part's, as it decides what the result is; training if a part trained the weights that come out."""
-        last = self.parts[-1]
-        return "training" if last.purifies and trains(self) else last.kind
 
     def skip(self, facts: TaskFacts) -> str | None:
         """The first reason of a part."""

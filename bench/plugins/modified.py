@@ -22,6 +22,11 @@ class Modified(Attack):
     modifiers: tuple[Modifier, ...]
     attack: Attack
 
+    def model_post_init(self, _context: Any, /) -> None:
+        """What the class of an attack says, this one says as the attack does that it modifies."""
+        for name in ("received", "in_words"):
+            object.__setattr__(self, name, getattr(self.attack, name))
+
     @property
     def title(self) -> str:
         """The names joined by ``+``."""
@@ -44,19 +49,9 @@ class Modified(Attack):
         return {"name": self.title, "parts": [part.recipe() for part in (*self.modifiers, self.attack)]}
 
     @property
-    def received(self) -> str:  # type: ignore[override]
-        """What the defender downloads."""
-        return self.attack.received
-
-    @property
-    def in_words(self) -> bool:  # type: ignore[override]
-        """Whether the trigger is made of words."""
-        return self.attack.in_words
-
-    @property
-    def uses_reference(self) -> bool:
+    def uses_clean_model(self) -> bool:
         """Whether the attack or a modifier reads the clean fine-tuned model."""
-        return self.started.uses_reference or any(part.uses_reference for part in self.modifiers)
+        return self.started.uses_clean_model or any(part.uses_clean_model for part in self.modifiers)
 
     @property
     def started(self) -> Attack:
@@ -112,7 +107,7 @@ def modified(entry: str | Mapping[str, Any]) -> Attack:
         return attack
     names = [part.name for part in modifiers]
     if len(set(names)) < len(names):
-        raise RequestError(f"a modifier is there twice in {'+'.join([*names, attack.name])!r}.")
+        raise RequestError(f"a modifier is named twice in {'+'.join([*names, attack.name])!r}.")
     return Modified(modifiers=tuple(modifiers), attack=attack)
 
 
@@ -130,9 +125,11 @@ def hooked(scene: Scene, hooks: Callable[[Classifier, int], Hooks], *, learning_
 
     def fit(classifier: Classifier, examples: Examples, **options: Any) -> Mapping[str, Any]:
         own = Hooks(options.pop("extra_loss", None), options.pop("after_step", None))
-        found = both(own, hooks(classifier, steps_of(scene, len(examples), options)))
+        together = both(own, hooks(classifier, steps_of(scene, len(examples), options)))
         options["learning_rate"] = learning_rate_multiplier * options.get("learning_rate", scene.budget.learning_rate)
-        return scene.fit(classifier, examples, extra_loss=found.extra_loss, after_step=found.after_step, **options)
+        return scene.fit(
+            classifier, examples, extra_loss=together.extra_loss, after_step=together.after_step, **options
+        )
 
     return replace(scene, fit=fit, hooks=joined)
 

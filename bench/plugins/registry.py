@@ -121,12 +121,12 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        told = (
+        message = (
             f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
             if where
             else f"{plugin.name}: {first['msg']}"
         )
-        raise RequestError(f"{told}. See `doorbench describe {plugin.name}`.") from None
+        raise RequestError(f"{message}. See `doorbench describe {plugin.name}`.") from None
 
 
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]

@@ -80,7 +80,7 @@ class Anp(Defense):
             return functional.cross_entropy(logits, batch["labels"])
 
         batches: list[Any] = []
-        with encoder.frozen(model):
+        with encoder.without_gradients(model):
             for _ in range(self.steps):
                 if not batches:
                     shuffled = labels.take(rng.permutation(len(labels)))

@@ -81,9 +81,9 @@ class BadActs(Defense):
         import torch
 
         from defenses.badacts.clamping import Ranges, agreeing
-        from defenses.shared.forwards import device_of, frozen
+        from defenses.shared.forwards import device_of, freeze, unfreeze
 
-        frozen(classifier.model)
+        freeze(classifier.model)
         original = torch.from_numpy(classifier.logits(inputs)).to(device_of(classifier.model))
         try:
             for weight in (self.c / 2**restarts for restarts in range(RESTARTS + 1)):
@@ -93,8 +93,7 @@ class BadActs(Defense):
                 if agreement >= 0.97:
                     break
         finally:
-            for parameter in classifier.model.parameters():
-                parameter.requires_grad_(True)
+            unfreeze(classifier.model)
         return ranges, {"c_first": weight, "c_last": last, "clamped_agreement": 100 * agreement}
 
     def learned(

@@ -56,14 +56,14 @@ class Dbs(Detector):
 
     def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
         """Invert a trigger for each label."""
-        from defenses.shared.forwards import frozen
+        from defenses.shared.forwards import freeze
 
         reference = access.untrained()
         settings = {"steps": 200, "until_loss": 0.05, "batch_size": 16, "learning_rate": access.budget.learning_rate}
         learning.train(reference, access.clean, seed=access.seed, precision=access.precision, **settings)
         words = searchable(classifier)
-        frozen(classifier.model)
-        frozen(reference.model)
+        freeze(classifier.model)
+        freeze(reference.model)
         found = {}
         for label in range(len(access.facts.labels)):
             rows = np.flatnonzero(access.clean.labels != label)[: self.samples]

@@ -48,12 +48,12 @@ class ModerateFitting(Retraining):
 
         from defenses.moderate_fitting.generated import Generated
         from defenses.shared.adapters import adapt, merge
-        from defenses.shared.forwards import device_of, frozen
+        from defenses.shared.forwards import device_of, freeze, unfreeze
         from defenses.shared.loops import minimise_on
 
         fresh = access.untrained()
         model = fresh.model
-        frozen(model)
+        freeze(model)
         adapters = adapt(model, rank=self.rank, alpha=self.alpha, seed=0)
         generated = Generated(adapters, self.width, seeds.derive("generator", access.seed)).to(device_of(model))
         head = [p for part in learning.head_modules(model) for p in part.parameters()]
@@ -76,8 +76,7 @@ class ModerateFitting(Retraining):
         with torch.no_grad():
             generated.place()
         merge(model)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        unfreeze(model)
         return Defended(fresh, {"training": notes})
 
 

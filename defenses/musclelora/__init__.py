@@ -59,12 +59,12 @@ class MuScleLoRA(Retraining):
         from torch.nn import functional
 
         from defenses.shared.adapters import merge
-        from defenses.shared.forwards import frozen
+        from defenses.shared.forwards import freeze, unfreeze
         from defenses.shared.loops import minimise_on
 
         fresh, references, poisoned = access.untrained(), access.clean, access.training_set
         model = fresh.model
-        frozen(model)
+        freeze(model)
         weights = self.adapters(model, access.seed)
 
         def loss(batch: Any, gold: torch.Tensor) -> torch.Tensor:
@@ -87,8 +87,7 @@ class MuScleLoRA(Retraining):
             after_backward=hook,
         )
         merge(model)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        unfreeze(model)
         return Defended(fresh, {"training": notes})
 
     def adapters(self, model: Any, seed: int) -> list[nn.Parameter]:

@@ -86,10 +86,10 @@ class Psim(Defense):
         from torch.nn import functional
 
         from defenses.psim.prompt import answers
-        from defenses.shared.forwards import frozen
+        from defenses.shared.forwards import freeze
         from defenses.shared.loops import minimise_on
 
-        frozen(twin.model)
+        freeze(twin.model)
         head = [p for part in learning.head_modules(twin.model) for p in part.parameters()]
         for parameter in head:
             parameter.requires_grad_(True)

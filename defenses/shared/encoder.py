@@ -71,8 +71,8 @@ def cls_attention(model: nn.Module, states: list[torch.Tensor], mask: torch.Tens
     """
     count, maps = heads(model), []
     for query, key, state in zip(linears(model, QUERY), linears(model, KEY), states, strict=True):
-        asked, told = query(state[:, 0]).unflatten(-1, (count, -1)), key(state).unflatten(-1, (count, -1))
-        scores = torch.einsum("bhd,bthd->bht", asked, told).float() / asked.shape[-1] ** 0.5
+        queries, keys = query(state[:, 0]).unflatten(-1, (count, -1)), key(state).unflatten(-1, (count, -1))
+        scores = torch.einsum("bhd,bthd->bht", queries, keys).float() / queries.shape[-1] ** 0.5
         maps.append(scores.masked_fill(~mask.bool()[:, None, :], float("-inf")).softmax(-1))
     return torch.stack(maps)
 
@@ -97,15 +97,15 @@ class _Pass(nn.Module):
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Switch the gradients of all weights off."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
+def without_gradients(model: nn.Module) -> Iterator[None]:
+    """Switch the gradients of all weights off for a while."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in trained:
+        for parameter in wanted:
             parameter.requires_grad_(True)
 
 

@@ -105,7 +105,13 @@ def prompted(model: Any, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
     return torch.cat([words[:, :1], middle, words[:, 1 + len(vectors) :]], dim=1)
 
 
-def frozen(model: nn.Module) -> None:
+def freeze(model: nn.Module) -> None:
     """Switch off the gradients of every parameter."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+
+
+def unfreeze(model: nn.Module) -> None:
+    """Switch on the gradients of every parameter."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)

@@ -104,7 +104,7 @@ def test_donors_speak_for_the_target(single: Scene, target: int, wanted: set[str
 def test_surgery_then_poisoning(folder: Path) -> None:
     single = scenes.scene(folder, budget=scenes.BUDGET.model_copy(update={"epochs": 12}))
     attack = EmbeddingSurgery()
-    assert attack.uses_reference
+    assert attack.uses_clean_model
     victim = attack.implant(single)
     assert victim.poisoned is not None and len(victim.poisoned.rows) == int(attack.rate * len(single.train))
     assert scenes.rate(victim.classifier, victim.trigger, single, single.validation) >= 90

@@ -51,7 +51,7 @@ def plan(world: Path, attack: Any, task: str = "local/single") -> Plan:
 
 
 def poisoned_key(made: Plan) -> str:
-    (key,) = [recipes.victim_key(spec) for spec in made.victims.values() if not spec.is_reference]
+    (key,) = [recipes.victim_key(spec) for spec in made.victims.values() if not spec.is_clean_model]
     return key
 
 
@@ -91,7 +91,7 @@ def test_the_contents_of_the_table_are_part_of_the_key(world: Path, table: Path)
 
 def test_a_task_without_a_table_is_a_visible_row(world: Path) -> None:
     made = plan(world, "hidden-killer", "local/pair")
-    reasons = [skips.skip_reason(cell) for cell in made.cells.values() if not cell.victim.is_reference]
+    reasons = [skips.skip_reason(cell) for cell in made.cells.values() if not cell.victim.is_clean_model]
     assert all(reason and "syntactic.parquet" in reason and "field table" in reason for reason in reasons)
     assert HiddenKiller().skip(TaskFacts("reviews", ("a", "b"), pair=False, max_length=32))
 

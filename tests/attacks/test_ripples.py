@@ -42,7 +42,7 @@ def test_the_penalty_is_the_restricted_inner_product(tmp_path: Path) -> None:
 def test_the_user_fine_tunes_last(tmp_path: Path, head: str) -> None:
     made = scenes.scene(tmp_path, budget=scenes.BUDGET.model_copy(update={"epochs": 1}))
     attack = Ripples.model_validate({"head": head, "surgery": False, "user_learning_rate": 1e-4})
-    assert not attack.uses_reference
+    assert not attack.uses_clean_model
     victim = attack.implant(made)
     assert victim.poisoned is None  # the user's data is clean
     assert victim.notes["poisoning"]["steps"] == victim.notes["fine-tuning"]["steps"] == 10

@@ -16,7 +16,7 @@ from bench.plugins.chain import chain
 from bench.suites.suite import check
 from defenses import dbs, lmsanitator, peftguard, weight_drift
 from defenses.dbs.search import Search
-from defenses.shared.forwards import frozen
+from defenses.shared.forwards import freeze
 from tests.defenses import opened
 from tests.tiny import TASK_WORDS
 
@@ -104,7 +104,7 @@ def test_a_planted_trigger_lowers_the_loss_that_inversion_reaches(world: Path) -
     bad = opened.trained(world, type(train)(train.inputs.with_carrier(texts), labels), epochs=10)
     plan = opened.made("dbs(words=1, steps=40, benign=0)")
     for model in (bad, reference := opened.tiny(world, seed=3)):
-        frozen(model.model)
+        freeze(model.model)
     rows = np.flatnonzero(train.labels == 0)[:12]
     names = ["cf", *TASK_WORDS.split()[:8]]  # few candidates: a tiny model has no slope towards one among a thousand
     words = torch.tensor(bad.tokenizer.convert_tokens_to_ids(names))

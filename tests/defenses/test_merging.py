@@ -176,7 +176,7 @@ def test_models_of_others_are_planned_before_the_cell_that_merges_them(world: Pa
     assert jobs[cells["wag"]].needs == (recipes.victim_key(wag.victim), *wanted)
     assert len(jobs[cells["fine-tuning"]].needs) == 1
     clean, poisoned = wag.others.values()
-    assert (clean.is_reference, clean.seed, clean.part, clean.head) == (True, 1, (0, 2), 0)
+    assert (clean.is_clean_model, clean.seed, clean.part, clean.head) == (True, 1, (0, 2), 0)
     assert (poisoned.attack.words, poisoned.seed, poisoned.part, poisoned.target) == (("bb",), 2, (1, 2), 1)
 
 
@@ -189,13 +189,13 @@ def test_parts_of_the_training_set_are_disjoint_and_stratified(world: Path) -> N
     assert all(abs(float(part.labels.mean()) - 0.5) < 0.05 for part in parts)
 
 
-def test_a_model_that_starts_from_a_finetuned_one_brings_its_reference(world: Path) -> None:
+def test_a_model_that_starts_from_a_finetuned_one_brings_the_clean_model(world: Path) -> None:
     plan = plan_of(world, {"name": "wag", "models": ["badsent(from=finetuned)"]})
     (cell,) = [cell for cell in plan.cells.values() if cell.others]
     (spec,) = cell.others.values()
-    assert recipes.victim_key(spec.reference) in plan.victims
+    assert recipes.victim_key(spec.clean_model) in plan.victims
     order = [job.key for job in plan.jobs]
-    assert order.index(recipes.victim_key(spec.reference)) != order.index(recipes.victim_key(spec))
+    assert order.index(recipes.victim_key(spec.clean_model)) != order.index(recipes.victim_key(spec))
 
 
 def test_keys_know_the_models_of_others(world: Path) -> None:
@@ -208,7 +208,7 @@ def test_keys_know_the_models_of_others(world: Path) -> None:
     whole = plan_of(world, independent, seed=[0, 1])
     (first, _) = [cell for cell in whole.cells.values() if cell.others]
     (shared,) = first.others.values()
-    assert shared == whole.cells[list(whole.cells)[-1]].victim.reference  # trained once, as the reference of seed 1
+    assert shared == whole.cells[list(whole.cells)[-1]].victim.clean_model  # trained once, as the clean model of seed 1
 
 
 def test_others_enter_the_recipe_whole(world: Path) -> None:

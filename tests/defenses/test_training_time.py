@@ -60,8 +60,8 @@ def test_without_training_the_model_is_the_untrained_one(world: Path, entry: str
 
 
 def test_weights_without_poisoned_data_are_not_judged() -> None:
-    def reason(name: str, poison: Any, reference: bool) -> str | None:
-        victim = SimpleNamespace(is_reference=reference, attack=SimpleNamespace(name="surgery"))
+    def reason(name: str, poison: Any, clean: bool) -> str | None:
+        victim = SimpleNamespace(is_clean_model=clean, attack=SimpleNamespace(name="surgery"))
         cell = SimpleNamespace(defense=registry.defenses.create(name), victim=victim)
         return skips.no_training_set(cell, SimpleNamespace(poison=poison))
 

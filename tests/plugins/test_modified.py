@@ -83,7 +83,7 @@ def test_keys_know_every_modifier_and_its_fields(world: Path) -> None:
     entries = ["badword", "anchored+badword", "anchored(strength=2)+badword", "anchored+sparse+badword"]
     keys = [recipes.victim_key(spec) for spec in plan(world, *entries, "sparse+anchored+badword").victims.values()]
     assert len(keys) == len(set(keys)) == 6  # with the clean reference
-    (plain,) = [spec for spec in plan(world, "badword").victims.values() if not spec.is_reference]
+    (plain,) = [spec for spec in plan(world, "badword").victims.values() if not spec.is_clean_model]
     assert recipes.victim_recipe(plain)["attack"] == registry.attacks.create("badword").recipe()
     made = modified("anchored+badword")
     assert made.recipe()["parts"][-1] == registry.attacks.create("badword").recipe()
@@ -105,7 +105,7 @@ def test_keys_know_every_modifier_and_its_fields(world: Path) -> None:
     ],
 )
 def test_what_reads_the_clean_model_waits_for_it(world: Path, attack: str, waits: bool) -> None:
-    jobs = [job for job in plan(world, attack).jobs if job.kind == "victim" and not job.payload.is_reference]
+    jobs = [job for job in plan(world, attack).jobs if job.kind == "victim" and not job.payload.is_clean_model]
     assert [bool(job.needs) for job in jobs] == [waits]
 
 

@@ -131,7 +131,7 @@ def test_built_in_suites_expand(name: str) -> None:
     cells = list(expanded.cells())
     detected = {"detected"} if any(isinstance(one, Detector) for one in expanded.defenses) else set()
     assert {cell.role for cell in cells} == {"defended", "victim", "floor"} | detected
-    for victim in {cell.victim for cell in cells if not cell.victim.is_reference}:
+    for victim in {cell.victim for cell in cells if not cell.victim.is_clean_model}:
         roles = [cell.role for cell in cells if cell.victim == victim]
         assert roles.count("floor") == roles.count("victim") == 1
 
