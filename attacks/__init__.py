@@ -1,1 +1,1 @@
-"""One attack a file. A new file here is a new attack; nothing else has to be edited."""
+"""One attack per file or package; for a new one, run ``python -m tests.test_versions`` to store its fingerprint."""

@@ -1,5 +1,5 @@
 """``python -m bench`` is ``doorbench``."""
 
-from bench.cli.app import main
+from doorbench.__main__ import main
 
 main()

@@ -1,1 +1,1 @@
-"""One defense a file. A new file here is a new defense; nothing else has to be edited."""
+"""One defense per file or package; for a new one, run ``python -m tests.test_versions`` to store its fingerprint."""

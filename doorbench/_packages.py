@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,10 +10,10 @@ PACKAGES = ("bench", "attacks", "defenses")
 
 
 def check_packages() -> None:
-    """Check that each package lies beside this one, where DoorBench installs them all.
+    """Check that each package lies beside this one, where DoorBench installs them all, and that none was overwritten.
 
     Raises:
-        ImportError: one of them is missing, or Python finds another package of its name first.
+        ImportError: one of them is missing or overwritten, or Python finds another package of its name first.
     """
     home = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
@@ -20,6 +21,11 @@ def check_packages() -> None:
         origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
         if origin != home / name / "__init__.py":
             raise ImportError(_shadowed(name, home, origin))
+    if "evaluate" not in getattr(import_module("bench"), "__all__", ()):  # two distributions in one folder
+        raise ImportError(
+            f"another distribution wrote its own package 'bench' over DoorBench's in {home}; install doorbench into an "
+            "environment of its own."
+        )
 
 
 def _shadowed(name: str, home: Path, origin: Path | None) -> str:

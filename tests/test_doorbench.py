@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -78,6 +79,24 @@ def test_a_package_in_the_way_is_an_error_of_one_line(name: str, tmp_path: Path)
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: Python finds another package '{name}' ({other}) before DoorBench's own")
     assert f"take {tmp_path} off Python's path" in last
+
+
+def test_a_package_written_over_ours_is_an_error_of_one_line(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "doorbench", tmp_path / "doorbench", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("bench", "attacks", "defenses"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    last = python("import doorbench", tmp_path).stderr.splitlines()[-1]
+    assert last.startswith("ImportError: another distribution wrote its own package 'bench' over DoorBench's")
+
+
+def test_python_m_bench_looks_too(tmp_path: Path) -> None:
+    """A folder ``attacks`` of the user must not look like a bench without attacks."""
+    (tmp_path / "attacks").mkdir()
+    (tmp_path / "attacks" / "__init__.py").touch()
+    command = [sys.executable, "-m", "bench", "list", "attacks"]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1 and "another package 'attacks'" in done.stderr.splitlines()[-1]
 
 
 def test_the_error_names_the_distribution_in_the_way(tmp_path: Path) -> None:

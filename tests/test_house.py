@@ -27,7 +27,8 @@ FLOORS = (
     ("api",),
     ("__init__",),
     ("cli",),
-    ("__main__", "doorbench"),
+    ("doorbench",),
+    ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 400  # lines of a file

@@ -23,7 +23,7 @@ TOKENS = 4096  # of a batch
 PLAN = """
 import sys, time, resource
 from bench.experiment.plan import Plan
-from bench import suite
+from bench.suites import suite
 started = time.perf_counter()
 jobs = Plan(suite.load(sys.argv[1])).jobs
 print(time.perf_counter() - started, len(jobs))
