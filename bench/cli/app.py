@@ -13,6 +13,7 @@ import typer
 
 from bench._version import __version__
 from bench.cli import checkpoints as own_commands
+from bench.cli import models as model_commands
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+app.add_typer(model_commands.app, name="models")
 own_commands.register(app)
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
