@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,16 +144,24 @@ class PretrainedModel:
         return self._read(AutoConfig, "configuration")
 
     def tokenizer(self) -> Any:
-        """Return a new fast tokenizer. One without a padding token pads with its end-of-text token."""
+        """Return a new fast tokenizer.
+
+        One without a padding token pads with its end-of-text token. Segment numbers are among its
+        ``model_input_names`` only if the model tells two segments apart.
+        """
         from transformers import AutoTokenizer
 
-        tokenizer, size = self._read(AutoTokenizer, "tokenizer"), self.config().vocab_size
+        tokenizer, config = self._read(AutoTokenizer, "tokenizer"), self.config()
+        size = config.vocab_size
         if not tokenizer.is_fast:
             raise self.checkpoint.bad("it has no fast tokenizer; put its tokenizer.json into the folder")
         if len(tokenizer) > size:
             raise self.checkpoint.bad(f"the tokenizer has {len(tokenizer)} tokens but the encoder has {size}")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if not tells_segments_apart(config):
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            tokenizer.model_input_names = names
         return tokenizer
 
     def _read(self, auto: Any, what: str) -> Any:
@@ -249,10 +258,20 @@ class PretrainedModel:
 
 def attention_of(config: Any) -> str:
     """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""
+    return "sdpa" if getattr(_classifier_class(config), "_supports_sdpa", False) else "eager"
+
+
+def tells_segments_apart(config: Any) -> bool:
+    """Whether a classifier of this configuration takes segment numbers and knows more than one."""
+    forward = getattr(_classifier_class(config), "forward", None)
+    takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
+    return takes and getattr(config, "type_vocab_size", 2) > 1
+
+
+def _classifier_class(config: Any) -> Any:
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-    classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    return "sdpa" if getattr(classifier, "_supports_sdpa", False) else "eager"
+    return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
 
 
 def check_counterpart(suspect: PretrainedModel | Any, pretrained: PretrainedModel, *, tokenizer: Any = None) -> None:
