@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bench.conformance.world import build
 from bench.conformance.world import rows as rows
 
 if threading.current_thread() is threading.main_thread():  # started in the background, Ctrl-C would be ignored below us
     signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("any machine", deadline=None)  # an example takes longer where others work as well
+settings.load_profile("any machine")
 REAL_DATA = os.environ.get("DOORBENCH_DATA")  # before the fixture below points it elsewhere
 
 

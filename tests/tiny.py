@@ -27,6 +27,17 @@ def byte_level_bpe() -> Mapping[str, Any]:
     return model
 
 
+def tiny_mpnet_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a random MPNet encoder (hidden 32, 2 layers, 4 heads) with a WordPiece tokenizer; return the folder."""
+    from transformers import MPNetConfig, MPNetModel, MPNetTokenizer
+
+    words = [word for word in vocabulary() if not word.startswith("[")]
+    tokens = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "[UNK]", *words, "<mask>"])}
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = MPNetConfig(vocab_size=len(tokens), max_position_embeddings=514, **(size | changes))
+    return write_folder(path, seed, MPNetModel, config, MPNetTokenizer(vocab=tokens, model_max_length=512))
+
+
 def tiny_roberta_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     """Write a random RoBERTa encoder (hidden 32, 2 layers, 4 heads) with a byte-level BPE; return the folder."""
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizer

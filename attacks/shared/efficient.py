@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 Method = Literal["lora", "ia3"]
 _PREFIX = "base_model.model."
-# The layers that each method's paper changes: BERT, RoBERTa, ELECTRA; then DistilBERT.
+# The layers that each method's paper changes: BERT, RoBERTa, ELECTRA; DistilBERT; MPNet.
 _ATTENTION: dict[Method, tuple[str, ...]] = {
-    "lora": (".self.query", ".self.value", ".q_lin", ".v_lin"),
-    "ia3": (".self.key", ".self.value", ".k_lin", ".v_lin"),
+    "lora": (".self.query", ".self.value", ".q_lin", ".v_lin", ".attn.q", ".attn.v"),
+    "ia3": (".self.key", ".self.value", ".k_lin", ".v_lin", ".attn.k", ".attn.v"),
 }
 
 

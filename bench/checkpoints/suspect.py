@@ -107,7 +107,7 @@ class Suspect:
     def window(self, wanted: int | None) -> int:
         """Return how many tokens of an input it sees: as many as wanted, 128 by default, within what it can take."""
         limits = [getattr(self.config, "max_position_embeddings", None), self.located.tokenizer().model_max_length]
-        if self.config.model_type in ("roberta", "xlm-roberta", "camembert") and limits[0]:
+        if self.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") and limits[0]:
             limits[0] -= 2  # positions count from behind the padding index
         most = min(limit for limit in (*limits, 100_000) if limit)
         if wanted is not None and wanted > most:
@@ -129,7 +129,7 @@ class Suspect:
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
+                attn_implementation=models.attention_of(self.config),
                 output_loading_info=True,
             )
         except Exception as error:  # transformers raises many kinds for a broken or unknown file

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench._version import __version__
-from bench.cli import checkpoints, plugins, reports, runs, store
+from bench.cli import checkpoints, models, plugins, reports, runs, store
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         reports.publish,
         reports.submit,
     ),
-    "Attacks, defenses and tasks": (plugins.list_, plugins.describe, plugins.new, plugins.check),
+    "Attacks, defenses, tasks and models": (plugins.list_, plugins.describe, plugins.new, plugins.check),
     "A model of your own": (checkpoints.inspect, checkpoints.purify, checkpoints.attack),
 }
 
@@ -42,6 +42,7 @@ for title, commands in COMMANDS.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=title)(command)
 app.add_typer(store.app, name="store", rich_help_panel="Run a suite")
+app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tasks and models")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.learning.architectures import position_bias as position_bias
     from bench.learning.batches import by_length as by_length
     from bench.learning.batches import shuffled as shuffled
     from bench.learning.classifier import Classifier as Classifier
@@ -54,6 +55,7 @@ _HOMES = {
     "mix": "mixing",
     "mix_": "mixing",
     "mix_into": "mixing",
+    "position_bias": "architectures",
     "precision": "hardware",
     "reinitialise_head": "parts",
     "schedule": "loop",

@@ -1,4 +1,4 @@
-"""BERT and RoBERTa classifiers without padding: what the model's own forward pass computes, several times faster.
+"""BERT, RoBERTa and MPNet classifiers without padding: what the model's own pass computes, several times faster.
 
 Tokens of all sequences lie one after the other; only attention sees a grid of [sequences, longest]. Of the last
 layer only the first token is computed where nothing else is wanted, as by the head. Weights stay the model's own, so
@@ -19,10 +19,12 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from bench.contracts.examples import IntArray
+from bench.learning.architectures import Attention, attention_of, position_bias
 from bench.learning.tokens import Encoded
 
 ARCHITECTURES = {
     "BertForSequenceClassification": "transformers.models.bert.modeling_bert",
+    "MPNetForSequenceClassification": "transformers.models.mpnet.modeling_mpnet",
     "RobertaForSequenceClassification": "transformers.models.roberta.modeling_roberta",
 }
 _PLAIN = {
@@ -36,9 +38,11 @@ def supports(model: nn.Module) -> bool:
     """Whether this module computes what ``model`` would: a known architecture, without hooks or replaced parts."""
     home = ARCHITECTURES.get(type(model).__name__)
     config: Any = getattr(model, "config", None)
-    if home is None or type(model).__module__ != home or config.hidden_act != "gelu" or config.is_decoder:
+    if home is None or type(model).__module__ != home or config.hidden_act != "gelu":
         return False
-    if config.add_cross_attention or model.base_model.embeddings.position_embeddings is None:  # type: ignore[union-attr]
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        return False
+    if model.base_model.embeddings.position_embeddings is None:  # type: ignore[union-attr]
         return False
     return all(
         _own_type(part).__module__ in {home, *_PLAIN}
@@ -90,7 +94,7 @@ def pack(encoded: Encoded, rows: IntArray, model: Any, *, number: IntArray | Non
     Args:
         encoded: all inputs.
         rows: which of them.
-        model: a supported model; RoBERTa counts positions from behind its padding token.
+        model: a supported model; RoBERTa and MPNet count positions from behind their padding token.
         number: int64 [vocabulary]: other numbers for the ids, for a table with fewer words.
     """
     places, lengths = encoded.rows(rows)
@@ -191,7 +195,7 @@ def logits(model: Any, batch: Packed, *, whole: bool = False, **options: Unpack[
     x = forward.encode(encoder, batch, whole=whole)
     if whole:
         x = x.index_select(0, batch.first)
-    if encoder.pooler is not None:
+    if encoder.pooler is not None:  # BERT; the others have a head with a layer of its own
         x = forward.drop(torch.tanh(forward.linear(x, encoder.pooler.dense).float()), model.dropout)
         return forward.linear(x, model.classifier).float()
     head = model.classifier
@@ -220,13 +224,13 @@ class _ForwardPass:
 
     def encode(self, encoder: Any, batch: Packed, *, whole: bool) -> torch.Tensor:
         """Return the last states: of all tokens, or of the first of each sequence."""
-        x = self.embed(encoder.embeddings, batch)
+        x, bias = self.embed(encoder.embeddings, batch), self.bias(encoder, batch)
         *lower, last = encoder.encoder.layer
         for number, layer in enumerate(lower):
             x = self.edited(number, x)
-            x = self.layer(layer, x, x, batch)
+            x = self.layer(layer, x, x, batch, bias)
         x = self.edited(len(lower), x)
-        x = self.layer(last, x if whole else x.index_select(0, batch.first), x, batch)
+        x = self.layer(last, x if whole else x.index_select(0, batch.first), x, batch, bias)
         return self.edited(len(lower) + 1, x)
 
     def edited(self, number: int, x: torch.Tensor) -> torch.Tensor:
@@ -246,33 +250,47 @@ class _ForwardPass:
 
     def embed(self, module: Any, batch: Packed) -> torch.Tensor:
         x = functional.embedding(batch.ids, module.word_embeddings.weight if self.words is None else self.words)
-        x = x + module.token_type_embeddings(batch.types) + module.position_embeddings(batch.positions)
+        if hasattr(module, "token_type_embeddings"):
+            x = x + module.token_type_embeddings(batch.types)
+        x = x + module.position_embeddings(batch.positions)
         return self.drop(self.norm(x, module.LayerNorm), module.dropout)
 
-    def layer(self, module: Any, x: torch.Tensor, context: torch.Tensor, batch: Packed) -> torch.Tensor:
+    def bias(self, encoder: Any, batch: Packed) -> torch.Tensor | None:
+        """Return what is added to attention scores, mask included: [1 or B, 1 or heads, 1 or L, L]; None if nothing."""
+        relative = position_bias(encoder, batch.shape[1])
+        if relative is None or batch.mask is None:
+            return batch.mask if relative is None else relative
+        return relative + batch.mask
+
+    def layer(
+        self, module: Any, x: torch.Tensor, context: torch.Tensor, batch: Packed, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """Return the layer's output for ``x``: all tokens (``x`` is ``context``) or the first of each sequence."""
-        output = module.attention.output
-        seen = self.linear(self.attend(module.attention.self, x, context, batch), output.dense)
-        x = self.norm(x + self.drop(seen.float(), output.dropout), output.LayerNorm)
+        attention = attention_of(module)
+        seen = self.linear(self.attend(attention, x, context, batch, bias), attention.output)
+        x = self.norm(x + self.drop(seen.float(), attention.output_dropout), attention.norm)
         inner = functional.gelu(self.linear(x, module.intermediate.dense))
         outer = self.linear(inner, module.output.dense).float()
         return self.norm(x + self.drop(outer, module.output.dropout), module.output.LayerNorm)
 
-    def attend(self, module: Any, x: torch.Tensor, context: torch.Tensor, batch: Packed) -> torch.Tensor:
+    def attend(
+        self, module: Attention, x: torch.Tensor, context: torch.Tensor, batch: Packed, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """Return [len(x), hidden]: what the tokens of ``x`` see in their sequences."""
-        heads, size = module.num_attention_heads, module.attention_head_size
+        heads, size = module.heads, module.size
         if x is context:
             q, k, v = self.grid(self.linear(x, module.query, module.key, module.value), 3, heads, batch)
         else:
             q = self.linear(x, module.query).view(-1, 1, heads, size).transpose(1, 2)
             k, v = self.grid(self.linear(context, module.key, module.value), 2, heads, batch)
+            bias = None if bias is None else bias[:, :, :1]
         rate = 0.0 if self.noise is None else module.dropout.p
         if x.device.type != "cpu":
-            mask = None if batch.mask is None else batch.mask.to(self.dtype)
+            mask = None if bias is None else bias.to(self.dtype)
             seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
         else:  # for short sequences on a CPU, plain products are much faster than the fused kernel's backward pass
             scores = torch.matmul(q * (1 / math.sqrt(size)), k.transpose(-1, -2)).float()
-            shares = torch.softmax(scores if batch.mask is None else scores + batch.mask, dim=-1)
+            shares = torch.softmax(scores if bias is None else scores + bias, dim=-1)
             shares = shares if self.noise is None else self.noise(shares, rate)
             seen = torch.matmul(shares.to(self.dtype), v)
         flat = seen.transpose(1, 2).reshape(-1, heads * size)

@@ -12,7 +12,7 @@ from bench.contracts.examples import Inputs
 if TYPE_CHECKING:
     from bench.learning.classifier import Classifier
 
-# The first linear layer of a feed-forward block: BERT, RoBERTa, ELECTRA, DeBERTa; then DistilBERT.
+# The first linear layer of a feed-forward block: BERT, RoBERTa, ELECTRA, DeBERTa, MPNet; then DistilBERT.
 FEED_FORWARD = (".intermediate.dense", ".ffn.lin1")
 
 

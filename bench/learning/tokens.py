@@ -29,7 +29,7 @@ class Encoded:
     Attributes:
         ids: int32 [tokens].
         offsets: int64 [n + 1]: input i has ``ids[offsets[i]:offsets[i + 1]]``.
-        types: uint8 [tokens]: segment of each token; None for single texts.
+        types: uint8 [tokens]: segment of each token; None for single texts, and where the tokenizer's model takes none.
     """
 
     ids: Ids
@@ -182,13 +182,14 @@ def _assemble(tokenizer: Any, inputs: Inputs, max_length: int) -> Encoded:
     if room < 1:
         raise ValueError(f"max_length {max_length} leaves no room for text beside {template.special} special tokens")
     columns = [memory.segments(tokenizer, column) for column in (inputs.texts, inputs.pairs) if column is not None]
+    typed = inputs.pairs is not None and "token_type_ids" in tokenizer.model_input_names
     pieces, types, lengths = [], [], np.zeros(len(inputs) + 1, dtype=np.int64)
     for row, segments in enumerate(zip(*columns, strict=True)):
         kept = keep([len(segment) for segment in segments], room)
         pieces.append(template.parts[0])
         for segment, count, part in zip(segments, kept, template.parts[1:], strict=True):
             pieces += [segment[:count], part]
-        if inputs.pairs is not None:
+        if typed:
             types.append(template.part_types[0])
             for count, number, part_types in zip(kept, template.segment_types, template.part_types[1:], strict=True):
                 types += [np.full(count, number, dtype=np.uint8), part_types]

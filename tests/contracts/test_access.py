@@ -68,7 +68,7 @@ def answered(model: FakeClassifier) -> Any:
 
 
 @given(st.lists(st.floats(0, 1), min_size=21, max_size=21).map(sorted), st.floats(0.3, 1), st.floats(0, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bisection_chooses_what_a_full_scan_would(shares: list[float], victim: float, tolerance: float) -> None:
     values = [step / 20 for step in range(21)]
     opened = access(frozenset({Needs.CLEAN}), victim=right_on(victim), tolerance=tolerance)

@@ -45,14 +45,14 @@ def other(world: Path) -> Bench:
 
 
 @given(vectors)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ties_of_one_vector_without_trimming_is_that_vector(values: list[float]) -> None:
     vector = named(values)
     assert all(torch.equal(tensor, vector[name]) for name, tensor in merge.ties([vector], keep=1.0).items())
 
 
 @given(vectors, vectors, vectors)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ties_follows_its_definition(first: list[float], second: list[float], third: list[float]) -> None:
     three = (first, second, third)
     found = merge.ties([named(values) for values in three], keep=1.0)
@@ -64,7 +64,7 @@ def test_ties_follows_its_definition(first: list[float], second: list[float], th
 
 
 @given(vectors, st.floats(0, 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_trimming_keeps_the_largest(values: list[float], keep: float) -> None:
     found = merge.trimmed(named(values), keep)
     flat = torch.cat([tensor.flatten() for tensor in found.values()])

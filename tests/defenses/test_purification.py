@@ -191,7 +191,7 @@ def test_teacher_and_student_read_the_same_tokens_while_training(bench: Bench) -
 
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_negative_entropy_is_least_where_nothing_is_decided(row: list[float]) -> None:
     value = float(losses.negative_entropy(torch.tensor([row])))
     assert -math.log(len(row)) - 1e-5 <= value <= 1e-6
@@ -227,7 +227,7 @@ def test_perturbation_raises_the_inconsistency(bench: Bench) -> None:
 
 
 @given(st.lists(st.text(st.characters(categories=["L"]), min_size=1, max_size=8), min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_split_words_keep_their_letters(words: list[str]) -> None:
     from defenses.mbtsad import split_words
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from bench import learning, models
 from bench.contracts.examples import Examples, Inputs
@@ -14,14 +18,16 @@ from bench.learning import packed
 from bench.learning.batches import collate
 from bench.learning.tokens import encode
 from defenses.shared.adapters import adapt
+from defenses.shared.encoder import cls_attention
 from tests.learning.test_core import classifier, data, settings, weights
-from tests.tiny import tiny_bert_folder, tiny_roberta_folder
+from tests.tiny import tiny_bert_folder, tiny_mpnet_folder, tiny_roberta_folder
+
+MAKE = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder, "mpnet": tiny_mpnet_folder}
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta"])
+@pytest.fixture(scope="module", params=MAKE)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    make = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder}[request.param]
-    return models.create(str(make(tmp_path_factory.mktemp(request.param) / "model")))
+    return models.create(str(MAKE[request.param](tmp_path_factory.mktemp(request.param) / "model")))
 
 
 def ragged(n: int, *, pair: bool, pad: str = "") -> Examples:
@@ -81,6 +87,38 @@ def test_block_states_are_the_models_own(model: Any) -> None:
     for own, other in zip(found, expected.hidden_states, strict=True):
         assert torch.allclose(own[real], other[real], atol=1e-6)
         assert (own[~real] == 0).all()
+
+
+def test_what_the_first_token_attends_to_is_the_models_own(model: Any) -> None:
+    made = classifier(model)
+    padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
+    states, _ = learning.block_states(made.model, padded)
+    found = cls_attention(made.model, states[:-1], padded["attention_mask"])
+    made.model.set_attn_implementation("eager")
+    expected = made.model(**padded, output_attentions=True).attentions
+    assert torch.allclose(found, torch.stack([maps[:, :, 0] for maps in expected]), atol=1e-6)
+
+
+def test_segment_numbers_go_only_to_models_that_tell_segments_apart(tmp_path: Path) -> None:
+    """Whatever a tokenizer says: this one numbers the second segment and calls the numbers an input."""
+    for make, apart in ((tiny_bert_folder, True), (tiny_roberta_folder, False), (tiny_mpnet_folder, False)):
+        folder = make(tmp_path / make.__name__)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        first, last = ("[CLS]", "[SEP]") if apart else ("<s>", "</s>")
+        special = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+        both = f"{first} $A {last} $B:1 {last}:1"
+        tokenizer.post_processor = TemplateProcessing(single=f"{first} $A {last}", pair=both, special_tokens=special)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        settings |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+        settings |= {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        made = classifier(models.create(str(folder)))
+        encoded = encode(made.tokenizer, ragged(7, pair=True).inputs, 24)
+        assert (encoded.types is not None and 1 in encoded.types) is apart
+        padded = collate(encoded, np.arange(7), made.model.config.pad_token_id)
+        assert ("token_type_ids" in padded) is ("token_type_ids" in made.tokenizer("a", "b")) is apart
+        assert torch.allclose(learning.logits(made.model, padded), made.model(**padded).logits, atol=1e-6)
 
 
 @pytest.mark.usefixtures("passes")

@@ -34,7 +34,7 @@ def base() -> Weights:
     return {n: rng.normal(0, 0.05, (200, 64)).astype(np.float32) for n in ("a", "b")}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_tensor_comes_back_bit_by_bit(data: st.DataObject) -> None:
     dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))

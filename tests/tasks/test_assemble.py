@@ -31,7 +31,7 @@ def build(train: TextTable, facts: TaskFacts = FACTS, **options: object) -> Task
 
 
 @given(labels=st.lists(st.integers(0, 2), min_size=1, max_size=80), size=st.integers(1, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_cut_is_exact_stratified_nested_and_in_order(labels: list[int], size: int) -> None:
     full, cut, smaller = (build(table(list(labels)), max_train=n) for n in (None, size, max(1, size // 2)))
     assert len(cut.train) == min(size, len(labels))
