@@ -55,6 +55,7 @@ COVERED = tuple(f"bench/{name}" for name in ("contracts", "models", "plugins", "
 COVERED += ("bench/keys.py", "bench/seeds.py")
 NO_NUMBERS: dict[str, str] = {
     "bench/contracts/__init__.py": "names the classes of the folder once more",
+    "bench/contracts/threat.py": "says which defenses are compared",
     "bench/plugins/__init__.py": "empty",
     "bench/plugins/catalogue.py": "describes plugins",
     "bench/suites/__init__.py": "empty",
@@ -65,6 +66,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/grid.py": "lists cells; what a cell is stands in its recipe",
     "bench/experiment/recipes.py": "writes recipes; tests/experiment/test_committed_keys.py compares them all",
     "bench/experiment/plan.py": "lists jobs",
+    "bench/experiment/roles.py": "names what a cell is",
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
 }
