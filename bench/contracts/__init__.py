@@ -44,6 +44,7 @@ from bench.contracts.task import TaskSource as TaskSource
 from bench.contracts.task import Window as Window
 from bench.contracts.threat import Acts as Acts
 from bench.contracts.threat import Board as Board
+from bench.contracts.threat import Holding as Holding
 from bench.contracts.threat import Judged as Judged
 from bench.contracts.threat import Received as Received
 from bench.contracts.threat import ThreatModel as ThreatModel

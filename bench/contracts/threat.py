@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+
+from bench.contracts.needs import Needs
+
+
+_FOR_ALL = (Needs.UNLABELLED, Needs.TEST_STREAM, Needs.ORACLE)  # an oracle is shown on every board, and ranked on none
 
 
 class Board(StrEnum):
@@ -52,6 +58,43 @@ class Board(StrEnum):
     def judges_models(self) -> bool:
         """Whether whole models are judged here, instead of their predictions."""
         return self is Board.DETECTION
+
+
+class Holding(StrEnum):
+    """What a defender holds at most, beside the received model, plain text and the inputs that it meets.
+
+    Attributes:
+        words: for titles.
+        needs: what its defenses may declare.
+    """
+
+    LABELS = "labels", "labels only", {Needs.CLEAN}
+    PRETRAINED = "pretrained", "labels and the pre-trained weights", {Needs.CLEAN, Needs.PRETRAINED}
+    OTHER_MODELS = (
+        "other models",
+        "labels, the pre-trained weights and other models",
+        {Needs.CLEAN, Needs.PRETRAINED, Needs.OTHER_MODELS},
+    )
+    TRAINING_SET = (
+        "training set",
+        "labels, the pre-trained weights and the training set",
+        {Needs.CLEAN, Needs.PRETRAINED, Needs.TRAINING_SET},
+    )
+    EVERYTHING = "everything", "everything", set(Needs)
+
+    words: str
+    needs: frozenset[Needs]
+
+    def __new__(cls, name: str, words: str, needs: Collection[Needs]) -> Holding:
+        """Return a member: its value is its name."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.words, member.needs = words, frozenset({*needs, *_FOR_ALL})
+        return member
+
+    def allows(self, needs: Collection[str]) -> bool:
+        """Whether a defender who holds this can run a defense that declares these needs; a need that is not known: no."""
+        return set(needs) <= self.needs or (self is Holding.EVERYTHING)
 
 
 class Received(StrEnum):

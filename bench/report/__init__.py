@@ -12,6 +12,7 @@ Everything starts from :class:`Row`, one for each cell of a suite with its recor
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,22 +33,21 @@ FORMATS = ("csv", "html", "latex", "md", "terminal")
 
 
 def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
-    """Return for each board the table of all cells and the leaderboard, before they take a format."""
+    """Return for each board the table of all cells and a leaderboard per holding, before they take a format."""
     from bench.report.ranking import boards, detection
     from bench.report.ranking.results import Results
     from bench.report.tables import cells as tables
     from bench.report.tables import summary
 
-    parts = boards.split(rows)
     found = []
-    for board, part in parts.items():
-        name = board.value if len(parts) > 1 else ""
+    for name, part in boards.split(rows).items():
         results = Results(part, gate=gate)
-        if board.judges_models:
+        if name.threat.judges_models:
             found.append(detection.build(results))
-        else:
-            cells = tables.build(results, board=name).readable(turned="attack")
-            found += [*cells, summary.build(results, board=name)]
+            continue
+        found += tables.build(results, board=name.words).readable(turned="attack")
+        for holds, cells in boards.by_holding(part).items():
+            found.append(summary.build(Results(cells, gate=gate), board=replace(name, holds=holds).words))
     return found or [tables.build(Results([], gate=gate))]
 
 
@@ -97,15 +97,13 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     from bench.report.ranking.leaderboard import Leaderboard
     from bench.report.ranking.results import Results
 
-    parts = boards.split(rows)
     found = []
-    for board, part in parts.items():
-        if board.judges_models:
-            continue
-        suffix = f"-{board.value.replace(' ', '-')}" if len(parts) > 1 else ""
-        results = Results(part, gate=gate)
-        drawn = [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
-        found += [*drawn, *rankings.rankings(Leaderboard(results), suffix=suffix)]
+    names = [name for name in (parts := boards.split(rows)) if not name.threat.judges_models]
+    for name in names:
+        suffix = f"-{name.slug}" if len(names) > 1 else ""
+        results = Results(parts[name], gate=gate)
+        found += [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
+        found += rankings.rankings(Leaderboard(results), suffix=suffix)
     return figures.write(found, folder)
 
 

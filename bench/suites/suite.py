@@ -34,6 +34,12 @@ class Gate(BaseModel):
 
     min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
     max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+    min_skill: float = Field(
+        20.0,
+        ge=0,
+        le=100,
+        description="least ACC of the clean model, as a percentage of the way from the most frequent class to 100",
+    )
 
 
 class Suite(BaseModel):

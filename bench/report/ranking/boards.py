@@ -1,22 +1,77 @@
-"""One board for each threat model: which cells are compared with each other."""
+"""Which cells are compared with each other: one board per threat model and label budget, ranked by what a defender holds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from bench.contracts import Board
+from bench.contracts import Board, Holding
 from bench.experiment.roles import DEFENDED
 from bench.report.rows.row import Row
 
 
-def split(rows: Iterable[Row]) -> dict[Board, list[Row]]:
+@dataclass(frozen=True)
+class BoardName:
+    """What a board compares.
+
+    Attributes:
+        threat: the threat model.
+        labels: clean labels that a defender sees; 0 where no defense of the board reads any.
+        holds: what the defenders hold at most; None for the board with all of them.
+    """
+
+    threat: Board
+    labels: int = 0
+    holds: Holding | None = None
+
+    @property
+    def words(self) -> str:
+        """The board in words, e.g. "fine-tuned model received, 64 labels, defenders hold labels only"."""
+        labels = [f"{self.labels} labels"] if self.labels else []
+        holds = [] if self.holds is None else [f"defenders hold {self.holds.words}"]
+        return ", ".join([self.threat.value, *labels, *holds])
+
+    @property
+    def slug(self) -> str:
+        """The board as a part of a file's name."""
+        holds = [] if self.holds is None else [self.holds.value]
+        return "-".join([self.threat.value, *([str(self.labels)] if self.labels else []), *holds]).replace(" ", "-")
+
+
+def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     """Return the rows of each board: its defended cells with the victims and floors that they belong to.
 
-    The clean reference is under every threat model: what a defense does to it is shown on all boards of that defense.
-    A victim that nobody defends is on the board of its attack.
+    A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what a
+    defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its attack.
+    """
+    found = {}
+    for threat, part in _by_threat(list(rows)).items():
+        for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
+            kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
+            found[BoardName(threat, labels)] = kept
+    return found
+
+
+def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
+    """Return the rows of a board by what the defenders hold at most.
+
+    A defender who holds more can do whatever one can who holds less, so the parts are nested. A part that shows no
+    defense beyond those before it is left out.
     """
     rows = list(rows)
+    found: dict[Holding, list[Row]] = {}
+    shown: set[str] = set()
+    for holds in Holding:
+        kept = [row for row in rows if row.role not in DEFENDED or holds.allows(row.needs)]
+        defenses = {row.defense for row in kept if row.role in DEFENDED}
+        if defenses - shown:
+            found[holds] = kept
+            shown |= defenses
+    return found
+
+
+def _by_threat(rows: list[Row]) -> dict[Board, list[Row]]:
     defended = [row for row in rows if row.role in DEFENDED]
     boards_of: dict[str, set[Board]] = defaultdict(set)  # defense -> boards
     attacked: dict[str, set[Board]] = defaultdict(set)  # victim -> boards

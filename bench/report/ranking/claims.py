@@ -1,8 +1,12 @@
-"""Claims as code: contrasts of cells, judged with their intervals; never from fewer than three seeds."""
+"""Claims as code: contrasts of cells, judged by sign-flip tests over trainings.
+
+All tests of all claims of a page are one family: p-values are Holm's over them, once for what supports a claim and once
+for what refutes it. Trainings that are too few to reach the level decide nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,14 +25,17 @@ from bench.report.rows.row import Row
 from bench.suites.suite import Gate
 
 FILE = Path(__file__).with_name("claims.yaml")
-LEAST_SEEDS = 3
-ALPHA = 0.025  # one-sided, so that a verdict agrees with the 95 % interval
+ALPHA = 0.025  # of each side
+MOST_TRAININGS = 1000  # beyond, it is only said that more would be needed
 CLAIMED = {metric.name: metric for metric in shown(Show.CLAIMS)}
 Outcome = Literal["supported", "refuted", "undecided"]
 
 
 class Contrast(BaseModel):
-    """A bound on a mean difference between two defenses, or on the level of one, in percentage points."""
+    """A bound on a mean difference between two defenses, or on the level of one, in percentage points.
+
+    ``within`` claims equivalence: that a difference is closer to 0 than this, by two one-sided tests.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +44,7 @@ class Contrast(BaseModel):
     minus: str | None = Field(None, description="another one, or none for the victim; without it, the level of `of`")
     below: float | None = Field(None, description="the claim: the truth is less than this")
     above: float | None = Field(None, description="the claim: the truth is more than this")
+    within: float | None = Field(None, gt=0, description="the claim: the truth is closer to 0 than this")
 
     @field_validator("metric")
     @classmethod
@@ -47,29 +55,40 @@ class Contrast(BaseModel):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
-        if (self.below is None) == (self.above is None):
-            raise ValueError("give exactly one of below and above")
+        if sum(bound is not None for bound in (self.below, self.above, self.within)) != 1:
+            raise ValueError("give exactly one of below, above and within")
         return self
 
     @property
     def words(self) -> str:
         """The contrast in words."""
-        bound = f"< {self.below:g}" if self.below is not None else f"> {self.above:g}"
-        return f"{CLAIMED[self.metric].title} of {self.of}{f' − {self.minus}' if self.minus else ''} {bound}"
+        what = f"{CLAIMED[self.metric].title} of {self.of}{f' − {self.minus}' if self.minus else ''}"
+        if self.within is not None:
+            return f"{what} within ±{self.within:g}"
+        return f"{what} " + (f"< {self.below:g}" if self.below is not None else f"> {self.above:g}")
 
     def p_for(self, estimate: Estimate) -> float:
-        """Return the one-sided p-value that is small where the contrast holds."""
-        if self.below is not None:
-            return estimate.p_below(self.below)
-        assert self.above is not None
-        return estimate.p_above(self.above)
+        """Return the p-value that is small where the contrast holds."""
+        if self.within is not None:
+            return estimate.p_within(self.within)
+        return estimate.p_below(self.below) if self.below is not None else estimate.p_above(self._above)
 
     def p_against(self, estimate: Estimate) -> float:
-        """Return the one-sided p-value that is small where the opposite holds."""
-        if self.below is not None:
-            return estimate.p_above(self.below)
+        """Return the p-value that is small where the opposite holds."""
+        if self.within is not None:
+            return min(1.0, 2 * min(estimate.p_above(self.within), estimate.p_below(-self.within)))
+        return estimate.p_above(self.below) if self.below is not None else estimate.p_below(self._above)
+
+    def needed(self, estimate: Estimate, *, alpha: float) -> int:
+        """Return how many trainings would decide, if the truth is as estimated."""
+        if self.within is not None:
+            return max(estimate.trainings_needed(bound, alpha=alpha) for bound in (-self.within, self.within))
+        return estimate.trainings_needed(self.below if self.below is not None else self._above, alpha=alpha)
+
+    @property
+    def _above(self) -> float:
         assert self.above is not None
-        return estimate.p_below(self.above)
+        return self.above
 
 
 class Claim(BaseModel):
@@ -85,7 +104,7 @@ class Claim(BaseModel):
     each: tuple[Literal["task", "attack"], ...] = Field((), description="it has to hold in each of these")
     tasks_needed: int = Field(1, ge=1, description="tasks that have to be there to support it")
     attacks_needed: int = Field(1, ge=1, description="patterns of attacks that have to match for that")
-    most_clean: int | None = Field(None, ge=1, description="most clean examples to tune on")
+    most_clean: int | None = Field(None, ge=1, description="most labels that a defense may see")
     tests: tuple[Contrast, ...] = Field(min_length=1, description="the contrasts")
 
     def speaks_of(self, place: Setting) -> bool:
@@ -100,13 +119,25 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one contrast says in one group, and why where it decides nothing."""
+    """What one contrast says in one group.
+
+    Attributes:
+        contrast: what is tested.
+        group: where, see :meth:`Claim.group`.
+        measured: the mean contrast.
+        outcome: of the test.
+        reason: why it decides nothing.
+        p_value: Holm's, of what the contrast says; None where nothing is measured.
+        needed: how many trainings would decide, from the spread seen; None where the test decides or nothing is measured.
+    """
 
     contrast: Contrast
     group: str
     measured: Measured
     outcome: Outcome
     reason: str = ""
+    p_value: float | None = None
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,65 +170,84 @@ def read(path: Path = FILE) -> list[Claim]:
         raise RequestError(f"{path}: {where or 'a claim'}: {first['msg']}; got {first['input']!r}.") from None
 
 
+@dataclass(frozen=True)
+class Test:
+    """One contrast of one claim in one group."""
+
+    claim: Claim
+    contrast: Contrast
+    group: str
+    measured: Measured
+
+
 def check(rows: Iterable[Row], *, claims: Sequence[Claim] | None = None, gate: Gate | None = None) -> list[Verdict]:
     """Judge claims (the paper's by default) by the cells of a suite; only victims that implanted count."""
-    results = Results(rows, gate=gate)
-    return [judge(claim, results) for claim in (read() if claims is None else claims)]
+    return judge(read() if claims is None else claims, Results(rows, gate=gate))
 
 
-def judge(claim: Claim, results: Results) -> Verdict:
-    """Return the verdict on one claim.
+def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
+    """Return the verdict on each claim.
 
-    Supported: every contrast holds in every group, each at 2.5 % one-sided, and enough tasks and attacks are there.
-    Refuted: the opposite of some contrast is significant after Holm's correction over all of them. A place where the
-    attack implanted on fewer than three seeds is left out where others have more: seeds are paired over places, and it
-    would take away those of the others.
+    Supported: every contrast holds in every group, and enough tasks and attacks are there. Refuted: the opposite of some
+    contrast is significant. Each side of all contrasts of all claims is one family of tests, at 2.5 % by Holm.
     """
-    found = [place for place in results.places if claim.speaks_of(place) and results.state(place) == "implanted"]
-    if not found:
-        return Verdict(claim, "undecided", "no attack that it speaks of is in this suite and implanted")
-    places = [place for place in found if len(results.used_seeds(place)) >= LEAST_SEEDS] or found
-    measured: list[tuple[Contrast, str, Measured]] = []
+    implanted = [place for place in results.places if results.state(place) == "implanted"]
+    places = {claim.name: [place for place in implanted if claim.speaks_of(place)] for claim in claims}
+    tests = [test for claim in claims for test in _tests(claim, results, places[claim.name])]
+    known = {VICTIM.spelling, *(line.defense for line in results.lines)}
+    findings = _findings(tests, known)
+    return [
+        _verdict(claim, [found for test, found in zip(tests, findings, strict=True) if test.claim is claim],
+                 places[claim.name])
+        for claim in claims
+    ]  # fmt: skip
+
+
+def _tests(claim: Claim, results: Results, places: Sequence[Setting]) -> Iterator[Test]:
     for group in dict.fromkeys(claim.group(place) for place in places):
         members = [place for place in places if claim.group(place) == group]
-        for test in claim.tests:
-            measured.append((test, group, _measured(test, claim, results, members)))
-    findings = _findings(measured, there={VICTIM.spelling, *(line.defense for line in results.lines)})
-    outcome, reason = _overall(claim, findings, places)
-    if left := len(found) - len(places):
-        reason += f"; {left} of {len(found)} places left out, with fewer than {LEAST_SEEDS} seeds"
-    return Verdict(claim, outcome, reason, findings)
+        for contrast in claim.tests:
+            measured = measure(
+                results,
+                members,
+                metric=CLAIMED[contrast.metric],
+                of=contrast.of,
+                minus=contrast.minus,
+                most_clean=claim.most_clean,
+            )
+            yield Test(claim, contrast, group, measured)
 
 
-def _measured(test: Contrast, claim: Claim, results: Results, members: Sequence[Setting]) -> Measured:
-    metric, most = CLAIMED[test.metric], claim.most_clean
-    return measure(results, members, metric=metric, of=test.of, minus=test.minus, most_clean=most)
+def _findings(tests: Sequence[Test], known: Collection[str]) -> list[Finding]:
+    """Decide every test of a page; those without anything to compare do not count in the correction."""
+    measured = [(test, test.measured.estimate) for test in tests if test.measured.estimate is not None]
+    supports = holm([test.contrast.p_for(estimate) for test, estimate in measured])
+    refutes = holm([test.contrast.p_against(estimate) for test, estimate in measured])
+    level = ALPHA / max(len(measured), 1)
+    decided = {}
+    for (test, estimate), support, refute in zip(measured, supports, refutes, strict=True):
+        outcome: Outcome = "supported" if support < ALPHA else "refuted" if refute < ALPHA else "undecided"
+        needed = test.contrast.needed(estimate, alpha=level) if outcome == "undecided" else None
+        reason = "" if needed is None else _undecided(test.measured.seeds, needed)
+        decided[id(test)] = Finding(test.contrast, test.group, test.measured, outcome, reason, support, needed)
+    return [decided.get(id(test)) or _nothing(test, known) for test in tests]
 
 
-def _findings(measured: Sequence[tuple[Contrast, str, Measured]], there: Collection[str]) -> tuple[Finding, ...]:
-    """Decide each contrast; refutations are corrected for how many there are."""
-    enough = [one.estimate is not None and one.seeds >= LEAST_SEEDS for _, _, one in measured]
-    against = [
-        test.p_against(one.estimate) if good and one.estimate else 1.0
-        for (test, _, one), good in zip(measured, enough, strict=True)
-    ]
-    found = []
-    for (test, group, one), good, opposite in zip(measured, enough, holm(against), strict=True):
-        outcome: Outcome = "undecided"
-        reason = ""
-        if one.estimate is None:
-            absent = [name for name in (test.of, test.minus) if name and name not in there]
-            reason = f"{' and '.join(absent)} not run here" if absent else "no finished cells to compare"
-        elif not good:
-            reason = f"{one.seeds} of at least {LEAST_SEEDS} seeds"
-        elif test.p_for(one.estimate) < ALPHA:
-            outcome = "supported"
-        elif opposite < ALPHA:
-            outcome = "refuted"
-        else:
-            reason = "not significant either way"
-        found.append(Finding(test, group, one, outcome, reason))
-    return tuple(found)
+def _undecided(trainings: int, needed: int) -> str:
+    many = f"about {needed}" if needed <= MOST_TRAININGS else f"more than {MOST_TRAININGS}"
+    return f"not significant either way with {trainings} trainings; {many} would decide"
+
+
+def _nothing(test: Test, known: Collection[str]) -> Finding:
+    absent = [name for name in (test.contrast.of, test.contrast.minus) if name and name not in known]
+    reason = f"{' and '.join(absent)} not run here" if absent else "no finished cells to compare"
+    return Finding(test.contrast, test.group, test.measured, "undecided", reason)
+
+
+def _verdict(claim: Claim, findings: Sequence[Finding], places: Sequence[Setting]) -> Verdict:
+    if not findings:
+        return Verdict(claim, "undecided", "no attack that it speaks of is in this suite and implanted")
+    return Verdict(claim, *_overall(claim, findings, places), tuple(findings))
 
 
 def _overall(claim: Claim, findings: Sequence[Finding], places: Sequence[Setting]) -> tuple[Outcome, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from bench.experiment.metrics import Metric
 from bench.experiment.roles import VICTIM
 from bench.report.ranking.results import Competitor, Results, Setting
-from bench.report.ranking.statistics import Estimate, FloatArray, difference, level, paired_bootstrap
+from bench.report.ranking.statistics import Estimate, FloatArray, Runs, mean_contrast
 from bench.report.rows.row import Row
 
 
@@ -32,7 +32,7 @@ class Measured:
 
     @property
     def seeds(self) -> int:
-        """How many seeds are behind it."""
+        """How many independent trainings are behind it: a seed on one task and model is one."""
         return 0 if self.estimate is None else self.estimate.seeds
 
 
@@ -53,26 +53,41 @@ def measure(
         metric: what is compared.
         of: a defense; ``none`` is the undefended victim.
         minus: another one; without it, the level of ``of``.
-        most_clean: most clean examples to tune on; of the allowed samples, see :func:`finished`.
+        most_clean: most labels; of the allowed budgets, see :func:`finished`.
     """
     sides: list[tuple[Setting, list[dict[int, Row]]]] = []
     for place in places:
         cells = [finished(results, place, name, most_clean) for name in (of, minus) if name is not None]
-        if all(cells):
-            sides.append((place, cells))
-    every = [set(side) for _, cells in sides for side in cells]
-    seeds = sorted(set.intersection(*every)) if every else []
-    if not seeds:
+        common = set.intersection(*map(set, cells))
+        if common:
+            sides.append((place, [{seed: side[seed] for seed in sorted(common)} for side in cells]))
+    if not sides:
         return Measured()
-    blocks: dict[tuple[str, str, int], list[FloatArray]] = {}  # one for each test set
+    groups: dict[tuple[str, str, int], list[list[Runs]]] = {}  # one for each test set
     for place, cells in sides:
-        first, *second = (results.runs(side, metric, seeds) for side in cells)
-        array = difference(first, second[0]) if second else level(first)
-        blocks.setdefault((place.model, place.task, array.shape[1]), []).append(array)
-    estimate = paired_bootstrap([np.stack(block) for block in blocks.values()])
-    rows = [side[seed] for _, cells in sides for side in cells for seed in seeds]
+        runs = [results.runs(side, metric, side) for side in cells]
+        if not all(runs):
+            continue
+        examples = len(next(iter(runs[0].values())))
+        groups.setdefault((place.model, place.task, examples), []).append(runs)
+    if not groups:
+        return Measured()
+    estimate = mean_contrast([_block(group) for group in groups.values()])
+    rows = [row for _, cells in sides for side in cells for row in side.values()]
     clean = sorted({row.clean_size for row in rows} - {0})
     return Measured(estimate, len(sides), tuple(row.cell_key for row in rows), tuple(clean))
+
+
+def _block(group: Sequence[Sequence[Runs]]) -> FloatArray:
+    """Return outcomes [sides, contrasts, seeds, examples], NaN where a contrast lacks a seed."""
+    seeds = sorted({seed for sides in group for seed in sides[0]})
+    examples = len(next(iter(group[0][0].values())))
+    block = np.full((len(group[0]), len(group), len(seeds), examples), np.nan)
+    for contrast, sides in enumerate(group):
+        for side, runs in enumerate(sides):
+            for seed, outcomes in runs.items():
+                block[side, contrast, seeds.index(seed)] = outcomes
+    return block
 
 
 def finished(results: Results, place: Setting, defense: str, most_clean: int | None) -> dict[int, Row]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from bench.experiment.metrics import ACCURACY, RANKING, Described
-from bench.report.ranking.results import MAX_DROP
+from bench.experiment.metrics import ACCURACY, BACKDOOR, RANKING, Described
+from bench.report.ranking.matched import LIMITS
+from bench.report.ranking.results import MARGIN
 
 YARDSTICK = "fine-tuning"  # whose seconds are 1
+_LISTED = ", ".join(f"{limit:g}" for limit in LIMITS[:-1]) + f" or {LIMITS[-1]:g}"
 
 
 RANK = Described(
-    title="mean rank",
-    definition=f"rank 1 is the lowest {RANKING.title}; defenses that lose more than {MAX_DROP:g} points of "
-    f"{ACCURACY.title} share the last rank; in brackets the 95 % interval over tasks, attacks, seeds and test examples",
-    details="the mean is over the places where an attack implanted and defenses are compared",
+    title="rank",
+    definition=f"by mean {RANKING.title}, over the places where an attack implanted and defenses are compared; in brackets "
+    "the 95 % interval over tasks, attacks, trainings and test examples, widened by the ranks that the defense would have "
+    f"by its {BACKDOOR.title} at a limit of {_LISTED} points of {ACCURACY.title} lost",
+    details=f"marked as good as the best: shown to be within {MARGIN:g} points of its {RANKING.title}",
 )
-CLEAN = Described(
-    title="clean examples",
-    definition="to tune on + to choose on",
-    details="clean labelled examples that the defense reads",
+MATCHED = Described(
+    title=f"{BACKDOOR.title} at matched {ACCURACY.title}",
+    definition=f"what is left of the {BACKDOOR.title} where at most {_LISTED} points of {ACCURACY.title} may be lost",
+    details="the victim's where the defense costs more",
 )
+LABELS = Described(title="labels", definition="clean labelled examples that the defense sees, to tune and to choose on")
 TIME = Described(title="time", definition=f"median of seconds relative to {YARDSTICK}", details="for the same victim")
 PLACES = Described(title="places", definition="where it is finished, of those that count")
 NEEDS = Described(title="needs", definition="what the defense touches, beside the model that it is to defend")

@@ -1,30 +1,20 @@
-"""One line a defense: what it costs, what it leaves, and how sure its rank is."""
+"""One line per defense: what it costs, what it leaves, and how sure its rank is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.experiment.metrics import METRICS, RANKING, UNKNOWN, Percentages, compared
+from bench.experiment.metrics import METRICS, UNKNOWN, Percentages, compared
 from bench.experiment.roles import Role
-from bench.report.ranking import comparable
+from bench.report.ranking import comparable, matched, ratings
 from bench.report.ranking.facts import YARDSTICK
-from bench.report.ranking.results import LEAST_GAIN, Competitor, Mark, Results, Setting
-from bench.report.ranking.statistics import (
-    Estimate,
-    FloatArray,
-    critical_difference,
-    crossed_weights,
-    holm,
-    mean_rank_draws,
-    rank_estimate,
-    ranks_of_present,
-)
+from bench.report.ranking.results import Competitor, Mark, Results, Setting
+from bench.report.ranking.statistics import LEVEL, Estimate, FloatArray, crossed_weights, ranks, seed_weights, weighted
 from bench.report.rows.row import Row
 
 Means = dict[str, float]  # by metric; NaN where not known
@@ -59,32 +49,37 @@ class Standing:
     """A line of the leaderboard.
 
     Attributes:
-        line: the defense and its clean-data size.
-        rank: mean rank; None where it is not ranked.
-        means: of each score, over ``places``; NaN where not known.
+        line: the defense and its number of labels.
+        rating: mean DER over ``places``, with its interval over trainings and test examples; None where it is not
+            finished everywhere, or told the trigger.
+        rank: by ``rating``. Its interval covers the bootstrap over tasks, attacks, trainings and test examples, and the
+            ranks by the flip rate at each limit of :data:`bench.report.ranking.matched.LIMITS`.
+        means: of each metric, over ``places``; NaN where not known.
+        matched: the flip rate at each limit of accuracy lost, over ``places``.
         places: where it is finished and the attack implanted.
         of: how many places there are.
-        mark: ``best`` mean rank, or ``close``: not significantly above it (paired bootstrap, Holm-corrected, 5 %);
-            neither where it takes less than ``LEAST_GAIN`` points from the victims' ASR.
-        selection_size: clean examples it may choose hyper-parameters on.
+        mark: ``best`` DER, or ``equal``: shown to be as good, see :meth:`Results.best`.
         time: median ratio of its seconds to those of fine-tuning; NaN where that is not known.
         needs: what it touches.
         oracle: whether it is told the trigger and the target label.
         seeds: least number of seeds behind a place.
+        unconverged: how many of its cells stopped before their training had converged.
         external: the package it comes from; empty for one that ships with the project.
     """
 
     line: Competitor
+    rating: Estimate | None
     rank: Estimate | None
     means: Means
+    matched: Mapping[float, float]
     places: tuple[Setting, ...]
     of: int
     mark: Mark
-    selection_size: int
     time: float
     needs: tuple[str, ...]
     oracle: bool
     seeds: int
+    unconverged: int = 0
     external: str = ""
 
     @property
@@ -93,18 +88,35 @@ class Standing:
         return self.of > 0 and len(self.places) == self.of
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """The order of the defenses that are finished at the same places.
+
+    Attributes:
+        ratings: mean DER.
+        ranks: by it.
+        marks: see :meth:`Results.best`.
+    """
+
+    ratings: Mapping[Competitor, Estimate] = field(default_factory=dict)
+    ranks: Mapping[Competitor, Estimate] = field(default_factory=dict)
+    marks: Mapping[Competitor, Mark] = field(default_factory=dict)
+
+
 class Leaderboard:
     """The ranking of one board, or of a part of it.
 
     Attributes:
         results: the cells of the board.
-        implanted: where an attack implanted, in the order of the suite.
+        implanted: where an attack implanted that does not repeat another one, in the order of the suite.
         places: those of them that count, see :meth:`counting`.
     """
 
     def __init__(self, results: Results, *, seed: int = 0) -> None:
         self.results = results
-        self.implanted = [place for place in results.places if results.state(place) == "implanted"]
+        everywhere = [place for place in results.places if results.state(place) == "implanted"]
+        self.implanted = [place for place in everywhere if place not in results.repeats]
+        self.repeated = len(everywhere) - len(self.implanted)
         self.places = self.counting()
         self._seed = seed
 
@@ -119,49 +131,45 @@ class Leaderboard:
     def span(self) -> str:
         """Say in words which places the means are over."""
         count, rest = len(self.places), len(self.implanted) - len(self.places)
-        told = f"{count} place{'s' * (count != 1)} (model, task, attack) where the attack implanted"
-        if not rest:
-            return told
-        are = "more is" if rest == 1 else "more are"
-        return f"{told}; {rest} {are} left out, where too few of the same defenses are finished"
-
-    @cached_property
-    def _ranks(self) -> dict[Setting, tuple[FloatArray, NDArray[np.float32]]]:
-        """For each ranked place the ranks [lines] and their draws [lines, draws]."""
-        found = {}
-        for place, (scores, sampled) in zip(
-            self.results.ranked_places, self.results.score_draws(seed=self._seed), strict=True
-        ):
-            drawn = ranks_of_present(sampled).astype(np.float32, copy=False)
-            found[place] = (ranks_of_present(scores[:, None])[:, 0], drawn)
-        return found
+        parts = [f"{count} place{'s' * (count != 1)} (model, task, attack) where the attack implanted"]
+        if rest:
+            are = "more is" if rest == 1 else "more are"
+            parts.append(f"{rest} {are} left out, where too few of the same defenses are finished")
+        if self.repeated:
+            parts.append(f"{self.repeated} more repeat another attack cell by cell and count once")
+        return "; ".join(parts)
 
     @cached_property
     def means(self) -> dict[tuple[Setting, Competitor], Means]:
-        """The mean scores of every finished line at every place where an attack implanted."""
+        """The mean metrics of every finished line at every place where an attack implanted."""
         return {
             (place, line): means(self.results, place, self.results.cells(place, line))
             for place in self.implanted
             for line in self.results.complete(place)
         }
 
+    @cached_property
+    def matched(self) -> dict[tuple[Setting, Competitor], dict[float, float]]:
+        """The flip rates at each limit of accuracy lost, as ``means``."""
+        return {key: matched.flip_rates(self.results, *key) for key in self.means}
+
     def rank_at(self, place: Setting, line: Competitor) -> float:
         """Return the rank of a line at a place; NaN where it has none."""
-        if place not in self._ranks:
+        found = self.results.ratings.get(place)
+        if found is None or line not in found.lines:
             return math.nan
-        return float(self._ranks[place][0][self.results.lines.index(line)])
+        return float(ranks(-found.points.mean(axis=1))[found.lines.index(line)])
 
     def standings(self, places: Sequence[Setting] | None = None) -> list[Standing]:
-        """Return every line that the suite has at those places that count: complete first, best mean rank first."""
+        """Return every line that the suite has at those places that count: complete first, best rank first."""
         wanted = self.places if places is None else self.counting(places)
-        estimates, draws = self._estimates(wanted)
         lines = [line for line in self.results.lines if any(self.results.cells(place, line) for place in wanted)]
         there = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
-        least = self.reference("victim", wanted)[RANKING.name] - LEAST_GAIN
-        full = [line for line in lines if len(there[line]) == len(wanted) and line in estimates]
-        full = [line for line in full if _mean(self.means[place, line][RANKING.name] for place in wanted) <= least]
-        marks = _marks(full, estimates, draws)
-        found = [self._standing(line, there[line], len(wanted), estimates.get(line), marks) for line in lines]
+        compared_ = [
+            line for line in lines if len(there[line]) == len(wanted) and line.defense not in self.results.oracles
+        ]
+        ranking = self._ranking(compared_, wanted)
+        found = [self._standing(line, there[line], len(wanted), ranking) for line in lines]
         return sorted(found, key=_order)
 
     def reference(self, role: Role, places: Sequence[Setting] | None = None) -> Means:
@@ -169,57 +177,72 @@ class Leaderboard:
         wanted = self.places if places is None else self.counting(places)
         return _mean_of_each([means(self.results, place, self.results.references(place, role)) for place in wanted])
 
-    def critical_difference(self, standings: Sequence[Standing]) -> float | None:
-        """Return Nemenyi's critical difference of the complete lines; None for fewer than two lines or places."""
-        ranked = [standing for standing in standings if standing.complete and standing.rank is not None]
-        if len(ranked) < 2 or ranked[0].of < 2:
-            return None
-        return critical_difference(len(ranked), ranked[0].of)
-
-    def _estimates(self, places: Sequence[Setting]) -> tuple[dict[Competitor, Estimate], dict[Competitor, FloatArray]]:
-        ranked = [place for place in places if place in self._ranks]
-        if not ranked:
-            return {}, {}
-        draws = [self._ranks[place][1] for place in ranked]
-        rng = np.random.default_rng(self._seed + 1)
-        factors: list[list[object]] = [
-            [(place.model, place.task) for place in ranked],
-            [(place.attack, place.target) for place in ranked],
+    def _ranking(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> Ranking:
+        """Rank lines that are finished at all places."""
+        each = self.results.ratings
+        if not lines or not all(place in each for place in places):
+            return Ranking()
+        found = {line: ratings.estimate(each, places, line) for line in lines}
+        if any(math.isnan(one.value) for one in found.values()):
+            return Ranking()  # records that do not say which test row a triggered example was made from
+        orders = [ranks([-found[line].value for line in lines])]
+        orders += [
+            ranks([_mean(self.matched[place, line][limit] for place in places) for line in lines])
+            for limit in matched.LIMITS
         ]
-        drawn = mean_rank_draws(draws, crossed_weights(factors, rng=rng, draws=draws[0].shape[1]))
-        points = np.stack([self._ranks[place][0] for place in ranked])
-        seeds = min(len(self.results.used_seeds(place)) for place in ranked)
-        found = {}
-        for i, line in enumerate(self.results.lines):
-            estimate = rank_estimate(points[:, i], drawn[i], seeds=seeds)
-            if estimate is not None:
-                found[line] = estimate
-        return found, {line: drawn[i] for i, line in enumerate(self.results.lines)}
+        drawn = ranks(-self._drawn(lines, places))
+        tail = (1 - LEVEL) / 2
+        low, high = np.quantile(drawn, [tail, 1 - tail], axis=1)
+        bounds = np.min([low, *orders], axis=0), np.max([high, *orders], axis=0)
+        ranked = {
+            line: Estimate(float(orders[0][i]), float(bounds[0][i]), float(bounds[1][i]))
+            for i, line in enumerate(lines)
+        }
+        return Ranking(found, ranked, self.results.best(lines, places))
 
-    def _standing(
-        self,
-        line: Competitor,
-        there: tuple[Setting, ...],
-        of: int,
-        rank: Estimate | None,
-        marks: Mapping[Competitor, Mark],
-    ) -> Standing:
+    def _drawn(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> FloatArray:
+        """Return mean DER over drawn tasks, attacks, trainings and test examples: [lines, draws]."""
+        each, rng = self.results.ratings, np.random.default_rng(self._seed)
+        draws = each[places[0]].drawn.shape[-1]
+        factors: list[list[object]] = [
+            [(place.model, place.task) for place in places],
+            [(place.attack, place.target) for place in places],
+        ]
+        counts = crossed_weights(factors, rng=rng, draws=draws)
+        total, plain = np.zeros((len(lines), draws)), np.zeros((len(lines), draws))
+        trainings: dict[tuple[str, str, int], FloatArray] = {}
+        for place, count in zip(places, counts, strict=True):
+            rated = each[place]
+            size = len(rated.seeds)
+            key = (place.model, place.task, size)
+            if key not in trainings:
+                trainings[key] = seed_weights(size, rng=rng, draws=draws)
+            own = rated.drawn[[rated.lines.index(line) for line in lines]]
+            one = weighted(own, trainings[key])
+            total += one * count
+            plain += one
+        none = counts.sum(axis=0) == 0  # a draw without any of the places is taken over all of them
+        found: FloatArray = np.where(none, plain / len(places), total / np.maximum(counts.sum(axis=0), 1))
+        return found
+
+    def _standing(self, line: Competitor, there: tuple[Setting, ...], of: int, ranking: Ranking) -> Standing:
         rows = [row for place in there for row in self.results.cells(place, line).values()]
         known = rows or [row for (place, other), cells in self.results.items() if other == line
                          for row in cells.values()]  # fmt: skip
-        chosen = [int(row.record["cell"].get("selection_size") or 0) for row in known if row.record is not None]
         return Standing(
             line=line,
-            rank=rank,
+            rating=ranking.ratings.get(line),
+            rank=ranking.ranks.get(line),
             means=_mean_of_each([self.means[place, line] for place in there]),
+            matched={limit: _mean(self.matched[place, line][limit] for place in there) for limit in matched.LIMITS},
             places=there,
             of=of,
-            mark=marks.get(line, ""),
-            selection_size=max(chosen, default=0) if line.clean_size else 0,
+            mark=ranking.marks.get(line, ""),
             time=self._time(line, there),
             needs=known[0].needs,
             oracle=line.defense in self.results.oracles,
             seeds=min((len(self.results.used_seeds(place)) for place in there), default=0),
+            unconverged=sum(row.unconverged for row in rows),
             external=self.results.external.get(line.defense, ""),
         )
 
@@ -239,22 +262,5 @@ class Leaderboard:
 
 def _order(standing: Standing) -> tuple[bool, float, float]:
     rank = math.inf if standing.rank is None else standing.rank.value
-    left = standing.means[RANKING.name]
-    return not standing.complete, rank, math.inf if math.isnan(left) else left
-
-
-def _marks(
-    lines: Sequence[Competitor], estimates: Mapping[Competitor, Estimate], draws: Mapping[Competitor, FloatArray]
-) -> dict[Competitor, Mark]:
-    """Return the best of the complete lines, and those whose mean rank is not significantly above its."""
-    if not lines:
-        return {}
-    best = min(lines, key=lambda line: estimates[line].value)
-    others = [line for line in lines if line != best]
-    p_values = []
-    for line in others:
-        gaps = draws[line] - draws[best]
-        gaps = gaps[~np.isnan(gaps)]
-        p_values.append((1 + int((gaps <= 0).sum())) / (1 + len(gaps)))
-    found: dict[Competitor, Mark] = {best: "best"}
-    return found | {line: "close" for line, p in zip(others, holm(p_values), strict=True) if p >= 0.05}
+    der = standing.means["der"]
+    return not standing.complete, rank, math.inf if math.isnan(der) else -der

@@ -1,159 +1,238 @@
-"""The statistics behind every mark, rank and verdict: pure functions of per-example outcomes.
+"""The statistics behind every interval, rank and verdict: pure functions of per-example outcomes.
 
-Two sources of chance are resampled together: seeds, and test examples. Every seed is judged on the same test set, so an
-example is drawn for all seeds and for both defenses at once; drawing anew for each seed would pretend that there are as
-many independent examples as seeds times the test set, and intervals would come out too short. Two corrections keep
-the variance unbiased with few seeds: S - 1 of S seeds are drawn (the plain bootstrap loses a third of the variance with
-three), and seed effects are shrunk by what the noise of the examples adds to them, which the drawn examples already
-bring. The interval is Student's, with the degrees of freedom that the seeds' share of the variance leaves.
+Two sources of chance count: trainings (a seed on one task and model) and test examples. Every seed is judged on the
+same test set, so an example is drawn for all seeds and for both defenses at once; drawing anew for each seed would
+pretend that there are as many independent examples as seeds times the test set.
+
+* An **interval** is that of a bootstrap over trainings and examples together. It never leaves the range of the data.
+  Percentile intervals of few trainings are too short; their tails are widened as Student's t would be (Hesterberg, The
+  American Statistician 2015), with the degrees of freedom that the trainings' share of the variance leaves.
+* A **test** flips the signs of the trainings (Fisher's randomisation): it assumes no distribution, and n trainings
+  cannot give a p-value below 1 in 2^n. The noise of the examples is added to its null distribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-Runs = Mapping[int, FloatArray]  # seed -> 1 or 0 for each of the same examples
+Runs = Mapping[int, FloatArray]  # seed -> 1, 0, or NaN where it does not count, for each of the same examples
 DRAWS = 2000
 LEVEL = 0.95
+MOST_ENUMERATED = 14  # trainings; beyond, signs are drawn
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its uncertainty.
+    """A mean with its uncertainty.
 
     Attributes:
-        value: in the unit of the data; percentage points for outcomes.
-        low, high: ends of the interval.
-        error: standard error.
-        freedom: degrees of freedom of Student's t.
-        seeds: how many seeds are behind it; with one seed the interval speaks of test examples only.
+        value: in percentage points.
+        low, high: ends of the interval; with one training it speaks of test examples only.
+        trainings: [trainings] what each adds to the mean; they sum to ``value``.
+        shares: [trainings] how much of the mean each is; they sum to 1.
+        noise: [draws] what drawn test examples add to it; their mean is 0.
     """
 
     value: float
     low: float
     high: float
-    error: float
-    freedom: float
-    seeds: int
+    trainings: FloatArray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
+    shares: FloatArray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
+    noise: FloatArray = field(default_factory=lambda: np.zeros(1), compare=False, repr=False)
+
+    @property
+    def seeds(self) -> int:
+        """How many independent trainings are behind it."""
+        return len(self.trainings)
 
     def p_above(self, bound: float) -> float:
         """Return the one-sided p-value of "the truth is at most ``bound``": small where it lies above."""
-        return _tail(self.value - bound, self.error, self.freedom)
+        return sign_flip(self.trainings - bound * self.shares, self.noise)
 
     def p_below(self, bound: float) -> float:
         """Return the one-sided p-value of "the truth is at least ``bound``": small where it lies below."""
-        return _tail(bound - self.value, self.error, self.freedom)
+        return sign_flip(bound * self.shares - self.trainings, -self.noise)
+
+    def p_within(self, margin: float) -> float:
+        """Return the p-value of "the truth is ``margin`` or more away from 0": two one-sided tests."""
+        return max(self.p_above(-margin), self.p_below(margin))
+
+    def trainings_needed(self, bound: float, *, alpha: float, power: float = 0.8) -> int:
+        """Return how many trainings would decide on which side of a bound the truth lies, if it is as estimated.
+
+        The spread is that of the trainings seen, and the normal approximation is used; at least as many as the
+        sign-flip test needs to reach ``alpha`` at all.
+
+        Args:
+            bound: the value to be told from.
+            alpha: one-sided level, corrected for the number of tests.
+            power: the chance to decide.
+        """
+        from scipy import stats
+
+        least = int(np.ceil(-np.log2(alpha)))
+        spread = float((self.trainings / self.shares).std(ddof=1)) if self.seeds > 1 else np.inf
+        distance = abs(self.value - bound)
+        if spread <= 1e-12:
+            return least
+        quantiles = float(stats.norm.ppf(1 - alpha) + stats.norm.ppf(power))
+        needed = np.inf if distance <= 1e-12 else (quantiles * spread / distance) ** 2
+        return max(least, int(min(np.ceil(needed), 10**6)))
 
 
-def _tail(excess: float, error: float, freedom: float) -> float:
-    """Return P(T >= excess / error); a point without error is certain."""
-    if error <= 1e-12:
-        return 0.0 if excess > 0 else 1.0
-    from scipy import stats
+def sign_flip(excess: FloatArray, noise: FloatArray) -> float:
+    """Return the p-value of "the sum of the truth behind ``excess`` is at most 0".
 
-    return float(stats.t.sf(excess / error, freedom))
-
-
-def difference(first: Runs, second: Runs) -> FloatArray:
-    """Return first minus second in percentage points for the seeds that both have: [seeds, examples]."""
-    common = sorted(set(first) & set(second))
-    if not common:
-        raise ValueError("the two have no seed in common")
-    return np.stack([100.0 * (first[seed] - second[seed]) for seed in common])
-
-
-def level(runs: Runs) -> FloatArray:
-    """Return outcomes in percent: [seeds, examples]."""
-    return np.stack([100.0 * runs[seed] for seed in sorted(runs)])
+    Args:
+        excess: [trainings] what each lies above the bound.
+        noise: [draws] of what they share, centred.
+    """
+    count, total = len(excess), float(excess.sum())
+    if count <= MOST_ENUMERATED:
+        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        signs = 1.0 - 2.0 * bits  # the first is the identity
+    else:
+        rng = np.random.default_rng(0)
+        signs = np.vstack([np.ones(count), rng.choice([-1.0, 1.0], (2**MOST_ENUMERATED - 1, count))])
+    flipped = signs[1:] @ excess
+    at_least = 1 - np.searchsorted(np.sort(noise), total - flipped - 1e-9) / len(noise)
+    return float((1 + at_least.sum()) / len(signs))
 
 
-def example_draws(values: ArrayLike, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
+def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
     """Return means over resampled examples: [..., examples] to [..., draws]; all leading entries share each draw.
 
-    Examples with the same outcome everywhere are interchangeable, so only how often each pattern of outcomes is drawn
-    matters. That is exact, and makes large test sets cheap.
+    An example that is NaN in an entry does not count there; a draw where none counts is NaN. Examples with the same
+    outcomes everywhere are interchangeable, so only how often each pattern of outcomes is drawn matters. That is exact,
+    and makes large test sets cheap.
     """
-    data = np.asarray(values, dtype=np.float64)
+    data = np.asarray(outcomes, dtype=np.float64)
     flat = data.reshape(-1, data.shape[-1])
     if flat.shape[1] == 0:
         raise ValueError("no examples to draw from")
-    patterns, counts = np.unique(flat, axis=1, return_counts=True)
+    absent = np.isnan(flat)
+    partly = absent.any(axis=1) & ~absent.all(axis=1)
+    stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]])
+    patterns, counts = np.unique(stacked, axis=1, return_counts=True)
     n = int(counts.sum())
-    drawn = rng.multinomial(n, counts / n, size=draws)
-    return (patterns @ drawn.T / n).reshape(*data.shape[:-1], draws)
+    sums = patterns @ (rng.multinomial(n, counts / n, size=draws).T / n)
+    means = sums[: len(flat)]
+    with np.errstate(invalid="ignore"):
+        means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
+    means[absent.all(axis=1)] = np.nan
+    return means.reshape(*data.shape[:-1], draws)
 
 
 def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
-    """Return [seeds, draws] weights of S - 1 seeds drawn from S; a single seed is taken as it is."""
-    if seeds == 1:
-        return np.ones((1, draws))
-    return rng.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=draws).T / (seeds - 1)
+    """Return [seeds, draws] weights of as many seeds drawn with replacement; those of a draw sum to 1."""
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).T / seeds
 
 
-def with_seeds(means: FloatArray, drawn: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return draws over seeds and examples.
-
-    Args:
-        means: [..., seeds]: the mean of each seed.
-        drawn: [..., seeds, draws]: the same over resampled examples.
-        weights: [seeds, draws] from :func:`seed_weights`.
-
-    Returns:
-        [..., draws] draws of the mean over seeds.
-    """
-    seeds = means.shape[-1]
-    centre: FloatArray = drawn.mean(axis=-2)
-    if seeds == 1:
-        return centre
-    noise = (drawn - centre[..., None, :]).var(axis=-1).sum(axis=-1) / (seeds - 1)
-    between = means.var(axis=-1, ddof=1)
-    share = np.divide(noise, between, out=np.ones_like(noise), where=between > 1e-12)
-    effects = np.sqrt(np.clip(1 - share, 0, 1))[..., None] * (means - means.mean(axis=-1, keepdims=True))
-    result: FloatArray = centre + effects @ weights
-    return result
+def weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return weighted means over seeds without NaN: [..., seeds, draws] to [..., draws]; NaN where none is drawn."""
+    there = ~np.isnan(values)
+    total = (there * weights).sum(axis=-2)
+    summed = (np.where(there, values, 0.0) * weights).sum(axis=-2)
+    found: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
+    return found
 
 
-def paired_bootstrap(
-    differences: Sequence[FloatArray], *, draws: int = DRAWS, seed: int = 0, confidence: float = LEVEL
+def mean_contrast(
+    blocks: Sequence[FloatArray], *, draws: int = DRAWS, seed: int = 0, confidence: float = LEVEL
 ) -> Estimate:
-    """Return the mean difference with its interval, over seeds and test examples.
+    """Return a mean over contrasts with its interval, over trainings and test examples.
 
     Args:
-        differences: one array for each test set, [seeds, examples] or [contrasts, seeds, examples]; the same seeds in
-            each. Every contrast weighs the same; contrasts on one test set share the drawn examples, and all test sets
-            share the drawn seeds.
+        blocks: one for each test set: outcomes of 1, 0 and NaN, [sides, contrasts, seeds, examples]. One side: its
+            level in percent; two: the first less the second, in percentage points. A seed that a contrast lacks is NaN
+            throughout.
         draws: bootstrap samples.
         seed: of the bootstrap.
         confidence: of the interval.
     """
     rng = np.random.default_rng(seed)
-    blocks = [array[None] if array.ndim == 2 else array for array in differences]
-    seeds = blocks[0].shape[1]
-    if any(block.shape[1] != seeds for block in blocks):
-        raise ValueError("every test set needs the same seeds")
-    contrasts = sum(len(block) for block in blocks)
-    means = np.sum([block.mean(axis=2).sum(axis=0) for block in blocks], axis=0) / contrasts
-    drawn = np.sum([example_draws(block, rng=rng, draws=draws).sum(axis=0) for block in blocks], axis=0) / contrasts
-    sampled = with_seeds(means, drawn, seed_weights(seeds, rng=rng, draws=draws))
-    between = float(means.var(ddof=1)) / seeds if seeds > 1 else 0.0
-    return _student(float(means.mean()), float(sampled.std(ddof=1)), between, seeds, confidence)
+    pairs = []
+    for block in blocks:
+        points, drawn = 100 * _means(block), 100 * example_draws(block, rng=rng, draws=draws)
+        pairs.append((points[0] - points[1], drawn[0] - drawn[1]) if len(block) == 2 else (points[0], drawn[0]))
+    found = combined(pairs, rng=rng, confidence=confidence)
+    if found.low == found.high and len(blocks[0]) == 1 and found.value in (0.0, 100.0):  # a bootstrap sees no chance
+        exact = _exact(found.value, sum(block.shape[-1] for block in blocks), confidence)
+        return replace(found, low=exact[0], high=exact[1])
+    return found
 
 
-def _student(value: float, error: float, between: float, seeds: int, confidence: float) -> Estimate:
-    """Return an interval whose degrees of freedom are Satterthwaite's: only the seeds' part is poorly known."""
+def combined(
+    blocks: Sequence[tuple[FloatArray, FloatArray]], *, rng: np.random.Generator, confidence: float = LEVEL
+) -> Estimate:
+    """Return a mean over contrasts with its interval.
+
+    Args:
+        blocks: one for each test set: values [contrasts, seeds] and the same over drawn test examples, [contrasts, seeds,
+            draws]. Every contrast weighs the same; those of a block share its trainings, and a seed of two test sets is
+            two trainings. NaN where a contrast lacks a seed.
+        rng: source of chance, for drawn trainings.
+        confidence: of the interval.
+    """
+    contrasts = sum(len(points) for points, _ in blocks)
+    value, trainings, shares = 0.0, [], []
+    resampled, noise = np.zeros(blocks[0][1].shape[-1]), np.zeros(blocks[0][1].shape[-1])
+    for points, drawn in blocks:
+        each, count = np.nanmean(points, axis=1), (~np.isnan(points)).sum(axis=1, keepdims=True)
+        value += float(each.sum())
+        trainings.append(np.nansum(points / count, axis=0))
+        shares.append((~np.isnan(points) / count).sum(axis=0))
+        for weights, total in (
+            (np.ones((points.shape[1], 1)), noise),
+            (seed_weights(points.shape[1], rng=rng, draws=len(resampled)), resampled),
+        ):
+            means = weighted(drawn, weights)
+            total += np.where(np.isnan(means), each[:, None], means).sum(axis=0)
+    units, value = np.concatenate(trainings) / contrasts, value / contrasts
+    low, high = _expanded(resampled / contrasts, units, confidence)
+    return Estimate(
+        value,
+        min(low, value),
+        max(high, value),
+        units,
+        np.concatenate(shares) / contrasts,
+        (noise - noise.mean()) / contrasts,
+    )
+
+
+def _exact(value: float, examples: int, confidence: float) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval of 0 or 100 percent."""
     from scipy import stats
 
-    freedom = np.inf
-    if between > 1e-18:
-        freedom = max(error**4 * (seeds - 1) / between**2, seeds - 1.0)
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error if error > 0 else 0.0
-    return Estimate(value, value - half, value + half, error, float(freedom), seeds)
+    interval = stats.binomtest(round(value / 100 * examples), examples).proportion_ci(confidence)
+    return 100 * float(interval.low), 100 * float(interval.high)
+
+
+def _means(block: FloatArray) -> FloatArray:
+    counted = ~np.isnan(block)
+    total = counted.sum(axis=-1)
+    summed = np.where(counted, block, 0.0).sum(axis=-1)
+    found: FloatArray = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return found
+
+
+def _expanded(drawn: FloatArray, trainings: FloatArray, confidence: float) -> tuple[float, float]:
+    """Return the ends of a percentile interval, widened for few trainings."""
+    from scipy import stats
+
+    count, tail = len(trainings), (1 - confidence) / 2
+    between = float(trainings.var(ddof=1)) * count if count > 1 else 0.0
+    error = float(drawn.std(ddof=1))
+    if between > 1e-18 and error > 0:  # Satterthwaite: only the trainings' part of the variance is poorly known
+        freedom = max(error**4 * (count - 1) / between**2, count - 1.0)
+        tail = float(stats.norm.cdf(np.sqrt((freedom + 1) / freedom) * stats.t.ppf(tail, freedom)))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -166,83 +245,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def not_worse_than_best(runs: Sequence[Runs], *, alpha: float = 0.05, seed: int = 0) -> tuple[int, list[bool]]:
-    """Return which has the fewest hits, and for each whether it does not have significantly more.
-
-    Each of the others is compared with the best by the paired bootstrap, one-sided; p-values are Holm's.
-    """
-    means = [float(np.mean(level(run))) for run in runs]
-    best = int(np.argmin(means))
-    others = [i for i in range(len(runs)) if i != best]
-    p = [paired_bootstrap([difference(runs[i], runs[best])], seed=seed).p_above(0.0) for i in others]
-    kept = {i for i, adjusted in zip(others, holm(p), strict=True) if adjusted >= alpha} | {best}
-    return best, [i in kept for i in range(len(runs))]
-
-
 def ranks(scores: ArrayLike) -> FloatArray:
     """Return ranks along the first axis, 1 for the lowest; equal scores share the mean of their ranks."""
     from scipy import stats
 
     found: FloatArray = np.asarray(stats.rankdata(np.asarray(scores, dtype=np.float64), axis=0), dtype=np.float64)
-    return found
-
-
-def mean_rank(
-    scores: Sequence[FloatArray],
-    sampled: Sequence[FloatArray],
-    *,
-    seeds: int,
-    weights: ArrayLike | None = None,
-    confidence: float = LEVEL,
-) -> list[Estimate | None]:
-    """Return the mean rank of each competitor over columns, with the percentile interval of the bootstrap.
-
-    Args:
-        scores: for each column [competitors]: lower is better, NaN where a competitor is not in that column.
-        sampled: for each column [competitors, draws], from one joint bootstrap.
-        seeds: how many seeds are behind the scores.
-        weights: [columns, draws]: how often each column is drawn; once by default.
-        confidence: of the interval.
-    """
-    points = np.stack([ranks_of_present(column[:, None])[:, 0] for column in scores])
-    draws = mean_rank_draws([ranks_of_present(column) for column in sampled], weights)
-    return [rank_estimate(points[:, i], draws[i], seeds=seeds, confidence=confidence) for i in range(len(draws))]
-
-
-def mean_rank_draws(sampled: Sequence[NDArray[np.floating[Any]]], weights: ArrayLike | None = None) -> FloatArray:
-    """Return [competitors, draws] mean ranks over the columns in which a competitor is.
-
-    Args:
-        sampled: ranks for each column, [competitors, draws], NaN where a competitor is absent.
-        weights: [columns, draws]; NaN comes out where a draw has no column with the competitor.
-    """
-    shape = sampled[0].shape
-    each = np.ones((len(sampled), shape[1])) if weights is None else np.asarray(weights, dtype=np.float64)
-    total, weight = np.zeros(shape), np.zeros(shape)
-    for column, drawn in zip(sampled, each, strict=True):
-        there = ~np.isnan(column)
-        total += np.where(there, column, 0.0) * drawn
-        weight += there * drawn
-    found: FloatArray = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
-    return found
-
-
-def rank_estimate(points: FloatArray, drawn: FloatArray, *, seeds: int, confidence: float = LEVEL) -> Estimate | None:
-    """Return the mean of ranks with the percentile interval of its draws; None for a competitor without ranks."""
-    there, known = points[~np.isnan(points)], drawn[~np.isnan(drawn)]
-    if not len(there) or len(known) < 2:
-        return None
-    value, tail = float(there.mean()), 50 * (1 - confidence)
-    low, high = (float(end) for end in np.percentile(known, [tail, 100 - tail]))
-    return Estimate(value, min(low, value), max(high, value), float(known.std(ddof=1)), np.inf, seeds)
-
-
-def ranks_of_present(column: FloatArray) -> FloatArray:
-    """Return ranks along the first axis among the competitors without NaN; the others keep NaN."""
-    there = ~np.isnan(column).any(axis=1)
-    found = np.full(column.shape, np.nan)
-    if there.any():
-        found[there] = ranks(column[there])
     return found
 
 
@@ -260,20 +267,6 @@ def crossed_weights(factors: Sequence[Sequence[object]], *, rng: np.random.Gener
         drawn = rng.multinomial(len(levels), np.full(len(levels), 1 / len(levels)), size=draws).T
         found *= drawn[[levels.index(level) for level in factor]]
     return found
-
-
-def critical_difference(competitors: int, columns: int, *, confidence: float = LEVEL) -> float:
-    """Return Nemenyi's critical difference: mean ranks that lie further apart differ (Demšar, JMLR 2006).
-
-    Args:
-        competitors: how many are ranked in every column; at least 2.
-        columns: how many columns there are.
-        confidence: family-wise, over all pairs.
-    """
-    from scipy import stats
-
-    quantile = float(stats.studentized_range.ppf(confidence, competitors, np.inf)) / np.sqrt(2)
-    return float(quantile * np.sqrt(competitors * (competitors + 1) / (6 * columns)))
 
 
 def area_under_curve(bad: ArrayLike, good: ArrayLike) -> float:
@@ -317,4 +310,4 @@ def area_interval(
         count = sum(min(len(bad), len(good)) for bad, good in pairs)
         wilson = stats.binomtest(round(value * count), count).proportion_ci(confidence, method="wilson")
         low, high = float(wilson.low), float(wilson.high)
-    return Estimate(value, min(low, value), max(high, value), float(np.std(drawn, ddof=1)), np.inf, 1)
+    return Estimate(value, min(low, value), max(high, value))

@@ -38,9 +38,11 @@ def _test(finding: Finding) -> dict[str, Any]:
         "reason": finding.reason,
         "effect": None if estimate is None else estimate.value,
         "interval": None if estimate is None else [estimate.low, estimate.high],
-        "seeds": finding.measured.seeds,
+        "p_value": finding.p_value,
+        "trainings": finding.measured.seeds,
+        "trainings_needed": finding.needed,
         "places": finding.measured.places,
-        "clean_sizes": list(finding.measured.clean),
+        "labels": list(finding.measured.clean),
         "cells": list(finding.measured.cells),
     }
 
@@ -56,7 +58,10 @@ def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
         )
         found += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
         found += [_tests(verdict.findings) if verdict.findings else Text()]
-    told = "Effects in percentage points with 95 % intervals over seeds and test examples; clean: examples to tune on."
+    told = (
+        "Effects in percentage points with 95 % intervals over trainings and test examples. Outcomes are those of sign-flip "
+        "tests over trainings, 2.5 % a side, corrected by Holm over all tests of this page."
+    )
     found.append(Text(told, "dim"))
     return found
 
@@ -71,7 +76,7 @@ def _tests(findings: Sequence[Finding]) -> Table:
     grouped = any(finding.group for finding in findings)
     if grouped:
         table.add_column("where", overflow="fold")
-    for name in ("effect", "interval", "seeds", "places", "clean"):
+    for name in ("effect", "interval", "p", "trainings", "places", "labels"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("outcome", overflow="fold")
     for finding in findings:
@@ -80,7 +85,8 @@ def _tests(findings: Sequence[Finding]) -> Table:
         interval = "–" if estimate is None else f"[{estimate.low:.1f}, {estimate.high:.1f}]"
         reason = f": {finding.reason}" if finding.reason else ""
         outcome = Text(finding.outcome + reason, STYLES[finding.outcome])
-        cells = [Text(finding.contrast.words), Text(effect), Text(interval), Text(str(finding.measured.seeds))]
+        cells = [Text(finding.contrast.words), Text(effect), Text(interval)]
+        cells += [Text("–" if finding.p_value is None else f"{finding.p_value:.3f}"), Text(str(finding.measured.seeds))]
         where = [Text(finding.group)] if grouped else []
         clean = ", ".join(map(str, finding.measured.clean)) or "–"
         table.add_row(cells[0], *where, *cells[1:], Text(str(finding.measured.places)), Text(clean), outcome)

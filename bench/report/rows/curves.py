@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.contracts import Needs
-from bench.experiment.metrics import ACCURACY, RANKING
+from bench.experiment.metrics import ACCURACY, BACKDOOR
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -47,7 +47,7 @@ def ratio_points(table: DataFrame) -> DataFrame:
 def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: float) -> Iterator[Row]:
     """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
 
-    It is the one with the lowest ASR among those that lose at most ``most_drop`` points of test ACC against the victim,
+    It is the one with the lowest flip rate among those that lose at most ``most_drop`` points of test ACC against the victim,
     or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that drop.
     """
     before = {row.victim_key: row.metric(ACCURACY.name) for row in victims if row.done}
@@ -60,7 +60,7 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
         least = (before[victim] or 0.0) - most_drop
         kept = [row for row in there if acc[row.cell_key] >= least]
         if kept:
-            best = min(kept, key=lambda row: (row.metric(RANKING.name) or 0.0, -acc[row.cell_key]))
+            best = min(kept, key=lambda row: (row.metric(BACKDOOR.name) or 0.0, -acc[row.cell_key]))
         else:
             best = max(there, key=lambda row: acc[row.cell_key])
         yield replace(

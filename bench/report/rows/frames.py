@@ -128,31 +128,40 @@ class References:
 
     def joined(self, row: Row) -> dict[str, float | None]:
         """Return the metrics of the clean model and of the undefended victim that belong to a cell."""
-        victim, floor = self.victims.get(row.victim_key), self.floors.get(row.victim_key)
-        clean = floor if floor is not None and floor.done else self.clean.get((row.task, row.model, row.seed))
-        beside = {FLOOR.column: clean, VICTIM.column: victim}
+        beside = {FLOOR.column: self._clean(row), VICTIM.column: self.victims.get(row.victim_key)}
         return {
             column: None if (other := beside[who]) is None else other.metric(metric)
             for column, (who, metric) in JOINED.items()
         }
 
+    def _clean(self, row: Row) -> Row | None:
+        floor = self.floors.get(row.victim_key)
+        return floor if floor is not None and floor.done else self.clean.get((row.task, row.model, row.seed))
+
+    def implanted(self, row: Row, gate: Gate) -> bool | None:
+        """Return whether the victim of a cell passes the gate; None without a trigger, or while a number is missing."""
+        clean = self._clean(row)
+        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric("majority"))
+
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
         """Return the columns of a cell that come from other records."""
-        found = self.joined(row)
-        return {**found, "implanted": implanted(found, gate)}
+        return {**self.joined(row), "implanted": self.implanted(row, gate)}
 
 
-def implanted(metrics: Mapping[str, Any], gate: Gate) -> bool | None:
+def implanted(metrics: Mapping[str, Any], gate: Gate, *, majority: float | None) -> bool | None:
     """Return whether a victim passes the gate; None without a trigger, or while a number is missing.
 
     Args:
         metrics: ``clean_acc``, ``victim_acc`` and ``victim_asr`` in percent or None.
-        gate: the least ASR, and the most ACC that the victim may lack against the clean model.
+        gate: the least ASR, the most ACC that the victim may lack against the clean model, and the least that the clean
+            model has to know of the task.
+        majority: what always answering the most frequent class gets, in percent; None where it is not known.
     """
     clean, accuracy, success = (metrics[name] for name in ("clean_acc", "victim_acc", "victim_asr"))
-    if clean is None or accuracy is None or success is None:
+    if clean is None or accuracy is None or success is None or majority is None:
         return None
-    return bool(success >= gate.min_asr and clean - accuracy <= gate.max_acc_drop)
+    skilled = clean - majority >= gate.min_skill / 100 * (100 - majority)
+    return bool(success >= gate.min_asr and clean - accuracy <= gate.max_acc_drop and skilled)
 
 
 def _one_kind(column: Series[Any]) -> Series[Any]:

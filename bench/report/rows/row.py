@@ -103,8 +103,14 @@ class Row:
 
     @cached_property
     def percentages(self) -> metrics.Percentages:
-        """Every measured metric in percent; NaN where it is not defined or not known yet."""
-        stated = (self.record or {}).get("metrics") or {}
+        """Every measured metric in percent; NaN where it is not defined or not known yet.
+
+        A metric that is younger than the record is computed from its predictions.
+        """
+        stated = dict((self.record or {}).get("metrics") or {})
+        if self.predicts and not metrics.MEASURED.keys() <= stated.keys():
+            found = self.outcomes
+            stated = {name: None if one is None else metrics.percent(one) for name, one in found.items()} | stated
         return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
 
     def metric(self, name: str) -> float | None:
@@ -116,6 +122,11 @@ class Row:
         """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
         value = ((self.record or {}).get("seconds") or {}).get(name)
         return None if value is None else float(value)
+
+    @property
+    def unconverged(self) -> bool:
+        """Whether the defense stopped training at its limit of steps, before its loss was low enough."""
+        return _stopped_early((self.record or {}).get("notes") or {})
 
     @property
     def victim_weights(self) -> str | None:
@@ -130,6 +141,12 @@ class Row:
         target = self.record["cell"]["target"] if self.target is None else self.target
         rejects = metrics.rejects(self.record["metrics"])
         return metrics.outcomes(predictions.judged(self.record["predictions"], target=target, rejects=rejects))
+
+
+def _stopped_early(notes: Mapping[str, Any]) -> bool:
+    return notes.get("converged") is False or any(
+        _stopped_early(value) for value in notes.values() if isinstance(value, Mapping)
+    )
 
 
 def first_line(error: str | None, limit: int = 160) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, Metric, Show, shown
+from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
-from bench.report.ranking.results import LEAST_GAIN, MAX_DROP, Competitor, Mark, Results, Setting, State
+from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
 
 
 def build(results: Results, *, board: str = "") -> Table:
-    """Return ACC and ASR of every defense under every attack, floors and ceilings on top.
+    """Return the metrics of every defense under every attack, floors and ceilings on top.
 
     Numbers are means with standard deviations over the seeds that count (see :meth:`Results.used_seeds`).
     """
@@ -32,7 +32,9 @@ def build(results: Results, *, board: str = "") -> Table:
         ]
         lines.append(Line(label, tuple(cells)))
     where = f", {board}" if board else ""
-    what = " and ".join(f"{metric.stands_for} ({metric.title})" for metric in _shown(results))
+    what = ", ".join(
+        f"{metric.stands_for} ({metric.title})" if metric.stands_for else metric.title for metric in _shown(results)
+    )
     title = f"{suite_of(results)}{where}: {what}, percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
 
@@ -93,7 +95,7 @@ def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark
     state = results.state(place)
     rows = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
     done = [row for row in rows if row.done]
-    found = tuple(_remarks(rows, notes, results.cells_of_other_trainings))
+    found = tuple(_remarks(rows, notes))
     grey = state == "not implanted"
     if done:
         return Cell(
@@ -104,8 +106,8 @@ def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark
     return Cell(words=words, grey=grey, notes=found)
 
 
-def _remarks(rows: Sequence[Row], notes: Footnotes, cells_of_other_trainings: Collection[str]) -> list[int]:
-    """Return footnotes on cells of a place: those without numbers, and those of another model than their neighbours."""
+def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
+    """Return footnotes on cells of a place: those without numbers, and those whose training had not converged."""
     found = []
     for status, told in (("failed", "failed"), ("n/a", "n/a")):
         hit = [row for row in rows if row.status == status]
@@ -115,9 +117,9 @@ def _remarks(rows: Sequence[Row], notes: Footnotes, cells_of_other_trainings: Co
     waiting = sum(row.status == "waiting" for row in rows)
     if 0 < waiting < len(rows):
         found.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
-    if stray := sum(row.cell_key in cells_of_other_trainings for row in rows):
-        told = "of another training of the victim than most cells of the column"
-        found.append(notes.add(f"{told}: {stray} of {len(rows)} seeds"))
+    if early := sum(row.unconverged for row in rows):
+        told = "stopped at its limit of steps before its loss was low enough"
+        found.append(notes.add(f"{told}: {early} of {len(rows)} seeds"))
     return found
 
 
@@ -135,13 +137,14 @@ def footer(results: Results) -> tuple[str, ...]:
     seeds = sorted({seed for place in results.places for seed in results.seeds(place)})
     sentences = [
         f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
-        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; clean examples {samples(results)}.",
+        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; labels of a defender {samples(results)}.",
         _reading(len(seeds)),
-        f"Marked best: the lowest ASR among defenses that lose at most {MAX_DROP:g} points of ACC against the victim "
-        f"and take at least {LEAST_GAIN:g} from its ASR; "
-        "not significantly worse: paired bootstrap over seeds and test examples, one-sided, Holm-corrected, 5 %.",
+        f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within {MARGIN:g} points "
+        "of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, 5 %).",
+        f"{RANKING.title}, {RANKING.stands_for}: {RANKING.meaning}.",
         f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
-        "points of ACC lost against the clean model.",
+        "points of ACC lost against a clean model that knows the task "
+        f"(at least {results.gate.min_skill:g} % of the way from the most frequent class to 100).",
         _counts(results),
     ]
     if results.oracles:
@@ -150,17 +153,18 @@ def footer(results: Results) -> tuple[str, ...]:
     if results.external:
         packages = ", ".join(sorted(set(results.external.values())))
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
+    if left := len(results.cells_of_other_trainings):
+        sentences.append(
+            f"{left} cells are left out: they are of another training of their victim than the one that passed the gate."
+        )
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
     return tuple(sentences)
 
 
 def samples(results: Results) -> str:
-    """Return the sizes of the clean samples: to tune on, and to choose hyper-parameters on."""
-    sizes = sorted({row.clean_size for row in results.rows if row.clean_size})
-    records = (row.record for row in results.rows if row.record is not None and row.clean_size)
-    chosen = sorted({int(record["cell"].get("selection_size") or 0) for record in records} - {0})
-    return (_listed(sizes) or "none") + (f" to tune on and {_listed(chosen)} to choose on" if chosen else "")
+    """Return the budgets of labels."""
+    return _listed(sorted({row.clean_size for row in results.rows if row.clean_size})) or "none"
 
 
 def _reading(seeds: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.errors import RequestError, unknown
 from bench.experiment.metrics import MEASURED
-from bench.report.rows.frames import References, implanted
+from bench.report.rows.frames import References
 from bench.report.rows.row import Row, first_line
 from bench.report.tables import cells as tables
 from bench.suites.specs import split_top
@@ -100,7 +100,7 @@ def _references(row: Row, references: References, gate: Gate) -> list[str]:
     told = f"  Undefended: {_beside(known, 'victim')}"
     if known["clean_acc"] is not None:
         told += f"; the clean model on the same test sets: {_beside(known, 'clean')}"
-    passed = implanted(known, gate)
+    passed = references.implanted(row, gate)
     rule = f"ASR at least {gate.min_asr:g}, at most {gate.max_acc_drop:g} points of ACC lost"
     verdict = {None: "", True: f" The attack implanted ({rule}).", False: f" The attack did NOT implant ({rule})."}
     return [f"{told}.{verdict[passed]}"]

@@ -64,7 +64,7 @@ def _float(table: Table) -> str:
     page = max(1, MOST_ROWS // max(1, len(table.lines)))
     pages = [parts[start : start + page] for start in range(0, len(parts), page)]
     notes = [f"$^{{{letter(i)}}}$\\,{escape(note)}." for i, note in enumerate(table.notes)]
-    footer = [escape(text) for text in (*table.footer, *legend(table, best="Bold", close="underlined", grey="grey"))]
+    footer = [escape(text) for text in (*table.footer, *legend(table, best="Bold", equal="underlined", grey="grey"))]
     lines = []
     for number, members in enumerate(pages):
         lines += [r"\begin{table*}[t]", r"\centering\small"]

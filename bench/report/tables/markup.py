@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\|*_`<>\[\]])")
 
 
 def markdown(table: Table) -> str:
-    """Return a Markdown table; bold is best, ``≈`` not significantly worse, brackets did not implant."""
+    """Return a Markdown table; bold is best, ``≈`` shown to be as good, brackets did not implant."""
     header = [_escape(table.corner), *(_heading(column) for column in table.columns)]
     rows = [header, ["---", *("---:" for _ in table.columns)]]
     for line in table.lines:
@@ -25,7 +25,7 @@ def markdown(table: Table) -> str:
     parts = [f"### {_escape(table.title)}", "\n".join("| " + " | ".join(row) + " |" for row in rows)]
     if table.notes:
         parts.append("\n".join(f"- <sup>{letter(i)}</sup> {_escape(note)}" for i, note in enumerate(table.notes)))
-    parts += [_escape(sentence) for sentence in (*table.footer, *legend(table, best="bold", close="≈", grey="(…)"))]
+    parts += [_escape(sentence) for sentence in (*table.footer, *legend(table, best="bold", equal="≈", grey="(…)"))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,7 +46,7 @@ def _cell(cell: Cell) -> str:
     text = plain(cell)
     if cell.mark == "best":
         text = f"**{text}**"
-    elif cell.mark == "close":
+    elif cell.mark == "equal":
         text = f"≈ {text}"
     return (f"({text})" if cell.grey and text else _escape(text) if cell.words else text) + _markers(cell.notes)
 
@@ -56,11 +56,11 @@ def plain(cell: Cell, plus_minus: str = " ± ") -> str:
     return cell.words or " / ".join(cell.texts(plus_minus))
 
 
-def legend(table: Table, *, best: str, close: str, grey: str) -> tuple[str, ...]:
+def legend(table: Table, *, best: str, equal: str, grey: str) -> tuple[str, ...]:
     """Return one sentence on the marks that the table uses."""
     cells = [cell for line in table.lines for cell in line.cells]
     told = [f"{best}: best" for _ in [0] if any(cell.mark == "best" for cell in cells)]
-    told += [f"{close}: not significantly worse" for _ in [0] if any(cell.mark == "close" for cell in cells)]
+    told += [f"{equal}: shown to be as good" for _ in [0] if any(cell.mark == "equal" for cell in cells)]
     told += [f"{grey}: the attack did not implant" for _ in [0] if any(cell.grey for cell in cells)]
     told += ["…: not run yet" for _ in [0] if any(cell.words == "…" for cell in cells)]
     return ("; ".join(told) + ".",) if told else ()
@@ -113,6 +113,6 @@ def _csv_values(table: Table, i: int, cell: Cell) -> list[str]:
 
 
 def _remark(table: Table, cell: Cell) -> str:
-    told = [{"best": "best", "close": "not significantly worse", "": ""}[cell.mark]]
+    told = [{"best": "best", "equal": "shown to be as good", "": ""}[cell.mark]]
     told += ["not implanted"] if cell.grey else []
     return "; ".join(part for part in [*told, *(table.notes[note] for note in cell.notes)] if part)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-STYLES = {"best": "bold green", "close": "green", "": ""}
-SIGNS = {"best": "* ", "close": "≈ ", "": ""}
+STYLES = {"best": "bold green", "equal": "green", "": ""}
+SIGNS = {"best": "* ", "equal": "≈ ", "": ""}
 
 
 def show(tables: Sequence[Table], *, console: Console) -> None:
@@ -43,7 +43,7 @@ def renderables(table: Table, *, console: Console) -> list[RenderableType]:
     found: list[RenderableType] = [Text(table.title, style="bold")]
     found += [_drawn(table, members, fold=not _fits(table, members, console)) for members in _split(table, console)]
     found += [Text(f"{letter(i)}: {note}", style="yellow") for i, note in enumerate(table.notes)]
-    sentences = (*table.footer, *legend(table, best="*", close="≈", grey="(…)"))
+    sentences = (*table.footer, *legend(table, best="*", equal="≈", grey="(…)"))
     return [*found, *(Text(sentence, style="dim") for sentence in sentences)]
 
 

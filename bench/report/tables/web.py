@@ -34,5 +34,5 @@ def html(tables: Sequence[Table], *, name: str = "table") -> str:
         tables: in the order of the page.
         name: prefix of the identifiers, unique on a page.
     """
-    legends = [legend(table, best="bold", close="underlined", grey="grey") for table in tables]
+    legends = [legend(table, best="bold", equal="underlined", grey="grey") for table in tables]
     return _template().render(tables=tables, legends=legends, letter=letter, name=name) + "\n"

@@ -1,0 +1,55 @@
+"""The flip rate at matched accuracy: what a defense leaves of a backdoor where it may cost so much and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.experiment.metrics import ACCURACY, BACKDOOR
+
+if TYPE_CHECKING:
+    from bench.report.ranking.results import Competitor, Results, Setting
+    from bench.report.rows.row import Row
+
+LIMITS = (2.0, 5.0, 10.0)  # points of accuracy lost against the victim
+Point = tuple[float, float]  # accuracy lost, flip rate
+
+
+def flip_rates(results: Results, place: Setting, line: Competitor) -> dict[float, float]:
+    """Return the flip rate at each limit, from means over the seeds that count.
+
+    A defense that costs more than a limit cannot be used there: what is left is the victim's. Where the suite has a
+    sweep of its reserve ratio, the best of the sweep within the limit counts, with straight lines between its points.
+    """
+    victims = results.references(place, "victim").values()
+    acc, flip = _mean(victims, ACCURACY.name), _mean(victims, BACKDOOR.name)
+    own = [_point(results.cells(place, line).values(), acc, flip)]
+    ratios: dict[float, list[Row]] = {}
+    for row in results.sweep(place, line):
+        ratios.setdefault(float(row.defense_parameters["reserve_ratio"]), []).append(row)
+    sweep = [_point(ratios[ratio], acc, flip) for ratio in sorted(ratios)]
+    return {limit: at(limit, own, sweep, undefended=flip) for limit in LIMITS}
+
+
+def at(limit: float, own: Iterable[Point], sweep: Iterable[Point], *, undefended: float) -> float:
+    """Return the least flip rate of the points that lose at most ``limit``, and of the sweep where it crosses it."""
+    sweep = list(sweep)
+    found = [flip for lost, flip in (*own, *sweep) if lost <= limit]
+    for (lost, flip), (next_lost, next_flip) in pairwise(sweep):
+        if min(lost, next_lost) < limit < max(lost, next_lost):
+            found.append(flip + (next_flip - flip) * (limit - lost) / (next_lost - lost))
+    return min([undefended, *found])
+
+
+def _point(rows: Iterable[Row], acc: float, flip: float) -> Point:
+    """Return what cells lose and leave; a flip rate that is not defined counts as the victim's."""
+    rows = list(rows)
+    left = [row.percentages[BACKDOOR.name] for row in rows if row.done]
+    return acc - _mean(rows, ACCURACY.name), float(np.mean([flip if np.isnan(one) else one for one in left]))
+
+
+def _mean(rows: Iterable[Row], metric: str) -> float:
+    return float(np.mean([row.percentages[metric] for row in rows if row.done]))
