@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +46,12 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     Raises:
         RequestError: the file cannot be read, or its examples are unlabelled, of one class, or too few.
     """
-    table = _table(path)
+    table = open_table(path)
     if "label" not in table.columns:
         raise RequestError(
             f"{path}: the examples are unlabelled: the column 'label' is missing, and a defense needs labels."
         )
-    pair = "text_pair" in table.columns
-    columns = Columns(text_pair="text_pair" if pair else None)
-    named = TextTable(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
-    facts = TaskFacts("clean", tuple(labels), pair, 128)
-    examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
+    examples = labelled(table, labels)
     present = np.unique(examples.labels)
     if len(present) == 1:
         raise RequestError(
@@ -68,18 +64,19 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
     cut = len(examples) - count
-    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), pair)
+    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), examples.inputs.pairs is not None)
 
 
 def texts(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """Return the texts of a file, and the second segments where it has the column ``text_pair``."""
-    table = _table(path)
+    table = open_table(path)
     table.require(["text"])
     first = tuple(str(cell) for cell in table.cells("text"))
     return first, tuple(str(cell) for cell in table.cells("text_pair")) if "text_pair" in table.columns else None
 
 
-def _table(path: Path) -> TextTable:
+def open_table(path: Path) -> TextTable:
+    """Return the table of a file; what is missing, empty or of an unknown kind is a :class:`RequestError`."""
     if path.suffix not in SUFFIXES:
         raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
     if not path.is_file():
@@ -90,6 +87,27 @@ def _table(path: Path) -> TextTable:
     return table
 
 
-def _numbered(table: TextTable, labels: Sequence[str]) -> list[object]:
+def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") -> Examples:
+    """Return the rows of a table as examples.
+
+    Args:
+        table: with the column ``text`` and, for pairs, ``text_pair``.
+        labels: label names; a cell of ``column`` is one of them or its number.
+        column: of the labels.
+
+    Raises:
+        RequestError: the first bad cell.
+    """
+    table.require(["text", column])
+    numbered = TextTable(table.origin, {**table.columns, column: list(_numbered(table, labels, column))})
+    pair = "text_pair" in table.columns
+    columns = Columns(text_pair="text_pair" if pair else None, label=column)
+    facts = TaskFacts("own", tuple(labels), pair, 128)
+    tables = {split: numbered for split in ("train", "validation", "test")}
+    return assemble(facts=facts, columns=columns, tables=tables).train
+
+
+def _numbered(table: TextTable, labels: Sequence[str], column: str) -> Iterator[object]:
     numbers = {name: number for number, name in enumerate(labels)}
-    return [numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell for cell in table.cells("label")]
+    for cell in table.cells(column):
+        yield numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell
