@@ -11,7 +11,7 @@ from bench.report.rows import trainings
 from bench.report.rows.row import Row
 from bench.report.tables import cells as tables
 from bench.suites.suite import Gate
-from tests.report.synthetic import WORLD, changed, make_rows
+from tests.report.synthetic import WORLD, changed, edited, make_rows
 
 PLACE = Setting("embedded", "reviews", "badword", 1)
 
@@ -107,8 +107,8 @@ def test_the_drop_is_against_the_victim() -> None:
 
 
 def trained(row: Row, seconds: float, **fields: str) -> Row:
-    stored = row.record or {}
-    return replace(row, record={**stored, "seconds": {**stored["seconds"], "victim": seconds}, **fields})
+    assert row.record is not None
+    return edited(row, seconds={**row.record.seconds, "victim": seconds}, **fields)
 
 
 def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:

@@ -137,7 +137,7 @@ def write_records(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _victim(row: Row) -> dict[str, Any]:
-    recipe = ((row.record or {}).get("recipe") or {}).get("victim") or {}
+    recipe = {} if row.record is None else row.record.recipe.victim.document()
     return {
         "key": row.victim_key,
         "attack": row.attack,
@@ -151,8 +151,7 @@ def _victim(row: Row) -> dict[str, Any]:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    record = row.record or {}
-    environment = record.get("environment") or {}
+    record = row.record
     return {
         "key": row.cell_key,
         "victim": row.victim_key[:12],
@@ -165,12 +164,12 @@ def _record(row: Row) -> dict[str, Any]:
         "parameters": row.defense_parameters,
         "needs": needs_in_words(row.needs),
         "clean_size": row.clean_size,
-        "selection_size": (record.get("cell") or {}).get("selection_size"),
+        "selection_size": None if record is None else record.cell.selection_size,
         "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],
         "suspicion": suspicion_of(row),
-        "seconds": record.get("seconds") or {},
-        "notes": {name: _short(value) for name, value in (record.get("notes") or {}).items()},
-        "environment": environment,
+        "seconds": {} if record is None else record.seconds,
+        "notes": {name: _short(value) for name, value in row.notes.items()},
+        "environment": row.environment,
     }
 
 

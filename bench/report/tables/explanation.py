@@ -89,7 +89,7 @@ def _single(row: Row, references: References, gate: Gate) -> list[str]:
         return lines
     if row.done:
         lines += _numbers(row)
-    lines += _choice(row.record.get("notes") or {})
+    lines += _choice(row.notes)
     return lines + _origin(row)
 
 
@@ -114,7 +114,7 @@ def _beside(known: Mapping[str, float | None], who: str) -> str:
 
 def _numbers(row: Row) -> list[str]:
     if row.role == "detected":
-        score = (row.record or {})["notes"]["suspicion"]
+        score = row.notes["suspicion"]
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
     for name, found in row.outcomes.items():
@@ -141,10 +141,10 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
 
 def _origin(row: Row) -> list[str]:
     assert row.record is not None
-    cell, seconds, where = (row.record.get(name) or {} for name in ("cell", "seconds", "environment"))
+    seconds, where = row.record.seconds, row.environment
     lines = []
     if row.clean_size:
-        chosen = cell.get("selection_size")
+        chosen = row.record.cell.selection_size
         lines.append(
             f"  Clean examples: {row.clean_size} to tune on" + (f", {chosen} to choose on." if chosen else ".")
         )
