@@ -60,9 +60,10 @@ class Records(Folder):
 
     def usable(self, room: str, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yield the records or failures of keys, in that order. What cannot be read is named in the log."""
+        read = self.record if room == "records" else self.failure
         for key in keys:
             try:
-                document = self._read(room, key)
+                document = read(key)
             except Unreadable as error:
                 log.error("%s", error)
                 continue
