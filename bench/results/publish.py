@@ -33,7 +33,7 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
     rows, gate = opened.rows(), opened.plan.suite.gate
-    records = [row.record for row in rows if row.record is not None]
+    records = [row.record.document() for row in rows if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():

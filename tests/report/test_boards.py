@@ -18,7 +18,7 @@ from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Results
 from bench.report.ranking.statistics import area_interval, area_under_curve, crossed_weights
 from tests.report.showcase import detectors, filters, on
-from tests.report.synthetic import WORLD, changed, default_outcome, make_rows
+from tests.report.synthetic import WORLD, changed, default_outcome, edited, make_rows
 
 
 def leaderboard(**options: object) -> Leaderboard:
@@ -80,7 +80,7 @@ def test_who_holds_less_is_ranked_apart() -> None:
 def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
     row = next(row for row in make_rows() if row.role == "defended")
     assert row.record is not None
-    told = replace(row, record={**row.record, "cell": {**row.record["cell"], "board": "poisoned data received"}})
+    told = edited(row, cell={**row.record.cell.document(), "board": "poisoned data received"})
     assert told.board is Board.DATA
     assert replace(told, listed_on=Board.FILTER).board is Board.FILTER
 
@@ -207,8 +207,8 @@ def test_a_perfect_detector_is_not_certain() -> None:
 
 def test_detectors_are_compared_within_a_task_and_a_good_one_leads() -> None:
     shifted = [
-        replace(row, record={**row.record, "notes": {"suspicion": row.record["notes"]["suspicion"] + 1000}})
-        if row.role == "detected" and row.task == "questions" and row.record
+        edited(row, notes={"suspicion": row.notes["suspicion"] + 1000})
+        if row.role == "detected" and row.task == "questions"
         else row
         for row in detectors()
     ]

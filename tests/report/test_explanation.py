@@ -39,9 +39,7 @@ def test_one_seed_the_victim_and_the_floor() -> None:
 
 
 def test_what_has_no_numbers_says_why() -> None:
-    rows = changed(
-        ROWS, lambda r: r.defense == "mixing", record=None, failure={"error": "Traceback\n  x\nOSError: disk full"}
-    )
+    rows = changed(ROWS, lambda r: r.defense == "mixing", record=None, failure="Traceback\n  x\nOSError: disk full")
     rows = changed(rows, lambda r: r.defense == "e-pur", record=None)
     rows = [not_applicable(r, "pairs only") if r.defense == "fine-pruning" else r for r in rows]
     assert "Reason: OSError: disk full" in explain(rows, "reviews:badword:mixing")

@@ -81,7 +81,7 @@ def test_the_gate_can_be_set() -> None:
 
 def test_every_status_is_a_row() -> None:
     rows = make_rows(seeds=(0,), tasks=("reviews",), attacks=("badword",))
-    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure={"error": "out of memory"})
+    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure="out of memory")
     rows = changed(rows, lambda row: row.defense == "e-pur", record=None)
     rows = [not_applicable(row, "pairs only") if row.defense == "fine-pruning" else row for row in rows]
     table = frame(rows).set_index("defense")

@@ -23,7 +23,7 @@ from bench.report.tables.markup import comma_separated, markdown
 from bench.report.tables.summary import build as summary
 from bench.report.tables.terminal import text
 from bench.report.tables.web import html
-from tests.report.synthetic import changed, make_rows, not_applicable
+from tests.report.synthetic import changed, edited, make_rows, not_applicable
 
 NASTY = "<script>alert(1)</script> | 50% of $x_1$ & {y} \\ [bold]"
 
@@ -35,9 +35,7 @@ def rows_with_everything() -> list[Row]:
         victim=lambda task, attack, seed: (87.0 if task == "reviews" else 81.0, 40.0 if attack == "weak" else 99.0),
     )
     at = ("questions", "badword")
-    rows = changed(
-        rows, lambda r: r.defense == "mixing" and (r.task, r.attack) == at, record=None, failure={"error": NASTY}
-    )
+    rows = changed(rows, lambda r: r.defense == "mixing" and (r.task, r.attack) == at, record=None, failure=NASTY)
     rows = changed(rows, lambda r: r.defense == "e-pur" and r.seed == 2, record=None)
     rows = changed(rows, lambda r: r.defense == "fine-mixing-sel" and r.attack == "badword", record=None)
     rows = changed(rows, lambda r: r.defense == "fine-pruning", needs=("clean", "oracle"))
@@ -308,8 +306,7 @@ def test_small_parts() -> None:
 def test_a_table_of_several_arithmetics_says_so() -> None:
     rows = make_rows(attacks=("clean", "badword"))
     assert not any("arithmetic" in line for line in build(Results(rows)).footer)
-    low = {**rows[0].record["environment"], "precision": "bf16", "torch": "2.13.0"}
-    rows[0] = replace(rows[0], record={**rows[0].record, "environment": low})
+    rows[0] = edited(rows[0], environment={**rows[0].environment, "precision": "bf16", "torch": "2.13.0"})
     assert any(
         "Made by DoorBench 0.1.0, device cpu, arithmetic bf16, fp32." in line for line in build(Results(rows)).footer
     )
