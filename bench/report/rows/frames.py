@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
@@ -139,7 +139,7 @@ class References:
     def implanted(self, row: Row, gate: Gate) -> bool | None:
         """Return whether the victim of a cell passes the gate; None without a trigger, or while a number is missing."""
         clean = self._clean(row)
-        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric("majority"))
+        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
         """Return the columns of a cell that come from other records."""
