@@ -104,8 +104,8 @@ def task_spec(source: TaskSource) -> str:
 def create_task(entry: Entry) -> TaskSource:
     """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
     name, fields = specs.parse_entry(entry, "task")
-    if name.startswith("local/"):
-        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    if name.startswith(specs.LOCAL):
+        name, fields = "local", {"folder": name.removeprefix(specs.LOCAL), **fields}
     return registry.tasks.create({"name": name, **fields})
 
 
