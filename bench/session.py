@@ -11,7 +11,7 @@ from bench.contracts import board_of
 from bench.experiment import other_library_versions as elsewhere
 from bench.experiment import recipes
 from bench.experiment.grid import task_spec
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
 from bench.plugins.chain import needs_of
 from bench.store import Store
 from bench.suites import suite as suites
@@ -37,15 +37,19 @@ class Session:
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), Store(folder), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store; options are attributes. ``yes``: however many cells."""
+        return cls(plan_of(suites.load(name, settings), yes=yes), Store(folder), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
+    def open_all(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection."""
         store = Store(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
