@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment import other_library_versions, recipes
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
 from bench.store import Unreadable
 from bench.suites import suite as suites
@@ -34,15 +34,19 @@ class Session:
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), ResultStore(folder), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store; options are attributes. ``yes``: however many cells."""
+        return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
+    def open_all(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection."""
         store = ResultStore(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
