@@ -166,7 +166,7 @@ def records(
     from bench.session import Session
 
     plan = Plan(_suite(suite, settings))
-    session = Session(plan, Store(None if store is None else Path(store)))
+    session = Session(plan, Store(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts import board_of
@@ -13,7 +15,7 @@ from bench.experiment import recipes
 from bench.experiment.grid import task_spec
 from bench.experiment.plan import Plan
 from bench.plugins.chain import needs_of
-from bench.store import Store
+from bench.store import Store, StoreMissing, place_of
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -38,14 +40,17 @@ class Session:
 
     @classmethod
     def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), Store(folder), **options)
+        """Read a suite, apply settings and open the store, which must be there; options are attributes."""
+        return cls(Plan(suites.load(name, settings)), Store(folder, create=False), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
-        """Do so with a suite, or with every suite of a collection."""
-        store = Store(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+    def open_all(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, create: bool = False, **options: bool
+    ) -> list[Session]:
+        """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
+        loaded = suites.load_all(name, settings)
+        store = Store(folder, create=create)
+        return [cls(Plan(suite), store, **options) for suite in loaded]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
@@ -67,7 +72,6 @@ class Session:
         lines = [
             f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
             f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
-            f"store {self.store.root}",
             f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)
@@ -156,6 +160,19 @@ class Session:
                 grid.to_csv(place.with_suffix(".csv"), index=False)
                 written += style.save(weights.landscape(grid, points), place)
         return written
+
+
+@contextmanager
+def before_a_run(name: str, settings: Sequence[str], folder: Path | None) -> Iterator[tuple[list[Session], str]]:
+    """Yield the sessions of a suite and where their store is; before a first run it is an empty one for the moment."""
+    place = place_of(folder)
+    try:
+        opened = Session.open_all(name, settings, folder)
+    except StoreMissing:
+        with TemporaryDirectory() as empty:
+            yield Session.open_all(name, settings, Path(empty), create=True), f"{place}, which the run will make"
+    else:
+        yield opened, str(place)
 
 
 def in_folders(

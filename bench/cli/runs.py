@@ -75,8 +75,10 @@ def status(suite: SuiteName, settings: Settings = None, profile: Profile = None,
 def _forecast(suite: str, settings: list[str], store: Path | None) -> None:
     from bench import session
 
-    for opened in session.Session.open_all(suite, settings, store):
-        typer.echo(opened.forecast())
+    with session.before_a_run(suite, settings, store) as (sessions, place):
+        for opened in sessions:
+            typer.echo(opened.forecast())
+        typer.echo(f"store {place}")
 
 
 def _run(suite: str, settings: list[str], store: Path | None, options: dict[str, Any], *, report: bool) -> None:
@@ -84,7 +86,7 @@ def _run(suite: str, settings: list[str], store: Path | None, options: dict[str,
     from bench.cli import printing
 
     failed = 0
-    for opened in session.Session.open_all(suite, settings, store):
+    for opened in session.Session.open_all(suite, settings, store, create=not options["again"]):
         failed += printing.run(opened, **options).failed
         if report:
             printing.report(opened)

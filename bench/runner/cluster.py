@@ -23,7 +23,7 @@ from bench.errors import RequestError
 from bench.runner.devices import choose_gpus, threads_of
 from bench.runner.jobs import Execute, Job, Worker
 from bench.runner.slots import Slot, WorkerDied
-from bench.runner.worker import THREADS, Result, Stopped, attempt
+from bench.runner.worker import THREADS, Result, Stopped, attempt, one_line
 from bench.store import Store
 from bench.suites.suite import read_yaml
 
@@ -188,7 +188,7 @@ class Remote:
         """Kill the process; its nanny, if it has one, starts another process, which is a new slot."""
         if not self.left:
             self._cluster.call(die, self.name)
-            self._cluster.forget(self)
+            self._cluster.refuse(self)
             self.lost("the worker was ended")
 
     def lost(self, how: str) -> None:
@@ -215,28 +215,37 @@ class Cluster:
         self._own, self._renewed = own, renewed
         self._alive: dict[str, float] = {}  # by batch job: when one of its workers was last seen
         self._slots: dict[str, Remote] = {}
-        self._killed: set[str] = set()
+        self._unused: set[str] = set()
         self._looked = -LOOK_SECONDS
 
     def slots(self) -> Sequence[Slot]:
         """Return the workers of the cluster as it is now; the jobs of those that left are given up."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
-            try:
-                listed = self.client.scheduler_info(n_workers=-1)["workers"]
-            except OSError as error:
-                raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
-            if self.client.status != "running":
-                raise RequestError("the Dask scheduler is gone; what was finished is kept.")
+            listed = self._listed()
             addresses = set(listed)
             for address in self._slots.keys() - addresses:
                 self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
-            self._killed &= addresses
-            for address in addresses - self._slots.keys() - self._killed:
+            self._unused &= addresses
+            for address in addresses - self._slots.keys() - self._unused:
                 self._slots[address] = Remote(self, address)
             if self._renewed:
                 self._renew([str(worker["name"]) for worker in listed.values()])
         return list(self._slots.values())
+
+    def _listed(self) -> dict[str, Any]:
+        """Return what the scheduler knows of its workers, by address.
+
+        Raises:
+            RequestError: it has ended, or does not answer.
+        """
+        try:
+            listed = self.client.scheduler_info(n_workers=-1).get("workers")
+        except OSError as error:
+            raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
+        if listed is None or self.client.status != "running":
+            raise RequestError("the Dask scheduler is gone; what was finished is kept, the same command goes on.")
+        return dict(listed)
 
     def _renew(self, names: Sequence[str]) -> None:
         """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""
@@ -251,9 +260,9 @@ class Cluster:
             self._own.sync(self._own.scale_down, ended)
             self._own.scale(self._renewed)
 
-    def forget(self, slot: Remote) -> None:
-        """Stop using a worker, although the scheduler may still list it for a moment."""
-        self._killed.add(slot.name)
+    def refuse(self, slot: Slot) -> None:
+        """Stop using a worker, although the scheduler may still list it."""
+        self._unused.add(slot.name)
         self._slots.pop(slot.name, None)
 
     def call(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
@@ -279,8 +288,10 @@ def _settle(result: Future[Result], future: Any) -> None:
                 result.set_exception(WorkerDied(f"the worker's answer was lost: {type(error).__name__}"))
         elif future.status == "error":
             raised = future.exception()
-            killed = type(raised).__name__ == "KilledWorker"
-            result.set_exception(WorkerDied("the worker was killed") if killed else raised)
+            if type(raised).__name__ == "KilledWorker":
+                result.set_exception(WorkerDied("the worker was killed"))
+            else:  # not of the job, whose errors are results: other code or no plugin there, or a device that it lacks
+                result.set_result(Result("refused", error=one_line(raised)))
         else:
             result.set_exception(WorkerDied(f"Dask gave the job up ({future.status})"))
 

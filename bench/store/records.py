@@ -11,6 +11,7 @@ from typing import Any
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
 from bench.store.layout import ATTEMPTS, Folder, check_key, sync_folder, write_file
+from bench.store.troubles import StoreTrouble
 
 log = logging.getLogger(__name__)
 _SUFFIX = ".json"
@@ -116,7 +117,7 @@ class Records(Folder):
             self.set_aside(path, error, still_bad=lambda moved: _is_bad(moved, key))
         except OSError as error:
             self.check_connected(error)
-            raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+            raise StoreTrouble(f"{path} cannot be read: {error.strerror}.") from error
         return None
 
     def _write(self, room: str, key: str, record: Mapping[str, Any]) -> None:
