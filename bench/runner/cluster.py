@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from concurrent.futures import Future, InvalidStateError
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from bench._version import __version__
 from bench.errors import RequestError
 from bench.runner.devices import choose_gpus, threads_of
 from bench.runner.jobs import Execute, Job, Worker
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
 CALL_SECONDS = 2.0
 IGNORE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
+LANGUAGE = (
+    __version__,
+    *(field.name for field in dataclasses.fields(Job)),
+)  # two processes with other ones may not talk
 LOOK_SECONDS = 1.0  # between requests for the list of workers
 LOST_SECONDS = 30.0  # without any worker of a batch job: enough for a nanny to replace one that died
 
@@ -151,11 +158,17 @@ def _need(module: str, hint: str) -> Any:
 
 
 class Remote:
-    """One Dask worker process. It gets one job at a time, however many threads it has."""
+    """One Dask worker process. It gets one job at a time, however many threads it has.
 
-    def __init__(self, cluster: Cluster, address: str) -> None:
+    Args:
+        cluster: that it belongs to.
+        address: of the worker.
+        unfit: why it can do no job at all; empty where nothing is known against it.
+    """
+
+    def __init__(self, cluster: Cluster, address: str, unfit: str) -> None:
         self.name = address
-        self._cluster = cluster
+        self._cluster, self._unfit = cluster, unfit
         self.left = False
         self._future: Any = None
         self._result: Future[Result] = Future()
@@ -164,11 +177,12 @@ class Remote:
         """Send the job to this very worker, which may have its victim in memory."""
         cluster, result = self._cluster, Future[Result]()
         self._result = result
+        if self._unfit:
+            result.set_result(Result("refused", error=self._unfit))
+            return result
         self._future = cluster.client.submit(
             attempt_remote,
-            job,
-            store,
-            execute,
+            pickle.dumps((job, store, execute)),
             cluster.run,
             cluster.device,
             key=f"doorbench-{cluster.run}-{uuid.uuid4().hex}",
@@ -227,8 +241,8 @@ class Cluster:
             for address in self._slots.keys() - addresses:
                 self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
             self._unused &= addresses
-            for address in addresses - self._slots.keys() - self._unused:
-                self._slots[address] = Remote(self, address)
+            for address, unfit in self._greeted(addresses - self._slots.keys() - self._unused).items():
+                self._slots[address] = Remote(self, address, unfit)
             if self._renewed:
                 self._renew([str(worker["name"]) for worker in listed.values()])
         return list(self._slots.values())
@@ -246,6 +260,23 @@ class Cluster:
         if listed is None or self.client.status != "running":
             raise RequestError("the Dask scheduler is gone; what was finished is kept, the same command goes on.")
         return dict(listed)
+
+    def _greeted(self, addresses: Set[str]) -> dict[str, str]:
+        """Return why workers cannot take jobs, by address; empty where one can. What does not answer is left out.
+
+        A worker that cannot read what it is sent ends without a word, so it is first asked in a way that it can answer.
+        """
+        found: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
+            how = {"on_error": "return", "callback_timeout": CONNECT_SECONDS}
+            answers = self.client.run(greet, workers=sorted(addresses), **how) if addresses else {}
+            for address, answer in answers.items():
+                if isinstance(answer, Exception):
+                    found[address] = f"it cannot load this program: {one_line(answer)}"
+                else:
+                    same = answer == LANGUAGE
+                    found[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
+        return found
 
     def _renew(self, names: Sequence[str]) -> None:
         """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""
@@ -288,10 +319,8 @@ def _settle(result: Future[Result], future: Any) -> None:
                 result.set_exception(WorkerDied(f"the worker's answer was lost: {type(error).__name__}"))
         elif future.status == "error":
             raised = future.exception()
-            if type(raised).__name__ == "KilledWorker":
-                result.set_exception(WorkerDied("the worker was killed"))
-            else:  # not of the job, whose errors are results: other code or no plugin there, or a device that it lacks
-                result.set_result(Result("refused", error=one_line(raised)))
+            killed = type(raised).__name__ == "KilledWorker"
+            result.set_exception(WorkerDied("the worker was killed") if killed else raised)
         else:
             result.set_exception(WorkerDied(f"Dask gave the job up ({future.status})"))
 
@@ -301,9 +330,21 @@ _threads: dict[str, int] = {}  # in a worker: by run, the thread that does a job
 _lock = threading.Lock()
 
 
-def attempt_remote(job: Job, store: Store, execute: Execute, run: str, device: str) -> Result:
-    """Try a job in a Dask worker."""
-    worker = _worker_of(run, device)
+async def greet() -> tuple[str, ...]:
+    """Say which jobs this worker can read."""
+    return LANGUAGE
+
+
+def attempt_remote(packed: bytes, run: str, device: str) -> Result:
+    """Try a job in a Dask worker, given a pickled job, store and function that does the job."""
+    job: Job
+    store: Store
+    execute: Execute
+    try:
+        job, store, execute = pickle.loads(packed)
+        worker = _worker_of(run, device)
+    except Exception as error:  # a plugin that is not installed here, or a device that is not
+        return Result("refused", error=one_line(error))
     try:
         with _lock:
             _threads[run] = threading.get_ident()
