@@ -15,7 +15,7 @@ from bench.experiment import recipes
 from bench.experiment.grid import task_spec
 from bench.experiment.plan import Plan
 from bench.plugins.chain import needs_of
-from bench.store import Store, StoreMissing, place_of
+from bench.store import Store, StoreMissing, outputs, place_of
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ class Session:
         """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
 
-        drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
-        return drawn + self.study(folder)
+        with outputs.all_or_none():
+            drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+            return drawn + self.study(folder)
 
     def study(self, folder: Path) -> list[Path]:
         """Draw the figures of weights that the suite asks for, and write their data beside them."""
@@ -151,13 +152,13 @@ class Session:
             name = f"{self.plan.suite.study}-{studies.file_name(spec)}"
             if self.plan.suite.study == "word-scores":
                 words = studies.word_scores(spec, stored)
-                words.to_csv(folder / f"{name}.csv", index=False)
+                outputs.write(folder / f"{name}.csv", words.to_csv(index=False))
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
                 grid, points = studies.landscape(cell, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
-                grid.to_csv(place.with_suffix(".csv"), index=False)
+                outputs.write(place.with_suffix(".csv"), grid.to_csv(index=False))
                 written += style.save(weights.landscape(grid, points), place)
         return written
 

@@ -19,11 +19,10 @@ def find(name: str) -> type[Plugin]:
         registry.defenses,
         registry.tasks,
     )
-    for known in ([plugins.found for plugins in kinds], [plugins.broken for plugins in kinds]):
-        for plugins, names in zip(kinds, known, strict=True):
-            if name in names:
-                plugin: type[Plugin] = plugins.get(name)
-                return plugin
+    loaded = [plugins for plugins in kinds if name in plugins.found]
+    for plugins in loaded or [plugins for plugins in kinds if name in plugins.broken]:
+        plugin: type[Plugin] = plugins.get(name)
+        return plugin
     if "+" in name:
         raise RequestError(f"{name!r} is a chain; describe its parts: {', '.join(name.split('+'))}.")
     raise unknown("plugin", name, [n for plugins in kinds for n in plugins.names()])

@@ -1,4 +1,4 @@
-"""Runs the import of a third party's code so that, whatever it does, the rest goes on and standard output stays ours."""
+"""Imports a third party's code so that, whatever it does, the rest goes on and standard output stays ours."""
 
 from __future__ import annotations
 

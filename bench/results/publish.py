@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench.store import outputs
+
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
     from bench.session import Session
@@ -26,24 +28,29 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     made again, without data, models or a store. A README that says command, machine and time, and what is seen, is
     written by people.
     """
+    with outputs.all_or_none():
+        return _write(opened, folder)
+
+
+def _write(opened: Session, folder: Path) -> list[Path]:
     from bench import report
 
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.make_folder(folder)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
-    written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
+    outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
     rows, gate = opened.rows(), opened.plan.suite.gate
     records = [row.record for row in rows if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
+    outputs.write(written[1], gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():
         written.append(folder / name)
-        written[-1].write_text(report.table(rows, format=form, gate=gate, standalone=True), encoding="utf-8")
+        outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
-        written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
+    outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
 
 

@@ -43,4 +43,4 @@ def is_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full; safetensors puts the system's error into a text."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    return any(f"(os error {code})" in str(error) for code in _FULL)
+    return isinstance(error, StoreFull) or any(f"(os error {code})" in str(error) for code in _FULL)

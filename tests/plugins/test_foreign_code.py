@@ -44,7 +44,8 @@ PRINTS = {
     "prints": "print('hello from print')\n",
     "writes": "import os\nos.write(1, b'hello from write\\n')\n",
     "starts-a-process": "import subprocess\nsubprocess.run(['echo', 'hello from a process'])\n",
-    "logs": "import logging, sys\nlogging.basicConfig(stream=sys.stdout, force=True)\nlogging.error('hello from a log')\n",
+    "logs": "import logging, sys\nlogging.basicConfig(stream=sys.stdout)\nlogging.warning('hello from a log')\n"
+    "sys.stdout.write('hello from a log')\n",
 }
 
 
@@ -98,7 +99,11 @@ def test_each_bad_plugin_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", ["doorbench.attacks", "doorbench.modifiers", "doorbench.tasks"])
 def test_every_kind_of_plugin(tmp_path: Path, group: str) -> None:
     package(tmp_path, {"exits": BAD["exits"], "prints": PRINTS["prints"], "fine-mixing": BAD["fine-mixing"]}, group)
-    for arguments in (["describe", "fine-mixing", "--json"], ["list", "attacks", "--json"], ["list", "tasks", "--json"]):
+    for arguments in (
+        ["describe", "fine-mixing", "--json"],
+        ["list", "attacks", "--json"],
+        ["list", "tasks", "--json"],
+    ):
         told = doorbench(tmp_path, *arguments)
         assert told.returncode == 0, told.stderr
         assert json.loads(told.stdout)
