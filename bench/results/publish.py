@@ -40,7 +40,7 @@ def _write(opened: Session, folder: Path) -> list[Path]:
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
     rows, gate = opened.rows(), opened.plan.suite.gate
-    records = [row.record for row in rows if row.record is not None]
+    records = [row.record.document() for row in rows if row.record is not None]
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     outputs.write(written[1], gzip.compress(lines.encode(), mtime=0))
     for name, form in TABLES.items():

@@ -12,6 +12,7 @@ from bench.store.troubles import (
     StoreReadOnly,
     StoreReplaced,
     StoreTrouble,
+    Unreadable,
 )
 from bench.store.upkeep import Upkeep
 
@@ -26,6 +27,7 @@ __all__ = [
     "StoreReadOnly",
     "StoreReplaced",
     "StoreTrouble",
+    "Unreadable",
     "check_key",
     "heartbeat",
     "place_of",

@@ -39,6 +39,10 @@ class StoreTrouble(StoreError):
     """A call of the file system failed although the store is there; tried once more, it may succeed."""
 
 
+class Unreadable(StoreTrouble):
+    """The system cannot read the file of one record or failure; nothing is known of what is in it."""
+
+
 def is_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full; safetensors puts the system's error into a text."""
     if isinstance(error, OSError):

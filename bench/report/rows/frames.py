@@ -85,8 +85,6 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _own(row: Row) -> dict[str, Any]:
     """Return what a cell's own record says."""
-    record: Mapping[str, Any] = row.record or {}
-    environment = record.get("environment") or {}
     found: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
@@ -94,11 +92,11 @@ def _own(row: Row) -> dict[str, Any]:
     found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
     found |= {
         "clean_size": row.clean_size,
-        "reserve_ratio": (record.get("notes") or {}).get("reserve_ratio"),
+        "reserve_ratio": row.notes.get("reserve_ratio"),
         "victim_key": row.victim_key,
         "cell_key": row.cell_key,
-        "device": environment.get("device"),
-        "version": environment.get("version"),
+        "device": row.environment.get("device"),
+        "version": row.environment.get("version"),
     }
     if row.target is not None:
         found["attack.target"] = row.target

@@ -182,7 +182,7 @@ def _counts(results: Results) -> str:
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
-    environments = [(row.record or {}).get("environment") or {} for row in results.rows]
+    environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
