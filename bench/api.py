@@ -175,7 +175,7 @@ def records(
     from bench.session import Session
 
     plan = plan_of(_suite(suite, settings), yes=yes)
-    session = Session(plan, ResultStore(None if store is None else Path(store)))
+    session = Session(plan, ResultStore(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 
 

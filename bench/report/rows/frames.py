@@ -13,6 +13,7 @@ from bench.errors import RequestError, unknown
 from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
+from bench.store import outputs
 from bench.suites.suite import Gate
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | 
     if format == "parquet":
         if path is None:
             raise RequestError("parquet is not text; name a file with --out FILE.")
-        table.to_parquet(path, index=False)
+        with outputs.beside(path) as file:
+            table.to_parquet(file, index=False)
         return None
     text = io.StringIO()
     if format == "csv":
@@ -200,5 +202,5 @@ def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | 
         table.to_json(text, orient="records", lines=True, double_precision=15, force_ascii=False)
     if path is None:
         return text.getvalue()
-    path.write_text(text.getvalue(), encoding="utf-8")
+    outputs.write(path, text.getvalue())
     return None
