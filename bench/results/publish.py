@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,7 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
     rows, gate = opened.rows(), opened.plan.suite.gate
-    records = [row.record.document() for row in rows if row.record is not None]
-    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
+    written[1].write_bytes(packed(rows))
     for name, form in TABLES.items():
         written.append(folder / name)
         written[-1].write_text(report.table(rows, format=form, gate=gate, standalone=True), encoding="utf-8")
@@ -45,6 +43,13 @@ def publish(opened: Session, folder: Path) -> list[Path]:
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+
+
+def packed(rows: Iterable[Row]) -> bytes:
+    """Return the records of rows as ``records.jsonl.gz`` holds them."""
+    documents = (row.record.document() for row in rows if row.record is not None)
+    lines = "".join(json.dumps(document, sort_keys=True) + "\n" for document in documents)
+    return gzip.compress(lines.encode(), mtime=0)
 
 
 def _judged(rows: Sequence[Row], gate: Gate) -> Iterator[tuple[str, Any]]:
