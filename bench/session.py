@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment import other_library_versions, recipes
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
-from bench.store import Unreadable
+from bench.store import StoreMissing, Unreadable, outputs, place_of
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -34,15 +36,30 @@ class Session:
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), ResultStore(folder), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store, which must be there.
+
+        Options are attributes; ``yes``: however many cells the suite has.
+        """
+        return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder, create=False), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
-        """Do so with a suite, or with every suite of a collection."""
-        store = ResultStore(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+    def open_all(
+        cls,
+        name: str,
+        settings: Sequence[str],
+        folder: Path | None,
+        *,
+        create: bool = False,
+        yes: bool = False,
+        **options: bool,
+    ) -> list[Session]:
+        """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
+        loaded = suites.load_all(name, settings)
+        store = ResultStore(folder, create=create)
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in loaded]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
@@ -64,7 +81,6 @@ class Session:
         lines = [
             f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
             f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
-            f"store {self.store.root}",
             f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)
@@ -109,8 +125,9 @@ class Session:
         """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
 
-        drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
-        return drawn + self.study(folder)
+        with outputs.all_or_none():
+            drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+            return drawn + self.study(folder)
 
     def study(self, folder: Path) -> list[Path]:
         """Draw the figures of weights that the suite asks for, and write their data beside them."""
@@ -122,15 +139,33 @@ class Session:
             name = f"{self.plan.suite.study}-{studies.file_name(spec)}"
             if self.plan.suite.study == "word-scores":
                 words = studies.word_scores(spec, stored)
-                words.to_csv(folder / f"{name}.csv", index=False)
+                outputs.write(folder / f"{name}.csv", words.to_csv(index=False))
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
                 grid, points = studies.landscape(cell, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
-                grid.to_csv(place.with_suffix(".csv"), index=False)
+                outputs.write(place.with_suffix(".csv"), grid.to_csv(index=False))
                 written += style.save(weights.landscape(grid, points), place)
         return written
+
+
+@contextmanager
+def before_a_run(
+    name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False
+) -> Iterator[tuple[list[Session], str]]:
+    """Yield the sessions of a suite and where their store is; before a first run it is an empty one for the moment."""
+    place = place_of(folder)
+    try:
+        opened = Session.open_all(name, settings, folder, yes=yes)
+    except StoreMissing:
+        with TemporaryDirectory() as empty:
+            yield (
+                Session.open_all(name, settings, Path(empty), create=True, yes=yes),
+                f"{place}, which the run will make",
+            )
+    else:
+        yield opened, str(place)
 
 
 def in_folders(

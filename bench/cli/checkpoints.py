@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Annotated
@@ -89,7 +90,10 @@ def inspect(
         on_test=lambda name: typer.echo(f"running {name} ...", err=True),
     )
     if format == "terminal":
-        show.terminal(report, Console() if out is None else Console(file=out.open("w", encoding="utf-8"), width=100))
+        page = io.StringIO()
+        show.terminal(report, Console() if out is None else Console(file=page, width=100))
+        if out is not None:
+            write_or_print(page.getvalue(), out)
         return
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n" if format == "json" else show.page(report)
     write_or_print(text, out)

@@ -28,7 +28,7 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 def explain(folder: Path | None, key: str) -> None:
     """Print what one key stands for."""
-    Console().print(ResultStore(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
+    Console().print(ResultStore(folder, create=False).explain(key), markup=False, highlight=False, soft_wrap=True)
 
 
 def show(folder: Path | None) -> None:
@@ -45,14 +45,14 @@ def show(folder: Path | None) -> None:
             size(row.bytes),
             ago(row.age),
         )
-        for row in ResultStore(folder).ls()
+        for row in ResultStore(folder, create=False).ls()
     ]
     _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), rows)
 
 
 def verify(folder: Path | None) -> bool:
     """Check everything; return whether something was damaged."""
-    report = ResultStore(folder).verify()
+    report = ResultStore(folder, create=False).verify()
     checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
     console = Console()
     console.print(f"checked {checked}")
@@ -97,7 +97,7 @@ def add(folder: Path | None, source: Path) -> bool:
 
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
-    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder).diff(first, second)]
+    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder, create=False).diff(first, second)]
     _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), rows)
 
 
@@ -108,7 +108,7 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
 
     kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
-    freed = ResultStore(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    freed = ResultStore(folder, create=False).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(
         ("what", "name", "size", "why"),
         [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],

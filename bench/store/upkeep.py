@@ -11,8 +11,8 @@ from bench.store import words
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
 from bench.store.layout import tree_bytes
-from bench.store.records import Unreadable
 from bench.store.table import TabulatedRecords
+from bench.store.troubles import Unreadable
 
 
 @dataclass(frozen=True)

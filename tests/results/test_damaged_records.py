@@ -146,7 +146,9 @@ def test_an_archive_that_never_ends_is_not_unpacked(tmp_path: Path) -> None:
 def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     """The plan and the store of a tiny suite that was run."""
     store = ResultStore(tmp_path_factory.mktemp("finished") / "store")
-    return checks.run(world, store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]), store.root
+    return checks.run(
+        world, store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]
+    ), store.root
 
 
 @pytest.fixture
@@ -238,4 +240,3 @@ def test_every_command_ends_in_one_line(
     shown(1, "submit", "--check", str(folder))
     shown(1, "store", "add", str(folder), "--store", str(tmp_path / "mine"))
     shown(2, "site", str(folder), "--out", str(tmp_path / "site"))
-
