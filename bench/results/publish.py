@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,7 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
     outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
-    records = [row.record.document() for row in rows if row.record is not None]
-    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    outputs.write(written[1], gzip.compress(lines.encode(), mtime=0))
+    outputs.write(written[1], packed(rows))
     for name, form in TABLES.items():
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
@@ -69,6 +67,13 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     figures = folder / "figures"
     outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+
+
+def packed(rows: Iterable[Row]) -> bytes:
+    """Return the records of rows as ``records.jsonl.gz`` holds them."""
+    documents = (row.record.document() for row in rows if row.record is not None)
+    lines = "".join(json.dumps(document, sort_keys=True) + "\n" for document in documents)
+    return gzip.compress(lines.encode(), mtime=0)
 
 
 def results(rows: Sequence[Row], *, title: str, gate: Gate) -> str:
