@@ -18,8 +18,8 @@ from bench.errors import RequestError
 from bench.experiment import recipes, work
 from bench.experiment.grid import create_attack, create_task
 from bench.experiment.plan import Plan, plan_of
+from bench.experiment.result_store import ResultStore
 from bench.plugins.chain import chain
-from bench.store import Store
 from bench.suites import suite as suites
 from bench.suites.suite import Entry, Suite
 
@@ -152,7 +152,7 @@ def run_suite(
         RequestError: the suite is wrong, or cells failed; names the first one.
     """
     plan = plan_of(_suite(suite, settings), yes=yes)
-    place = Store(None if store is None else Path(store))
+    place = ResultStore(None if store is None else Path(store))
     plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
@@ -176,7 +176,7 @@ def records(
     from bench.session import Session
 
     plan = plan_of(_suite(suite, settings), yes=yes)
-    session = Session(plan, Store(None if store is None else Path(store)))
+    session = Session(plan, ResultStore(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 
 
@@ -194,7 +194,7 @@ def _suite(suite: str | Path | Mapping[str, Any] | Suite, settings: Sequence[str
     return suite if isinstance(suite, Suite) else suites.check(suite, "the suite")
 
 
-def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
+def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
     from bench import report
     from bench.experiment.metrics import MEASURED
     from bench.report.rows.frames import JOINED
@@ -212,7 +212,7 @@ def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
         implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
         metrics = {name: _number(found[name]) for name in (*MEASURED, *JOINED)}
-        outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record))
+        outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record.document()))
     return outcomes
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.models.files import TOKENIZER_FILES
+from bench.store import outputs
 
 if TYPE_CHECKING:
     import torch
@@ -37,18 +37,8 @@ def fresh(out: Path) -> Iterator[Path]:
     """
     if os.path.lexists(out):
         raise RequestError(f"--out: {out} exists already; nothing is overwritten, name a new folder.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise RequestError(f"--out: {out} cannot be written: {error.strerror or error}.") from None
-    try:
+    with outputs.folder_beside(out) as folder:
         yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def write_weights(folder: Path, model: Any, dtypes: Mapping[str, torch.dtype]) -> None:

@@ -1,14 +1,15 @@
-"""The commands for a model of one's own: ``inspect``, ``purify`` and ``attack``, which builds one to try them on."""
+"""The commands for a model of one's own: ``inspect``, ``purify``, ``judge`` and ``attack``, which builds one to try."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import Device, write_or_print
+from bench.cli.options import AsJson, Device, Out, write_or_print
 from bench.errors import unknown
 
 Model = Annotated[Path, typer.Option(help="folder with safetensors, config.json and tokenizer")]
@@ -89,10 +90,52 @@ def inspect(
         on_test=lambda name: typer.echo(f"running {name} ...", err=True),
     )
     if format == "terminal":
-        show.terminal(report, Console() if out is None else Console(file=out.open("w", encoding="utf-8"), width=100))
+        page = io.StringIO()
+        show.terminal(report, Console() if out is None else Console(file=page, width=100))
+        if out is not None:
+            write_or_print(page.getvalue(), out)
         return
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n" if format == "json" else show.page(report)
     write_or_print(text, out)
+
+
+def judge(
+    model: Model,
+    clean: Annotated[
+        Path, typer.Option(help="labelled clean examples that the model was neither trained nor tuned on")
+    ],
+    triggered: Annotated[
+        Path | None, typer.Option(help="triggered examples, with their true label; as triggered.csv of an attack")
+    ] = None,
+    trigger: Annotated[
+        Path | None, typer.Option(help="a trigger.json: put this trigger into the clean examples instead")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="label that --triggered leads to, if the file does not say")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="another model beside it, such as before purification")] = None,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Measure accuracy, attack success and flip rate of any checkpoint, before and after side by side."""
+    from tempfile import gettempdir
+
+    from rich.console import Console
+
+    from bench.checkpoints import judge, show
+
+    request = judge.Request(
+        model=model, clean=clean, triggered=triggered, trigger=trigger, target=target, against=against,
+        max_length=max_length, seed=seed, device=device,
+    )  # fmt: skip
+    report = judge.judge(request, scratch=Path(gettempdir()))
+    if as_json or out is not None:
+        write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
+    if not as_json:
+        show.judged(report, Console())
 
 
 def attack(
@@ -119,3 +162,5 @@ def attack(
     typer.echo(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
     typer.echo(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
     typer.echo(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
+    for name, meaning in report["files"].items():
+        typer.echo(f"  {name}: {meaning}")

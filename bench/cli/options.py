@@ -32,4 +32,6 @@ def write_or_print(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        from bench.store import outputs
+
+        outputs.write(out, text)

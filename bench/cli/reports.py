@@ -152,6 +152,7 @@ def publish(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="although a column mixes machines or trainings")] = False,
     yes: Yes = False,
 ) -> None:
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
@@ -161,7 +162,7 @@ def publish(
     for opened, inner in session.in_folders(
         suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
     ):
-        for path in publish.publish(opened, out / inner):
+        for path in publish.publish(opened, out / inner, mixed=mixed):
             typer.echo(str(path))
 
 

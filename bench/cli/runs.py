@@ -79,8 +79,10 @@ def status(
 def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
     from bench import session
 
-    for opened in session.Session.open_all(suite, settings, store, yes=yes):
-        typer.echo(opened.forecast())
+    with session.before_a_run(suite, settings, store, yes=yes) as (sessions, place):
+        for opened in sessions:
+            typer.echo(opened.forecast())
+        typer.echo(f"store {place}")
 
 
 def _run(
@@ -90,7 +92,7 @@ def _run(
     from bench.cli import printing
 
     failed = 0
-    for opened in session.Session.open_all(suite, settings, store, yes=yes):
+    for opened in session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"]):
         failed += printing.run(opened, **options).failed
         if report:
             printing.report(opened)

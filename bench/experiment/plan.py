@@ -99,6 +99,7 @@ class Plan:
                 cost=spec.budget.epochs * len(training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
+                made_with=recipes.made_with(spec),
             )
 
     def _cell_jobs(self) -> Iterator[Job]:
@@ -115,6 +116,7 @@ class Plan:
                 cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
                 label=cell.label,
                 payload=cell,
+                made_with=recipes.made_with(cell.victim),
             )
 
 
