@@ -66,6 +66,7 @@ class Session:
         from bench import runner
         from bench.experiment import work
 
+        self.plan.check_models()
         if again:
             for job in self.plan.jobs:
                 self.store.drop_failure(job.key)
@@ -75,6 +76,7 @@ class Session:
         """Say in words what a run would do."""
         from bench import runner
 
+        self.plan.check_models()
         found = runner.status(self.plan.jobs, self.store)
         victims = len(self.plan.victims)
         done, failed, running = found.done, len(found.failed), len(found.running)
