@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts import board_of
-from bench.experiment import other_library_versions as elsewhere
-from bench.experiment import recipes
-from bench.experiment.grid import task_spec
-from bench.experiment.plan import Plan
-from bench.plugins.chain import needs_of
-from bench.store import Store
+from bench.experiment import other_library_versions, recipes
+from bench.experiment.plan import Plan, plan_of
+from bench.experiment.result_store import ResultStore
+from bench.store import StoreMissing, Unreadable, outputs, place_of
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -33,25 +32,41 @@ class Session:
     """
 
     plan: Plan
-    store: Store
+    store: ResultStore
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), Store(folder), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store, which must be there.
+
+        Options are attributes; ``yes``: however many cells the suite has.
+        """
+        return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder, create=False), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
-        """Do so with a suite, or with every suite of a collection."""
-        store = Store(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+    def open_all(
+        cls,
+        name: str,
+        settings: Sequence[str],
+        folder: Path | None,
+        *,
+        create: bool = False,
+        yes: bool = False,
+        **options: bool,
+    ) -> list[Session]:
+        """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
+        loaded = suites.load_all(name, settings)
+        store = ResultStore(folder, create=create)
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in loaded]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
         from bench import runner
         from bench.experiment import work
 
+        self.plan.check_models()
         if again:
             for job in self.plan.jobs:
                 self.store.drop_failure(job.key)
@@ -61,54 +76,32 @@ class Session:
         """Say in words what a run would do."""
         from bench import runner
 
+        self.plan.check_models()
         found = runner.status(self.plan.jobs, self.store)
         victims = len(self.plan.victims)
         done, failed, running = found.done, len(found.failed), len(found.running)
         lines = [
             f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
             f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
-            f"store {self.store.root}",
             f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)
 
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
-        from bench.report.rows.records import conditions_of
-        from bench.report.rows.row import Row
+        from bench.report.rows import build
         from bench.report.rows.settings import disambiguate_tasks
         from bench.report.rows.trainings import merge_victim_keys
 
-        shown = elsewhere.shown(self.plan.cells, self.store) if self.any_libraries else {}
+        shown = other_library_versions.shown(self.plan.cells, self.store) if self.any_libraries else None
         rows = []
         for key, cell in self.plan.cells.items():
-            defense = cell.defense
-            record = shown.get(key) if self.any_libraries else self.store.record(key)
-            rows.append(
-                Row(
-                    suite=self.plan.suite.name,
-                    task=task_spec(cell.victim.task),
-                    model=cell.victim.model,
-                    attack=cell.victim.attack.spec,
-                    defense=cell.defense_spec,
-                    seed=cell.victim.seed,
-                    role=cell.role,
-                    listed=cell.listed,
-                    target=None if cell.victim.is_clean_model else cell.victim.target,
-                    victim_key=recipes.victim_key(cell.victim) if record is None else record["victim_key"],
-                    cell_key=key if record is None else record["key"],
-                    clean_size=cell.labels,
-                    attack_base=cell.victim.attack.recipe()["name"],
-                    defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
-                    attack_parameters=cell.victim.attack.parameters(),
-                    defense_parameters={} if defense is None else defense.parameters(),
-                    listed_on=board_of(cell.victim.attack, defense),
-                    needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
-                    record=record,
-                    failure=self.store.failure(key),
-                    conditions=conditions_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
-                )
-            )
+            try:
+                record = self.store.result(key) if shown is None else shown.get(key)
+                failure = self.store.error(key)
+            except Unreadable as error:
+                record, failure = None, str(error)
+            rows.append(build.of_cell(cell, key=key, suite=self.plan.suite.name, record=record, failure=failure))
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
 
@@ -134,8 +127,9 @@ class Session:
         """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
 
-        drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
-        return drawn + self.study(folder)
+        with outputs.all_or_none():
+            drawn = report.draw(self.rows(), folder=folder, gate=self.plan.suite.gate)
+            return drawn + self.study(folder)
 
     def study(self, folder: Path) -> list[Path]:
         """Draw the figures of weights that the suite asks for, and write their data beside them."""
@@ -147,15 +141,33 @@ class Session:
             name = f"{self.plan.suite.study}-{studies.file_name(spec)}"
             if self.plan.suite.study == "word-scores":
                 words = studies.word_scores(spec, stored)
-                words.to_csv(folder / f"{name}.csv", index=False)
+                outputs.write(folder / f"{name}.csv", words.to_csv(index=False))
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
                 grid, points = studies.landscape(cell, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
-                grid.to_csv(place.with_suffix(".csv"), index=False)
+                outputs.write(place.with_suffix(".csv"), grid.to_csv(index=False))
                 written += style.save(weights.landscape(grid, points), place)
         return written
+
+
+@contextmanager
+def before_a_run(
+    name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False
+) -> Iterator[tuple[list[Session], str]]:
+    """Yield the sessions of a suite and where their store is; before a first run it is an empty one for the moment."""
+    place = place_of(folder)
+    try:
+        opened = Session.open_all(name, settings, folder, yes=yes)
+    except StoreMissing:
+        with TemporaryDirectory() as empty:
+            yield (
+                Session.open_all(name, settings, Path(empty), create=True, yes=yes),
+                f"{place}, which the run will make",
+            )
+    else:
+        yield opened, str(place)
 
 
 def in_folders(

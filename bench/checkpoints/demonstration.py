@@ -19,8 +19,8 @@ from bench.errors import RequestError
 from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.evaluation import evaluate
 from bench.experiment.grid import VictimSpec, create_attack, create_task, task_spec
+from bench.experiment.result_store import ResultStore
 from bench.experiment.victims import build_victim
-from bench.store import Store
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -69,8 +69,9 @@ def build(request: Request) -> dict[str, Any]:
     name = _name(spec)
     task = recipes.task_of(source)
     _check(spec, task)
+    recipes.model_of(request.model).check(tokens=task.facts.max_length)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
-        store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
+        store, worker = ResultStore(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_clean_model:
             build_victim(spec.clean_model, store, worker)
         build_victim(spec, store, worker)

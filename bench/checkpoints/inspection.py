@@ -15,6 +15,7 @@ from bench.checkpoints.purify import accuracy
 from bench.checkpoints.suspect import Suspect
 from bench.contracts import TaskFacts
 from bench.contracts.examples import Inputs
+from bench.errors import RequestError
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -75,6 +76,10 @@ def inspect(
     started = time.perf_counter()
     suspect = Suspect.open(request.model)
     data = None if request.clean is None else clean.read(request.clean, suspect.labels, seed=request.seed)
+    texts = None if request.texts is None else clean.texts(request.texts)
+    if data is not None and texts is not None and data.pair != (texts.pairs is not None):
+        has, lacks = (request.clean, request.texts) if data.pair else (request.texts, request.clean)
+        raise RequestError(f"{has} has a column 'text_pair' and {lacks} has none; a model takes pairs or single texts.")
     options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
     options.update(precision="auto", lean=None, scratch=scratch)
     facts = TaskFacts("own", suspect.labels, bool(data and data.pair), options["max_length"])
@@ -106,10 +111,6 @@ def inspect(
                 "parts": [asdict(part) for part in drift.profile(pretrained, model.get_parameter, pretrained)],
                 "reference": None,
             }
-        if pretrained is not None and data is not None:
-            with suspect.classifier(**options) as reference:
-                report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
-        texts = None if request.texts is None else Inputs(*clean.texts(request.texts))
         given = probes.Given(facts, data, pretrained, texts, request.seed)
         report["tests"] = probes.planned(request.tests, given, pass_seconds=_pass_seconds(received, data))
         for test in report["tests"]:
@@ -118,6 +119,9 @@ def inspect(
             if test["status"] == "waiting":
                 on_test(test)
                 probes.run(test, given, received)
+    if pretrained is not None and data is not None:
+        with suspect.classifier(**options) as reference:
+            report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
     report["seconds"] = time.perf_counter() - started
     on_progress(report)
     return report

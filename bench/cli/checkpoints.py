@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,9 +103,10 @@ def inspect(
 
     def write(report: Mapping[str, Any]) -> None:
         if format == "terminal":
-            show.terminal(
-                report, Console() if out is None else Console(file=out.open("w", encoding="utf-8"), width=100)
-            )
+            page = io.StringIO()
+            show.terminal(report, Console() if out is None else Console(file=page, width=100))
+            if out is not None:
+                write_or_print(page.getvalue(), out)
         elif format == "json":
             write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
         else:

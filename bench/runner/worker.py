@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from bench._version import __version__
 from bench.errors import RequestError
-from bench.runner.jobs import Execute, Job, Worker
-from bench.store import Store, StoreFull, StoreGone, StoreReadOnly
+from bench.runner.jobs import Execute, Job, Refused, Worker
+from bench.store import Store, StoreError, StoreGone, StoreTrouble
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-Ending = Literal["found", "done", "n/a", "failed", "held", "missing", "lost", "gone", "stop"]
+Ending = Literal["found", "done", "n/a", "failed", "held", "missing", "lost", "trouble", "refused", "gone", "stop"]
 LONGEST_TRACE = 20_000  # characters; the end of a traceback says most
 
 
@@ -38,8 +38,10 @@ class Result:
 
     Attributes:
         ending: ``found``: the store had the result already; ``held``: another runner is working on the job;
-            ``missing``: the store lacks some of its needs; ``lost``: out of memory, worth another try; ``gone``: the
-            store has vanished; ``stop``: the store takes no more, so that nothing can go on.
+            ``missing``: the store lacks some of its needs; ``lost``: out of memory, worth another try; ``trouble``: a
+            call of the store failed, worth another try; ``refused``: this worker makes something else of the job than
+            the runner means; ``gone``: the store has vanished; ``stop``: the store takes no more, so that nothing can
+            go on.
         seconds: how long the job took.
         error: one line, if something went wrong.
         needs: keys of what is missing.
@@ -102,9 +104,13 @@ def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
             return Result("held")
         with lock:
             return _do_locked(job, store, execute, worker)
+    except Refused as error:
+        return Result("refused", error=str(error))
     except StoreGone as error:
         return Result("gone", error=str(error))
-    except (StoreFull, StoreReadOnly) as error:
+    except StoreTrouble as error:
+        return Result("trouble", error=str(error))
+    except StoreError as error:
         return Result("stop", error=str(error))
 
 
@@ -118,7 +124,7 @@ def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Resu
     started = time.perf_counter()
     try:
         ending = execute(job, store, worker)
-    except (StoreFull, StoreGone, StoreReadOnly):
+    except (Refused, StoreError):
         raise
     except (
         Exception,
@@ -126,6 +132,9 @@ def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Resu
     ) as error:  # a plugin may raise anything; the grid goes on, and the row shows the error
         seconds = time.perf_counter() - started
         store.check_connected()  # if the store is gone, that is the reason, whatever was raised
+        if isinstance(error, OSError) and store.holds(error.filename):
+            with store.guard():
+                raise
         message = one_line(error)
         if is_out_of_memory(error):
             return Result("lost", seconds, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -14,7 +15,8 @@ from typing import Any
 
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
-from bench.store.layout import ATTEMPTS, Folder, StoreFull, check_key, drop_tree, is_full, sync_folder, write_file
+from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, sync_folder, write_file
+from bench.store.troubles import StoreFull, StoreTrouble, is_full
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Artifacts(Folder):
             return None
         except OSError as error:
             self.check_connected(error)
-            raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+            raise StoreTrouble(f"{path} cannot be read: {error.strerror}.") from error
         self.touch(key)
         return path
 
@@ -172,7 +174,10 @@ def _fill(fill: Callable[[Path], None], temp: Path, store: Folder) -> None:
     except Exception as error:
         if is_full(error) and not isinstance(error, StoreFull):
             with store.guard():
-                raise OSError(28, "no space left") from error
+                raise OSError(errno.ENOSPC, "no space left") from error
+        if isinstance(error, OSError) and store.holds(error.filename):
+            with store.guard():
+                raise
         raise
 
 
