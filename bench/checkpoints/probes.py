@@ -18,7 +18,7 @@ from bench.checkpoints.suspect import Suspect
 from bench.contracts import Defended, Defense, Needs, Precision, TaskFacts
 from bench.contracts.access import Access
 from bench.contracts.examples import Inputs
-from bench.errors import RequestError
+from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
     chosen = [registry.defenses.get(name) for name in names]
     for plugin in chosen:
         if plugin.kind not in KINDS:
-            valid = ", ".join(one.name for one in every) or "none"
-            raise RequestError(f"{plugin.name!r} is neither a detector nor a filter. Valid: {valid}.")
+            raise unknown("detector or filter", plugin.name, [one.name for one in every])
     return chosen
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench._version import __version__
-from bench.cli import checkpoints, models, plugins, reports, runs, store
+from bench.cli import checkpoints, flags, models, plugins, reports, runs, store
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -39,14 +39,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 
 app = typer.Typer(
     name="doorbench",
+    cls=flags.Group,
     help="Compare backdoor defenses for fine-tuned language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for title, commands in COMMANDS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=title)(command)
+        app.command(command.__name__.rstrip("_"), cls=flags.Command, rich_help_panel=title)(command)
 app.add_typer(store.app, name="store", rich_help_panel="Run a suite")
 app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tasks and models")
 

@@ -8,16 +8,37 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import completion
 from bench.cli.options import AsJson
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+    kind: Annotated[
+        str, typer.Argument(metavar="attacks|defenses|tasks|models|suites", autocompletion=completion.kinds)
+    ],
+    of_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="purification|training|filter|detection",
+            help="only defenses of this kind",
+            autocompletion=completion.defense_kinds,
+        ),
+    ] = None,
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NEED",
+            help="only defenses that need no more than this, such as clean; several may be given, or nothing",
+            autocompletion=completion.needs,
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List what is available."""
+    """List what is available; defenses with their kind and with what they need."""
     from bench.cli import listing
 
-    rows = listing.listing(kind)
+    rows = listing.listing(kind, of_kind=of_kind, needs=needs or ())
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
@@ -25,14 +46,21 @@ def list_(
 
 
 def describe(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of an attack, a modifier, a defense or a task")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="of an attack, a modifier, a defense, a task, a suite or a model",
+            autocompletion=completion.names,
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a plugin is: citation, needs, every parameter with type, bounds and default."""
-    from bench.plugins import catalogue
+    """Say what something is: citation, needs, every parameter with type, bounds and default; a suite in full."""
+    from bench.cli import describing
 
-    description = catalogue.description(name)
-    typer.echo(json.dumps(description, indent=1) if as_json else catalogue.in_words(description))
+    description = describing.description(name)
+    typer.echo(json.dumps(description, indent=1) if as_json else describing.in_words(description))
 
 
 def new(
@@ -53,6 +81,7 @@ def check(
 ) -> None:
     """Run the conformance kit on the plugins of a package."""
     from bench import conformance
+    from bench.store.words import counted
 
     plugins = conformance.plugins_of(package)
     failed = 0
@@ -62,7 +91,7 @@ def check(
             typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
             if not result.passed:
                 typer.echo(f"        {result.why}")
-    outcome = f"{failed} checks failed" if failed else "every check passed"
-    typer.echo(f"{len(plugins)} plugins, {outcome}")
+    outcome = f"{counted(failed, 'check')} failed" if failed else "every check passed"
+    typer.echo(f"{counted(len(plugins), 'plugin')}, {outcome}")
     if failed:
         raise typer.Exit(1)

@@ -29,7 +29,9 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    Console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    console = Console()
+    console.print(opened.size, highlight=False)
+    console.print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:

@@ -199,6 +199,7 @@ def submit(
 
     from bench.errors import RequestError
     from bench.results import submission
+    from bench.store.words import counted
 
     if not check:
         raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
@@ -210,6 +211,6 @@ def submit(
             typer.echo(str(problem))
         for note in checked.notes:
             typer.echo(f"note: {note}")
-        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+        typer.echo(f"{counted(checked.records, 'record')}, {counted(len(checked.problems), 'problem')}")
     if checked.problems:
         raise typer.Exit(1)
