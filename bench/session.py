@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import RequestError
 from bench.experiment import other_library_versions, recipes
 from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
@@ -18,6 +20,37 @@ from bench.suites import suite as suites
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
     from bench.runner import Summary
+
+
+LAST = "last"  # stands for the suite that was run last with a store, with its settings
+_LAST_RUN = ("reports", "last-run.json")  # in the folder of the store
+
+
+def remember(name: str, settings: Sequence[str], folder: Path | None) -> None:
+    """Note what is run, so that later commands can call it ``last``."""
+    name, settings = recalled(name, settings, folder)
+    suite = str(Path(name).resolve()) if name not in suites.built_in() else name
+    told = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
+    path = place_of(folder).joinpath(*_LAST_RUN)
+    path.parent.mkdir(exist_ok=True)
+    outputs.write(path, told + "\n")
+
+
+def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, list[str]]:
+    """Return a suite and settings as they are; for ``last``, those of the last run with a store, and then the given.
+
+    Raises:
+        RequestError: nothing was run with this store.
+    """
+    if name != LAST:
+        return name, list(settings)
+    path = place_of(folder).joinpath(*_LAST_RUN)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return str(told["suite"]), [*map(str, told["settings"]), *settings]
+    except (OSError, ValueError, KeyError, TypeError):
+        place = path.parent.parent
+        raise RequestError(f"no suite was run with the store {place} yet, so 'last' names none; name one.") from None
 
 
 @dataclass(frozen=True)
@@ -43,6 +76,7 @@ class Session:
 
         Options are attributes; ``yes``: however many cells the suite has.
         """
+        name, settings = recalled(name, settings, folder)
         return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder, create=False), **options)
 
     @classmethod
@@ -57,6 +91,7 @@ class Session:
         **options: bool,
     ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
+        name, settings = recalled(name, settings, folder)
         loaded = suites.load_all(name, settings)
         store = ResultStore(folder, create=create)
         return [cls(plan_of(suite, yes=yes), store, **options) for suite in loaded]

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         reports.figure,
         reports.collect,
         reports.claims,
+        reports.compare,
         reports.stealth,
         reports.export,
         reports.site,

@@ -12,6 +12,7 @@ from rich.markup import escape
 from bench.store import outputs
 
 if TYPE_CHECKING:
+    from bench.report import Row
     from bench.runner import Summary
     from bench.session import Session
 
@@ -63,14 +64,39 @@ def table(opened: Session) -> None:
     report.show(opened.rows(), console=Console(), gate=opened.plan.suite.gate)
 
 
-def claims(opened: Sequence[Session], *, as_json: bool) -> None:
-    """Print the verdicts on the paper's claims by the cells of all suites together."""
+def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
+    """Print how two defenses differ on the cells of all suites together, and draw it into a folder."""
+    from bench.report.figures import comparison as figure
+    from bench.report.figures import figures
+    from bench.report.ranking import comparison
+    from bench.report.ranking.results import Results
+
+    found = comparison.compare(Results(_together(opened), gate=opened[0].plan.suite.gate), first, second)
+    console = Console()
+    if as_json:
+        console.print_json(data=found.json())
+    else:
+        for part in comparison.renderables(found):
+            console.print(part)
+    if out is not None:
+        for path in figures.write([figures.Drawing("comparison", figure.differences(found))], out):
+            Console(stderr=as_json).print(str(path), soft_wrap=True, highlight=False)
+
+
+def _together(opened: Sequence[Session]) -> list[Row]:
+    """Return the cells of several suites, each once."""
+    return list(
+        {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}.values()
+    )
+
+
+def claims(opened: Sequence[Session], *, as_json: bool, file: Path | None = None) -> None:
+    """Print the verdicts on claims, the paper's by default, by the cells of all suites together."""
     from bench import report
     from bench.report.ranking import verdicts
 
-    rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
-    gate = opened[0].plan.suite.gate
+    rows, gate = _together(opened), opened[0].plan.suite.gate
     if as_json:
-        Console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
+        Console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
     else:
-        report.show_claims(rows.values(), console=Console(), gate=gate)
+        report.show_claims(rows, console=Console(), gate=gate, file=file)

@@ -99,6 +99,9 @@ def figure(
 
 def claims(
     suite: SuiteName,
+    file: Annotated[
+        Path | None, typer.Option("--claims", metavar="FILE", help="your own, as YAML; default: the paper's")
+    ] = None,
     as_json: AsJson = False,
     settings: Settings = None,
     profile: Profile = None,
@@ -106,12 +109,31 @@ def claims(
     any_libraries: AnyLibraries = False,
     yes: Yes = False,
 ) -> None:
-    """Check the paper's claims against the records of a suite."""
+    """Check claims, the paper's or your own, against the records of a suite."""
     from bench import session
     from bench.cli import printing
 
     opened = session.Session.open_all(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
-    printing.claims(opened, as_json=as_json)
+    printing.claims(opened, as_json=as_json, file=file)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="DEFENSE", help="as the suite spells it; none is the victim")],
+    second: Annotated[str, typer.Argument(metavar="DEFENSE", help="what it is compared with")],
+    suite: Annotated[str, typer.Option("--suite", help="a name, a YAML file, or last: the last run")] = "last",
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for a figure, as PNG and PDF")] = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Compare two defenses on the same cells: the difference with its interval, over all attacks and for each."""
+    from bench import session
+    from bench.cli import printing
+
+    opened = session.Session.open_all(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    printing.comparison(opened, first, second, as_json=as_json, out=out)
 
 
 def stealth(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.contracts import Budget
@@ -153,6 +154,13 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
         if setting.partition("=")[0].strip() != "profile":
             _apply(data, setting)
     return check(data, str(path))
+
+
+def in_yaml(suite: Suite) -> str:
+    """Return a suite as a file that reads back as the same suite; fields with their defaults are left out."""
+    return yaml.safe_dump(
+        suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
+    )
 
 
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
