@@ -19,8 +19,8 @@ from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
 from bench.experiment import recipes, skips, stored_victims, work
 from bench.experiment.plan import Plan
-from bench.plugins import registry
 from bench.experiment.result_store import ResultStore
+from bench.plugins import registry
 from bench.suites import suite
 from tests.conftest import REAL_DATA, rows
 from tests.fakes import WholeWindow, scene

@@ -12,9 +12,9 @@ import pytest
 from bench.conformance import REGISTRIES, checks
 from bench.conformance.world import KINDS
 from bench.contracts import Detector
+from bench.experiment.result_store import ResultStore
 from bench.plugins import registry
 from bench.plugins.chain import chain
-from bench.experiment.result_store import ResultStore
 
 ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
 DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]

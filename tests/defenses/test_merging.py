@@ -15,9 +15,9 @@ from bench import runner
 from bench.errors import RequestError, UndeclaredAccess
 from bench.experiment import recipes, victims, work
 from bench.experiment.plan import Plan
+from bench.experiment.result_store import ResultStore
 from bench.keys import key_of
 from bench.plugins import registry
-from bench.experiment.result_store import ResultStore
 from bench.suites import suite
 from defenses.gms import Search, replaceable, substitute
 from defenses.shared import merge
