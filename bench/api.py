@@ -17,7 +17,7 @@ from bench.contracts import Attack, Budget, Defense, Task
 from bench.errors import RequestError
 from bench.experiment import recipes, work
 from bench.experiment.grid import create_attack, create_task
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
 from bench.plugins.chain import chain
 from bench.suites import suite as suites
@@ -135,6 +135,7 @@ def run_suite(
     workers: int | None = None,
     device: str = "auto",
     engine: Engine = "loky",
+    yes: bool = False,
 ) -> list[Outcome]:
     """Run a suite and return what every defense of it achieved, in the order of its axes.
 
@@ -145,12 +146,14 @@ def run_suite(
         workers: processes.
         device: ``auto``, ``cpu`` or ``cuda``.
         engine: ``serial`` (this process), ``loky`` (processes) or ``dask``.
+        yes: also a grid of more than a million cells.
 
     Raises:
         RequestError: the suite is wrong, or cells failed; names the first one.
     """
-    plan = Plan(_suite(suite, settings))
+    plan = plan_of(_suite(suite, settings), yes=yes)
     place = ResultStore(None if store is None else Path(store))
+    plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
         if failure := place.failure(job.key):
@@ -159,13 +162,20 @@ def run_suite(
 
 
 def records(
-    suite: str | Path | Mapping[str, Any] | Suite, *, settings: Sequence[str] = (), store: str | Path | None = None
+    suite: str | Path | Mapping[str, Any] | Suite,
+    *,
+    settings: Sequence[str] = (),
+    store: str | Path | None = None,
+    yes: bool = False,
 ) -> DataFrame:
-    """Return one row for each cell of a suite that was run before, as ``doorbench export`` writes them."""
+    """Return one row for each cell of a suite that was run before, as ``doorbench export`` writes them.
+
+    ``yes``: also of a grid of more than a million cells.
+    """
     from bench import report
     from bench.session import Session
 
-    plan = Plan(_suite(suite, settings))
+    plan = plan_of(_suite(suite, settings), yes=yes)
     session = Session(plan, ResultStore(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment import other_library_versions, recipes
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
 from bench.store import StoreMissing, Unreadable, outputs, place_of
 from bench.suites import suite as suites
@@ -36,24 +36,37 @@ class Session:
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store, which must be there; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), ResultStore(folder, create=False), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store, which must be there.
+
+        Options are attributes; ``yes``: however many cells the suite has.
+        """
+        return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder, create=False), **options)
 
     @classmethod
     def open_all(
-        cls, name: str, settings: Sequence[str], folder: Path | None, *, create: bool = False, **options: bool
+        cls,
+        name: str,
+        settings: Sequence[str],
+        folder: Path | None,
+        *,
+        create: bool = False,
+        yes: bool = False,
+        **options: bool,
     ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
         loaded = suites.load_all(name, settings)
         store = ResultStore(folder, create=create)
-        return [cls(Plan(suite), store, **options) for suite in loaded]
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in loaded]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
         from bench import runner
         from bench.experiment import work
 
+        self.plan.check_models()
         if again:
             for job in self.plan.jobs:
                 self.store.drop_failure(job.key)
@@ -63,6 +76,7 @@ class Session:
         """Say in words what a run would do."""
         from bench import runner
 
+        self.plan.check_models()
         found = runner.status(self.plan.jobs, self.store)
         victims = len(self.plan.victims)
         done, failed, running = found.done, len(found.failed), len(found.running)
@@ -139,14 +153,19 @@ class Session:
 
 
 @contextmanager
-def before_a_run(name: str, settings: Sequence[str], folder: Path | None) -> Iterator[tuple[list[Session], str]]:
+def before_a_run(
+    name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False
+) -> Iterator[tuple[list[Session], str]]:
     """Yield the sessions of a suite and where their store is; before a first run it is an empty one for the moment."""
     place = place_of(folder)
     try:
-        opened = Session.open_all(name, settings, folder)
+        opened = Session.open_all(name, settings, folder, yes=yes)
     except StoreMissing:
         with TemporaryDirectory() as empty:
-            yield Session.open_all(name, settings, Path(empty), create=True), f"{place}, which the run will make"
+            yield (
+                Session.open_all(name, settings, Path(empty), create=True, yes=yes),
+                f"{place}, which the run will make",
+            )
     else:
         yield opened, str(place)
 

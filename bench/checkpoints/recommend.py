@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.contracts import Board, Defense, Needs
 from bench.errors import RequestError
+from bench.models.files import read_json
 from bench.plugins.chain import chain, needs_of
 
 AUTO = "auto"
 LEAST_RATING = 60.0  # DER; a defense with less is not recommended: doing nothing has 50
-COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
+COMMITTED = Path(__file__).with_name(
+    "board.json"
+)  # a copy of results/paper-minilm/paper-single/leaderboard.json; a test compares
 REMEDIES = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
 
@@ -90,9 +91,9 @@ def _returns_weights(defense: Defense) -> bool:
 def read_board(path: Path) -> CommittedBoard:
     """Read the board of fine-tuned models with most defenses; a file may hold one board or a list of them."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         boards = [CommittedBoard.model_validate(one) for one in (content if isinstance(content, list) else [content])]
-    except (OSError, ValueError, ValidationError) as error:
+    except ValidationError as error:
         raise RequestError(f"{path}: is not a board: {str(error).splitlines()[0]}.") from None
     wanted = [board for board in boards if board.board == Board.FINE_TUNED]
     if not wanted:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.checkpoints import folder
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,3 +104,31 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
         notes = "; ".join(f"{name}: {value}" for name, value in test["notes"].items())[:300]
         console.print(f"{escape(test['name'])} ({test['kind']}): {test['status']}. {escape(' '.join((result, notes)))}")
     console.print(f"\n[bold]What this cannot show.[/bold] {report['limits']}")
+
+
+def judged(report: Mapping[str, Any], console: Console) -> None:
+    """Print what ``doorbench judge`` found."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    examples = f"{counted(report['clean'], 'clean example')}, {counted(report['triggered'], 'triggered one')}"
+    console.print(examples + (f" ({escape(report['trigger'])})" if report["trigger"] else ""))
+    names = [report[side]["folder"] for side in ("against", "model") if report[side]]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("in %", *map(escape, names), *(["change"] if report["against"] else [])):
+        table.add_column(column, justify="left" if column == "in %" else "right", overflow="fold")
+    for row in report["metrics"]:
+        sides = ("before", "after", "change") if report["against"] else ("after",)
+        table.add_row(row["title"], *(_with_interval(row[side], signed=side == "change") for side in sides))
+    console.print(table)
+    console.print("In brackets: the 95 % interval over examples.", style="dim")
+    for row in report["metrics"]:
+        console.print(f"{row['title']}: {row['meaning']}", style="dim")
+    console.print(report["limits"])
+
+
+def _with_interval(estimate: Mapping[str, float] | None, *, signed: bool) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (None if end is None else f"{end:{'+' if signed else ''}.1f}" for end in estimate.values())
+    return str(value) if low is None else f"{value} [{low}, {high}]"

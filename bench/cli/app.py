@@ -28,7 +28,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         reports.submit,
     ),
     "Attacks, defenses, tasks and models": (plugins.list_, plugins.describe, plugins.new, plugins.check),
-    "A model of your own": (checkpoints.inspect, checkpoints.purify, checkpoints.attack),
+    "A model of your own": (
+        checkpoints.inspect,
+        checkpoints.purify,
+        checkpoints.judge,
+        checkpoints.attack,
+    ),
 }
 
 app = typer.Typer(

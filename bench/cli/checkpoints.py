@@ -1,4 +1,4 @@
-"""The commands for a model of one's own: ``inspect``, ``purify`` and ``attack``, which builds one to try them on."""
+"""The commands for a model of one's own: ``inspect``, ``purify``, ``judge`` and ``attack``, which builds one to try."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Device, write_or_print
+from bench.cli.options import AsJson, Device, Out, write_or_print
 from bench.errors import unknown
 
 Model = Annotated[Path, typer.Option(help="folder with safetensors, config.json and tokenizer")]
@@ -99,6 +99,45 @@ def inspect(
     write_or_print(text, out)
 
 
+def judge(
+    model: Model,
+    clean: Annotated[
+        Path, typer.Option(help="labelled clean examples that the model was neither trained nor tuned on")
+    ],
+    triggered: Annotated[
+        Path | None, typer.Option(help="triggered examples, with their true label; as triggered.csv of an attack")
+    ] = None,
+    trigger: Annotated[
+        Path | None, typer.Option(help="a trigger.json: put this trigger into the clean examples instead")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="label that --triggered leads to, if the file does not say")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="another model beside it, such as before purification")] = None,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Measure accuracy, attack success and flip rate of any checkpoint, before and after side by side."""
+    from tempfile import gettempdir
+
+    from rich.console import Console
+
+    from bench.checkpoints import judge, show
+
+    request = judge.Request(
+        model=model, clean=clean, triggered=triggered, trigger=trigger, target=target, against=against,
+        max_length=max_length, seed=seed, device=device,
+    )  # fmt: skip
+    report = judge.judge(request, scratch=Path(gettempdir()))
+    if as_json or out is not None:
+        write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
+    if not as_json:
+        show.judged(report, Console())
+
+
 def attack(
     attack: Annotated[str, typer.Argument(metavar="ATTACK", help="as `doorbench list attacks` shows it, with fields")],
     task: Annotated[str, typer.Option(help="as `doorbench list tasks` shows it, with fields")] = "reviews",
@@ -123,3 +162,5 @@ def attack(
     typer.echo(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
     typer.echo(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
     typer.echo(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
+    for name, meaning in report["files"].items():
+        typer.echo(f"  {name}: {meaning}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.store import outputs
 
@@ -31,8 +32,9 @@ def status(opened: Session) -> None:
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
-    """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
+    """Print the table, draw the figures, into ``reports/<suite>`` of the store if no folder is given, and sum up."""
     from bench import report
+    from bench.report.ranking import words
 
     rows, gate = opened.rows(), opened.plan.suite.gate
     console = Console()
@@ -48,6 +50,10 @@ def report(opened: Session, folder: Path | None = None) -> None:
         return
     for path in drawn:
         console.print(str(path), soft_wrap=True, highlight=False)
+    for heading, told in words.sentences(rows, gate=gate):
+        console.print(f"\n[bold]{escape(heading)}[/bold]")
+        for sentence in told:
+            console.print(f"  {sentence}", markup=False, highlight=False)
 
 
 def table(opened: Session) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
 from bench.store import outputs
@@ -53,7 +53,7 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
-    """Return one row a listed cell, joined with its victim and its floor.
+    """Return one row for each listed cell, joined with its victim and its floor.
 
     Args:
         rows: every cell of a suite, floors and ceilings included.
@@ -140,7 +140,7 @@ class References:
     def implanted(self, row: Row, gate: Gate) -> bool | None:
         """Return whether the victim of a cell passes the gate; None without a trigger, or while a number is missing."""
         clean = self._clean(row)
-        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric("majority"))
+        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
         """Return the columns of a cell that come from other records."""

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
-from bench.report.ranking import detection
+from bench.report.ranking import detection, words
 from bench.report.ranking.boards import BoardName
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.matched import LIMITS
@@ -70,6 +70,11 @@ class BoardView:
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
         return self.board.threat.judges_models
+
+    @cached_property
+    def verdict(self) -> str:
+        """Which defense is best, by how much, and how sure that is."""
+        return words.best(self.leaderboard) if self.leaderboard.places else "Nothing is ranked yet."
 
     @cached_property
     def standings(self) -> list[Standing]:

@@ -9,6 +9,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
+from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
 
@@ -159,6 +160,7 @@ def footer(results: Results) -> tuple[str, ...]:
             f"{left} cells are left out: they are of another training of their victim than the one that passed the "
             "gate."
         )
+    sentences += [f"MIXED: {one}." for one in mixtures(results.rows)]
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
     return tuple(sentences)
