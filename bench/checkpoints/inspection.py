@@ -18,7 +18,7 @@ from bench.checkpoints.suspect import Suspect
 from bench.contracts import Defended, Defense, Needs, Precision, TaskFacts
 from bench.contracts.access import Access
 from bench.contracts.examples import Inputs
-from bench.errors import RequestError
+from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
     suspect = Suspect.open(request.model)
     data = None if request.clean is None else clean.read(request.clean, suspect.labels, seed=request.seed)
     texts = None if request.texts is None else clean.texts(request.texts)
+    tests = _plugins(request.tests)
     if data is not None and texts is not None and data.pair != (texts.pairs is not None):
         has, lacks = (request.clean, request.texts) if data.pair else (request.texts, request.clean)
         raise RequestError(f"{has} has a column 'text_pair' and {lacks} has none; a model takes pairs or single texts.")
@@ -103,7 +104,7 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
                 "parts": [asdict(part) for part in drift.profile(pretrained, model.get_parameter, pretrained)],
                 "reference": None,
             }
-        report["tests"] = list(_tests(request, facts, data, texts, received, pretrained, on_test))
+        report["tests"] = list(_tests(request, tests, facts, data, texts, received, pretrained, on_test))
     if pretrained is not None and data is not None:
         with suspect.classifier(**options) as reference:
             report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
@@ -134,6 +135,7 @@ def _reference(classifier: Classifier, pretrained: LazyWeights, data: clean.Clea
 
 def _tests(
     request: Request,
+    tests: list[type[Defense]],
     facts: TaskFacts,
     data: clean.CleanData | None,
     texts: Inputs | None,
@@ -153,7 +155,7 @@ def _tests(
     if data is not None:
         providers.update(clean=lambda: data.tuning)
         providers["unlabelled"] = lambda: data.tuning.inputs
-    for plugin in _plugins(request.tests):
+    for plugin in tests:
         result: dict[str, Any] = {
             "name": plugin.name,
             "kind": plugin.kind,
@@ -189,12 +191,11 @@ def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
     every = [found.plugin for _, found in sorted(registry.defenses.found.items()) if found.plugin.kind in KINDS]
     if names is None:
         return every
-    chosen = [registry.defenses.get(name) for name in names]
-    for plugin in chosen:
-        if plugin.kind not in KINDS:
-            valid = ", ".join(one.name for one in every) or "none"
-            raise RequestError(f"{plugin.name!r} is neither a detector nor a filter. Valid: {valid}.")
-    return chosen
+    known = {plugin.name: plugin for plugin in every}
+    for name in names:
+        if name not in known:
+            raise unknown("detector or filter", name, known)
+    return [known[name] for name in names]
 
 
 def _result(

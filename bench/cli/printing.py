@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 
+from bench.cli import terminal
 from bench.store import outputs
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    Console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    terminal.console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
@@ -37,7 +37,7 @@ def report(opened: Session, folder: Path | None = None) -> None:
     from bench.report.ranking import words
 
     rows, gate = opened.rows(), opened.plan.suite.gate
-    console = Console()
+    console = terminal.console()
     report.show(rows, console=console, gate=gate)
     place = folder or opened.store.root / "reports" / opened.plan.suite.name
     try:
@@ -60,7 +60,7 @@ def table(opened: Session) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=Console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=terminal.console(), gate=opened.plan.suite.gate)
 
 
 def claims(opened: Sequence[Session], *, as_json: bool) -> None:
@@ -71,6 +71,6 @@ def claims(opened: Sequence[Session], *, as_json: bool) -> None:
     rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
     gate = opened[0].plan.suite.gate
     if as_json:
-        Console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
+        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
     else:
-        report.show_claims(rows.values(), console=Console(), gate=gate)
+        report.show_claims(rows.values(), console=terminal.console(), gate=gate)
