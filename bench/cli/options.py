@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.errors import plain
+from bench.cli import terminal
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
@@ -69,7 +68,7 @@ def joined(settings: list[str] | None, profile: str | None) -> list[str]:
 def write_or_print(text: str, out: Path | None) -> None:
     """Write a text to a file, or print it as it is."""
     if out is None:
-        typer.echo(plain(text) if sys.stdout.isatty() else text, nl=False)
+        terminal.write(text)
     else:
         from bench.store import outputs
 

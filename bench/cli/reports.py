@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import terminal
 from bench.cli.options import (
     AnyLibraries,
     AsJson,
@@ -54,7 +55,7 @@ def export(
 
     text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
-        typer.echo(text, nl=False)
+        terminal.write(text)
 
 
 def table(

@@ -6,7 +6,6 @@ import logging
 import sys
 from typing import IO, Any
 
-import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderResult
 from rich.segment import Segment
 
@@ -39,7 +38,17 @@ def console(*, file: IO[str] | None = None, width: int | None = None) -> Console
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line for people."""
-    typer.echo(plain(text), err=err)
+    _write(f"{plain(text)}\n", sys.stderr if err else sys.stdout)
+
+
+def write(text: str) -> None:
+    """Print a file: as it is where another program reads it, and without control characters on a terminal."""
+    _write(plain(text) if sys.stdout.isatty() else text, sys.stdout)
+
+
+def _write(text: str, stream: IO[str]) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 def prepare() -> None:

@@ -123,13 +123,16 @@ def refuse_folder(path: Path) -> None:
 
 
 def _refuse_inside(path: Path, folder: Path) -> None:
-    while not os.path.lexists(folder):  # raises where the name is one that no file system takes
-        os.stat(folder.parent)
+    missing: list[str] = [path.name]
+    while not os.path.lexists(folder):
+        missing.append(folder.name)
         folder = folder.parent
     if not folder.is_dir():
         raise NotWritten(f"{path} cannot be written: {folder} is a file, not a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotWritten(f"{path} cannot be written: no permission to write in {folder}.")
+    if max(len(os.fsencode(name)) for name in missing) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise NotWritten(f"{str(path)[:80]} cannot be written: the name is too long.")
 
 
 def make_folder(path: Path) -> None:
