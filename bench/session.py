@@ -170,19 +170,20 @@ class Session:
         """Draw the figures of weights that the suite asks for, and write their data beside them."""
         from bench.analysis import studies
         from bench.report.figures import style, weights
+        from bench.report.rows.frames import without_formulas
 
         written: list[Path] = []
         for spec, stored in studies.victims(self.plan, self.store) if self.plan.suite.study else ():
             name = f"{self.plan.suite.study}-{studies.file_name(spec)}"
             if self.plan.suite.study == "word-scores":
                 words = studies.word_scores(spec, stored)
-                outputs.write(folder / f"{name}.csv", words.to_csv(index=False))
+                outputs.write(folder / f"{name}.csv", without_formulas(words).to_csv(index=False))
                 written += style.save(weights.word_scores(words), folder / name)
                 continue
             for cell in studies.purified_cells(self.plan, spec):
                 grid, points = studies.landscape(cell, self.store)
                 place = folder / f"{name}-{studies.plain(cell.defense_spec)}"
-                outputs.write(place.with_suffix(".csv"), grid.to_csv(index=False))
+                outputs.write(place.with_suffix(".csv"), without_formulas(grid).to_csv(index=False))
                 written += style.save(weights.landscape(grid, points), place)
         return written
 

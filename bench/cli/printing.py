@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 
+from bench.cli import terminal
 from bench.store import outputs
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    Console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    terminal.console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
@@ -38,7 +39,7 @@ def report(opened: Session, folder: Path | None = None) -> None:
     from bench.report.ranking import words
 
     rows, gate = opened.rows(), opened.plan.suite.gate
-    console = Console()
+    console = terminal.console()
     report.show(rows, console=console, gate=gate)
     place = folder or opened.store.root / "reports" / opened.plan.suite.name
     try:
@@ -61,7 +62,7 @@ def table(opened: Session) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=Console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=terminal.console(), gate=opened.plan.suite.gate)
 
 
 def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
@@ -72,7 +73,7 @@ def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: b
     from bench.report.ranking.results import Results
 
     found = comparison.compare(Results(_together(opened), gate=opened[0].plan.suite.gate), first, second)
-    console = Console()
+    console = terminal.console()
     if as_json:
         console.print_json(data=found.json())
     else:
@@ -80,7 +81,7 @@ def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: b
             console.print(part)
     if out is not None:
         for path in figures.write([figures.Drawing("comparison", figure.differences(found))], out):
-            Console(stderr=as_json).print(str(path), soft_wrap=True, highlight=False)
+            terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
 
 
 def _together(opened: Sequence[Session]) -> list[Row]:
@@ -97,6 +98,6 @@ def claims(opened: Sequence[Session], *, as_json: bool, file: Path | None = None
 
     rows, gate = _together(opened), opened[0].plan.suite.gate
     if as_json:
-        Console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
+        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
     else:
-        report.show_claims(rows, console=Console(), gate=gate, file=file)
+        report.show_claims(rows, console=terminal.console(), gate=gate, file=file)

@@ -7,18 +7,22 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import terminal
 from bench.cli.options import (
     AnyLibraries,
     AsJson,
     Out,
+    OutFolder,
     Profile,
     Settings,
     StoreFolder,
     SuiteName,
     Yes,
+    a_folder,
     joined,
     write_or_print,
 )
+from bench.cli.terminal import say
 
 
 def collect(
@@ -26,7 +30,7 @@ def collect(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
-    out: Out = None,
+    out: OutFolder = None,
     yes: Yes = False,
 ) -> None:
     """Print the table and draw the figures from whatever records exist, also while others run."""
@@ -51,7 +55,7 @@ def export(
 
     text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
-        typer.echo(text, nl=False)
+        terminal.write(text)
 
 
 def table(
@@ -71,7 +75,7 @@ def table(
 
     opened = session.Session.open(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
-        typer.echo(opened.explain(explain))
+        say(opened.explain(explain))
     elif format == "terminal" and out is None:
         printing.table(opened)
     else:
@@ -80,7 +84,7 @@ def table(
 
 def figure(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder for PNG and PDF")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
@@ -93,8 +97,11 @@ def figure(
     for opened, inner in session.in_folders(
         suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
     ):
-        for path in opened.figures(out / inner):
-            typer.echo(str(path))
+        drawn = opened.figures(out / inner)
+        for path in drawn:
+            say(str(path))
+        if not drawn:
+            say(f"{opened.plan.suite.name}: no figure, as no cell that one shows is done yet", err=True)
 
 
 def claims(
@@ -158,18 +165,18 @@ def stealth(
 
 def site(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder of the site")],
     store: StoreFolder = None,
 ) -> None:
     """Write the leaderboard as static files that open from disk."""
     from bench import session
 
-    typer.echo(str(session.build_site(suites, store, out=out)))
+    say(str(session.build_site(suites, store, out=out)))
 
 
 def publish(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder in results/")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder in results/")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
@@ -185,7 +192,7 @@ def publish(
         suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
     ):
         for path in publish.publish(opened, out / inner, mixed=mixed):
-            typer.echo(str(path))
+            say(str(path))
 
 
 def submit(
@@ -204,12 +211,12 @@ def submit(
         raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
     checked = submission.check(folder)
     if as_json:
-        typer.echo(json.dumps(asdict(checked), indent=1))
+        say(json.dumps(asdict(checked), indent=1))
     else:
         for problem in checked.problems:
-            typer.echo(str(problem))
+            say(str(problem))
         for note in checked.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+            say(f"note: {note}")
+        say(f"{checked.records} records, {len(checked.problems)} problems")
     if checked.problems:
         raise typer.Exit(1)

@@ -161,7 +161,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
 
     return {
         "task": task_spec(cell.victim.task),
-        "model": cell.victim.model,
+        "model": model_of(cell.victim.model).name,
         "attack": cell.victim.attack.spec,
         "defense": cell.defense_spec,
         "seed": cell.victim.seed,

@@ -65,7 +65,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
         below: the folder from which the names of files are given; by default they are given as they are.
     """
     others = _Others()
-    for path in paths:
+    for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
         name = str(path.relative_to(below) if below else path)
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)

@@ -186,7 +186,8 @@ class PretrainedModel:
         try:
             return auto.from_pretrained(self.folder(), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}") from error
+            advice = "; put its tokenizer.json into the folder" if what == "tokenizer" else ""
+            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}{advice}") from error
 
     def classifier_model(self, *, classes: int, seed: int) -> Any:
         """Return a transformers sequence classifier: this encoder in float32, and a head that depends on the seed only.

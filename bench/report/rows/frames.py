@@ -181,6 +181,23 @@ def _one_kind(column: Series[Any]) -> Series[Any]:
     return type(column)(texts, index=column.index, dtype="string", name=column.name)
 
 
+def without_formulas(table: DataFrame) -> DataFrame:
+    """Return a frame whose texts no spreadsheet takes for formulas, as its .csv file should have them."""
+    texts = [name for name in table.columns if table[name].dtype.name in ("object", "string", "str")]
+    return table.assign(**{name: table[name].map(no_formula) for name in texts})
+
+
+def no_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before a text that a spreadsheet would take for a formula."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | None:
     """Write a frame to a file, or return it as text where ``path`` is None.
 
@@ -197,7 +214,7 @@ def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | 
         return None
     text = io.StringIO()
     if format == "csv":
-        table.to_csv(text, index=False, lineterminator="\n")
+        without_formulas(table).to_csv(text, index=False, lineterminator="\n")
     else:
         table.to_json(text, orient="records", lines=True, double_precision=15, force_ascii=False)
     if path is None:
