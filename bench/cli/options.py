@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
+SuiteOrFolder = Annotated[
+    str, typer.Argument(metavar="SUITE", help="a built-in name, a path to a YAML file, or a folder that holds records")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
 Profile = Annotated[str | None, typer.Option("--profile", help="a size that the suite offers, such as small")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]

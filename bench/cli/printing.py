@@ -13,7 +13,7 @@ from bench.store import outputs
 
 if TYPE_CHECKING:
     from bench.runner import Summary
-    from bench.session import Session
+    from bench.session import Session, Shown
 
 
 def run(opened: Session, **options: Any) -> Summary:
@@ -56,20 +56,20 @@ def report(opened: Session, folder: Path | None = None) -> None:
             console.print(f"  {sentence}", markup=False, highlight=False)
 
 
-def table(opened: Session) -> None:
+def table(opened: Shown) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=Console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=Console(), gate=opened.gate)
 
 
-def claims(opened: Sequence[Session], *, as_json: bool) -> None:
+def claims(opened: Sequence[Shown], *, as_json: bool) -> None:
     """Print the verdicts on the paper's claims by the cells of all suites together."""
     from bench import report
     from bench.report.ranking import verdicts
 
     rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
-    gate = opened[0].plan.suite.gate
+    gate = opened[0].gate
     if as_json:
         Console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
     else:

@@ -15,6 +15,7 @@ from bench.cli.options import (
     Settings,
     StoreFolder,
     SuiteName,
+    SuiteOrFolder,
     Yes,
     joined,
     write_or_print,
@@ -38,7 +39,7 @@ def collect(
 
 
 def export(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl", help="of the rows")] = "csv",
     out: Out = None,
     settings: Settings = None,
@@ -49,13 +50,13 @@ def export(
     """Write one row per cell."""
     from bench import session
 
-    text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
+    text = session.shown_alone(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
         typer.echo(text, nl=False)
 
 
 def table(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html", help="of the table")] = "terminal",
     explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
     out: Out = None,
@@ -69,7 +70,7 @@ def table(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    opened = session.shown_alone(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
         typer.echo(opened.explain(explain))
     elif format == "terminal" and out is None:
@@ -98,7 +99,7 @@ def figure(
 
 
 def claims(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     as_json: AsJson = False,
     settings: Settings = None,
     profile: Profile = None,
@@ -110,7 +111,7 @@ def claims(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    opened = session.shown(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     printing.claims(opened, as_json=as_json)
 
 
