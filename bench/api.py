@@ -153,6 +153,7 @@ def run_suite(
     """
     plan = plan_of(_suite(suite, settings), yes=yes)
     place = ResultStore(None if store is None else Path(store))
+    plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
         if failure := place.failure(job.key):

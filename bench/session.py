@@ -140,6 +140,7 @@ class Session(Shown):
         from bench import runner
         from bench.experiment import work
 
+        self.plan.check_models()
         if again:
             for job in self.plan.jobs:
                 self.store.drop_failure(job.key)
@@ -149,6 +150,7 @@ class Session(Shown):
         """Say in words what a run would do."""
         from bench import runner
 
+        self.plan.check_models()
         found = runner.status(self.plan.jobs, self.store)
         victims = len(self.plan.victims)
         done, failed, running = found.done, len(found.failed), len(found.running)

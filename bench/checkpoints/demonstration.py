@@ -69,6 +69,7 @@ def build(request: Request) -> dict[str, Any]:
     name = _name(spec)
     task = recipes.task_of(source)
     _check(spec, task)
+    recipes.model_of(request.model).check(tokens=task.facts.max_length)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
         store, worker = ResultStore(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_clean_model:

@@ -86,14 +86,15 @@ def _unique(model: Any) -> dict[str, torch.Tensor]:
 
 def copy_tokenizer(suspect: Suspect, folder: Path) -> None:
     """Copy the tokenizer's files as they are."""
-    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.folder.glob("*.model"))):
+    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.checkpoint.sentence_pieces())):
         if (suspect.folder / name).is_file():
             shutil.copyfile(suspect.folder / name, folder / name)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def write_json(path: Path, value: Any, *, infinite: bool = False) -> None:
+    """Write JSON for people and programs; ``infinite``: numbers may be infinite, as those of a configuration may."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=infinite)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 @cache

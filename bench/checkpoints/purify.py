@@ -174,7 +174,8 @@ def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
 
     stored = {inside: suspect.places[name] for name, inside in inner_names(suspect.places, "").items()}
     folder.write_weights(out, model, {name: place.dtype for name, place in stored.items()})
-    folder.write_json(out / "config.json", {**suspect.settings, "purified_by": f"doorbench {__version__}"})
+    settings = {**suspect.settings, "purified_by": f"doorbench {__version__}"}
+    folder.write_json(out / "config.json", settings, infinite=True)
     folder.copy_tokenizer(suspect, out)
     written = Suspect.open(out).places
     names = [name for name, _ in model.named_parameters() if name in stored and name in written]

@@ -61,6 +61,12 @@ class Plan:
                 cells[key] = cell
         return cells
 
+    def check_models(self) -> None:
+        """Refuse a pre-trained model that is not sound, or takes fewer tokens than a task wants."""
+        for task in Grid(self.suite).tasks:
+            for name in self.suite.model:
+                recipes.model_of(name).check(tokens=recipes.task_of(task).facts.max_length)
+
     @cached_property
     def skipped(self) -> frozenset[str]:
         """The keys of the cells that make no sense."""

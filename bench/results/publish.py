@@ -12,6 +12,7 @@ import yaml
 
 from bench.errors import RequestError
 from bench.report.rows.mixtures import mixtures
+from bench.report.rows.records import rows_of
 from bench.store import outputs
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    outputs.write(written[-1], results(rows, title=opened.plan.suite.name, gate=gate))
+    alone = rows_of([(row.record, None) for row in rows if row.record is not None], suite=folder.name)
+    outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
         outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")

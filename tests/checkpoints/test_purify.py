@@ -158,13 +158,13 @@ def test_clean_data_is_cut_in_disjoint_parts_and_takes_names(tmp_path: Path) -> 
     )
 
 
-RESULTS = Path(__file__).parents[2] / "results" / "board-minilm"
+RESULTS = Path(__file__).parents[2] / "results" / "paper-minilm" / "paper-single"
 BOARD = {
     "board": "fine-tuned model received",
     "rows": [
-        {"defense": "fine-tuning", "mean_rank": 3.0, "needs": ["clean"]},
-        {"defense": "fine-mixing", "mean_rank": 1.5, "needs": ["clean", "pretrained"]},
-        {"defense": "not-here", "mean_rank": 1.0, "needs": ["clean"], "extra": "ignored"},
+        {"defense": "fine-tuning", "rank": 3.0, "der": 71.0, "flip": 60.0, "needs": ["clean"]},
+        {"defense": "fine-mixing", "rank": 1.5, "der": 88.0, "flip": 12.5, "needs": ["clean", "pretrained"]},
+        {"defense": "not-here", "rank": 1.0, "needs": ["clean"], "extra": "ignored"},
     ],
 }
 
@@ -174,7 +174,7 @@ def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
     path.write_text(json.dumps(BOARD), encoding="utf-8")
     both = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
     assert both.defense.spec == "fine-mixing"
-    assert "1.50" in both.why and "not-here" in both.why
+    assert "leaves a flip rate of 12.5 %" in both.why and "not-here" in both.why
     less = recommend.choose("auto", {Needs.CLEAN}, board=path)
     assert less.defense.spec == "fine-tuning"
     assert "needs pretrained: give --pretrained" in less.why
@@ -187,10 +187,10 @@ def test_committed_board_is_the_published_one() -> None:
 
 
 def test_auto_recommends_nothing_that_hardly_helps(tmp_path: Path) -> None:
-    rows = [{"defense": "fine-tuning", "mean_rank": 1.0, "effectiveness": 3.0, "needs": ["clean"]}]
+    rows = [{"defense": "fine-tuning", "rank": 1.0, "der": 51.2, "needs": ["clean"]}]
     path = tmp_path / "board.json"
     path.write_text(json.dumps({"board": "fine-tuned model received", "rows": rows}), encoding="utf-8")
-    with pytest.raises(RequestError, match="fine-tuning removed only 3 % of what could be removed"):
+    with pytest.raises(RequestError, match="fine-tuning has a DER of 51, and doing nothing 50"):
         recommend.choose("auto", {Needs.CLEAN}, board=path)
 
 

@@ -78,7 +78,7 @@ def write(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 
 
 def _groups(name: str, cells: DataFrame, *, most: int) -> Iterator[tuple[str, list[Panel]]]:
-    """Yield a figure's panels: all in one figure, or one figure a task and model where they are too many."""
+    """Yield a figure's panels: all in one figure, or one for each task and model where they are too many."""
     panels = panels_of(cells)
     if len(panels) <= most:
         if panels:

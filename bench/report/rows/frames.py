@@ -53,7 +53,7 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
-    """Return one row a listed cell, joined with its victim and its floor.
+    """Return one row for each listed cell, joined with its victim and its floor.
 
     Args:
         rows: every cell of a suite, floors and ceilings included.
