@@ -15,7 +15,7 @@ from bench.store import outputs
 if TYPE_CHECKING:
     from bench.report import Row
     from bench.runner import Summary
-    from bench.session import Session
+    from bench.session import Session, Shown
 
 
 def run(opened: Session, **options: Any) -> Summary:
@@ -58,21 +58,21 @@ def report(opened: Session, folder: Path | None = None) -> None:
             console.print(f"  {sentence}", markup=False, highlight=False)
 
 
-def table(opened: Session) -> None:
+def table(opened: Shown) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=terminal.console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=terminal.console(), gate=opened.gate)
 
 
-def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
+def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
     """Print how two defenses differ on the cells of all suites together, and draw it into a folder."""
     from bench.report.figures import comparison as figure
     from bench.report.figures import figures
     from bench.report.ranking import comparison
     from bench.report.ranking.results import Results
 
-    found = comparison.compare(Results(_together(opened), gate=opened[0].plan.suite.gate), first, second)
+    found = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
     console = terminal.console()
     if as_json:
         console.print_json(data=found.json())
@@ -84,19 +84,19 @@ def comparison(opened: Sequence[Session], first: str, second: str, *, as_json: b
             terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
 
 
-def _together(opened: Sequence[Session]) -> list[Row]:
+def _together(opened: Sequence[Shown]) -> list[Row]:
     """Return the cells of several suites, each once."""
     return list(
         {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}.values()
     )
 
 
-def claims(opened: Sequence[Session], *, as_json: bool, file: Path | None = None) -> None:
+def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) -> None:
     """Print the verdicts on claims, the paper's by default, by the cells of all suites together."""
     from bench import report
     from bench.report.ranking import verdicts
 
-    rows, gate = _together(opened), opened[0].plan.suite.gate
+    rows, gate = _together(opened), opened[0].gate
     if as_json:
         terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
     else:

@@ -17,6 +17,7 @@ from bench.cli.options import (
     Settings,
     StoreFolder,
     SuiteName,
+    SuiteOrFolder,
     Yes,
     a_folder,
     joined,
@@ -42,7 +43,7 @@ def collect(
 
 
 def export(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl", help="of the rows")] = "csv",
     out: Out = None,
     settings: Settings = None,
@@ -53,13 +54,13 @@ def export(
     """Write one row per cell."""
     from bench import session
 
-    text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
+    text = session.shown_alone(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
         terminal.write(text)
 
 
 def table(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html", help="of the table")] = "terminal",
     explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
     out: Out = None,
@@ -73,7 +74,7 @@ def table(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    opened = session.shown_alone(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
         say(opened.explain(explain))
     elif format == "terminal" and out is None:
@@ -105,7 +106,7 @@ def figure(
 
 
 def claims(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     file: Annotated[
         Path | None, typer.Option("--claims", metavar="FILE", help="your own, as YAML; default: the paper's")
     ] = None,
@@ -120,14 +121,16 @@ def claims(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    opened = session.shown(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     printing.claims(opened, as_json=as_json, file=file)
 
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="DEFENSE", help="as the suite spells it; none is the victim")],
     second: Annotated[str, typer.Argument(metavar="DEFENSE", help="what it is compared with")],
-    suite: Annotated[str, typer.Option("--suite", help="a name, a YAML file, or last: the last run")] = "last",
+    suite: Annotated[
+        str, typer.Option("--suite", help="a name, a YAML file, a folder with records, or last: the last run")
+    ] = "last",
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("--out", help="folder for a figure, as PNG and PDF")] = None,
     settings: Settings = None,
@@ -139,7 +142,7 @@ def compare(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    opened = session.shown(suite, joined(settings, profile), store, any_libraries=any_libraries)
     printing.comparison(opened, first, second, as_json=as_json, out=out)
 
 

@@ -175,6 +175,14 @@ def check(data: Mapping[str, Any], where: str) -> Suite:
     return _validated(Suite, data, where)
 
 
+def gate(data: Mapping[str, Any], where: str) -> Gate:
+    """Return the gate among the fields of a suite."""
+    fields = data.get("gate", {})
+    if not isinstance(fields, Mapping):
+        raise RequestError(f"{where}: gate = {fields!r:.200} is no mapping.")
+    return _validated(Gate, fields, f"{where}: gate")
+
+
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     for field in data:
         if field not in model.model_fields:
