@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, Target, TaskSource
 from bench.errors import RequestError
 from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
@@ -29,7 +29,7 @@ class VictimSpec:
     model: str
     attack: Attack
     seed: int
-    target: int
+    target: Target
     budget: Budget
     part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
     head: int | None = None  # the seed that its head is initialised from; its own seed if None
@@ -153,10 +153,10 @@ class Grid:
     suite: Suite
     classes: Callable[[TaskSource], int] | None = None
 
-    def targets(self, task: TaskSource) -> list[int]:
-        """Return the target labels that a task is run with."""
+    def targets(self, task: TaskSource) -> list[Target]:
+        """Return the target labels, or the payloads, that a task is run with."""
         if self.suite.target != "all":
-            return self.suite.target
+            return [one if isinstance(one, int) else registry.payloads.create(one) for one in self.suite.target]
         if self.classes is None:
             raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
         return list(range(self.classes(task)))

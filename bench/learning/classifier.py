@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.contracts import FloatArray
+from bench.contracts import FloatArray, Predictions, predictions
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
 from bench.learning import hardware, packed
@@ -69,6 +69,10 @@ class Classifier:
         for rows, part in outputs:  # only now, so that a GPU never waits for the copy
             result[rows] = part.cpu().numpy()
         return result
+
+    def predict(self, inputs: Inputs) -> Predictions:
+        """Return one label for each input, with the probabilities of all."""
+        return predictions(self.logits(inputs))
 
     @torch.inference_mode()
     def _forward(self, encoded: Encoded, rows: IntArray) -> torch.Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource
 from bench.errors import RequestError, unknown
 from bench.suites import specs
 
@@ -133,9 +133,10 @@ attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.att
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
 modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]
+payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "doorbench.payloads")  # type: ignore[type-abstract]
 
 
-by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, defenses, tasks)}
+by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, payloads, defenses, tasks)}
 
 
 def origin_of(plugin: Plugin | type[Plugin]) -> str:

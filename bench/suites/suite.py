@@ -24,6 +24,7 @@ Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
 AnyNumbers = Annotated[list[int], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
+Targets = Annotated[list[int | Entry], BeforeValidator(_listed), Field(min_length=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -55,7 +56,9 @@ class Suite(BaseModel):
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
     clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, which only detectors judge")
-    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
+    target: Literal["all"] | Targets = Field(
+        [1], description="axis: target labels, all: every label of the task; of generators, payloads"
+    )
     labels: Numbers = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
