@@ -55,7 +55,7 @@ def victims(plan: Plan, store: Store) -> Iterator[tuple[VictimSpec, StoredVictim
 def load(spec: VictimSpec, stored: StoredVictim, device: str) -> tuple[Classifier, dict[str, Any]]:
     """Return a victim and the pre-trained weights by the names of its parameters."""
     base = recipes.model_of(spec.model)
-    model = stored.classifier(base, device=device, precision=spec.budget.precision)
+    model = stored.model(base, device=device, precision=spec.budget.precision)
     return model, base.encoder_weights(model.model)
 
 

@@ -66,7 +66,7 @@ def build(request: Request) -> dict[str, Any]:
         build_victim(spec, store, worker)
         stored = stored_victims.load(spec, store)
         located = recipes.model_of(request.model)
-        classifier = stored.classifier(located, device=request.device, precision=request.budget.precision)
+        classifier = stored.model(located, device=request.device, precision=request.budget.precision)
         measured = evaluate(Defended(classifier), judging.test_sets(stored, task)).metrics
         report = {
             "name": name,

@@ -155,7 +155,7 @@ def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
         return original(self, what, need)
 
     task, stored = recipes.task_of(cell.victim.task), stored_victims.load(cell.victim, store)
-    model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
+    model = stored.model(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     with patch.object(Access, "_hand_over", spy):
         judging.defend(cell, model, stored, task, store)

@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from bench.contracts.needs import Needs
 
-
 _FOR_ALL = (Needs.UNLABELLED, Needs.TEST_STREAM, Needs.ORACLE)  # an oracle is shown on every board, and ranked on none
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.contracts import Predictions
-from bench.experiment.metrics import Answers, Judged
+from bench.experiment.answers import Answers, Judged
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class StoredPredictions:
         return Answers(self.gold, self.labels, self.rejected)
 
 
-def _pack(array: ArrayLike, kind: str) -> str:
+def pack(array: ArrayLike, kind: str) -> str:
+    """Return an array as text: its bytes in the given form, compressed."""
     data = np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def _unpack(text: str, kind: str) -> NDArray[Any]:
+def unpack(text: str, kind: str) -> NDArray[Any]:
+    """Return what :func:`pack` packed."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.dtype(kind)).copy()
 
 
@@ -63,28 +65,28 @@ def encode(
         sources: [n] the rows of the test set that triggered examples were made from.
     """
     return {
-        **({} if targets is None else {"target": _pack(targets, "<i2")}),
-        **({} if sources is None else {"source": _pack(sources, "<i4")}),
+        **({} if targets is None else {"target": pack(targets, "<i2")}),
+        **({} if sources is None else {"source": pack(sources, "<i4")}),
         "n": len(verdicts.labels),
         "classes": int(verdicts.probabilities.shape[1]),
-        "gold": _pack(gold, "<i2"),
-        "label": _pack(verdicts.labels, "<i2"),
-        "rejected": _pack(verdicts.rejected, "u1"),
-        "probabilities": _pack(verdicts.probabilities, "<f2"),
+        "gold": pack(gold, "<i2"),
+        "label": pack(verdicts.labels, "<i2"),
+        "rejected": pack(verdicts.rejected, "u1"),
+        "probabilities": pack(verdicts.probabilities, "<f2"),
     }
 
 
 def decode(stored: Mapping[str, Any]) -> StoredPredictions:
     """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
-    gold, labels = _unpack(stored["gold"], "<i2"), _unpack(stored["label"], "<i2")
-    rejected = _unpack(stored["rejected"], "u1").astype(bool)
+    gold, labels = unpack(stored["gold"], "<i2"), unpack(stored["label"], "<i2")
+    rejected = unpack(stored["rejected"], "u1").astype(bool)
     if not len(gold) == len(labels) == len(rejected) == stored["n"]:
         raise ValueError(f"columns of {len(gold)}, {len(labels)} and {len(rejected)} rows; {stored['n']} expected")
-    probabilities = _unpack(stored["probabilities"], "<f2").reshape(stored["n"], stored["classes"])
-    targets = _unpack(stored["target"], "<i2") if "target" in stored else None
+    probabilities = unpack(stored["probabilities"], "<f2").reshape(stored["n"], stored["classes"])
+    targets = unpack(stored["target"], "<i2") if "target" in stored else None
     if targets is not None and len(targets) != len(gold):
         raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
-    sources = _unpack(stored["source"], "<i4") if "source" in stored else None
+    sources = unpack(stored["source"], "<i4") if "source" in stored else None
     if sources is not None and len(sources) != len(gold):
         raise ValueError(f"{len(sources)} sources for {len(gold)} rows")
     return StoredPredictions(gold, labels, rejected, probabilities, targets, sources)
