@@ -33,7 +33,9 @@ CODE_VERSIONS: dict[str, CodeArea] = {
     "learning": CodeArea(2, "victim", ("bench/learning/*.py",)),
     "work": CodeArea(1, "victim", ("bench/experiment/victims.py", "bench/experiment/stored_victims.py")),
     "attacks": CodeArea(
-        1, "victim", tuple(f"bench/contracts/{name}.py" for name in ("attack", "examples", "plugin", "task"))
+        1,
+        "victim",
+        tuple(f"bench/contracts/{name}.py" for name in ("attack", "dialogues", "examples", "plugin", "task")),
     ),
     "plugins": CodeArea(
         1, "victim", ("bench/plugins/registry.py", "bench/plugins/modified.py", "bench/suites/specs.py")
