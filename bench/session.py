@@ -94,7 +94,7 @@ class Session:
                     seed=cell.victim.seed,
                     role=cell.role,
                     listed=cell.listed,
-                    target=None if cell.victim.is_clean_model else cell.victim.target,
+                    target=None if cell.victim.is_clean_model else recipes.target_words(cell.victim.target),
                     victim_key=recipes.victim_key(cell.victim) if record is None else record["victim_key"],
                     cell_key=key if record is None else record["key"],
                     clean_size=cell.labels,

@@ -103,7 +103,7 @@ def _check(spec: VictimSpec, task: Task) -> None:
         )
     if reason := spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
-    if not 0 <= spec.target < len(task.facts.labels):
+    if spec.target not in range(len(task.facts.labels)):
         valid = ", ".join(f"{i} ({name})" for i, name in enumerate(task.facts.labels))
         raise RequestError(f"--target {spec.target} is not a label of {task.facts.name}. Valid: {valid}.")
 

@@ -24,6 +24,8 @@ from bench.contracts.defense import Defense as Defense
 from bench.contracts.defense import Detector as Detector
 from bench.contracts.defense import board_of as board_of
 from bench.contracts.defense import threat_of as threat_of
+from bench.contracts.dialogues import Dialogue as Dialogue
+from bench.contracts.dialogues import Dialogues as Dialogues
 from bench.contracts.examples import Examples as Examples
 from bench.contracts.examples import Inputs as Inputs
 from bench.contracts.examples import IntArray as IntArray

@@ -38,7 +38,8 @@ CODE_VERSIONS: dict[str, CodeArea] = {
         1,
         "victim",
         tuple(
-            f"bench/contracts/{name}.py" for name in ("answers", "attack", "examples", "goal", "kind", "plugin", "task")
+            f"bench/contracts/{name}.py"
+            for name in ("answers", "attack", "dialogues", "examples", "goal", "kind", "plugin", "task")
         ),
     ),
     "plugins": CodeArea(

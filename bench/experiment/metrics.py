@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench.contracts import GENERATION, Kind
 from bench.experiment.answers import JudgedText
 from bench.experiment.metric import AnyJudged, perplexity
+from bench.experiment.metric import Described as Described
 from bench.experiment.metric import Measured as Measured
 from bench.experiment.metric import Metric as Metric
 from bench.experiment.metric import Outcomes as Outcomes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import models
 from bench._version import __version__
-from bench.contracts import Payload, Target, Task, TaskSource, board_of
+from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.keys import canonical, key_of, key_of_fields
@@ -148,6 +148,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
     """Return what a record says of its cell in words."""
     from bench.experiment.grid import task_spec
 
+    kind = task_of(cell.victim.task).facts.kind
     return {
         "task": task_spec(cell.victim.task),
         "model": cell.victim.model,
@@ -159,6 +160,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
         "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
         "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
         "origin": _origins(cell),
+        **({} if kind == Kind.CLASSIFICATION else {"kind": kind.value}),
     }
 
 

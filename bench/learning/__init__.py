@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from bench.learning.batches import by_length as by_length
     from bench.learning.batches import shuffled as shuffled
     from bench.learning.classifier import Classifier as Classifier
+    from bench.learning.dialogues import PLAIN as PLAIN
+    from bench.learning.dialogues import Template as Template
+    from bench.learning.generator import Generator as Generator
     from bench.learning.hardware import device as device
     from bench.learning.hardware import precision as precision
     from bench.learning.loop import minimise as minimise
@@ -34,12 +37,17 @@ if TYPE_CHECKING:
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
     from bench.learning.training import train as train
+    from bench.learning.window import PromptWindow as PromptWindow
     from bench.learning.window import TokenWindow as TokenWindow
 
 _HOMES = {
     "Classifier": "classifier",
     "Edit": "packed",
     "Encoded": "tokens",
+    "Generator": "generator",
+    "PLAIN": "dialogues",
+    "PromptWindow": "window",
+    "Template": "dialogues",
     "TokenWindow": "window",
     "block_states": "passes",
     "blocks": "parts",

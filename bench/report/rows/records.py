@@ -109,7 +109,7 @@ def row_of(document: Mapping[str, Any], *, suite: str) -> Row:
         cell_key=str(document["key"]),
         clean_size=int(cell["clean_size"] or 0),
         listed=document["role"] != "floor",
-        target=recipe["victim"]["target"],
+        target=None if recipe["victim"]["target"] is None else cell["target"],
         attack_base=str(attack["name"]),
         defense_base=str(defense["name"] if defense else cell["defense"]),
         attack_parameters=_attack_parameters(attack),

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.contracts import Board, Needs
-from bench.experiment import metrics, predictions
+from bench.contracts import Board, Kind, Needs
+from bench.experiment import metrics, predictions, written
 from bench.experiment.roles import Role
 
 
@@ -26,7 +26,7 @@ class Row:
         victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
         clean_size: clean examples that the defense may tune on; 0 where it reads none.
         listed: whether the suite asks for this cell; the others are floors and ceilings.
-        target: the target label; None for the clean reference.
+        target: the target label, or the payload as the suite spells it; None for the clean model.
         attack_base, defense_base: the names without parameters, e.g. ``e-pur+fine-mixing``.
         attack_parameters, defense_parameters: every field as JSON values.
         needs: what the defense touches.
@@ -48,7 +48,7 @@ class Row:
     cell_key: str
     clean_size: int
     listed: bool = True
-    target: int | None = None
+    target: int | str | None = None
     attack_base: str = ""
     defense_base: str = ""
     attack_parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +65,11 @@ class Row:
         """The threat model on whose board the cell is; records from before there were boards have the first one."""
         stated = ((self.record or {}).get("cell") or {}).get("board")
         return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model; records from before there were kinds are of classifiers."""
+        return Kind(((self.record or {}).get("cell") or {}).get("kind", Kind.CLASSIFICATION))
 
     @property
     def oracle(self) -> bool:
@@ -108,9 +113,8 @@ class Row:
         A metric that is younger than the record is computed from its predictions.
         """
         stated = dict((self.record or {}).get("metrics") or {})
-        if self.predicts and not metrics.MEASURED.keys() <= stated.keys():
-            found = self.outcomes
-            stated = {name: None if one is None else metrics.percent(one) for name, one in found.items()} | stated
+        if self.predicts and not metrics.measured_of(self.kind).keys() <= stated.keys():
+            stated = metrics.aggregated(self.outcomes) | stated
         return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
 
     def metric(self, name: str) -> float | None:
@@ -138,9 +142,11 @@ class Row:
         """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined."""
         if self.record is None or not self.done:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
+        stored, rejects = self.record["predictions"], metrics.rejects(self.record["metrics"])
+        if self.kind == Kind.GENERATION:
+            return metrics.outcomes(written.judged(stored, rejects=rejects))
         target = self.record["cell"]["target"] if self.target is None else self.target
-        rejects = metrics.rejects(self.record["metrics"])
-        return metrics.outcomes(predictions.judged(self.record["predictions"], target=target, rejects=rejects))
+        return metrics.outcomes(predictions.judged(stored, target=int(target), rejects=rejects))
 
 
 def _stopped_early(notes: Mapping[str, Any]) -> bool:
