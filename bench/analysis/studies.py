@@ -101,7 +101,7 @@ def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = ST
     assert cell.defense is not None and stored.triggered is not None
     model, before = load(cell.victim, stored, device)
     purified = judging.defend(cell, model, stored, task, store).classifier
-    poisoned, clean = model.state(), purified.state()  # type: ignore[attr-defined]
+    poisoned, clean = model.state(), purified.state()
     floats = [name for name, value in poisoned.items() if value.is_floating_point()]
 
     def flat(weights: Any) -> torch.Tensor:

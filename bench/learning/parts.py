@@ -44,9 +44,12 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def head_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the modules of the classification head: everything beside the encoder that holds parameters."""
-    encoder = model.base_model
-    return [part for part in model.children() if part is not encoder and any(True for _ in part.parameters())]
+    """Return the modules of the classification head: everything beside the encoder that holds parameters.
+
+    There are none in a causal language model: what it writes words with is pre-trained.
+    """
+    pretrained = (model.base_model, model.get_output_embeddings())  # type: ignore[operator]
+    return [part for part in model.children() if part not in pretrained and any(True for _ in part.parameters())]
 
 
 def reinitialise_head(classifier: Classifier, *, seed: int) -> None:
