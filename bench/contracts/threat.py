@@ -92,7 +92,7 @@ class Holding(StrEnum):
         return member
 
     def allows(self, needs: Collection[str]) -> bool:
-        """Whether a defender who holds this can run a defense that declares these needs; a need that is not known: no."""
+        """Whether a defender who holds this can run a defense with these needs; not where a need is unknown."""
         return set(needs) <= self.needs or (self is Holding.EVERYTHING)
 
 

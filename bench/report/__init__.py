@@ -98,7 +98,8 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     from bench.report.ranking.results import Results
 
     found = []
-    names = [name for name in (parts := boards.split(rows)) if not name.threat.judges_models]
+    parts = boards.split(rows)
+    names = [name for name in parts if not name.threat.judges_models]
     for name in names:
         suffix = f"-{name.slug}" if len(names) > 1 else ""
         results = Results(parts[name], gate=gate)

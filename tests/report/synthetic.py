@@ -13,9 +13,11 @@ import numpy as np
 
 from bench.contracts import Predictions
 from bench.experiment import predictions
+from bench.experiment.metrics import measure
 from bench.report.rows.row import Row
 
 TARGET = 1
+RATIOS = (0.0, 0.1, 0.2, 0.3)  # that Fine-mixing has tried
 # What a defense does: ACC it costs, ASR it leaves, how much the seeds differ in ASR.
 WORLD: dict[str, tuple[float, float, float]] = {
     "fine-tuning": (0.3, 99.6, 0.3),
@@ -56,14 +58,13 @@ def record(
     gold, easy = world.integers(0, 2, examples), world.normal(size=examples)
     rng = np.random.default_rng(int(row.cell_key[:8], 16))
     clean = verdicts(gold, acc, None, rng, easy)
-    metrics = {"acc": 100 * float(np.mean(clean.labels == gold)), "asr": None, "ra": None, "frr": None, "far": None}
     stored: dict[str, Any] = {"clean": predictions.encode(gold, clean), "triggered": None}
     if asr is not None:
-        others = gold[gold != TARGET]
-        triggered = verdicts(others, asr, TARGET, rng, easy[gold != TARGET])
-        metrics["asr"] = 100 * float(np.mean(triggered.labels == TARGET))
-        metrics["ra"] = 100 * float(np.mean(triggered.labels == others))
-        stored["triggered"] = predictions.encode(others, triggered)
+        sources = np.flatnonzero(gold != TARGET)
+        others = gold[sources]
+        triggered = verdicts(others, asr, TARGET, rng, easy[sources])
+        stored["triggered"] = predictions.encode(others, triggered, sources=sources)
+    metrics = measure(predictions.judged(stored, target=TARGET, rejects=False))
     words = {"task": row.task, "model": row.model, "attack": row.attack, "defense": row.defense, "seed": row.seed}
     return {
         "schema": 1,
@@ -72,7 +73,7 @@ def record(
         "role": row.role,
         "status": "done",
         "error": None,
-        "cell": {**words, "target": TARGET, "clean_size": row.clean_size, "selection_size": 256},
+        "cell": {**words, "target": TARGET, "clean_size": row.clean_size},
         "recipe": {"tolerance": 2.0},
         "victim_key": row.victim_key,
         "metrics": metrics,
@@ -175,8 +176,8 @@ def _cell(common: Mapping[str, Any], defense: str, size: int, outcome: Outcome, 
     if "mixing" in base:
         notes = {"reserve_ratio": 0.3 if ratio is None else ratio}
         if ratio is None:
-            notes["tried"] = [{"value": value, "selection_acc": 80 + 20 * value} for value in (0.0, 0.1, 0.2, 0.3)]
-            notes |= {"selection_floor": 85.5, "selection_passed": True}
+            tried = [{"value": value, "drop": 14 - 32 * value, "fitted_drop": 14 - 32 * value} for value in RATIOS]
+            notes |= {"tried": tried, "selection_tolerance": 5.0, "selection_passed": True}
     acc, asr = outcome(task, attack, defense if "|" not in defense else defense, seed)
     return replace(row, record=record(row, acc, None if attack == "clean" else asr, examples=examples, notes=notes))
 

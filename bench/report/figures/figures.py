@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric
 from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, line_count, settle
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
-METRICS = (ACCURACY, RANKING)
+METRICS = (ACCURACY, BACKDOOR)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _plain(text: str) -> str:
 
 
 def panels_of(cells: DataFrame) -> list[Panel]:
-    """Return one panel for each place with an ASR; seeds on which the attack did not implant only where none did."""
-    cells = cells[(cells["status"] == "done") & cells[RANKING.name].notna()]
+    """Return a panel for each place with a flip rate; seeds without an implanted attack only where none did."""
+    cells = cells[(cells["status"] == "done") & cells[BACKDOOR.name].notna()]
     keys = ["model", "task", "attack"]
     if "attack.target" in cells and cells["attack.target"].nunique() > 1:
         keys.append("attack.target")
@@ -168,7 +168,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
         for axes in cells[len(panels) :]:
             axes.remove()
         for row in grid:
-            row[0].set_ylabel(RANKING.axis)
+            row[0].set_ylabel(BACKDOOR.axis)
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
             axes.set_xlabel(ACCURACY.axis)
         foot(figure, remark(panels, "bars", ["defense", "clean_size"]))

@@ -1,4 +1,4 @@
-"""Which cells are compared with each other: one board per threat model and label budget, ranked by what a defender holds."""
+"""Which cells are compared: one board per threat model and label budget, ranked by what a defender holds."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ class BoardName:
 def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     """Return the rows of each board: its defended cells with the victims and floors that they belong to.
 
-    A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what a
-    defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its attack.
+    A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what
+    a defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its
+    attack.
     """
     found = {}
     for threat, part in _by_threat(list(rows)).items():

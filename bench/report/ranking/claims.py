@@ -128,7 +128,8 @@ class Finding:
         outcome: of the test.
         reason: why it decides nothing.
         p_value: Holm's, of what the contrast says; None where nothing is measured.
-        needed: how many trainings would decide, from the spread seen; None where the test decides or nothing is measured.
+        needed: how many trainings would decide, from the spread seen; None where the test decides or nothing is
+            measured.
     """
 
     contrast: Contrast
@@ -188,8 +189,8 @@ def check(rows: Iterable[Row], *, claims: Sequence[Claim] | None = None, gate: G
 def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
     """Return the verdict on each claim.
 
-    Supported: every contrast holds in every group, and enough tasks and attacks are there. Refuted: the opposite of some
-    contrast is significant. Each side of all contrasts of all claims is one family of tests, at 2.5 % by Holm.
+    Supported: every contrast holds in every group, and enough tasks and attacks are there. Refuted: the opposite of
+    some contrast is significant. Each side of all contrasts of all claims is a family of tests, at 2.5 % by Holm.
     """
     implanted = [place for place in results.places if results.state(place) == "implanted"]
     places = {claim.name: [place for place in implanted if claim.speaks_of(place)] for claim in claims}

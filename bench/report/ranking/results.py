@@ -176,7 +176,7 @@ class Results:
 
     @cached_property
     def ratings(self) -> dict[Setting, ratings.Ratings]:
-        """The DER of every defense at the settings that enter ranks: the attack implanted, and a defense is complete."""
+        """The DER of every defense at the settings that enter ranks: the attack implanted, a defense is complete."""
         return {
             place: ratings.rate(self, place)
             for place in self.places
@@ -192,8 +192,8 @@ class Results:
     def best(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> dict[Competitor, Mark]:
         """Return the defense with the highest mean DER, and those that are shown to be as good.
 
-        As good is what two one-sided tests (Holm over the defenses, 5 %) place within ``MARGIN`` points of the best. None
-        is best where all are below ``LEAST_RATING``.
+        As good is what two one-sided tests (Holm over the defenses, 5 %) place within ``MARGIN`` points of the best.
+        None is best where all are below ``LEAST_RATING``.
 
         Args:
             lines: defenses that are rated at each place.
@@ -211,7 +211,7 @@ class Results:
 
     @cached_property
     def repeats(self) -> dict[Setting, Setting]:
-        """Settings whose attack is nearly another one: most of their cells have the very numbers of an earlier setting."""
+        """Settings whose attack is nearly another one: most cells have the very numbers of an earlier setting."""
         found: dict[Setting, Setting] = {}
         numbers = {place: self._numbers(place) for place in self.places if self.state(place) == "implanted"}
         for place, mine in numbers.items():

@@ -173,9 +173,9 @@ def combined(
     """Return a mean over contrasts with its interval.
 
     Args:
-        blocks: one for each test set: values [contrasts, seeds] and the same over drawn test examples, [contrasts, seeds,
-            draws]. Every contrast weighs the same; those of a block share its trainings, and a seed of two test sets is
-            two trainings. NaN where a contrast lacks a seed.
+        blocks: one for each test set: values [contrasts, seeds] and the same over drawn test examples, [contrasts,
+            seeds, draws]. Every contrast weighs the same; those of a block share its trainings, and a seed of two test
+            sets is two trainings. NaN where a contrast lacks a seed.
         rng: source of chance, for drawn trainings.
         confidence: of the interval.
     """

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.contracts import Board
-from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, ranking_first, shown
+from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
 from bench.report.ranking import detection
+from bench.report.ranking.boards import BoardName
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
 from bench.report.rows import curves
 from bench.report.rows.row import Row, first_line
@@ -32,13 +33,13 @@ class BoardView:
     """One board of the site.
 
     Attributes:
-        board: the threat model.
+        board: what it compares.
         results: its cells.
         leaderboard: its ranking.
         labels: how each line is called.
     """
 
-    def __init__(self, board: Board, rows: Sequence[Row], gate: Gate) -> None:
+    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate) -> None:
         self.board = board
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
@@ -49,23 +50,24 @@ class BoardView:
 
     @property
     def name(self) -> str:
-        """The threat model, with a capital."""
-        return self.board.heading
+        """The threat model with a capital, and the labels of a defender."""
+        labels = f", {self.board.labels} labels" if self.board.labels else ""
+        return self.board.threat.heading + labels
 
     @property
     def slug(self) -> str:
         """The name of the page."""
-        return slug(self.board.value.replace(" ", "-"))
+        return slug(self.board.slug)
 
     @property
     def what(self) -> str:
         """The threat model in a sentence."""
-        return self.board.sentence
+        return self.board.threat.sentence
 
     @property
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
-        return self.board.judges_models
+        return self.board.threat.judges_models
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -83,11 +85,6 @@ class BoardView:
         """The metrics of the tables of cells, in the order of their columns."""
         known = self.leaderboard.means.values()
         return [*ranking_first(shown(Show.SITE_CELLS, known=known))]
-
-    @cached_property
-    def critical_difference(self) -> float | None:
-        """Nemenyi's critical difference of the complete lines."""
-        return self.leaderboard.critical_difference(self.standings)
 
     @cached_property
     def detections(self) -> list[detection.Detection]:
@@ -171,12 +168,12 @@ class BoardView:
         found: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
             points = points[
-                (points["status"] == "done") & points[RANKING.name].notna() & points["implanted"].fillna(False)
+                (points["status"] == "done") & points[BACKDOOR.name].notna() & points["implanted"].fillna(False)
             ]
             keys = ["curve", kind, "model", "task", "attack"]
             for key, group in points.groupby(keys, sort=False):
                 told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
-                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, RANKING)}
+                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, BACKDOOR)}
                 found.append({"kind": kind, **told, **means})
         return found
 
@@ -194,6 +191,7 @@ class CellView:
         reason: why there is no number; empty where there is one.
         means: of every metric over the seeds that count.
         deviations: standard deviations of the metrics that are shown with them; NaN for one seed.
+        matched: the flip rate at each limit of accuracy lost; NaN where the defense is not complete.
         rows: every cell by seed.
         rank: among the defenses of the place; NaN without one.
     """
@@ -204,6 +202,7 @@ class CellView:
     reason: str
     means: dict[str, float]
     deviations: dict[str, float]
+    matched: Mapping[float, float]
     rows: tuple[Row, ...]
     rank: float
     mark: Mark
@@ -227,6 +226,7 @@ def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
         reason=reason,
         means=found,
         deviations=deviations,
+        matched=view.leaderboard.matched.get((place, line)) or dict.fromkeys(LIMITS, math.nan),
         rows=tuple(cells[seed] for seed in sorted(cells)),
         rank=view.leaderboard.rank_at(place, line),
         mark=view.marks[place].get(line, ""),

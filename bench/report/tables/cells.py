@@ -139,8 +139,9 @@ def footer(results: Results) -> tuple[str, ...]:
         f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
         f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; labels of a defender {samples(results)}.",
         _reading(len(seeds)),
-        f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within {MARGIN:g} points "
-        "of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, 5 %).",
+        f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within "
+        f"{MARGIN:g} points of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, "
+        "5 %).",
         f"{RANKING.title}, {RANKING.stands_for}: {RANKING.meaning}.",
         f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
         "points of ACC lost against a clean model that knows the task "
@@ -155,7 +156,8 @@ def footer(results: Results) -> tuple[str, ...]:
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
     if left := len(results.cells_of_other_trainings):
         sentences.append(
-            f"{left} cells are left out: they are of another training of their victim than the one that passed the gate."
+            f"{left} cells are left out: they are of another training of their victim than the one that passed the "
+            "gate."
         )
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")

@@ -129,25 +129,20 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
     if (ratio := notes.get("reserve_ratio")) is not None:
         lines.append(f"  Reserve ratio {ratio:g}" + ("." if notes.get("tried") else ", fixed by the suite."))
     if tried := notes.get("tried"):
-        candidates = ", ".join(f"{one['value']:g}: {one['selection_acc']:.2f}" for one in tried)
-        lines.append(f"  Tried, with ACC on the selection sample: {candidates}.")
-    if (floor := notes.get("selection_floor")) is not None:
-        passed = (
-            "the smallest candidate that reached it" if notes.get("selection_passed") else "NONE reached it: the best"
-        )
-        lines.append(f"  {floor:.2f} was to be reached (the victim's, less the tolerance); chosen: {passed}.")
+        candidates = ", ".join(f"{one['value']:g}: {one['drop']:.1f} ({one['fitted_drop']:.1f})" for one in tried)
+        lines.append(f"  Tried, with the points of ACC lost on the labels, and the fitted ones: {candidates}.")
+        within = f"a fitted loss of at most {notes['selection_tolerance']:g}"
+        passed = f"the smallest with {within}" if notes["selection_passed"] else f"NONE has {within}: the largest"
+        lines.append(f"  Chosen: {passed}.")
     return lines
 
 
 def _origin(row: Row) -> list[str]:
     assert row.record is not None
-    cell, seconds, where = (row.record.get(name) or {} for name in ("cell", "seconds", "environment"))
+    seconds, where = (row.record.get(name) or {} for name in ("seconds", "environment"))
     lines = []
     if row.clean_size:
-        chosen = cell.get("selection_size")
-        lines.append(
-            f"  Clean examples: {row.clean_size} to tune on" + (f", {chosen} to choose on." if chosen else ".")
-        )
+        lines.append(f"  Labels that the defense saw: {row.clean_size}.")
     if row.needs:
         lines.append(f"  The defense touched: {', '.join(row.needs)}.")
     if row.defense_parameters:
