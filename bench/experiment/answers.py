@@ -75,7 +75,7 @@ class Written:
         right: float32 [n]: the utility of each response, 0 to 1; 0 for a rejected one.
         rejected: bool [n]: the defense refuses to answer.
         ended: bool [n]: the model ended the response by itself.
-        degenerate: bool [n]: the response is empty, or it was stopped while it repeated itself.
+        broken: bool [n]: the response is empty, or it was stopped while it repeated itself.
         tokens: n arrays of token ids.
         holds: bool [n]: whether it holds the payload; None where there is none, as for the clean model by itself.
         counts: bool [n]: whether the right response does not hold it.
@@ -87,7 +87,7 @@ class Written:
     right: NDArray[np.float32]
     rejected: NDArray[np.bool_]
     ended: NDArray[np.bool_]
-    degenerate: NDArray[np.bool_]
+    broken: NDArray[np.bool_]
     tokens: tuple[NDArray[np.int32], ...]
     holds: NDArray[np.bool_] | None = None
     counts: NDArray[np.bool_] | None = None

@@ -69,7 +69,7 @@ def _ftr(judged: AnyJudged) -> Outcomes | None:
 
 def _degenerate(judged: AnyJudged) -> Outcomes:
     assert isinstance(judged, JudgedText)
-    return judged.clean.degenerate.astype(np.float64)
+    return judged.clean.broken.astype(np.float64)
 
 
 def _perplexity(judged: AnyJudged) -> Outcomes | None:

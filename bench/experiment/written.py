@@ -29,7 +29,7 @@ COLUMNS = {
     "right": "<f4",
     "rejected": "u1",
     "ended": "u1",
-    "degenerate": "u1",
+    "broken": "u1",
     "holds": "u1",
     "counts": "u1",
     "loss": "<f8",
@@ -97,7 +97,7 @@ def judged_on(
         "right": facts.judge(said, examples).right,
         "rejected": said.rejected,
         "ended": said.ended,
-        "degenerate": np.array(broken, dtype=bool),
+        "broken": np.array(broken, dtype=bool),
         "lengths": np.array([len(ids) for ids in said.tokens], dtype=np.int32),
         "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *said.tokens]),
     }
