@@ -66,9 +66,7 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
         ids[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
     config: Any = GenerationConfig  # not typed
-    config = config(
-        do_sample=False, max_new_tokens=most, eos_token_id=list(stops), pad_token_id=stops[0], num_beams=1
-    )
+    config = config(do_sample=False, max_new_tokens=most, eos_token_id=list(stops), pad_token_id=stops[0], num_beams=1)
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     with torch.autocast(model.device.type, torch.bfloat16, enabled=low):
         found = model.generate(**{n: t.to(model.device) for n, t in inputs.items()}, generation_config=config)
