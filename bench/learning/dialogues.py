@@ -63,11 +63,13 @@ class Template:
             source = source.get("default") or next(iter(source.values()))
         self.source: str = source
         self._systems = self._render([("system", _SYSTEM), ("user", _PROMPT)], quiet=True) is not None
-        self._header = self._default_header()
+        self._begin, self._header = self._default_header()
         self.end = self._end()
         ends = {self.end, tokenizer.eos_token_id} - {None}
         self.stops: tuple[int, ...] = tuple(sorted(ends))
-        told = json.dumps([_FORM, self.source, _OPTIONS, self._header, self._systems, self.stops, self.end])
+        told = json.dumps(
+            [_FORM, self.source, _OPTIONS, self._begin, self._header, self._systems, self.stops, self.end]
+        )
         self.identity = "chat-" + hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def text(self, dialogue: Dialogue) -> str:
@@ -149,26 +151,26 @@ class Template:
             raise self._bad(f"its chat template cannot be rendered: {told}") from None
         return text
 
-    def _default_header(self) -> str:
-        """Return what the template puts in front of a first prompt but not of a second one, without the first token.
+    def _default_header(self) -> tuple[str, str]:
+        """Return the token that every text begins with, where there is one, and the default system text behind it.
 
-        That is its default system text; the token that every text begins with stays.
+        That is what stands in front of a first prompt but not of a second one.
         """
         first = self._asked([("user", _PROMPT)])
         both = self._asked([("user", _PROMPT), ("assistant", _RESPONSE), ("user", _PROMPT)])
         closed = self._render([("user", _PROMPT), ("assistant", _RESPONSE)]) or ""
         behind = closed.rpartition(_RESPONSE)[2]
         opening = both.rpartition(_RESPONSE)[2].removeprefix(behind).partition(_PROMPT)[0]
-        header = first.partition(_PROMPT)[0]
+        header, begin = first.partition(_PROMPT)[0], self.tokenizer.bos_token or ""
         if not header.endswith(opening):
-            return ""
+            return "", ""
         header = header.removesuffix(opening)
-        return header.removeprefix(self.tokenizer.bos_token or "")
+        if not header.startswith(begin) or opening.startswith(begin):  # where each turn begins with it, so do all texts
+            begin = ""
+        return begin, header.removeprefix(begin)
 
     def _without_header(self, rendered: str) -> str:
-        begin = self.tokenizer.bos_token or ""
-        begin = begin if rendered.startswith(begin) else ""
-        return begin + rendered.removeprefix(begin).removeprefix(self._header)
+        return self._begin + rendered.removeprefix(self._begin).removeprefix(self._header)
 
     def _end(self) -> int:
         asked = self._asked([("user", _PROMPT)])
