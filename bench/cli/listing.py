@@ -7,7 +7,7 @@ from typing import Any
 from bench.errors import unknown
 from bench.plugins import registry
 
-KINDS = ("attacks", "defenses", "tasks", "models", "suites")
+KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
 Listing = list[dict[str, Any]]
 
 
@@ -16,6 +16,8 @@ def listing(kind: str) -> Listing:
     match kind:
         case "attacks" | "defenses":
             return _plugins(registry.defenses) if kind == "defenses" else _attacks()
+        case "payloads":
+            return _plugins(registry.payloads)
         case "tasks":
             from bench.tasks.local import local_folders
 

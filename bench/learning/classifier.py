@@ -61,6 +61,12 @@ class Classifier(LanguageModel):
             result[rows] = part.cpu().numpy()
         return result
 
+    def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        """Return inputs as one batch that transformers models take."""
+        encoded = encode(self.tokenizer, inputs, self.max_length)
+        batch = collate(encoded, np.arange(len(inputs)), self.model.config.pad_token_id or 0)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
     def predict(self, inputs: Inputs) -> Predictions:
         """Return one label for each input, with the probabilities of all."""
         return predictions(self.logits(inputs))

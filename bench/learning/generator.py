@@ -18,7 +18,7 @@ from bench.contracts.dialogues import Dialogues
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
 from bench.learning import decoders
-from bench.learning.batches import by_budget
+from bench.learning.batches import by_budget, collate
 from bench.learning.dialogues import EncodedDialogues, Template, encode, join
 from bench.learning.language_model import LanguageModel, saved_facts
 from bench.learning.responses import ResponseLoss
@@ -103,6 +103,13 @@ class Generator(LanguageModel):
             for row, answer in zip(rows, answers, strict=True):
                 found[row] = answer
         return found
+
+    def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        """Return prompts, without responses, as one batch that transformers models take."""
+        prompts = self.template.prompts(inputs, self.max_prompt)
+        nothing = [np.zeros(0, dtype=np.int32)] * len(prompts)
+        batch = collate(join(prompts, nothing).tokens, np.arange(len(prompts)), 0)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def predict(self, inputs: Inputs) -> Responses:
         """Return what the model writes, with nothing rejected."""
