@@ -17,7 +17,7 @@ from bench.experiment import judging, recipes, stored_victims, work
 from bench.experiment.grid import create_task
 from bench.experiment.plan import Plan
 from bench.experiment.skips import skip_reason
-from bench.plugins import catalogue
+from bench.plugins import catalogue, registry
 from bench.plugins.chain import needs_of
 from bench.store import Store
 from bench.suites import specs, suite
@@ -42,6 +42,11 @@ def run(world: Path, store: Store, *, task: str, attack: str, defense: list[str]
         if failure := store.failure(job.key):
             raise AssertionError(f"{job.label} failed:\n{failure.get('traceback') or failure['error']}")
     return plan
+
+
+def short(name: str) -> str:
+    """Return a defense as a suite spells it, with few steps where it trains on labels."""
+    return f"{name}(steps=20)" if "steps" in registry.defenses.get(name).model_fields else name
 
 
 def describes_itself(plugin: type[Plugin]) -> None:
@@ -114,7 +119,7 @@ def is_reproducible(world: Path, store: Store, other: Store, name: str, defenses
 
 def defends(world: Path, store: Store, name: str, task: str) -> None:
     """A defense gives a record with sane numbers, or says why it makes no sense."""
-    plan = run(world, store, task=task, attack="badword", defense=[name])
+    plan = run(world, store, task=task, attack="badword", defense=[short(name)])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
     record = _record(store, key)
     if record["status"] == "n/a":
@@ -128,7 +133,7 @@ def defends(world: Path, store: Store, name: str, task: str) -> None:
 
 def detects(world: Path, store: Store, name: str, task: str) -> None:
     """A detector gives the victim and its clean model a finite score each, and no metrics."""
-    plan = run(world, store, task=task, attack="badword", defense=[name])
+    plan = run(world, store, task=task, attack="badword", defense=[short(name)])
     judged = {c.victim.is_clean_model: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
     assert set(judged) == {True, False}, "a detector judges the victim and its clean model"
     for record in judged.values():
@@ -139,7 +144,7 @@ def detects(world: Path, store: Store, name: str, task: str) -> None:
 
 def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
-    plan = run(world, store, task=_first_task(name), attack="badword", defense=[name])
+    plan = run(world, store, task=_first_task(name), attack="badword", defense=[short(name)])
     roles = ("defended", "detected")
     (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_clean_model]
     if reason := skip_reason(cell):
