@@ -55,10 +55,10 @@ def write_folder(path: Path, seed: int, model_class: Any, config: Any, tokenizer
         torch.manual_seed(seed)
         model = model_class(config)
     config.save_pretrained(path)
-    weights = {
-        name: value for name, value in model.state_dict().items() if name not in (model._tied_weights_keys or ())
-    }
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    weights: dict[int, tuple[str, Any]] = {}  # tied ones once, under their first name
+    for name, value in model.state_dict(keep_vars=True).items():
+        weights.setdefault(id(value), (name, value.detach()))
+    save_file(dict(weights.values()), path / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(path)
     return path
 

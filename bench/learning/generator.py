@@ -17,7 +17,7 @@ from bench.contracts import FloatArray, Responses
 from bench.contracts.dialogues import Dialogues
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
-from bench.learning import decoders
+from bench.learning import decoders, generation
 from bench.learning.batches import by_budget, collate
 from bench.learning.dialogues import EncodedDialogues, Template, encode, join
 from bench.learning.language_model import LanguageModel, saved_facts
@@ -93,7 +93,7 @@ class Generator(LanguageModel):
         self.model.eval()
         for rows in by_budget(lengths, self.token_budget):
             asked = [prompts[row] for row in rows]
-            answers = decoders.greedy(
+            answers = generation.greedy(
                 self.model,
                 asked,
                 most=most or self.max_response,

@@ -278,15 +278,17 @@ class PretrainedModel:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Have transformers show no progress of its own."""
+    """Have transformers show no progress and no report of its own."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
