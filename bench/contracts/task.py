@@ -112,6 +112,11 @@ class TaskSource(Plugin, ABC):
     max_train: int | None = Field(None, ge=1, description="training examples kept, stratified; all by default")
     max_test: int | None = Field(None, ge=1, description="test examples kept, stratified; all by default")
 
+    @property
+    def called(self) -> str:
+        """How tables call it; its name, unless the task itself is chosen by a field."""
+        return self.name
+
     @abstractmethod
     def load(self) -> Task:
         """Return the task; where it is missing, the error says in one line how to get it."""

@@ -14,6 +14,7 @@ from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
 from bench.plugins.chain import chain, needs_of, others_of
 from bench.plugins.modified import Modified, modified
+from bench.plugins.registry import create_task as create_task
 from bench.suites import specs
 from bench.suites.suite import Entry, Suite
 
@@ -97,16 +98,7 @@ class Cell:
 
 def task_spec(source: TaskSource) -> str:
     """Return how tables call a task: ``local/<folder>`` for local files, else its name."""
-    folder = getattr(source, "folder", None)
-    return f"local/{folder}" if source.name == "local" and folder else source.name
-
-
-def create_task(entry: Entry) -> TaskSource:
-    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
-    name, fields = specs.parse_entry(entry, "task")
-    if name.startswith("local/"):
-        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
-    return registry.tasks.create({"name": name, **fields})
+    return source.called
 
 
 def create_attack(entry: Entry) -> Attack:

@@ -5,7 +5,6 @@ On a CPU these steps cost memory traffic only, and composed of torch's functions
 
 from __future__ import annotations
 
-
 import torch
 from torch.nn import functional
 

@@ -139,6 +139,14 @@ payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "
 by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, payloads, defenses, tasks)}
 
 
+def create_task(entry: str | Mapping[str, Any]) -> TaskSource:
+    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
+    name, fields = specs.parse_entry(entry, "task")
+    if name.startswith("local/"):
+        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    return tasks.create({"name": name, **fields})
+
+
 def origin_of(plugin: Plugin | type[Plugin]) -> str:
     """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
     kind = plugin if inspect.isclass(plugin) else type(plugin)
