@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts import board_of
-from bench.experiment import other_library_versions as elsewhere
-from bench.experiment import recipes
-from bench.experiment.grid import task_spec
-from bench.experiment.plan import Plan
-from bench.plugins.chain import needs_of
-from bench.store import Store
+from bench.experiment import other_library_versions, recipes
+from bench.experiment.plan import Plan, plan_of
+from bench.experiment.result_store import ResultStore
+from bench.store import Unreadable
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -33,19 +30,23 @@ class Session:
     """
 
     plan: Plan
-    store: Store
+    store: ResultStore
     any_libraries: bool = False
 
     @classmethod
-    def open(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> Session:
-        """Read a suite, apply settings and open the store; options are attributes."""
-        return cls(Plan(suites.load(name, settings)), Store(folder), **options)
+    def open(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> Session:
+        """Read a suite, apply settings and open the store; options are attributes. ``yes``: however many cells."""
+        return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder), **options)
 
     @classmethod
-    def open_all(cls, name: str, settings: Sequence[str], folder: Path | None, **options: bool) -> list[Session]:
+    def open_all(
+        cls, name: str, settings: Sequence[str], folder: Path | None, *, yes: bool = False, **options: bool
+    ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection."""
-        store = Store(folder)
-        return [cls(Plan(suite), store, **options) for suite in suites.load_all(name, settings)]
+        store = ResultStore(folder)
+        return [cls(plan_of(suite, yes=yes), store, **options) for suite in suites.load_all(name, settings)]
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
@@ -74,41 +75,19 @@ class Session:
 
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
-        from bench.report.rows.records import conditions_of
-        from bench.report.rows.row import Row
+        from bench.report.rows import build
         from bench.report.rows.settings import disambiguate_tasks
         from bench.report.rows.trainings import merge_victim_keys
 
-        shown = elsewhere.shown(self.plan.cells, self.store) if self.any_libraries else {}
+        shown = other_library_versions.shown(self.plan.cells, self.store) if self.any_libraries else None
         rows = []
         for key, cell in self.plan.cells.items():
-            defense = cell.defense
-            record = shown.get(key) if self.any_libraries else self.store.record(key)
-            rows.append(
-                Row(
-                    suite=self.plan.suite.name,
-                    task=task_spec(cell.victim.task),
-                    model=cell.victim.model,
-                    attack=cell.victim.attack.spec,
-                    defense=cell.defense_spec,
-                    seed=cell.victim.seed,
-                    role=cell.role,
-                    listed=cell.listed,
-                    target=None if cell.victim.is_clean_model else recipes.target_words(cell.victim.target),
-                    victim_key=recipes.victim_key(cell.victim) if record is None else record["victim_key"],
-                    cell_key=key if record is None else record["key"],
-                    clean_size=cell.labels,
-                    attack_base=cell.victim.attack.recipe()["name"],
-                    defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
-                    attack_parameters=cell.victim.attack.parameters(),
-                    defense_parameters={} if defense is None else defense.parameters(),
-                    listed_on=board_of(cell.victim.attack, defense),
-                    needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
-                    record=record,
-                    failure=self.store.failure(key),
-                    conditions=conditions_of(cell.victim.task.model_dump(), cell.victim.budget.model_dump(mode="json")),
-                )
-            )
+            try:
+                record = self.store.result(key) if shown is None else shown.get(key)
+                failure = self.store.error(key)
+            except Unreadable as error:
+                record, failure = None, str(error)
+            rows.append(build.of_cell(cell, key=key, suite=self.plan.suite.name, record=record, failure=failure))
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from bench import seeds
 from bench.contracts import TaskFacts
-from bench.contracts.examples import Examples, stratified_order
+from bench.contracts.examples import Examples, Inputs, stratified_order
 from bench.errors import RequestError
-from bench.tasks.assemble import Columns, assemble
-from bench.tasks.tables import SUFFIXES, TextTable, read_table
+from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
+from bench.tasks.tables import TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
 
@@ -53,7 +53,8 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         )
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None)
-    named = TextTable(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
+    numbers = read_labels(table, "label", tuple(labels), by_name=True).tolist()
+    named = TextTable(table.origin, {**table.columns, "label": numbers})
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
     present = np.unique(examples.labels)
@@ -71,25 +72,17 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), pair)
 
 
-def texts(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Return the texts of a file, and the second segments where it has the column ``text_pair``."""
+def texts(path: Path) -> Inputs:
+    """Return the texts of a file, as pairs where it has the column ``text_pair``; a row without text is refused."""
     table = _table(path)
-    table.require(["text"])
-    first = tuple(str(cell) for cell in table.cells("text"))
-    return first, tuple(str(cell) for cell in table.cells("text_pair")) if "text_pair" in table.columns else None
+    columns = ("text", "text_pair") if "text_pair" in table.columns else ("text",)
+    table.require(columns)
+    rows_with_text(table, columns)
+    return Inputs(*(tuple(table.cells(column)) for column in columns))
 
 
 def _table(path: Path) -> TextTable:
-    if path.suffix not in SUFFIXES:
-        raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}.")
     table = read_table(path)
     if not len(table):
         raise RequestError(f"{path}: has no examples.")
     return table
-
-
-def _numbered(table: TextTable, labels: Sequence[str]) -> list[object]:
-    numbers = {name: number for number, name in enumerate(labels)}
-    return [numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell for cell in table.cells("label")]

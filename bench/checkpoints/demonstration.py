@@ -16,8 +16,8 @@ from bench.errors import RequestError
 from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.evaluation import evaluate
 from bench.experiment.grid import VictimSpec, create_attack, create_task, task_spec
+from bench.experiment.result_store import ResultStore
 from bench.experiment.victims import build_victim
-from bench.store import Store
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -60,7 +60,7 @@ def build(request: Request) -> dict[str, Any]:
     task = recipes.task_of(source)
     _check(spec, task)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
-        store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
+        store, worker = ResultStore(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_clean_model:
             build_victim(spec.clean_model, store, worker)
         build_victim(spec, store, worker)

@@ -72,6 +72,10 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
     started = time.perf_counter()
     suspect = Suspect.open(request.model)
     data = None if request.clean is None else clean.read(request.clean, suspect.labels, seed=request.seed)
+    texts = None if request.texts is None else clean.texts(request.texts)
+    if data is not None and texts is not None and data.pair != (texts.pairs is not None):
+        has, lacks = (request.clean, request.texts) if data.pair else (request.texts, request.clean)
+        raise RequestError(f"{has} has a column 'text_pair' and {lacks} has none; a model takes pairs or single texts.")
     options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
     options.update(precision="auto", lean=None, scratch=scratch)
     facts = TaskFacts("own", suspect.labels, bool(data and data.pair), options["max_length"])
@@ -99,7 +103,7 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
                 "parts": [asdict(part) for part in drift.profile(pretrained, model.get_parameter, pretrained)],
                 "reference": None,
             }
-        report["tests"] = list(_tests(request, facts, data, received, pretrained, on_test))
+        report["tests"] = list(_tests(request, facts, data, texts, received, pretrained, on_test))
     if pretrained is not None and data is not None:
         with suspect.classifier(**options) as reference:
             report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
@@ -132,13 +136,13 @@ def _tests(
     request: Request,
     facts: TaskFacts,
     data: clean.CleanData | None,
+    texts: Inputs | None,
     received: Classifier,
     pretrained: Any,
     on_test: Callable[[str], object],
 ) -> Iterator[dict[str, Any]]:
     """Run every detector and filter whose needs are met; yield one result each, also for those that cannot run."""
     available = {need for need, given in ((Needs.CLEAN, data), (Needs.PRETRAINED, pretrained)) if given is not None}
-    texts = None if request.texts is None else Inputs(*clean.texts(request.texts))
     if data is not None:
         available.add(Needs.UNLABELLED)
     head = seeds.derive("defense head", "own", request.seed)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.contracts import Board, Defense, Needs
 from bench.errors import RequestError
+from bench.models.files import read_json
 from bench.plugins.chain import chain, needs_of
 
 AUTO = "auto"
@@ -90,9 +89,9 @@ def _returns_weights(defense: Defense) -> bool:
 def read_board(path: Path) -> CommittedBoard:
     """Read the board of fine-tuned models with most defenses; a file may hold one board or a list of them."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         boards = [CommittedBoard.model_validate(one) for one in (content if isinstance(content, list) else [content])]
-    except (OSError, ValueError, ValidationError) as error:
+    except ValidationError as error:
         raise RequestError(f"{path}: is not a board: {str(error).splitlines()[0]}.") from None
     wanted = [board for board in boards if board.board == Board.FINE_TUNED]
     if not wanted:

@@ -19,9 +19,10 @@ def listing(kind: str) -> Listing:
         case "payloads":
             return _plugins(registry.payloads)
         case "tasks":
+            from bench.suites import specs
             from bench.tasks.local import local_folders
 
-            folders = [f"local/{folder}" for folder in local_folders()]
+            folders = [specs.local(folder) for folder in local_folders()]
             return [*_plugins(registry.tasks), *(_row(name, "a folder in DOORBENCH_DATA", "local") for name in folders)]
         case "models":
             from bench.models import pretrained

@@ -14,6 +14,7 @@ StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOOR
 AnyLibraries = Annotated[
     bool, typer.Option("--any-libraries", help="also show records made under other versions of torch and the like")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="also a grid of more than a million cells")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Out = Annotated[Path | None, typer.Option("--out", help="write here instead of printing")]
 Device = Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from bench.runner import Summary
@@ -29,14 +30,19 @@ def status(opened: Session) -> None:
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
-    """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
+    """Print the table, draw the figures, into ``reports/<suite>`` of the store if no folder is given, and sum up."""
     from bench import report
+    from bench.report.ranking import words
 
     rows, gate = opened.rows(), opened.plan.suite.gate
     console = Console()
     report.show(rows, console=console, gate=gate)
     for path in report.draw(rows, folder=folder or opened.store.root / "reports" / opened.plan.suite.name, gate=gate):
         console.print(str(path), soft_wrap=True, highlight=False)
+    for heading, told in words.sentences(rows, gate=gate):
+        console.print(f"\n[bold]{escape(heading)}[/bold]")
+        for sentence in told:
+            console.print(f"  {sentence}", markup=False, highlight=False)
 
 
 def table(opened: Session) -> None:

@@ -15,19 +15,25 @@ from bench.cli.options import (
     Settings,
     StoreFolder,
     SuiteName,
+    Yes,
     joined,
     write_or_print,
 )
 
 
 def collect(
-    suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None, out: Out = None
+    suite: SuiteName,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    out: Out = None,
+    yes: Yes = False,
 ) -> None:
     """Print the table and draw the figures from whatever records exist, also while others run."""
     from bench import session
     from bench.cli import printing
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store):
+    for opened, inner in session.in_folders(suite, joined(settings, profile), store, yes=yes):
         printing.report(opened, None if out is None else out / inner)
 
 
@@ -38,11 +44,12 @@ def export(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    yes: Yes = False,
 ) -> None:
     """Write one row per cell."""
     from bench import session
 
-    text = session.Session.open(suite, joined(settings, profile), store).export(format, out)
+    text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
         typer.echo(text, nl=False)
 
@@ -56,12 +63,13 @@ def table(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
     """Print the table of a suite from whatever records exist."""
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
         typer.echo(opened.explain(explain))
     elif format == "terminal" and out is None:
@@ -77,11 +85,14 @@ def figure(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
+    for opened, inner in session.in_folders(
+        suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
+    ):
         for path in opened.figures(out / inner):
             typer.echo(str(path))
 
@@ -93,12 +104,13 @@ def claims(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
     """Check the paper's claims against the records of a suite."""
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    opened = session.Session.open_all(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     printing.claims(opened, as_json=as_json)
 
 
@@ -112,12 +124,13 @@ def stealth(
         typer.Option("--causal-lm", help="also measure perplexity with this model: a folder or <Hub name>@<commit>"),
     ] = None,
     out: Out = None,
+    yes: Yes = False,
 ) -> None:
     """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
     from bench import session
     from bench.analysis import stealth
 
-    opened = session.Session.open(suite, joined(settings, profile), store)
+    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes)
     write_or_print(stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm)), out)
 
 
@@ -139,13 +152,17 @@ def publish(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="although a column mixes machines or trainings")] = False,
+    yes: Yes = False,
 ) -> None:
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
     from bench import session
     from bench.results import publish
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
-        for path in publish.publish(opened, out / inner):
+    for opened, inner in session.in_folders(
+        suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
+    ):
+        for path in publish.publish(opened, out / inner, mixed=mixed):
             typer.echo(str(path))
 
 

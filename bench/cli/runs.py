@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, joined
+from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, Yes, joined
 
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per GPU slot, or one")]
 Slots = Annotated[int, typer.Option(min=1, help="processes that share a GPU")]
@@ -34,14 +34,15 @@ def run(
     time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     report: Report = True,
+    yes: Yes = False,
 ) -> None:
     """Run a suite; what is in the store already is not done again."""
     if dry_run:
-        _forecast(suite, joined(settings, profile), store)
+        _forecast(suite, joined(settings, profile), store, yes)
         return
     options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
     options |= dict(scheduler=scheduler, time_limit=time_limit, again=False)
-    _run(suite, joined(settings, profile), store, options, report=report)
+    _run(suite, joined(settings, profile), store, options, report=report, yes=yes)
 
 
 def retry(
@@ -56,35 +57,40 @@ def retry(
     scheduler: Scheduler = None,
     time_limit: TimeLimit = None,
     report: Report = True,
+    yes: Yes = False,
 ) -> None:
     """Run the failed cells of a suite again, and whatever is still missing."""
     options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
     options |= dict(scheduler=scheduler, time_limit=time_limit, again=True)
-    _run(suite, joined(settings, profile), store, options, report=report)
+    _run(suite, joined(settings, profile), store, options, report=report, yes=yes)
 
 
-def status(suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None) -> None:
+def status(
+    suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None, yes: Yes = False
+) -> None:
     """Say what is done, running, waiting and failed, from the store alone."""
     from bench import session
     from bench.cli import printing
 
-    for opened in session.Session.open_all(suite, joined(settings, profile), store):
+    for opened in session.Session.open_all(suite, joined(settings, profile), store, yes=yes):
         printing.status(opened)
 
 
-def _forecast(suite: str, settings: list[str], store: Path | None) -> None:
+def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
     from bench import session
 
-    for opened in session.Session.open_all(suite, settings, store):
+    for opened in session.Session.open_all(suite, settings, store, yes=yes):
         typer.echo(opened.forecast())
 
 
-def _run(suite: str, settings: list[str], store: Path | None, options: dict[str, Any], *, report: bool) -> None:
+def _run(
+    suite: str, settings: list[str], store: Path | None, options: dict[str, Any], *, report: bool, yes: bool
+) -> None:
     from bench import session
     from bench.cli import printing
 
     failed = 0
-    for opened in session.Session.open_all(suite, settings, store):
+    for opened in session.Session.open_all(suite, settings, store, yes=yes):
         failed += printing.run(opened, **options).failed
         if report:
             printing.report(opened)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.store import Store
+from bench.experiment.result_store import ResultStore
 from bench.store.words import ago, size
 
 WIDTH_OF_A_PIPE = 1000  # characters of what goes into a file or a pipe, so that each row stays on one line
@@ -28,7 +28,7 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 def explain(folder: Path | None, key: str) -> None:
     """Print what one key stands for."""
-    Console().print(Store(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
+    Console().print(ResultStore(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
 
 
 def show(folder: Path | None) -> None:
@@ -45,20 +45,21 @@ def show(folder: Path | None) -> None:
             size(row.bytes),
             ago(row.age),
         )
-        for row in Store(folder).ls()
+        for row in ResultStore(folder).ls()
     ]
     _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), rows)
 
 
 def verify(folder: Path | None) -> bool:
     """Check everything; return whether something was damaged."""
-    report = Store(folder).verify()
+    report = ResultStore(folder).verify()
     checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
     console = Console()
     console.print(f"checked {checked}")
     for title, problems in (
         ("damaged and set aside", report.damaged),
         ("of a newer version, left alone", report.newer),
+        ("not readable, left alone", report.unreadable),
     ):
         for problem in problems:
             console.print(
@@ -80,12 +81,12 @@ def add(folder: Path | None, source: Path) -> bool:
         console.print(escape(str(problem)), soft_wrap=True)
     if checked.wrong:
         return False
-    store, added, known = Store(folder), 0, 0
-    for record in submission.read(source, without=checked.outdated):
-        if store.has_record(record["key"]):
+    store, added, known = ResultStore(folder), 0, 0
+    for record in submission.records(source, without=checked.outdated):
+        if store.has_record(record.key):
             known += 1
         else:
-            store.put_record(record["key"], record)
+            store.put_record(record.key, record.document())
             added += 1
     summary = [f"added {added} of {checked.records} records"]
     summary += [f"{known} were in the store already"] if known else []
@@ -96,7 +97,7 @@ def add(folder: Path | None, source: Path) -> bool:
 
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
-    rows = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
+    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder).diff(first, second)]
     _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), rows)
 
 
@@ -107,7 +108,7 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
 
     kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
-    freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    freed = ResultStore(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(
         ("what", "name", "size", "why"),
         [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],

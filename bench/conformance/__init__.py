@@ -131,7 +131,7 @@ def run(plugin: Subject, *, quick: bool = False) -> Iterator[Result]:
 
 def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
     from bench.conformance import checks, world
-    from bench.store import Store
+    from bench.experiment.result_store import ResultStore
 
     name, here = plugin.name, folder / "world"
     if plugin.kind == "task":
@@ -142,7 +142,7 @@ def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
         yield _outcome("its test is true of what it writes", lambda: checks.pays_out(payload))
         return
     world.build(here)
-    store, other = Store(folder / "store"), Store(folder / "other")
+    store, other = ResultStore(folder / "store"), ResultStore(folder / "other")
     tasks = world.tasks_of(REGISTRIES[plugin.kind].get(name).kinds)
     if plugin.kind in ("attack", "modifier"):
         for task, words in tasks.items():

@@ -81,6 +81,9 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/roles.py": "names what a cell is",
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
+    "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
+    "bench/experiment/record_files.py": "reads and checks what was measured",
+    "bench/experiment/result_store.py": "refuses what is no record",
 }
 
 # Keys from before there was this table have these areas in them at version 1, so they are always written. A victim

@@ -252,6 +252,7 @@ UNKNOWN: Percentages = dict.fromkeys(MEASURED, math.nan)  # of a cell that is no
 ACCURACY = MEASURED["acc"]  # what every model has
 SUCCESS = MEASURED["asr"]  # what the gate asks of an attack; a model without a trigger has none
 BACKDOOR = MEASURED["flip"]  # what is left of a backdoor
+GUESS = MEASURED["majority"]  # what needs no model
 COST = SCORES["drop"]  # what a defense takes of it
 
 

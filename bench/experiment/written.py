@@ -130,17 +130,19 @@ def guesses(facts: GenerationFacts, references: tuple[str, ...]) -> NDArray[np.f
 
 
 def encode(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return columns as JSON values: compressed, little-endian, in base64."""
-    return {"n": len(columns["right"]), **{name: pack(column, COLUMNS[name]) for name, column in columns.items()}}
+    """Return columns as JSON values: compressed, little-endian, in base64; ``total`` is the number of all tokens."""
+    packed = {name: pack(column, COLUMNS[name]) for name, column in columns.items()}
+    return {"n": len(columns["right"]), "total": len(columns["tokens"]), **packed}
 
 
 def decode(stored: Mapping[str, Any]) -> Written:
     """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
-    found = {name: unpack(stored[name], kind) for name, kind in COLUMNS.items() if name in stored}
+    n, total = stored["n"], stored["total"]
+    there = [name for name in COLUMNS if stored.get(name) is not None]
+    found = {name: unpack(stored, name, COLUMNS[name], total if name == "tokens" else n) for name in there}
     lengths, ids = found.pop("lengths"), found.pop("tokens")
-    wrong = [name for name, column in {**found, "lengths": lengths}.items() if len(column) != stored["n"]]
-    if wrong or lengths.sum() != len(ids) or (lengths < 0).any():
-        raise ValueError(f"columns {', '.join(wrong) or 'of tokens'} do not have {stored['n']} rows")
+    if (lengths < 0).any() or lengths.sum() != total:
+        raise ValueError(f"the lengths of responses do not fit {total} tokens")
     flags = {name: column.astype(bool) for name, column in found.items() if COLUMNS[name] == "u1"}
     sources = {"sources": found.pop("source")} if "source" in found else {}
     return Written(**{**found, **flags, **sources}, tokens=tuple(np.split(ids, np.cumsum(lengths)[:-1])))

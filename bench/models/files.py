@@ -167,6 +167,24 @@ def _sha256_of_all(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file of a user's; a byte order mark before it is left out.
+
+    Raises:
+        RequestError: it cannot be read, or is not JSON; one line with the file and the place.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}, byte {error.start + 1}: is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}, line {error.lineno}, column {error.colno}: is not JSON: {error.msg}.") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise RequestError(f"{path}: is not JSON that can be read: {error}.") from None
+
+
 def told(error: Exception) -> str:
     """Return the kind and the first line of another library's error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

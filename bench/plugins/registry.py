@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource
 from bench.errors import RequestError, unknown
-from bench.suites import specs
+from bench.suites import specs, strict
 
 log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Plugin)
@@ -117,16 +117,10 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
         if name not in valid:
             raise unknown(f"field of {plugin.name}:", name, valid)
     try:
-        return plugin.model_validate(dict(fields))
+        return strict.validated(plugin, dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = (
-            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
-            if where
-            else f"{plugin.name}: {first['msg']}"
-        )
-        raise RequestError(f"{message}. See `doorbench describe {plugin.name}`.") from None
+        told = " ".join(part for part in strict.first_fault(error) if part)
+        raise RequestError(f"{plugin.name}: {told}. See `doorbench describe {plugin.name}`.") from None
 
 
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]

@@ -91,20 +91,25 @@ def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> 
 
 
 def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
-    """Write every figure that the cells allow as PNG and PDF, apart for each board; returns the paths."""
+    """Write every figure that the cells allow as PNG and PDF, apart for each threat model; returns the paths.
+
+    Ranks are drawn for each budget of labels.
+    """
     from bench.report.figures import figures, rankings
     from bench.report.ranking import boards
     from bench.report.ranking.leaderboard import Leaderboard
     from bench.report.ranking.results import Results
 
-    found = []
-    parts = boards.split(rows)
-    names = [name for name in parts if not name.threat.judges_models]
-    for name in names:
-        suffix = f"-{name.slug}" if len(names) > 1 else ""
-        results = Results(parts[name], gate=gate)
+    found, rows = [], list(rows)
+    threats = {threat: part for threat, part in boards.by_threat(rows).items() if not threat.judges_models}
+    for threat, part in threats.items():
+        suffix = f"-{threat.value.replace(' ', '-')}" if len(threats) > 1 else ""
+        results = Results(part, gate=gate)
         found += [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
-        found += rankings.rankings(Leaderboard(results), suffix=suffix)
+    parts = {name: part for name, part in boards.split(rows).items() if not name.threat.judges_models}
+    for name, part in parts.items():
+        suffix = f"-{name.slug}" if len(parts) > 1 else ""
+        found += rankings.rankings(Leaderboard(Results(part, gate=gate)), suffix=suffix)
     return figures.write(found, folder)
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from bench.store.layout import StoreFull, StoreGone, StoreReadOnly, check_key
 from bench.store.locks import Lock, LockInfo, heartbeat
+from bench.store.records import Unreadable
 from bench.store.upkeep import Upkeep
 
-__all__ = ["Lock", "LockInfo", "Store", "StoreFull", "StoreGone", "StoreReadOnly", "check_key", "heartbeat"]
+__all__ = [
+    "Lock",
+    "LockInfo",
+    "Store",
+    "StoreFull",
+    "StoreGone",
+    "StoreReadOnly",
+    "Unreadable",
+    "check_key",
+    "heartbeat",
+]
 
 
 class Store(Upkeep):

@@ -119,10 +119,9 @@ class TabulatedRecords(Records):
     def _read_frames(self, keys: Sequence[str], stamps: Mapping[str, tuple[int, int]]) -> Iterator[pd.DataFrame]:
         for start in range(0, len(keys), BATCH):
             columns = Columns()
-            for key in keys[start : start + BATCH]:
-                if (record := self.record(key)) is not None:
-                    size, changed = stamps[key]
-                    columns.add({**record, _SIZE: size, _TIME: changed})
+            for record in self.records(keys[start : start + BATCH]):
+                size, changed = stamps[record[_KEY]]
+                columns.add({**record, _SIZE: size, _TIME: changed})
             yield _frame(columns.lists)
 
     def _keep(self, frame: pd.DataFrame) -> Path | None:

@@ -11,6 +11,7 @@ from bench.store import words
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
 from bench.store.layout import tree_bytes
+from bench.store.records import Unreadable
 from bench.store.table import TabulatedRecords
 
 
@@ -31,16 +32,18 @@ class Report:
         checked: number of documents and artifacts that were read, by room.
         damaged: those that were set aside.
         newer: those of a newer version of the program, which stay where they are.
+        unreadable: those that the system cannot read; they stay, too.
     """
 
     checked: dict[str, int]
     damaged: tuple[Problem, ...]
     newer: tuple[Problem, ...]
+    unreadable: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was damaged."""
-        return not self.damaged
+        """Whether nothing was damaged or could not be read."""
+        return not self.damaged and not self.unreadable
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Upkeep(TabulatedRecords, Collector):
 
     def verify(self) -> Report:
         """Read and hash everything. What is damaged is set aside."""
-        checked, damaged, newer = {}, [], []
+        checked, damaged, newer, unreadable = {}, [], [], []
         for room in ("records", "failures", "artifacts"):
             keys = sorted(self.keys_of_artifacts() if room == "artifacts" else self.scan(room))
             checked[room] = len(keys)
@@ -82,7 +85,9 @@ class Upkeep(TabulatedRecords, Collector):
                     damaged.append(Problem(room, key, str(error)))
                 except Newer as error:
                     newer.append(Problem(room, key, str(error)))
-        return Report(checked, tuple(damaged), tuple(newer))
+                except Unreadable as error:
+                    unreadable.append(Problem(room, key, str(error)))
+        return Report(checked, tuple(damaged), tuple(newer), tuple(unreadable))
 
     def ls(self) -> list[Listed]:
         """List artifacts, records and failures in words: victims first, then by task, attack and defense."""
@@ -95,10 +100,10 @@ class Upkeep(TabulatedRecords, Collector):
                 age = now - self.last_use(key)
                 rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=tree_bytes(path), age=age))
         for room in ("records", "failures"):
-            for key, (size, changed) in self.scan(room).items():
-                record = self.record(key) if room == "records" else self.failure(key)
-                if record is not None:
-                    rows.append(Listed(key, **_cell_words(record), bytes=size, age=now - changed / 1e9))
+            stamps = self.scan(room)
+            for record in self.usable(room, stamps):
+                size, changed = stamps[record["key"]]
+                rows.append(Listed(record["key"], **_cell_words(record), bytes=size, age=now - changed / 1e9))
         return sorted(rows, key=lambda row: (row.kind != "victim", row.task, row.attack, row.defense, row.key))
 
     def explain(self, key: str) -> str:

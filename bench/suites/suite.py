@@ -22,9 +22,11 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
-AnyNumbers = Annotated[list[int], BeforeValidator(_listed)]
+Number = Annotated[int, Field(ge=0)]
+AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
-Targets = Annotated[list[int | Entry], BeforeValidator(_listed), Field(min_length=1)]
+Targets = Annotated[list[Number | Entry], BeforeValidator(_listed), Field(min_length=1)]
+LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -59,7 +61,7 @@ class Suite(BaseModel):
     target: Literal["all"] | Targets = Field(
         [1], description="axis: target labels, all: every label of the task; of generators, payloads"
     )
-    labels: Numbers = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
+    labels: LabelCounts = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
@@ -173,12 +175,9 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
         if field not in model.model_fields:
             raise unknown(f"field of {where}:", str(field), model.model_fields)
     try:
-        return model.model_validate(data)
+        return strict.validated(model, data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
-        raise RequestError(f"{where}: {field} {reason}.") from None
+        raise RequestError(f"{where}: {' '.join(strict.first_fault(error))}.") from None
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
@@ -193,7 +192,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     if not equals or field not in Suite.model_fields:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
-    values = [strict.load(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
+    values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     if field == "task":
         values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]
     value = values[0] if len(values) == 1 else values

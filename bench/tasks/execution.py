@@ -30,10 +30,10 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
 }
 # What questions ask for. Others can write gigabytes in one step, read files or load code.
-_FUNCTIONS = frozenset(
-    """abs avg coalesce count date datetime glob group_concat ifnull iif instr julianday length like lower ltrim max min
-    nullif round rtrim strftime substr substring sum time total trim upper""".split()
-)
+_TEXT = ("glob", "instr", "length", "like", "lower", "ltrim", "rtrim", "substr", "substring", "trim", "upper")
+_NUMBERS = ("abs", "avg", "count", "group_concat", "max", "min", "round", "sum", "total")
+_OTHER = ("coalesce", "date", "datetime", "ifnull", "iif", "julianday", "nullif", "strftime", "time")
+_FUNCTIONS = frozenset((*_TEXT, *_NUMBERS, *_OTHER))
 Rows = list[tuple[object, ...]]
 
 

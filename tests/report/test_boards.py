@@ -14,10 +14,11 @@ from bench.report.ranking.boards import BoardName, by_holding, split
 from bench.report.ranking.comparable import comparable_places
 from bench.report.ranking.detection import ALL, build, detections
 from bench.report.ranking.leaderboard import Leaderboard
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Results
 from bench.report.ranking.statistics import area_interval, area_under_curve, crossed_weights
 from tests.report.showcase import detectors, filters, on
-from tests.report.synthetic import WORLD, changed, default_outcome, make_rows
+from tests.report.synthetic import WORLD, changed, default_outcome, edited, make_rows
 
 
 def leaderboard(**options: object) -> Leaderboard:
@@ -79,7 +80,7 @@ def test_who_holds_less_is_ranked_apart() -> None:
 def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
     row = next(row for row in make_rows() if row.role == "defended")
     assert row.record is not None
-    told = replace(row, record={**row.record, "cell": {**row.record["cell"], "board": "poisoned data received"}})
+    told = edited(row, cell={**row.record.cell.document(), "board": "poisoned data received"})
     assert told.board is Board.DATA
     assert replace(told, listed_on=Board.FILTER).board is Board.FILTER
 
@@ -101,6 +102,42 @@ def test_the_better_defense_stands_higher_and_intervals_hold_the_value() -> None
 
 def outcome_by_name(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
     return 80.0, WORLD[defense][1]
+
+
+HONEST = {"e-pur": (0.2, 5.0), "fine-mixing": (1.8, 30.0), "mixing": (4.6, 50.0), "few-shot": (9.5, 12.0)}
+IDLE = {"nothing": (0.0, 99.5), "destroys": (37.4, 0.0), "one-class": (37.4, 100.0)}
+
+
+def test_doing_nothing_and_destroying_the_model_rank_below_every_honest_defense() -> None:
+    lines = {**HONEST, **IDLE}
+    found = leaderboard(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *lines), examples=1000,
+                        outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
+    standings = {standing.line.defense: standing for standing in found.standings()}
+    assert {standings[name].line.defense for name in HONEST} == {s.line.defense for s in found.standings()[:4]}
+    for idle in IDLE:
+        assert standings[idle].mark == "" and standings[idle].means["der"] <= 50.5
+        for limit in LIMITS:  # no limit of accuracy lost makes them look better
+            assert all(standings[idle].matched[limit] >= standings[name].matched[limit] for name in HONEST), limit
+
+
+def test_the_rank_interval_holds_the_order_at_every_limit() -> None:
+    lines = {"careful": (0.5, 70.0), "bold": (4.0, 5.0), "idle": (0.0, 99.0)}
+    found = leaderboard(tasks=("reviews",), attacks=("badword",), defenses=("none", *lines), examples=2000,
+                        outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
+    standings = {standing.line.defense: standing for standing in found.standings()}
+    careful, bold = standings["careful"], standings["bold"]
+    assert bold.matched[2.0] > 95 and bold.matched[5.0] < 10, "at 2 points of accuracy it may not be used"
+    assert bold.rank is not None and (bold.rank.value, bold.rank.high) == (1, 3)
+    assert careful.rank is not None and careful.rank.low == 1
+
+
+def test_an_attack_that_repeats_another_counts_once() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword", "badsent"))
+    again = [replace(r, attack="badword-again", victim_key="x" + r.victim_key, cell_key="x" + r.cell_key)
+             for r in rows if r.attack == "badword"]  # fmt: skip
+    board = Leaderboard(Results([*rows, *again]))
+    assert [place.attack for place in board.implanted] == ["badword", "badsent"]
+    assert "1 more repeat another attack" in board.span()
 
 
 def test_attacks_that_did_not_implant_are_left_out() -> None:
@@ -170,8 +207,8 @@ def test_a_perfect_detector_is_not_certain() -> None:
 
 def test_detectors_are_compared_within_a_task_and_a_good_one_leads() -> None:
     shifted = [
-        replace(row, record={**row.record, "notes": {"suspicion": row.record["notes"]["suspicion"] + 1000}})
-        if row.role == "detected" and row.task == "questions" and row.record
+        edited(row, notes={"suspicion": row.notes["suspicion"] + 1000})
+        if row.role == "detected" and row.task == "questions"
         else row
         for row in detectors()
     ]

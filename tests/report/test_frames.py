@@ -64,7 +64,12 @@ def test_references_that_the_suite_does_not_list_are_not_exported() -> None:
 )
 def test_the_gate(metrics: tuple[float | None, float, float], expected: bool | None) -> None:
     known = dict(zip(("clean_acc", "victim_acc", "victim_asr"), metrics, strict=True))
-    assert implanted(known, Gate()) is expected
+    assert implanted(known, Gate(), majority=50.0) is expected
+
+
+def test_a_model_that_does_not_know_its_task_gates_no_attack() -> None:
+    known = {"clean_acc": 52.5, "victim_acc": 52.0, "victim_asr": 100.0}
+    assert implanted(known, Gate(), majority=50.0) is False and implanted(known, Gate(min_skill=0), majority=50.0)
 
 
 def test_the_gate_can_be_set() -> None:
@@ -76,7 +81,7 @@ def test_the_gate_can_be_set() -> None:
 
 def test_every_status_is_a_row() -> None:
     rows = make_rows(seeds=(0,), tasks=("reviews",), attacks=("badword",))
-    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure={"error": "out of memory"})
+    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure="out of memory")
     rows = changed(rows, lambda row: row.defense == "e-pur", record=None)
     rows = [not_applicable(row, "pairs only") if row.defense == "fine-pruning" else row for row in rows]
     table = frame(rows).set_index("defense")

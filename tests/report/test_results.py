@@ -9,7 +9,7 @@ from bench.report.rows import trainings
 from bench.report.rows.row import Row
 from bench.report.tables import cells as tables
 from bench.suites.suite import Gate
-from tests.report.synthetic import WORLD, changed, make_rows
+from tests.report.synthetic import WORLD, changed, edited, make_rows
 
 PLACE = Setting("embedded", "reviews", "badword", 1)
 
@@ -103,8 +103,8 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
 
 
 def trained(row: Row, seconds: float, **fields: str) -> Row:
-    stored = row.record or {}
-    return replace(row, record={**stored, "seconds": {**stored["seconds"], "victim": seconds}, **fields})
+    assert row.record is not None
+    return edited(row, seconds={**row.record.seconds, "victim": seconds}, **fields)
 
 
 def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:

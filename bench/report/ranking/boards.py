@@ -47,7 +47,7 @@ def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     attack.
     """
     found = {}
-    for threat, part in _by_threat(list(rows)).items():
+    for threat, part in by_threat(rows).items():
         for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
             kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
             found[BoardName(threat, labels)] = kept
@@ -72,7 +72,9 @@ def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
     return found
 
 
-def _by_threat(rows: list[Row]) -> dict[Board, list[Row]]:
+def by_threat(rows: Iterable[Row]) -> dict[Board, list[Row]]:
+    """Return the rows of each threat model, with every budget of labels."""
+    rows = list(rows)
     defended = [row for row in rows if row.role in DEFENDED]
     boards_of: dict[str, set[Board]] = defaultdict(set)  # defense -> boards
     attacked: dict[str, set[Board]] = defaultdict(set)  # victim -> boards

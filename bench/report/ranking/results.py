@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from bench.experiment.metrics import MEASURED, SUCCESS, Metric
 from bench.experiment.roles import Role
 from bench.report.ranking import ratings
+from bench.report.ranking.competition import Competitor as Competitor
+from bench.report.ranking.competition import Setting as Setting
 from bench.report.ranking.statistics import Runs, holm
 from bench.report.rows import curves, frames, trainings
 from bench.report.rows.row import Row
@@ -26,24 +27,6 @@ MARGIN = 5.0  # points of DER: what is shown to be closer to the best than this 
 SAME = 0.75  # share of cells with the very numbers of another attack from which on an attack repeats that one
 State = Literal["implanted", "not implanted", "no trigger", "unknown"]
 Mark = Literal["best", "equal", ""]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where defenses meet: one attack on one task and model."""
-
-    model: str
-    task: str
-    attack: str
-    target: int | str | None = None
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """Who competes: a defense with one clean-data size; 0 for those that read no clean data."""
-
-    defense: str
-    clean_size: int = 0
 
 
 class Results:
@@ -178,7 +161,11 @@ class Results:
     def ratings(self) -> dict[Setting, ratings.Ratings]:
         """The DER of every defense at the settings that enter ranks: the attack implanted, a defense is complete."""
         return {
-            place: ratings.rate(self, place)
+            place: ratings.rate(
+                self.references(place, "victim"),
+                {line: self.cells(place, line) for line in self.ranked(place)},
+                self.used_seeds(place),
+            )
             for place in self.places
             if self.state(place) == "implanted" and self.ranked(place)
         }
@@ -225,12 +212,12 @@ class Results:
                     break
         return found
 
-    def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float, ...]]:
+    def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float | None, ...]]:
         """Return the metrics of the finished cells of a setting, the victims among them, by defense and seed."""
         sides: dict[Competitor | None, dict[int, Row]] = {line: self.cells(place, line) for line in self.lines}
         sides[None] = self.references(place, "victim")
         return {
-            (line, seed): tuple(row.percentages[name] for name in ("acc", "asr", "ra"))
+            (line, seed): tuple(row.metric(name) for name in MEASURED)
             for line, cells in sides.items()
             for seed, row in cells.items()
             if row.done

@@ -179,6 +179,8 @@ def combined(
         rng: source of chance, for drawn trainings.
         confidence: of the interval.
     """
+    if any(np.isnan(points).all(axis=1).any() for points, _ in blocks):
+        return Estimate(np.nan, np.nan, np.nan)  # a contrast that no seed knows
     contrasts = sum(len(points) for points, _ in blocks)
     value, trainings, shares = 0.0, [], []
     resampled, noise = np.zeros(blocks[0][1].shape[-1]), np.zeros(blocks[0][1].shape[-1])

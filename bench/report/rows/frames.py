@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
@@ -84,8 +84,6 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _own(row: Row) -> dict[str, Any]:
     """Return what a cell's own record says."""
-    record: Mapping[str, Any] = row.record or {}
-    environment = record.get("environment") or {}
     found: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
@@ -93,11 +91,11 @@ def _own(row: Row) -> dict[str, Any]:
     found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
     found |= {
         "clean_size": row.clean_size,
-        "reserve_ratio": (record.get("notes") or {}).get("reserve_ratio"),
+        "reserve_ratio": row.notes.get("reserve_ratio"),
         "victim_key": row.victim_key,
         "cell_key": row.cell_key,
-        "device": environment.get("device"),
-        "version": environment.get("version"),
+        "device": row.environment.get("device"),
+        "version": row.environment.get("version"),
     }
     if row.target is not None:
         found["attack.target"] = row.target
@@ -141,7 +139,7 @@ class References:
     def implanted(self, row: Row, gate: Gate) -> bool | None:
         """Return whether the victim of a cell passes the gate; None without a trigger, or while a number is missing."""
         clean = self._clean(row)
-        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric("majority"))
+        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
         """Return the columns of a cell that come from other records."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts import Board, Kind, Needs
+from bench.errors import RequestError
 from bench.experiment import metrics, predictions, written
+from bench.experiment.record import Record
 from bench.experiment.roles import Role
 
 
@@ -30,10 +32,11 @@ class Row:
         attack_base, defense_base: the names without parameters, e.g. ``e-pur+fine-mixing``.
         attack_parameters, defense_parameters: every field as JSON values.
         needs: what the defense touches.
-        record: as stored; None where the cell has not been run.
-        failure: the stored failure (at least ``error``); None where there is none.
+        record: None where the cell has not been run.
+        failure: why the last attempt failed; None where there is none.
         path: the record's file.
         conditions: the sizes of the task and the budget of the victim's training, by field.
+        listed_kind: the kind of model, where the suite knows it; else the record says it.
         listed_on: the threat model, where the suite knows it; else the record says it.
     """
 
@@ -54,22 +57,24 @@ class Row:
     attack_parameters: Mapping[str, Any] = field(default_factory=dict)
     defense_parameters: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    record: Mapping[str, Any] | None = None
-    failure: Mapping[str, Any] | None = None
+    record: Record | None = None
+    failure: str | None = None
     path: Path | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    listed_kind: Kind | None = None
     listed_on: Board | None = None
 
     @property
     def board(self) -> Board:
         """The threat model on whose board the cell is; records from before there were boards have the first one."""
-        stated = ((self.record or {}).get("cell") or {}).get("board")
+        stated = None if self.record is None else self.record.cell.board
         return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
 
     @property
     def kind(self) -> Kind:
         """The kind of model; records from before there were kinds are of classifiers."""
-        return Kind(((self.record or {}).get("cell") or {}).get("kind", Kind.CLASSIFICATION))
+        stated = None if self.record is None else self.record.cell.kind
+        return self.listed_kind or Kind(stated or Kind.CLASSIFICATION)
 
     @property
     def oracle(self) -> bool:
@@ -79,22 +84,19 @@ class Row:
     @property
     def external(self) -> str:
         """The package that the defense comes from; empty for one that ships with the project."""
-        origin = ((self.record or {}).get("cell") or {}).get("origin") or {}
-        return str(origin.get("defense", ""))
+        return "" if self.record is None else self.record.cell.origin.get("defense", "")
 
     @property
     def status(self) -> str:
         """``done``, ``failed``, ``n/a`` or ``waiting``."""
         if self.record is not None:
-            return str(self.record["status"])
+            return self.record.status
         return "waiting" if self.failure is None else "failed"
 
     @property
     def error(self) -> str | None:
         """Why the cell failed or makes no sense."""
-        source = self.failure if self.record is None else self.record
-        error = None if source is None else source.get("error")
-        return None if error is None else str(error)
+        return self.failure if self.record is None else self.record.error
 
     @property
     def done(self) -> bool:
@@ -104,7 +106,7 @@ class Row:
     @property
     def predicts(self) -> bool:
         """Whether there are predictions: a detector leaves none."""
-        return self.done and bool((self.record or {}).get("predictions"))
+        return self.done and self.record is not None and self.record.predictions is not None
 
     @cached_property
     def percentages(self) -> metrics.Percentages:
@@ -112,7 +114,7 @@ class Row:
 
         A metric that is younger than the record is computed from its predictions.
         """
-        stated = dict((self.record or {}).get("metrics") or {})
+        stated = dict((self.record.metrics if self.record else None) or {})
         if self.predicts and not metrics.measured_of(self.kind).keys() <= stated.keys():
             stated = metrics.aggregated(self.outcomes) | stated
         return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
@@ -124,29 +126,47 @@ class Row:
 
     def seconds(self, name: str) -> float | None:
         """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
-        value = ((self.record or {}).get("seconds") or {}).get(name)
+        value = None if self.record is None else self.record.seconds.get(name)
         return None if value is None else float(value)
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the defense says of what it did, in JSON values; empty without a record."""
+        return {} if self.record is None else self.record.notes
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where the record was made: device, precision and versions; empty without a record."""
+        return {} if self.record is None else self.record.environment
 
     @property
     def unconverged(self) -> bool:
         """Whether the defense stopped training at its limit of steps, before its loss was low enough."""
-        return _stopped_early((self.record or {}).get("notes") or {})
+        return _stopped_early(self.notes)
 
     @property
     def victim_weights(self) -> str | None:
         """The SHA-256 of the victim's weights; None in records from before they named it."""
-        return (self.record or {}).get("victim_weights")
+        return None if self.record is None else self.record.victim_weights
 
     @cached_property
     def outcomes(self) -> Mapping[str, metrics.Outcomes | None]:
-        """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined."""
-        if self.record is None or not self.done:
+        """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined.
+
+        Raises:
+            RequestError: the predictions in the record cannot be unpacked.
+        """
+        if self.record is None or self.record.metrics is None or self.record.predictions is None:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
-        stored, rejects = self.record["predictions"], metrics.rejects(self.record["metrics"])
-        if self.kind == Kind.GENERATION:
-            return metrics.outcomes(written.judged(stored, rejects=rejects))
-        target = self.record["cell"]["target"] if self.target is None else self.target
-        return metrics.outcomes(predictions.judged(stored, target=int(target), rejects=rejects))
+        stored, rejects = self.record.predictions.document(), metrics.rejects(self.record.metrics)
+        target = self.record.cell.target if self.target is None else self.target
+        try:
+            if self.kind == Kind.GENERATION:
+                return metrics.outcomes(written.judged(stored, rejects=rejects))
+            return metrics.outcomes(predictions.judged(stored, target=int(target), rejects=rejects))
+        except (ValueError, IndexError) as error:  # only a file that no evaluator wrote
+            where = self.path or "the store"
+            raise RequestError(f"{where}: record {self.cell_key[:12]}, field predictions: {error}.") from None
 
 
 def _stopped_early(notes: Mapping[str, Any]) -> bool:

@@ -56,7 +56,8 @@ def _write(sources: Sequence[Source], folder: Path) -> None:
     from bench.report.site.views import BoardView
 
     rows, gate = merged(sources), strictest(source.gate for source in sources)
-    views = [BoardView(board, part, gate) for board, part in boards.split(rows).items()]
+    threats = boards.by_threat(rows)
+    views = [BoardView(name, part, gate, family=threats[name.threat]) for name, part in boards.split(rows).items()]
     site = Site(views, rows, [source.name for source in sources], gate)
     assets.write(folder / "assets")
     (folder / "assets" / "specs.js").write_text(data.script("specs", charts.specifications()), encoding="ascii")

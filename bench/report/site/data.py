@@ -145,7 +145,7 @@ def write_records(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _victim(row: Row) -> dict[str, Any]:
-    recipe = ((row.record or {}).get("recipe") or {}).get("victim") or {}
+    recipe = {} if row.record is None else row.record.recipe.victim.document()
     return {
         "key": row.victim_key,
         "attack": row.attack,
@@ -159,8 +159,6 @@ def _victim(row: Row) -> dict[str, Any]:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    record = row.record or {}
-    environment = record.get("environment") or {}
     return {
         "key": row.cell_key,
         "victim": row.victim_key[:12],
@@ -175,9 +173,9 @@ def _record(row: Row) -> dict[str, Any]:
         "labels": row.clean_size,
         "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],
         "suspicion": suspicion_of(row),
-        "seconds": record.get("seconds") or {},
-        "notes": {name: _short(value) for name, value in (record.get("notes") or {}).items()},
-        "environment": environment,
+        "seconds": {} if row.record is None else row.record.seconds,
+        "notes": {name: _short(value) for name, value in row.notes.items()},
+        "environment": row.environment,
     }
 
 

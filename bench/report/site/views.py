@@ -10,12 +10,12 @@ from functools import cached_property
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
-from bench.report.ranking import detection
+from bench.report.ranking import detection, words
 from bench.report.ranking.boards import BoardName
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
-from bench.report.rows import curves
+from bench.report.rows import curves, frames
 from bench.report.rows.row import Row, first_line
 from bench.report.site.names import slug
 from bench.report.tables import cells as tables
@@ -39,8 +39,10 @@ class BoardView:
         labels: how each line is called.
     """
 
-    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate) -> None:
+    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate, *, family: Sequence[Row] = ()) -> None:
+        """Arrange the rows of a board; ``family`` has those of its threat model with every budget of labels."""
         self.board = board
+        self._family = family or rows
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
         self.labels = tables.labels(self.results)
@@ -68,6 +70,11 @@ class BoardView:
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
         return self.board.threat.judges_models
+
+    @cached_property
+    def verdict(self) -> str:
+        """Which defense is best, by how much, and how sure that is."""
+        return words.best(self.leaderboard) if self.leaderboard.places else "Nothing is ranked yet."
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -164,7 +171,7 @@ class BoardView:
     @cached_property
     def curves(self) -> list[dict[str, object]]:
         """The points of reserve-ratio and clean-size curves: one for each curve, value and place."""
-        frame = self.results.frame
+        frame = frames.frame(self._family, gate=self.results.gate)
         found: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
             points = points[

@@ -9,6 +9,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
+from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
 
@@ -159,6 +160,7 @@ def footer(results: Results) -> tuple[str, ...]:
             f"{left} cells are left out: they are of another training of their victim than the one that passed the "
             "gate."
         )
+    sentences += [f"MIXED: {one}." for one in mixtures(results.rows)]
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
     return tuple(sentences)
@@ -182,7 +184,7 @@ def _counts(results: Results) -> str:
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
-    environments = [(row.record or {}).get("environment") or {} for row in results.rows]
+    environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []

@@ -89,7 +89,7 @@ def _single(row: Row, references: References, gate: Gate) -> list[str]:
         return lines
     if row.done:
         lines += _numbers(row)
-    lines += _choice(row.record.get("notes") or {})
+    lines += _choice(row.notes)
     return lines + _origin(row)
 
 
@@ -114,7 +114,7 @@ def _beside(known: Mapping[str, float | None], who: str) -> str:
 
 def _numbers(row: Row) -> list[str]:
     if row.role == "detected":
-        score = (row.record or {})["notes"]["suspicion"]
+        score = row.notes["suspicion"]
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
     for name, found in row.outcomes.items():
@@ -139,7 +139,7 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
 
 def _origin(row: Row) -> list[str]:
     assert row.record is not None
-    seconds, where = (row.record.get(name) or {} for name in ("seconds", "environment"))
+    seconds, where = row.record.seconds, row.environment
     lines = []
     if row.clean_size:
         lines.append(f"  Labels that the defense saw: {row.clean_size}.")
