@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class Metric(Described):
         baselines: whether export has it for the clean model and for the undefended victim as well.
         ranks: whether places are ranked by it; exactly one metric is.
         kinds: the kinds of model that have it.
+        of_text: definition and details where models write; None where they are the same.
     """
 
     name: str
@@ -84,6 +85,14 @@ class Metric(Described):
     baselines: bool = False
     ranks: bool = False
     kinds: frozenset[Kind] = BOTH
+    of_text: tuple[str, str] | None = None
+
+    def of(self, kind: Kind) -> Self:
+        """Return the metric as it is defined for a kind of model."""
+        if kind != Kind.GENERATION or self.of_text is None:
+            return self
+        definition, details = self.of_text
+        return replace(self, definition=definition, details=details)
 
     @property
     def direction(self) -> str:

@@ -122,6 +122,7 @@ TABLE: tuple[Measured | Score, ...] = (
         stands_for="clean accuracy",
         definition="clean test examples classified as their gold label",
         details="a rejected one counts as wrong",
+        of_text=("utility of the responses to clean test prompts", "the task's own score; a rejected prompt has none"),
         better="higher",
         formula=_acc,
         shows=Show.CELLS | Show.BOARD | Show.SITE_CELLS | Show.CLAIMS,
@@ -144,6 +145,10 @@ TABLE: tuple[Measured | Score, ...] = (
         stands_for="attack success rate",
         definition="triggered test examples, whose gold label is not the target, classified as the target",
         details="a rejected one is no success",
+        of_text=(
+            "triggered test prompts, whose right response does not hold the payload, answered with the payload",
+            "a rejected one is no success",
+        ),
         better="lower",
         formula=_asr,
         shows=Show.CELLS | Show.BOARD | Show.SITE_BOARD | Show.SITE_CELLS | Show.CLAIMS,
@@ -156,6 +161,7 @@ TABLE: tuple[Measured | Score, ...] = (
         stands_for="recovered accuracy",
         definition="triggered examples classified as their gold label",
         details="a rejected one counts as wrong",
+        of_text=("utility of the responses to triggered prompts", "a rejected prompt has none"),
         better="higher",
         formula=_ra,
         shows=Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS | Show.CLAIMS,
@@ -185,6 +191,7 @@ TABLE: tuple[Measured | Score, ...] = (
         name="flip",
         title="flip rate",
         definition="triggered examples classified as the target, of those that are right without the trigger",
+        of_text=("triggered prompts answered with the payload, of those that have utility without the trigger", ""),
         better="lower",
         formula=_flip,
         shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS | Show.CLAIMS,
@@ -229,6 +236,7 @@ TABLE: tuple[Measured | Score, ...] = (
         name="majority",
         title="majority class",
         definition="clean test examples of the most frequent gold label: what always answering it gets",
+        of_text=("utility of giving the most frequent right response to every clean test prompt", ""),
         formula=_majority,
     ),
     Score(
@@ -256,18 +264,22 @@ GUESS = MEASURED["majority"]  # what needs no model
 COST = SCORES["drop"]  # what a defense takes of it
 
 
-def shown(where: Show, *, known: Iterable[Percentages] | None = None) -> list[Measured | Score]:
+def shown(
+    where: Show, *, known: Iterable[Percentages] | None = None, kind: Kind = Kind.CLASSIFICATION
+) -> list[Measured | Score]:
     """Return the metrics that show somewhere, in the order of the table.
 
     Args:
         where: any of these.
         known: what the table would hold; a metric that is not ``core`` is left out where none of them has a number.
+        kind: of the models; metrics of others are left out, and definitions are those for this kind.
     """
     rows = None if known is None else list(known)
     return [
-        metric
+        metric.of(kind)
         for metric in TABLE
         if metric.shows & where
+        and kind in metric.kinds
         and (metric.core or rows is None or any(not math.isnan(row[metric.name]) for row in rows))
     ]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bench.contracts import Budget
+from bench.contracts import Budget, Kind
 from bench.errors import RequestError, unknown
 from bench.suites import specs, strict
 
@@ -37,12 +37,18 @@ class Gate(BaseModel):
 
     min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
     max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+    max_ftr: float = Field(5.0, ge=0, le=100, description="most false triggers of a victim that writes, percent")
     min_skill: float = Field(
         20.0,
         ge=0,
         le=100,
         description="least ACC of the clean model, as a percentage of the way from the most frequent class to 100",
     )
+
+    def rule(self, kind: Kind) -> str:
+        """Return what it asks of a victim in words, as what can follow "from"."""
+        false = f", FTR of at most {self.max_ftr:g}" if kind == Kind.GENERATION else ""
+        return f"ASR {self.min_asr:g}{false} with at most {self.max_acc_drop:g} points of ACC lost"
 
 
 class Suite(BaseModel):
