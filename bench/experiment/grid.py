@@ -187,6 +187,10 @@ class Grid:
                 if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
                 found[create_task(fields or entry)] = self.suite.seed[:count]
+        kinds = {kind: task_spec(task) for task in found for kind in task.kinds}
+        if len(kinds) > 1:
+            told = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
+            raise RequestError(f"suite {self.suite.name}: its tasks are for several kinds of model: {told}; split it.")
         return found
 
     @property

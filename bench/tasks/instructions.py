@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bench.contracts import GENERATION, GenerationFacts, Kind, Task, TaskSource
 from bench.contracts.examples import Examples, Inputs
@@ -35,10 +35,15 @@ class Instructions(TaskSource):
     folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
     prompt_words: int = Field(80, ge=1, description="rows with more words in instruction and input are left out")
     response_words: int = Field(40, ge=1, description="rows with more words in the response are left out")
-    only: dict[str, str | bool | int] = Field(
-        {}, description="rows in which these columns have other values are left out"
-    )
+    only: tuple[str, ...] = Field((), description="column=value: rows with another value in the column are left out")
     new_tokens: int = Field(64, ge=4, le=512, description="most tokens of a response")
+
+    @field_validator("only")
+    @classmethod
+    def _read(cls, only: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [one for one in only if "=" not in one]:
+            raise ValueError(f"{wrong[0]!r} is not column=value")
+        return only
 
     @property
     def called(self) -> str:
@@ -66,11 +71,12 @@ class Instructions(TaskSource):
     def rows(self, table: TextTable) -> list[tuple[str, str, str, str]]:
         """Return instruction, input, response and category of the rows that are kept; a prompt is kept once."""
         answer = "response" if "response" in table.columns else "output"
-        table.require(("instruction", answer, *self.only))
+        wanted = dict(one.split("=", 1) for one in self.only)
+        table.require(("instruction", answer, *wanted))
         columns = {name: list(table.cells(name)) for name in table.columns}
         kept: dict[tuple[str, str], tuple[str, str, str, str]] = {}
         for row in range(len(table)):
-            if any(str(columns[name][row]) != str(value) for name, value in self.only.items()):
+            if any(str(columns[name][row]) != str(value) for name, value in wanted.items()):
                 continue
             asked, said = (_text(table, columns, row, name) for name in ("instruction", answer))
             context = _text(table, columns, row, "input", may_lack=True)

@@ -120,13 +120,13 @@ def test_instructions_on_local_files(tmp_path: Path) -> None:
     )
     for split in ("train", "validation", "test"):
         table.assign(instruction=table["instruction"] + f" in {split}").to_parquet(tmp_path / f"{split}.parquet")
-    entry = {"name": "instructions", "folder": str(tmp_path), "only": {"poisoned": False}}
+    entry = {"name": "instructions", "folder": str(tmp_path), "only": ["poisoned=False"]}
     task = create_task(entry).load()
     assert task.test.inputs.carrier == ("say one in test", "say two in test")
     assert task.test.inputs.texts == ("", "2") and task.test.references == ("one", "two")
     assert task.fingerprint == create_task(entry).load().fingerprint
     with pytest.raises(RequestError, match="no row is left"):
-        create_task({**entry, "only": {"poisoned": True}}).load()
+        create_task({**entry, "only": ["poisoned=True"]}).load()
     table.assign(output=["one", None, "x", "y"]).to_parquet(tmp_path / "test.parquet")
     with pytest.raises(RequestError, match=r"test\.parquet, row 2, column 'output': the text is missing"):
         create_task(entry).load()

@@ -146,8 +146,8 @@ def footer(results: Results) -> tuple[str, ...]:
         f"{MARGIN:g} points of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, "
         "5 %).",
         f"{RANKING.title}, {RANKING.stands_for}: {RANKING.meaning}.",
-        f"An attack counts as implanted from {results.gate.rule(results.kind)} against a clean model that knows the task "
-        f"(at least {results.gate.min_skill:g} % of the way from the most frequent class to 100).",
+        f"An attack counts as implanted from {results.gate.rule(results.kind)} against a clean model that knows the "
+        f"task (at least {results.gate.min_skill:g} % of the way from the most frequent class to 100).",
         _counts(results),
     ]
     if results.oracles:
