@@ -12,7 +12,8 @@ from bench.cli.options import AsJson
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+    kind: Annotated[str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites")],
+    as_json: AsJson = False,
 ) -> None:
     """List what is available."""
     from bench.cli import listing

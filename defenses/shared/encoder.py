@@ -117,7 +117,8 @@ def restart(classifier: Any, pretrained: Mapping[str, torch.Tensor], *, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         drawn = type(model)(copy.deepcopy(model.config)).state_dict()
-    model.load_state_dict({**drawn, **pretrained}, strict=False)
+    once = {name for named in (model.named_parameters(), model.named_buffers()) for name, _ in named}  # tied ones too
+    model.load_state_dict({**{n: value for n, value in drawn.items() if n in once}, **pretrained}, strict=False)
     learning.reinitialise_head(fresh, seed=seed)
     return fresh
 
