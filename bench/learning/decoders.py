@@ -20,9 +20,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from bench.contracts.examples import IntArray
+from bench.learning import fused
 from bench.learning.batches import collate
 from bench.learning.dialogues import EncodedDialogues
-from bench.learning.fused import normed, silu_times, turned
 from bench.learning.packed import untouched
 from bench.learning.tokens import Encoded
 
@@ -110,7 +110,7 @@ def answers(encoded: EncodedDialogues, rows: IntArray, device: Any) -> tuple[Pac
 
 
 def answer_states(model: Any, batch: Packed, *, low: bool, recompute: bool = False) -> torch.Tensor:
-    """Return the last states of the tokens whose logits are wanted, normed: float32 [A, hidden].
+    """Return the last states of the tokens whose logits are wanted, normed: [A, hidden], as matrix products take them.
 
     Args:
         model: a supported model.
@@ -140,6 +140,36 @@ def response_logits(
     head = model.lm_head.weight
     dtype = torch.bfloat16 if low else torch.float32
     return functional.linear(states.to(dtype), head.to(dtype)).float(), gold
+
+
+def response_loss(
+    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool, recompute: bool = False
+) -> torch.Tensor:
+    """Return the mean cross-entropy of the rows' response tokens; see :func:`response_logits`."""
+    if not supports(model):
+        return functional.cross_entropy(*_padded_logits(model, encoded, rows, low=low))
+    batch, gold = answers(encoded, rows, model.device)
+    states = answer_states(model, batch, low=low, recompute=recompute)
+    return fused.cross_entropy(states, model.lm_head.weight, gold, torch.bfloat16 if low else torch.float32)
+
+
+@torch.inference_mode()
+def token_scores(
+    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return of every response token of the rows its log-probability, float32, and whether its logit is the largest."""
+
+    def score(logits: torch.Tensor, gold: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return -functional.cross_entropy(logits, gold, reduction="none"), logits.argmax(-1) == gold
+
+    if not supports(model):
+        return score(*_padded_logits(model, encoded, rows, low=low))
+    one = ForwardPass(torch.bfloat16 if low else torch.float32, made={})
+    batch, gold = answers(encoded, rows, model.device)
+    states = one.run(model.base_model, batch)
+    pieces = zip(*(torch.split(each, fused.AT_ONCE) for each in (states, gold)), strict=True)
+    logs, best = zip(*(score(one.linear(part, model.lm_head).float(), right) for part, right in pieces), strict=True)
+    return torch.cat(logs), torch.cat(best)
 
 
 def _padded_logits(
@@ -181,7 +211,7 @@ class ForwardPass:
     made: dict[nn.Module, tuple[torch.Tensor, torch.Tensor | None]] | None = None
 
     def run(self, decoder: Any, batch: Packed, *, recompute: bool = False) -> torch.Tensor:
-        """Return the last states of the wanted tokens, normed: float32 [A, hidden]."""
+        """Return the last states of the wanted tokens, normed: [A, hidden], in ``dtype``."""
         x, turn = self.embed(decoder, batch.ids, batch.positions)
         *lower, last = decoder.layers
         for layer in lower:
@@ -201,17 +231,16 @@ class ForwardPass:
 
     def norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
         """Return x over the root of its mean square, times the module's weight."""
-        return normed(x, module.weight, module.variance_epsilon)
+        return fused.normed(x, module.weight, module.variance_epsilon, self.dtype)
 
     def weights(self, modules: tuple[nn.Linear, ...]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the weights of linear layers side by side, and their biases where they have any."""
         if self.made is not None and modules[0] in self.made:
             return self.made[modules[0]]
-        weights = [module.weight.to(self.dtype) for module in modules]
         biases: list[torch.Tensor] = [module.bias for module in modules if module.bias is not None]
         both = (
-            weights[0] if len(weights) == 1 else torch.cat(weights),
-            (torch.cat(biases).to(self.dtype) if biases else None),
+            fused.joined(self.dtype, *(module.weight for module in modules)),
+            fused.joined(self.dtype, *biases) if biases else None,
         )
         if self.made is not None:
             self.made[modules[0]] = both
@@ -230,13 +259,13 @@ class ForwardPass:
         flat = flat.view(len(flat), -1, attention.head_dim)
         groups = attention.num_key_value_groups
         shared = flat.shape[1] // (groups + 2)  # key heads
-        flat = turned(flat, *turn, heads=shared * (groups + 1))
+        flat = fused.turned(flat, *turn, shared * (groups + 1))
         seen = self.attend(attention.layer_idx, flat, shared, groups, batch)
         if asked is not None:
             x, seen = x.index_select(0, asked), seen.index_select(0, asked)
         x = x + self.linear(seen, attention.o_proj)
         inner = self.linear(self.norm(x, module.post_attention_layernorm), mlp.gate_proj, mlp.up_proj)
-        return x + self.linear(silu_times(inner), mlp.down_proj)
+        return x + self.linear(fused.silu_times(inner), mlp.down_proj)
 
     def attend(self, number: int, flat: torch.Tensor, shared: int, groups: int, batch: Packed) -> torch.Tensor:
         """Return [T, heads * size]: what the tokens see in their sequences.
@@ -257,10 +286,11 @@ class ForwardPass:
         if flat.device.type != "cpu":
             seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         else:  # for short sequences on a CPU, plain products are much faster than the fused kernel's backward pass
-            q = (q * (1 / math.sqrt(size))).reshape(count, shared, groups * longest, size)
-            scores = torch.matmul(q, k.transpose(-1, -2)).float().view(count, shared, groups, longest, longest)
+            q = q.reshape(count, shared, groups * longest, size)
+            scores = torch.matmul(q, k.transpose(-1, -2)).view(count, shared, groups, longest, longest)
             later = torch.full((longest, longest), -torch.inf).triu(1)
-            shares = torch.softmax(scores + later, dim=-1).to(self.dtype)
+            scores = torch.add(later, scores, alpha=1 / math.sqrt(size))  # float32
+            shares = torch.softmax(scores, dim=-1).to(self.dtype)
             seen = torch.matmul(shares.view(count, shared, groups * longest, longest), v)
             seen = seen.view(count, shared * groups, longest, size)
         seen = seen.transpose(1, 2).reshape(count * longest, -1)

@@ -102,7 +102,7 @@ class Template:
         found = self._ids([self.text(row) for row in rows])
         return [ids if len(ids) <= room else self._cut(row, room) for row, ids in zip(rows, found, strict=True)]
 
-    def responses(self, texts: Sequence[str], room: int) -> list[Ids]:
+    def responses(self, texts: Sequence[str], room: int | None = None) -> list[Ids]:
         """Return int32 ids of n responses with ``end`` behind, cut to ``room``: what is cut does not end."""
         end = np.int32(self.end)
         return [np.append(ids, end)[:room] for ids in self._ids(texts)]

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
 from bench.contracts import FloatArray, Responses
 from bench.contracts.dialogues import Dialogues
@@ -38,7 +37,7 @@ class Generator(LanguageModel):
         template: makes token ids of dialogues.
         max_prompt: tokens kept of a prompt, template and system text included.
         max_response: tokens kept of a response, its end token included, and most tokens that are written.
-        token_budget: tokens that are scored, or prompts that are read, at once.
+        token_budget: tokens that are scored at once.
     """
 
     def __init__(
@@ -87,22 +86,14 @@ class Generator(LanguageModel):
             The ids of each response. A response that ended has the token that ended it as its last one, so one
             without it was stopped at ``most``.
         """
-        prompts = self.template.prompts(inputs, self.max_prompt)
-        lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
-        found: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         self.model.eval()
-        for rows in by_budget(lengths, self.token_budget):
-            asked = [prompts[row] for row in rows]
-            answers = generation.greedy(
-                self.model,
-                asked,
-                most=most or self.max_response,
-                stops=self.template.stops,
-                low=self.precision == "bf16",
-            )
-            for row, answer in zip(rows, answers, strict=True):
-                found[row] = answer
-        return found
+        return generation.greedy(
+            self.model,
+            self.template.prompts(inputs, self.max_prompt),
+            most=most or self.max_response,
+            stops=self.template.stops,
+            low=self.precision == "bf16",
+        )
 
     def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
         """Return prompts, without responses, as one batch that transformers models take."""
@@ -127,9 +118,8 @@ class Generator(LanguageModel):
 
         The end token is one of them; a perplexity is ``exp(-sum of the first / sum of the second)``.
         """
-        logs, encoded = self._token_logs(self.encode(dialogues))
-        sums = np.array([log.sum() for log, _ in logs], dtype=np.float64)
-        return sums, encoded.responses
+        encoded = self.encode(dialogues)
+        return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
     def begins_with(self, inputs: Inputs, text: str) -> NDArray[np.bool_]:
         """Return bool [n]: whether the response to each prompt begins with the tokens of a fixed text.
@@ -138,38 +128,42 @@ class Generator(LanguageModel):
         nothing is generated.
         """
         prompts = self.template.prompts(inputs, self.max_prompt)
-        fixed = self.template.responses([text], len(text.encode()) + 1)[0][:-1]
-        logs, _ = self._token_logs(join(prompts, [fixed] * len(prompts)))
-        return np.array([bool(best.all()) for _, best in logs], dtype=bool)
+        fixed = self.template.responses([text])[0][:-1]
+        scores = self._token_scores(join(prompts, [fixed] * len(prompts)))
+        return np.array([bool(best.all()) for _, best in scores], dtype=bool)
 
+    @torch.inference_mode()
     def choose(self, inputs: Inputs, options: Sequence[str]) -> FloatArray:
         """Return float32 [n, options]: the log-probability of each option as the beginning of the response.
 
-        Nothing is generated. For label words and multiple choice; an option that begins like another one has at least
-        its probability, so options should not begin alike.
+        Nothing is generated; where each option is a single token, all of them take one pass. For label words and
+        multiple choice: an option that begins like another one has at least its probability, so none should.
         """
         prompts = self.template.prompts(inputs, self.max_prompt)
-        offered = [ids[:-1] for ids in self.template.responses(options, self.max_response + 1)]
-        pairs = [(ids, option) for ids in prompts for option in offered]
-        logs, _ = self._token_logs(join([ids for ids, _ in pairs], [option for _, option in pairs]))
-        sums = np.array([log.sum() for log, _ in logs], dtype=np.float32)
-        return sums.reshape(len(prompts), len(offered))
+        offered = [ids[:-1] for ids in self.template.responses(options)]
+        if any(len(option) != 1 for option in offered):
+            each = join([ids for ids in prompts for _ in offered], [option for _ in prompts for option in offered])
+            sums = [logs.sum() for logs, _ in self._token_scores(each)]
+            return np.array(sums, dtype=np.float32).reshape(len(prompts), len(offered))
+        found = np.zeros((len(prompts), len(offered)), dtype=np.float32)
+        self.model.eval()
+        encoded = join(prompts, offered[:1] * len(prompts))
+        for rows in by_budget(encoded.tokens.lengths, self.token_budget):
+            logits, _ = decoders.response_logits(self.model, encoded, rows, low=self.precision == "bf16")
+            found[rows] = logits.log_softmax(-1)[:, [int(option[0]) for option in offered]].cpu().numpy()
+        return found
 
-    @torch.inference_mode()
-    def _token_logs(
-        self, encoded: EncodedDialogues
-    ) -> tuple[list[tuple[NDArray[np.float64], NDArray[np.bool_]]], EncodedDialogues]:
+    def _token_scores(self, encoded: EncodedDialogues) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
         """Return of each response token of each dialogue its log-probability and whether its logit is the largest."""
         self.model.eval()
         found: list[Any] = [None] * len(encoded)
         for rows in by_budget(encoded.tokens.lengths, self.token_budget):
-            logits, gold = decoders.response_logits(self.model, encoded, rows, low=self.precision == "bf16")
-            logs = -functional.cross_entropy(logits, gold, reduction="none").double().cpu().numpy()
-            best = (logits.argmax(-1) == gold).cpu().numpy()
+            logs, best = decoders.token_scores(self.model, encoded, rows, low=self.precision == "bf16")
             ends = np.cumsum(encoded.responses[rows])[:-1]
-            for row, log, right in zip(rows, np.split(logs, ends), np.split(best, ends), strict=True):
+            parts = (np.split(values.cpu().numpy(), ends) for values in (logs.double(), best))
+            for row, log, right in zip(rows, *parts, strict=True):
                 found[row] = (log, right)
-        return found, encoded
+        return found
 
     def clone(self) -> Generator:
         """Return an independent copy."""

@@ -32,8 +32,8 @@ class LabelLoss:
         return used_words(self.model, self.encoded, decay=decay)
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean loss of some rows, and their float32 logits."""
         logits = self.logits(rows, weights, noise, low=precision == "bf16")
         return functional.cross_entropy(logits, torch.from_numpy(self.labels[rows]).to(self.device)), logits
@@ -49,6 +49,10 @@ class LabelLoss:
         with torch.autocast(self.device, torch.bfloat16, enabled=low):
             output: torch.Tensor = self.model(**batch_of_model).logits
         return output.float()
+
+    def spare_memory(self) -> bool:
+        """There is no way to need less memory; return False."""
+        return False
 
     def parts(self, rows: IntArray, most: int) -> list[IntArray]:
         """Return the rows in parts of ``most`` and a rest."""

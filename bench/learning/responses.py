@@ -27,17 +27,26 @@ class ResponseLoss:
         self.encoded = generator.encode(dialogues)
         self.lengths = self.encoded.tokens.lengths
         self.sizes = self.encoded.responses
+        self.recompute = False
 
     def weights(self, decay: Callable[[], float]) -> AbstractContextManager[TrainedWeights]:
         """Return what is trained: everything, since tied embeddings get a gradient for every word."""
         return all_weights(self.model)
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean loss of the rows' response tokens, and float32 logits [tokens, vocabulary] of them."""
-        logits, gold = decoders.response_logits(self.model, self.encoded, rows, low=precision == "bf16")
+        low, recompute = precision == "bf16", self.recompute
+        if not with_logits:
+            return decoders.response_loss(self.model, self.encoded, rows, low=low, recompute=recompute), None
+        logits, gold = decoders.response_logits(self.model, self.encoded, rows, low=low, recompute=recompute)
         return functional.cross_entropy(logits, gold), logits
+
+    def spare_memory(self) -> bool:
+        """Compute what a backward pass needs twice instead of keeping it; return whether that is new."""
+        changed, self.recompute = not self.recompute, True
+        return changed and decoders.supports(self.model)
 
     def parts(self, rows: IntArray, most: int) -> list[IntArray]:
         """Return the rows in parts of at most ``most`` rows and, unless it is a single row, :data:`TOGETHER` tokens."""

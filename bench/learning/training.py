@@ -40,9 +40,12 @@ class Objective(Protocol):
         """Return what is trained; ``decay`` says at the end what weight decay left of a weight without a gradient."""
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss of some rows, a scalar with a gradient, and the float32 logits it comes from."""
+        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the mean loss of some rows, a scalar with a gradient, and, if wanted, the float32 logits behind it."""
+
+    def spare_memory(self) -> bool:
+        """Compute in a way that needs less memory from now on; return False where that is done already or cannot be."""
 
     def parts(self, rows: IntArray, most: int) -> list[IntArray]:
         """Return the rows in parts that go through the model together, of at most so many examples."""
@@ -230,7 +233,7 @@ class BatchGradients:
             try:
                 return self.accumulated(rows)
             except torch.OutOfMemoryError:
-                if self.micro <= 1:
+                if self.micro <= 1 and not self.objective.spare_memory():
                     raise
                 self.micro = max(1, min(self.micro, len(rows)) // 2)
                 self.out_of_memory += 1
@@ -240,9 +243,10 @@ class BatchGradients:
         """Do so with ``micro`` examples at once."""
         sizes, total = self.objective.sizes, None
         for part in self.objective.parts(rows, self.micro):
-            own, logits = self.objective.loss(part, self.weights, self.noise, self.precision)
+            extra = self.extra_loss is not None
+            own, logits = self.objective.loss(part, self.weights, self.noise, self.precision, with_logits=extra)
             value = own
-            if self.extra_loss is not None:
+            if self.extra_loss is not None and logits is not None:
                 value = own + self.extra_loss(self.objective.batch(part), logits, self.model)
             share = int(sizes[part].sum()) / int(sizes[rows].sum())
             (value * share).backward()  # type: ignore[no-untyped-call]
