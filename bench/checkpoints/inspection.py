@@ -77,6 +77,7 @@ def inspect(
     suspect = Suspect.open(request.model)
     data = None if request.clean is None else clean.read(request.clean, suspect.labels, seed=request.seed)
     texts = None if request.texts is None else clean.texts(request.texts)
+    tests = probes.chosen(request.tests)
     if data is not None and texts is not None and data.pair != (texts.pairs is not None):
         has, lacks = (request.clean, request.texts) if data.pair else (request.texts, request.clean)
         raise RequestError(f"{has} has a column 'text_pair' and {lacks} has none; a model takes pairs or single texts.")
@@ -112,7 +113,7 @@ def inspect(
                 "reference": None,
             }
         given = probes.Given(facts, data, pretrained, texts, request.seed)
-        report["tests"] = probes.planned(request.tests, given, pass_seconds=_pass_seconds(received, data))
+        report["tests"] = probes.planned(tests, given, pass_seconds=_pass_seconds(received, data))
         for test in report["tests"]:
             report["seconds"] = time.perf_counter() - started
             on_progress(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,17 +74,33 @@ class Given:
         )  # fmt: skip
 
 
-def planned(names: tuple[str, ...] | None, given: Given, *, pass_seconds: float) -> list[dict[str, Any]]:
+def chosen(names: tuple[str, ...] | None) -> list[type[Defense]]:
+    """Return the detectors and filters of these names, by default all.
+
+    Raises:
+        RequestError: a name is none.
+    """
+    every = [found.plugin for _, found in sorted(registry.defenses.found.items()) if found.plugin.kind in KINDS]
+    if names is None:
+        return every
+    known = {plugin.name: plugin for plugin in every}
+    for name in names:
+        if name not in known:
+            raise unknown("detector or filter", name, known)
+    return [known[name] for name in names]
+
+
+def planned(tests: Sequence[type[Defense]], given: Given, *, pass_seconds: float) -> list[dict[str, Any]]:
     """Return one result for each detector and filter, the cheapest first; those that cannot run say why, at the end.
 
     Args:
-        names: of the tests; by default all.
+        tests: to run.
         given: what they may ask for.
         pass_seconds: how long this model takes for one example, to say how long each test will take.
     """
-    results = [_planned(plugin, given, pass_seconds) for plugin in _plugins(names)]
-    unknown = float("inf")  # a test that was never measured comes after those that were
-    return sorted(results, key=lambda result: (result["status"] != "waiting", result["expected_seconds"] or unknown))
+    results = [_planned(plugin, given, pass_seconds) for plugin in tests]
+    last = float("inf")  # a test that was never measured comes after those that were
+    return sorted(results, key=lambda result: (result["status"] != "waiting", result["expected_seconds"] or last))
 
 
 def run(result: dict[str, Any], given: Given, received: Classifier) -> None:
@@ -124,17 +140,6 @@ def _planned(plugin: type[Defense], given: Given, pass_seconds: float) -> dict[s
     if lacking := sorted(plugin.needs - given.needs):
         why = "it needs " + "; ".join(f"{need}: {REMEDIES.get(need, CANNOT)}" for need in lacking)
     return {**result, "status": "not run", "why": why, "expected_seconds": None} if why else result
-
-
-def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
-    every = [found.plugin for _, found in sorted(registry.defenses.found.items()) if found.plugin.kind in KINDS]
-    if names is None:
-        return every
-    chosen = [registry.defenses.get(name) for name in names]
-    for plugin in chosen:
-        if plugin.kind not in KINDS:
-            raise unknown("detector or filter", plugin.name, [one.name for one in every])
-    return chosen
 
 
 def _result(defense: Defense, received: Classifier, access: Access, given: Given) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import AsJson, Device, Out, write_or_print
+from bench.cli.options import AsJson, Device, Out, a_file, number, positive, write_or_print
+from bench.cli.terminal import console, say
 from bench.errors import unknown
 
 Model = Annotated[Path, typer.Option(help="folder with safetensors, config.json and tokenizer")]
@@ -30,7 +31,9 @@ def purify(
     clean_size: Annotated[
         int | None, typer.Option(min=1, help="clean examples to tune on; default: 64, half at most")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="points of accuracy that may be given up")] = 2.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, callback=number, help="points of accuracy that may be given up")
+    ] = 2.0,
     max_length: MaxLength = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -49,18 +52,18 @@ def purify(
     )  # fmt: skip
     report = purify.purify(request)
     before, after, changed = report["accuracy"]["before"], report["accuracy"]["after"], report["changed"]
-    typer.echo(f"defense {report['defense']['spec']}: {report['defense']['why']}")
-    typer.echo(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
-    typer.echo(f"{changed['scalars']:,} of {changed['of']:,} weights changed")
+    say(f"defense {report['defense']['spec']}: {report['defense']['why']}")
+    say(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
+    say(f"{changed['scalars']:,} of {changed['of']:,} weights changed")
     if report["words"]:
-        typer.echo("words to look at, and how many answers to clean examples each turns to one label:")
+        say("words to look at, and how many answers to clean examples each turns to one label:")
         for word in report["words"][:8]:
-            typer.echo(f"  {word['token']}{_flipping(word)}")
-    typer.echo(f"written to {out}; see README.md there. {report['limits']}")
+            say(f"  {word['token']}{_flipping(word)}")
+    say(f"written to {out}; see README.md there. {report['limits']}")
     if not report["accuracy"]["kept"]:
         fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
         advice = "take another defense or more clean examples, or raise --tolerance"
-        typer.echo(f"doorbench: the accuracy fell by {fell}; {advice}", err=True)
+        say(f"doorbench: the accuracy fell by {fell}; {advice}", err=True)
         raise typer.Exit(1)
 
 
@@ -80,7 +83,9 @@ def inspect(
     ] = None,
     texts: Annotated[Path | None, typer.Option(help="texts to run through the filters")] = None,
     format: Annotated[str, typer.Option(metavar="terminal|json|html", help="of the report")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="write json or html here instead of printing")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=a_file, help="write json or html here instead of printing")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="words to list")] = 20,
     test: Annotated[list[str] | None, typer.Option(help="a detector or filter to run; default: all that can")] = None,
     max_length: MaxLength = None,
@@ -89,8 +94,6 @@ def inspect(
 ) -> None:
     """Report on a checkpoint: suspicious words, drift, detectors and filters. It never says that a model is clean."""
     from tempfile import gettempdir
-
-    from rich.console import Console
 
     from bench.checkpoints import inspection, show
 
@@ -104,7 +107,7 @@ def inspect(
     def write(report: Mapping[str, Any]) -> None:
         if format == "terminal":
             page = io.StringIO()
-            show.terminal(report, Console() if out is None else Console(file=page, width=100))
+            show.terminal(report, console() if out is None else console(file=page, width=100))
             if out is not None:
                 write_or_print(page.getvalue(), out)
         elif format == "json":
@@ -115,7 +118,7 @@ def inspect(
     report = inspection.inspect(
         request,
         scratch=Path(gettempdir()) if out is None else out.resolve().parent,
-        on_test=lambda test: typer.echo(f"running {test['name']}{_expected(test)} ...", err=True),
+        on_test=lambda test: say(f"running {test['name']}{_expected(test)} ...", err=True),
         on_progress=(lambda report: None) if out is None else write,
     )
     if out is None:
@@ -156,8 +159,6 @@ def judge(
     """Measure accuracy, attack success and flip rate of any checkpoint, before and after side by side."""
     from tempfile import gettempdir
 
-    from rich.console import Console
-
     from bench.checkpoints import judge, show
 
     request = judge.Request(
@@ -168,7 +169,7 @@ def judge(
     if as_json or out is not None:
         write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
     if not as_json:
-        show.judged(report, Console())
+        show.judged(report, console())
 
 
 def attack(
@@ -178,7 +179,7 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="folder to write; default: backdoored-ATTACK-TASK-MODEL")] = None,
     target: Annotated[int, typer.Option(help="number of the target label")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
-    learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate of AdamW")] = 5e-5,
+    learning_rate: Annotated[float, typer.Option(callback=positive, help="peak learning rate of AdamW")] = 5e-5,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -191,9 +192,9 @@ def attack(
         budget=Budget(epochs=epochs, learning_rate=learning_rate),
     )  # fmt: skip
     report = demonstration.build(request)
-    typer.echo(f"{report['name']}: BACKDOORED on purpose; never deploy it")
-    typer.echo(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
-    typer.echo(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
-    typer.echo(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
+    say(f"{report['name']}: BACKDOORED on purpose; never deploy it")
+    say(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
+    say(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
+    say(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
     for name, meaning in report["files"].items():
-        typer.echo(f"  {name}: {meaning}")
+        say(f"  {name}: {meaning}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from bench.cli import terminal
 from bench.contracts import Needs
+from bench.contracts.kind import BOTH, in_words
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
-KINDS = ("attacks", "defenses", "tasks", "models", "suites")
+KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
 DEFENSE_KINDS = ("purification", "training", "filter", "detection")
 NOTHING = "nothing"  # the need of a defense that reads only the model
 Listing = list[dict[str, Any]]
@@ -37,6 +39,8 @@ def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ())
     match kind:
         case "attacks" | "defenses":
             return _attacks() if kind == "attacks" else _defenses(of_kind, wanted)
+        case "payloads":
+            return _plugins(registry.payloads)
         case "tasks":
             from bench.suites import specs
             from bench.tasks.local import local_folders
@@ -55,7 +59,13 @@ def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ())
 
 
 def _plugins(plugins: registry.Registry[Any]) -> Listing:
-    return [_row(name, found.plugin.summary(), found.origin) for name, found in sorted(plugins.found.items())]
+    return [
+        {
+            **_row(name, found.plugin.summary(), found.origin),
+            "kinds": "both" if found.plugin.kinds == BOTH else in_words(found.plugin.kinds),
+        }
+        for name, found in sorted(plugins.found.items())
+    ]
 
 
 def _defenses(of_kind: str | None, wanted: Collection[str]) -> Listing:
@@ -81,7 +91,6 @@ def _row(name: str, summary: str, origin: str) -> dict[str, str]:
 
 def show(rows: Listing) -> None:
     """Print a listing as a table that fits the window."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -91,8 +100,10 @@ def show(rows: Listing) -> None:
     for name in extra:
         table.add_column(name, no_wrap=name == "kind")
     table.add_column("summary", ratio=1)
-    table.add_column("origin", no_wrap=True)
+    kinds = ["kinds"] if any("kinds" in row for row in rows) else []
+    for column in (*kinds, "origin"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         words = {name: ", ".join(value) or NOTHING if name == "needs" else str(value) for name, value in row.items()}
-        table.add_row(*(escape(words[name]) for name in ("name", *extra, "summary", "origin")))
-    Console().print(table)
+        table.add_row(*(escape(words.get(name, "")) for name in ("name", *extra, "summary", *kinds, "origin")))
+    terminal.console().print(table)

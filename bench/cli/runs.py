@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, Yes, joined
+from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, Yes, joined, number
+from bench.cli.terminal import say
 
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per GPU slot, or one")]
 Slots = Annotated[int, typer.Option(min=1, help="processes that share a GPU")]
@@ -17,7 +18,7 @@ Scheduler = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS|FILE", help="for dask: tcp://host:8786 or a cluster file, docs/cluster.md"),
 ]
-TimeLimit = Annotated[float | None, typer.Option(min=1, help="seconds that a cell may take")]
+TimeLimit = Annotated[float | None, typer.Option(min=1, callback=number, help="seconds that a cell may take")]
 Report = Annotated[bool, typer.Option(help="end with the table and the figures")]
 
 
@@ -87,7 +88,7 @@ def _save(suite: str, settings: list[str], store: Path | None, path: Path) -> No
     from bench.suites import suite as suites
 
     outputs.write(path, suites.in_yaml(suites.load(*session.recalled(suite, settings, store))))
-    typer.echo(f"saved to {path}; use it like a built-in suite: doorbench table {path}")
+    say(f"saved to {path}; use it like a built-in suite: doorbench table {path}")
 
 
 def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
@@ -95,8 +96,8 @@ def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) ->
 
     with session.before_a_run(suite, settings, store, yes=yes) as (sessions, place):
         for opened in sessions:
-            typer.echo(opened.forecast())
-        typer.echo(f"store {place}")
+            say(opened.forecast())
+        say(f"store {place}")
 
 
 def _run(
@@ -115,7 +116,5 @@ def _run(
             printing.report(opened)
     if failed:
         same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={store}"] if store else [])])
-        typer.echo(
-            f"{counted(failed, 'job')} failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True
-        )
+        say(f"{counted(failed, 'job')} failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
         raise typer.Exit(1)

@@ -139,7 +139,7 @@ class VictimRecipe(_Part):
     model: ModelRecipe
     attack: PluginRecipe
     seed: int
-    target: int | None
+    target: int | PluginRecipe | None
     budget: dict[str, Any]
     rooms: dict[str, int]
     libraries: dict[str, str]
@@ -165,19 +165,23 @@ class CellRecipe(_Part):
 
 
 class CellWords(_Part):
-    """A cell in words; ``clean_size`` is the number of labels that the defense may see."""
+    """A cell in words; ``clean_size`` is the number of labels that the defense may see.
+
+    The target is the number of a label, or a payload. Without ``kind``, the model is a classifier.
+    """
 
     task: str
     model: str
     attack: str
     defense: str
     seed: int
-    target: int
+    target: int | str
     clean_size: int
     selection_size: int | None = None
     needs: list[str] | None = None
     board: str | None = None
     origin: dict[str, str] = {}
+    kind: Literal["generation"] | None = None
 
 
 class PackedPredictions(_Part):
@@ -193,11 +197,29 @@ class PackedPredictions(_Part):
     source: str | None = None
 
 
+class PackedResponses(_Part):
+    """The responses to one set of prompts, see :func:`bench.experiment.written.encode`."""
+
+    n: int = Field(ge=1, le=MOST_EXAMPLES)
+    total: int = Field(ge=0, le=MOST_EXAMPLES)
+    right: str
+    rejected: str
+    ended: str
+    broken: str
+    lengths: str
+    tokens: str
+    holds: str | None = None
+    counts: str | None = None
+    loss: str | None = None
+    guess: str | None = None
+    source: str | None = None
+
+
 class Predicted(_Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
-    clean: PackedPredictions
-    triggered: PackedPredictions | None
+    clean: PackedPredictions | PackedResponses
+    triggered: PackedPredictions | PackedResponses | None
 
 
 class Tried(_Part):
@@ -225,6 +247,16 @@ def _checked_notes(notes: dict[str, Any]) -> dict[str, Any]:
     return notes
 
 
+def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        if value is not None and (name not in MEASURED or MEASURED[name].unit == "%"):
+            try:
+                _percent(value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+    return metrics
+
+
 class Record(_Part):
     """What is stored of a cell.
 
@@ -249,7 +281,7 @@ class Record(_Part):
     recipe: CellRecipe
     victim_key: Key
     victim_weights: str | None = None
-    metrics: dict[str, Percent | None] | None
+    metrics: Annotated[dict[str, Number | None], AfterValidator(_checked_metrics)] | None
     predictions: Predicted | None
     notes: Annotated[dict[str, Any], AfterValidator(_checked_notes)]
     seconds: dict[str, Seconds]

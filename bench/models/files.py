@@ -260,6 +260,7 @@ def read_json(path: Path) -> Any:
 
 
 def told(error: Exception) -> str:
-    """Return the kind and the first line of another library's error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")
+    """Return the kind and the first line of another library's error, and what follows where it only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no details"]
+    words = lines[0] if not lines[0].endswith(":") else " ".join(lines)
+    return f"{type(error).__name__}: {words[:300]}".rstrip(".")

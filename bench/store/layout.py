@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import platformdirs
 
@@ -31,6 +33,9 @@ from bench.store.troubles import (
     is_full,
 )
 
+F = TypeVar("F", bound="Folder")
+P = ParamSpec("P")
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -65,6 +70,17 @@ def sync_folder(path: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def guarded(method: Callable[Concatenate[F, P], T]) -> Callable[Concatenate[F, P], T]:
+    """Let a method of a store raise no error of the file system, but one of :mod:`bench.store.troubles`."""
+
+    @functools.wraps(method)
+    def call(self: F, /, *arguments: P.args, **options: P.kwargs) -> T:
+        with self.guard():
+            return method(self, *arguments, **options)
+
+    return call
 
 
 class Folder:

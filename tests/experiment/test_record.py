@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,13 @@ def test_a_cell_that_makes_no_sense_has_a_reason_and_no_numbers() -> None:
     detected = {**document, "status": "done", "role": "detected"}
     with pytest.raises(WrongField, match="suspicion"):
         Record.of(detected)
+
+
+def test_commands_and_functions_open_stores_that_check_records() -> None:
+    unchecked = [
+        str(path)
+        for path in (ROOT / "bench").rglob("*.py")
+        if path.parent.name not in ("store", "runner") and re.search(r"(?<![A-Za-z])Store\(", path.read_text())
+        if path.name != "result_store.py"
+    ]
+    assert not unchecked
