@@ -11,7 +11,17 @@ from collections.abc import Iterable
 from reprlib import Repr
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from bench.experiment.metrics import MEASURED
 from bench.experiment.roles import Role
@@ -165,10 +175,7 @@ class CellRecipe(_Part):
 
 
 class CellWords(_Part):
-    """A cell in words; ``clean_size`` is the number of labels that the defense may see.
-
-    The target is the number of a label, or a payload. Without ``kind``, the model is a classifier.
-    """
+    """A cell in words; ``clean_size`` is the budget of labels. Without ``kind``, the model is a classifier."""
 
     task: str
     model: str
@@ -182,6 +189,13 @@ class CellWords(_Part):
     board: str | None = None
     origin: dict[str, str] = {}
     kind: Literal["generation"] | None = None
+
+    @model_validator(mode="after")
+    def _target_is_of_the_kind(self) -> Self:
+        if isinstance(self.target, str) != (self.kind == "generation"):
+            wanted = "the name of a payload" if self.kind == "generation" else "the number of a label"
+            raise WrongField("target", f"is {_SHORT.repr(self.target)}, not {wanted}")
+        return self
 
 
 class PackedPredictions(_Part):
@@ -215,11 +229,23 @@ class PackedResponses(_Part):
     source: str | None = None
 
 
+def _answers(value: object) -> str:
+    """Return the tag of what answers are: labels or texts."""
+    written = "tokens" in value if isinstance(value, dict) else isinstance(value, PackedResponses)
+    return "<responses>" if written else "<predictions>"
+
+
+PackedAnswers = Annotated[
+    Annotated[PackedPredictions, Tag("<predictions>")] | Annotated[PackedResponses, Tag("<responses>")],
+    Discriminator(_answers),
+]
+
+
 class Predicted(_Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
-    clean: PackedPredictions | PackedResponses
-    triggered: PackedPredictions | PackedResponses | None
+    clean: PackedAnswers
+    triggered: PackedAnswers | None
 
 
 class Tried(_Part):
@@ -253,7 +279,7 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
             try:
                 _percent(value)
             except ValueError as error:
-                raise ValueError(f"{name} {error}") from None
+                raise WrongField(name, str(error)) from None
     return metrics
 
 
@@ -361,9 +387,13 @@ def _path(names: Iterable[object]) -> str:
 def _first(error: ValidationError) -> WrongField:
     """Return the first fault of several as one line."""
     fault = error.errors(include_url=False)[0]
+    place = [part for part in fault["loc"] if not str(part).startswith("<")]  # without the tags of a union
+    inner = fault.get("ctx", {}).get("error")
+    if isinstance(inner, WrongField):
+        return WrongField(_path([*place, inner.field]), inner.what)
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if fault["type"] == "missing":
         message = "is missing"
     elif fault["type"] != "value_error":
         message = f"{message[:1].lower()}{message[1:]}, not {_SHORT.repr(fault['input'])}"
-    return WrongField(_path(fault["loc"]), message)
+    return WrongField(_path(place), message)
