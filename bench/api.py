@@ -153,10 +153,11 @@ def run_suite(
     """
     plan = plan_of(_suite(suite, settings), yes=yes)
     place = ResultStore(None if store is None else Path(store))
+    plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
-        if failure := place.failure(job.key):
-            raise RequestError(f"{job.label} failed: {failure.get('error')}")
+        if (error := place.error(job.key)) is not None:
+            raise RequestError(f"{job.label} failed: {error}")
     return _outcomes(plan, place)
 
 
@@ -175,7 +176,7 @@ def records(
     from bench.session import Session
 
     plan = plan_of(_suite(suite, settings), yes=yes)
-    session = Session(plan, ResultStore(None if store is None else Path(store)))
+    session = Session(plan, ResultStore(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 
 

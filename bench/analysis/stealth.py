@@ -18,6 +18,7 @@ from bench import seeds
 from bench.contracts import Classifier
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
+from bench.models.files import told
 
 if TYPE_CHECKING:
     from bench.experiment.plan import Plan
@@ -189,13 +190,13 @@ def causal_perplexity(spec: str) -> Perplexity:
     from bench import learning, models
 
     pretrained = models.create(spec)
-    pretrained.checkpoint.refuse_code()
+    pretrained.check()
     auto: Any = AutoModelForCausalLM
     options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
         model = auto.from_pretrained(pretrained.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
-    except (ValueError, OSError) as error:
-        raise RequestError(f"{spec} is no causal language model: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # transformers raises many kinds
+        raise RequestError(f"{spec} is no causal language model: {told(error)}.") from None
     tokenizer = pretrained.tokenizer()
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 

@@ -15,7 +15,9 @@ from bench.plugins.chain import chain, needs_of
 
 AUTO = "auto"
 LEAST_RATING = 60.0  # DER; a defense with less is not recommended: doing nothing has 50
-COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
+COMMITTED = Path(__file__).with_name(
+    "board.json"
+)  # a copy of results/paper-minilm/paper-single/leaderboard.json; a test compares
 REMEDIES = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
 

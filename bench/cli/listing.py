@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.cli import terminal
 from bench.contracts.kind import BOTH, in_words
 from bench.errors import unknown
 from bench.plugins import registry
@@ -60,7 +61,6 @@ def _row(name: str, summary: str, origin: str) -> dict[str, str]:
 
 def show(rows: Listing) -> None:
     """Print a listing as a table that fits the window."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -72,4 +72,4 @@ def show(rows: Listing) -> None:
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(escape(row.get(key, "")) for key in ("name", "summary", *kinds, "origin")))
-    Console().print(table)
+    terminal.console().print(table)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.cli import terminal
 from bench.experiment.result_store import ResultStore
 from bench.store.words import ago, size
 
@@ -23,12 +23,14 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(name, no_wrap=number == 0, min_width=KEY_DIGITS if number == 0 else 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row))
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
+    terminal.console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
 
 
 def explain(folder: Path | None, key: str) -> None:
     """Print what one key stands for."""
-    Console().print(ResultStore(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
+    terminal.console().print(
+        ResultStore(folder, create=False).explain(key), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def show(folder: Path | None) -> None:
@@ -45,16 +47,16 @@ def show(folder: Path | None) -> None:
             size(row.bytes),
             ago(row.age),
         )
-        for row in ResultStore(folder).ls()
+        for row in ResultStore(folder, create=False).ls()
     ]
     _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), rows)
 
 
 def verify(folder: Path | None) -> bool:
     """Check everything; return whether something was damaged."""
-    report = ResultStore(folder).verify()
+    report = ResultStore(folder, create=False).verify()
     checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
-    console = Console()
+    console = terminal.console()
     console.print(f"checked {checked}")
     for title, problems in (
         ("damaged and set aside", report.damaged),
@@ -75,7 +77,7 @@ def add(folder: Path | None, source: Path) -> bool:
     """
     from bench.results import submission
 
-    console = Console()
+    console = terminal.console()
     checked = submission.check(source)
     for problem in checked.wrong:
         console.print(escape(str(problem)), soft_wrap=True)
@@ -97,7 +99,7 @@ def add(folder: Path | None, source: Path) -> bool:
 
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
-    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder).diff(first, second)]
+    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder, create=False).diff(first, second)]
     _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), rows)
 
 
@@ -108,10 +110,10 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
 
     kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
-    freed = ResultStore(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    freed = ResultStore(folder, create=False).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(
         ("what", "name", "size", "why"),
         [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],
     )
     total = size(sum(item.bytes for item in freed if item.freed or not apply))
-    Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")
+    terminal.console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

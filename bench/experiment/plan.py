@@ -61,6 +61,12 @@ class Plan:
                 cells[key] = cell
         return cells
 
+    def check_models(self) -> None:
+        """Refuse a pre-trained model that is not sound, or takes fewer tokens than a task wants."""
+        for task in Grid(self.suite).tasks:
+            for name in self.suite.model:
+                recipes.model_of(name).check(tokens=recipes.task_of(task).facts.max_length)
+
     @cached_property
     def skipped(self) -> frozenset[str]:
         """The keys of the cells that make no sense."""
@@ -93,6 +99,7 @@ class Plan:
                 cost=spec.budget.epochs * len(training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
+                made_with=recipes.made_with(spec),
             )
 
     def _cell_jobs(self) -> Iterator[Job]:
@@ -109,6 +116,7 @@ class Plan:
                 cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
                 label=cell.label,
                 payload=cell,
+                made_with=recipes.made_with(cell.victim),
             )
 
 

@@ -41,6 +41,13 @@ def _seconds(value: object) -> float:
     return found
 
 
+def _schema(value: object) -> int:
+    if isinstance(value, bool) or value != 1:
+        raise ValueError(f"is {_SHORT.repr(value)}; this version takes 1")
+    return 1
+
+
+Schema = Annotated[int, PlainValidator(_schema)]
 Number = Annotated[float, PlainValidator(_number)]
 Percent = Annotated[float, PlainValidator(_percent)]
 Seconds = Annotated[float, PlainValidator(_seconds)]
@@ -97,7 +104,8 @@ class PluginRecipe(_Part):
 
     @model_validator(mode="after")
     def _has_parts_or_parameters(self) -> Self:
-        if self.parts == [] or (self.parts is None and not self.model_fields_set >= {"version", "parameters"}):
+        alone = self.version is not None and "parameters" in self.model_fields_set
+        if not (self.parts or (alone and self.parts is None)):
             raise ValueError("should have a version and parameters, or parts")
         return self
 
@@ -118,13 +126,15 @@ class ModelRecipe(_Part):
 
     name: str
     weights: str
+    config: str | None = None
+    tokenizer: str | None = None
 
 
 class VictimRecipe(_Part):
     """Everything that decides the weights of a poisoned model."""
 
     kind: Literal["victim"]
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     task: TaskRecipe
     model: ModelRecipe
     attack: PluginRecipe
@@ -142,7 +152,7 @@ class CellRecipe(_Part):
     """Everything that decides a cell. Older records state ``clean_size`` and ``selection_size`` instead of labels."""
 
     kind: Literal["cell"]
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     role: Role
     victim: VictimRecipe
     defense: PluginRecipe | None
@@ -261,7 +271,7 @@ class Record(_Part):
         environment: device, precision, and the versions of Python, of libraries and of this program.
     """
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     key: Key
     kind: Literal["cell"]
     role: Role
@@ -274,37 +284,42 @@ class Record(_Part):
     metrics: Annotated[dict[str, Number | None], AfterValidator(_checked_metrics)] | None
     predictions: Predicted | None
     notes: Annotated[dict[str, Any], AfterValidator(_checked_notes)]
-    seconds: dict[str, Seconds | None]
+    seconds: dict[str, Seconds]
     environment: dict[str, str]
 
-    @model_validator(mode="after")
-    def _numbers_belong_to_the_status(self) -> Self:
+    @classmethod
+    def of(cls, document: object) -> Self:
+        """Return the record in a JSON document; see the class above for what it raises."""
+        record = super().of(document)
+        record._check_status()
+        return record
+
+    def _check_status(self) -> None:
         if self.status == "n/a":
-            if not self.error or self.metrics is not None or self.predictions is not None:
-                raise ValueError(
-                    "is n/a, so it should have an error that says why, and neither metrics nor predictions"
-                )
+            if not self.error:
+                raise WrongField("error", "should say why the cell is n/a")
+            if self.metrics is not None or self.predictions is not None:
+                raise WrongField("status", "is n/a, but there are metrics or predictions")
         elif self.role == "detected":
             if self.notes.get("suspicion") is None:
-                raise ValueError("is of a detector, so notes should have a suspicion")
+                raise WrongField("notes.suspicion", "is missing, although a detector is done")
         elif self.metrics is None or self.predictions is None:
-            raise ValueError("is done, so it should have metrics and predictions")
+            raise WrongField("predictions" if self.metrics else "metrics", "are missing, although the cell is done")
         elif lacking := [name for name, metric in MEASURED.items() if metric.core and name not in self.metrics]:
-            raise ValueError(f"is done, so metrics should have {lacking[0]}")
-        return self
+            raise WrongField(f"metrics.{lacking[0]}", "is missing, although the cell is done")
 
 
 class Failure(_Part):
     """What is stored of a failed attempt."""
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     key: Key
     kind: str
     status: Literal["failed"]
     label: str
     error: str
     traceback: str | None = None
-    seconds: dict[str, Seconds | None] = {}
+    seconds: dict[str, Seconds] = {}
     environment: dict[str, Any] = {}
     when: Number | None = None
 

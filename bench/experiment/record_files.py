@@ -21,6 +21,7 @@ from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
+WHOLE = "file"  # stands for the field where the whole file is meant
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
 
 
@@ -40,7 +41,7 @@ class Problem:
     Attributes:
         file: where the record is.
         key: of the record, as its file says; empty where it says none.
-        field: what is wrong in it.
+        field: what is wrong in it; ``file`` where the whole file is no record.
         what: in words.
         outdated: it was made by another version of a plugin or an area of code, and is wrong in nothing else here.
     """
@@ -53,6 +54,8 @@ class Problem:
 
     def __str__(self) -> str:
         """Return one line."""
+        if self.field == WHOLE:
+            return f"{self.file}: {self.what}"
         return f"{self.file}: record {self.key[:12] or '?'}, field {self.field}: {self.what}"
 
 
@@ -65,7 +68,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
         below: the folder from which the names of files are given; by default they are given as they are.
     """
     others = _Others()
-    for path in paths:
+    for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
         name = str(path.relative_to(below) if below else path)
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)
@@ -91,9 +94,9 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
             if line.strip():
                 yield f"{name}:{number}", line
     except Damaged as error:
-        yield name, Problem(name, "", "file", f"is not used: {error}")
+        yield name, Problem(name, "", WHOLE, f"is not used: {error}")
     except (OSError, EOFError, zlib.error) as error:
-        yield name, Problem(name, "", "file", f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        yield name, Problem(name, "", WHOLE, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
@@ -103,16 +106,16 @@ def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
         if isinstance(document, dict) and document.keys() == {"sha256", "record"}:
             document = unwrap(raw if raw.endswith(b"\n") else raw + b"\n", key=str(document["record"]["key"]))
         if not isinstance(document, dict) or "recipe" not in document:
-            return Problem(name, "", "file", "is not a record: it has no recipe")
+            return Problem(name, "", WHOLE, "is not a record: it has no recipe")
         key = document["key"] if isinstance(document.get("key"), str) else ""
         record = Record.of(document)
         _check_keys(document)
     except WrongField as error:
-        return Problem(name, key, error.field or "file", error.what)
+        return Problem(name, key, error.field or WHOLE, error.what)
     except (Damaged, Newer) as error:
         return Problem(name, "", "sha256", str(error))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return Problem(name, "", "file", f"is not a record: {type(error).__name__}: {error}")
+        return Problem(name, "", WHOLE, f"is not a record: {type(error).__name__}: {error}")
     return Found(name, path, record)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import yaml
 
 from bench.errors import RequestError
 from bench.report.rows.mixtures import mixtures
+from bench.report.rows.records import rows_of
+from bench.store import outputs
 
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
@@ -37,30 +39,41 @@ def publish(opened: Session, folder: Path, *, mixed: bool = False) -> list[Path]
     Raises:
         RequestError: a column does, and ``mixed`` is not set.
     """
+    with outputs.all_or_none():
+        return _write(opened, folder, mixed=mixed)
+
+
+def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     from bench import report
 
     rows, gate = opened.rows(), opened.plan.suite.gate
     if not mixed and (found := mixtures(rows)):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise RequestError(f"{found[0]}{more}. `--mixed` publishes it all the same, and every table says so.")
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.make_folder(folder)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
-    written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
-    records = [row.record.document() for row in rows if row.record is not None]
-    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
+    outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
+    outputs.write(written[1], packed(rows))
     for name, form in TABLES.items():
         written.append(folder / name)
-        written[-1].write_text(report.table(rows, format=form, gate=gate, standalone=True), encoding="utf-8")
+        outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    written[-1].write_text(results(rows, title=opened.plan.suite.name, gate=gate), encoding="utf-8")
+    alone = rows_of([(row.record, None) for row in rows if row.record is not None], suite=folder.name)
+    outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
-        written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
+    outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+
+
+def packed(rows: Iterable[Row]) -> bytes:
+    """Return the records of rows as ``records.jsonl.gz`` holds them."""
+    documents = (row.record.document() for row in rows if row.record is not None)
+    lines = "".join(json.dumps(document, sort_keys=True) + "\n" for document in documents)
+    return gzip.compress(lines.encode(), mtime=0)
 
 
 def results(rows: Sequence[Row], *, title: str, gate: Gate) -> str:

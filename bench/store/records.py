@@ -11,13 +11,10 @@ from typing import Any
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
 from bench.store.layout import ATTEMPTS, Folder, check_key, sync_folder, write_file
+from bench.store.troubles import Unreadable
 
 log = logging.getLogger(__name__)
 _SUFFIX = ".json"
-
-
-class Unreadable(RequestError):
-    """The system cannot read the file of one record or failure; nothing is known of what is in it."""
 
 
 class Records(Folder):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.contracts import Budget, Kind
@@ -165,6 +166,13 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
     return check(data, str(path))
 
 
+def in_yaml(suite: Suite) -> str:
+    """Return a suite as a file that reads back as the same suite; fields with their defaults are left out."""
+    return yaml.safe_dump(
+        suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
+    )
+
+
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """Return the fields of a suite with those of one of its profiles; its name ends in that of the profile."""
     if profile not in suite.profiles:
@@ -175,6 +183,14 @@ def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, A
 def check(data: Mapping[str, Any], where: str) -> Suite:
     """Validate the fields of a suite; the error names the field and the valid choices."""
     return _validated(Suite, data, where)
+
+
+def gate(data: Mapping[str, Any], where: str) -> Gate:
+    """Return the gate among the fields of a suite."""
+    fields = data.get("gate", {})
+    if not isinstance(fields, Mapping):
+        raise RequestError(f"{where}: gate = {fields!r:.200} is no mapping.")
+    return _validated(Gate, fields, f"{where}: gate")
 
 
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:

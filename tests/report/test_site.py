@@ -22,6 +22,7 @@ from bench.report.site.data import script
 from bench.report.site.merge import merged, strictest
 from bench.report.site.names import slug
 from bench.report.site.render import number, page
+from bench.results import publish
 from bench.suites.suite import Gate
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import key, make_rows
@@ -229,12 +230,18 @@ def test_rows_come_from_records_alone(tmp_path: Path) -> None:
 
 def test_committed_results_can_be_read(tmp_path: Path) -> None:
     folders = records.folders_of(ROOT / "results")
-    assert ROOT / "results" / "paper-minilm" / "figure-landscape" in folders
     rows = {folder.name: records.load(folder) for folder in folders}
     assert all(rows.values())
-    anchored = next(row for row in rows["attacks-minilm"] if row.attack == "anchored+badword")
-    assert anchored.attack_parameters["anchored.strength"] == 1.0 and anchored.attack_parameters["words"] == ["cf"]
     build([Source(name, found) for name, found in rows.items()], folder=tmp_path / "site")
+
+
+@pytest.mark.parametrize(
+    "folder", [path.parent for path in (ROOT / "results").rglob("RESULTS.md")], ids=lambda p: p.name
+)
+def test_every_sentence_of_committed_results_comes_from_their_records(folder: Path) -> None:
+    title = (folder / "RESULTS.md").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    written = publish.results(records.load(folder), title=title, gate=records.gate_of(folder))
+    assert written == (folder / "RESULTS.md").read_text(encoding="utf-8")
 
 
 def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, line_count, settle
 from bench.report.rows import curves
+from bench.store import outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,12 +73,12 @@ def figures_of(table: DataFrame) -> list[Drawing]:
 
 def write(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     """Write PNG and PDF of every figure; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.make_folder(folder)
     return [path for drawing in drawings for path in style.save(drawing.figure, folder / drawing.name)]
 
 
 def _groups(name: str, cells: DataFrame, *, most: int) -> Iterator[tuple[str, list[Panel]]]:
-    """Yield a figure's panels: all in one figure, or one figure a task and model where they are too many."""
+    """Yield a figure's panels: all in one figure, or one for each task and model where they are too many."""
     panels = panels_of(cells)
     if len(panels) <= most:
         if panels:

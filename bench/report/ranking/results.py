@@ -74,7 +74,7 @@ class Results:
 
     @cached_property
     def frame(self) -> DataFrame:
-        """One row a listed cell, with the columns of ``doorbench export``."""
+        """One row for each listed cell, with the columns of ``doorbench export``."""
         return frames.frame(self.rows, gate=self.gate)
 
     @property

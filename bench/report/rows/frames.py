@@ -14,6 +14,7 @@ from bench.errors import RequestError, unknown
 from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
+from bench.store import outputs
 from bench.suites.suite import Gate
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
-    """Return one row a listed cell, joined with its victim and its floor.
+    """Return one row for each listed cell, joined with its victim and its floor.
 
     Args:
         rows: every cell of a suite, floors and ceilings included.
@@ -189,6 +190,23 @@ def _one_kind(column: Series[Any]) -> Series[Any]:
     return type(column)(texts, index=column.index, dtype="string", name=column.name)
 
 
+def without_formulas(table: DataFrame) -> DataFrame:
+    """Return a frame whose texts no spreadsheet takes for formulas, as its .csv file should have them."""
+    texts = [name for name in table.columns if table[name].dtype.name in ("object", "string", "str")]
+    return table.assign(**{name: table[name].map(no_formula) for name in texts})
+
+
+def no_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before a text that a spreadsheet would take for a formula."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | None:
     """Write a frame to a file, or return it as text where ``path`` is None.
 
@@ -200,14 +218,15 @@ def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | 
     if format == "parquet":
         if path is None:
             raise RequestError("parquet is not text; name a file with --out FILE.")
-        table.to_parquet(path, index=False)
+        with outputs.beside(path) as file:
+            table.to_parquet(file, index=False)
         return None
     text = io.StringIO()
     if format == "csv":
-        table.to_csv(text, index=False, lineterminator="\n")
+        without_formulas(table).to_csv(text, index=False, lineterminator="\n")
     else:
         table.to_json(text, orient="records", lines=True, double_precision=15, force_ascii=False)
     if path is None:
         return text.getvalue()
-    path.write_text(text.getvalue(), encoding="utf-8")
+    outputs.write(path, text.getvalue())
     return None

@@ -5,16 +5,17 @@ A failed attempt does not say in words which cell it belongs to, so only a suite
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.errors import RequestError
 from bench.experiment import record_files
 from bench.experiment.other_library_versions import apart_from_libraries
+from bench.experiment.record import Record
 from bench.report.rows import build
 from bench.report.rows.row import Row
 from bench.report.rows.trainings import merge_victim_keys
-from bench.suites.suite import Gate, check, read_yaml
+from bench.suites.suite import Gate, gate, read_yaml
 
 LINES = ("records.jsonl", "records.jsonl.gz")
 FOLDER = "records"
@@ -46,9 +47,12 @@ def _holds_records(folder: Path) -> bool:
 
 
 def gate_of(folder: Path) -> Gate:
-    """Return the gate of ``suite.yaml`` in a folder of records, or the default gate."""
+    """Return the gate of ``suite.yaml`` in a folder of records, or the default gate.
+
+    Nothing else of the suite is read: a folder of an earlier version may have other fields.
+    """
     path = folder / "suite.yaml"
-    return check(read_yaml(path), str(path)).gate if path.is_file() else Gate()
+    return gate(read_yaml(path), str(path)) if path.is_file() else Gate()
 
 
 def load(folder: Path) -> list[Row]:
@@ -58,13 +62,20 @@ def load(folder: Path) -> list[Row]:
         RequestError: a file is no record, or not what was written; says which, and in what field.
     """
     lines = [path for name in LINES if (path := folder / name).is_file()]
-    rows: dict[str, Row] = {}
+    found: dict[str, tuple[Record, Path]] = {}
+    for one in record_files.read([*lines, *sorted((folder / FOLDER).rglob("*.json"))]):
+        if isinstance(one, record_files.Problem):
+            raise RequestError(f"{one}.")
+        found[one.record.key] = one.record, one.path
+    return rows_of(found.values(), suite=folder.name)
+
+
+def rows_of(found: Iterable[tuple[Record, Path | None]], *, suite: str) -> list[Row]:
+    """Return a row for each record, given with its file, as the rows of a suite of that name."""
+    rows = []
     victims: dict[str, str] = {}  # key of a victim -> what names it apart from the versions of libraries
-    for found in record_files.read([*lines, *sorted((folder / FOLDER).rglob("*.json"))]):
-        if isinstance(found, record_files.Problem):
-            raise RequestError(f"{found}.")
-        record = found.record
-        rows[record.key] = build.of_record(record, suite=folder.name, path=found.path)
+    for record, path in found:
         if record.victim_key not in victims:
             victims[record.victim_key] = apart_from_libraries(record.recipe.victim.document())
-    return merge_victim_keys([(row, victims[row.victim_key]) for row in rows.values()])
+        rows.append((build.of_record(record, suite=suite, path=path), victims[record.victim_key]))
+    return merge_victim_keys(rows)

@@ -87,6 +87,7 @@ def _line(view: BoardView, line: Competitor) -> dict[str, Any]:
         "labels": line.clean_size,
         "ranked": line.defense not in view.results.oracles,
         "group": needs_in_short(view.needs(line)),
+        "needs": list(view.needs(line)),
         "interval": None if rating is None else [rating.low, rating.high],
         "parameters": view.parameters[line.defense],
     }

@@ -131,11 +131,13 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
     lines = []
     if (ratio := notes.get("reserve_ratio")) is not None:
         lines.append(f"  Reserve ratio {ratio:g}" + ("." if notes.get("tried") else ", fixed by the suite."))
-    if tried := notes.get("tried"):
+    tried = notes.get("tried") or []
+    if tried and all(one.get("drop") is not None and one.get("fitted_drop") is not None for one in tried):
         candidates = ", ".join(f"{one['value']:g}: {one['drop']:.1f} ({one['fitted_drop']:.1f})" for one in tried)
         lines.append(f"  Tried, with the points of ACC lost on the labels, and the fitted ones: {candidates}.")
-        within = f"a fitted loss of at most {notes['selection_tolerance']:g}"
-        passed = f"the smallest with {within}" if notes["selection_passed"] else f"NONE has {within}: the largest"
+    if (tolerance := notes.get("selection_tolerance")) is not None:
+        within = f"a fitted loss of at most {tolerance:g}"
+        passed = f"the smallest with {within}" if notes.get("selection_passed") else f"NONE has {within}: the largest"
         lines.append(f"  Chosen: {passed}.")
     return lines
 

@@ -33,7 +33,8 @@
     };
   }
 
-  const partial = (filter) => Boolean(filter.task || filter.attack || filter.model || filter.seeds > 1);
+  const partial = (filter) => Boolean(filter.task || filter.attack || filter.model || filter.seeds > 1 ||
+    form.querySelector("[name=need]:not(:checked)"));
 
   function placesOf(found, filter) {
     const wanted = (place) =>
@@ -63,12 +64,13 @@
   }
 
   // The ranks of all lines that are finished at all places, by the mean of the metric that ranks; equals share theirs.
-  function ranksOf(found, results, of) {
+  function ranksOf(found, results, of, filter) {
     const { ranking } = found.metrics;
-    const values = results.map((one) => (of && one.count === of ? one[ranking] : null));
-    return values.map((value, line) => {
-      if (value === null || !found.lines[line].ranked) return null;
-      const rivals = values.filter((_, other) => found.lines[other].ranked && values[other] !== null);
+    const competes = ({ ranked, needs }) => ranked && needs.every((need) => filter.needs.has(need));
+    const values = results.map((one, line) => (of && one.count === of && competes(found.lines[line]) ? one[ranking] : null));
+    const rivals = values.filter((value) => value !== null);
+    return values.map((value) => {
+      if (value === null) return null;
       const above = rivals.filter((other) => other > value).length;
       return above + (rivals.filter((other) => other === value).length + 1) / 2;
     });
@@ -76,7 +78,7 @@
 
   function results(found, places, filter) {
     const all = found.lines.map((_, line) => means(found, line, places, filter));
-    const rank = ranksOf(found, all, places.size);
+    const rank = ranksOf(found, all, places.size, filter);
     return all.map((one, line) => ({ ...one, rank: rank[line] }));
   }
 
