@@ -17,9 +17,9 @@ from bench.contracts import Attack, Budget, Defense, Task
 from bench.errors import RequestError
 from bench.experiment import recipes, work
 from bench.experiment.grid import create_attack, create_task
-from bench.experiment.plan import Plan
+from bench.experiment.plan import Plan, plan_of
+from bench.experiment.result_store import ResultStore
 from bench.plugins.chain import chain
-from bench.store import Store
 from bench.suites import suite as suites
 from bench.suites.suite import Entry, Suite
 
@@ -135,6 +135,7 @@ def run_suite(
     workers: int | None = None,
     device: str = "auto",
     engine: Engine = "loky",
+    yes: bool = False,
 ) -> list[Outcome]:
     """Run a suite and return what every defense of it achieved, in the order of its axes.
 
@@ -145,28 +146,37 @@ def run_suite(
         workers: processes.
         device: ``auto``, ``cpu`` or ``cuda``.
         engine: ``serial`` (this process), ``loky`` (processes) or ``dask``.
+        yes: also a grid of more than a million cells.
 
     Raises:
         RequestError: the suite is wrong, or cells failed; names the first one.
     """
-    plan = Plan(_suite(suite, settings))
-    place = Store(None if store is None else Path(store))
+    plan = plan_of(_suite(suite, settings), yes=yes)
+    place = ResultStore(None if store is None else Path(store))
+    plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
-        if failure := place.failure(job.key):
-            raise RequestError(f"{job.label} failed: {failure.get('error')}")
+        if (error := place.error(job.key)) is not None:
+            raise RequestError(f"{job.label} failed: {error}")
     return _outcomes(plan, place)
 
 
 def records(
-    suite: str | Path | Mapping[str, Any] | Suite, *, settings: Sequence[str] = (), store: str | Path | None = None
+    suite: str | Path | Mapping[str, Any] | Suite,
+    *,
+    settings: Sequence[str] = (),
+    store: str | Path | None = None,
+    yes: bool = False,
 ) -> DataFrame:
-    """Return one row for each cell of a suite that was run before, as ``doorbench export`` writes them."""
+    """Return one row for each cell of a suite that was run before, as ``doorbench export`` writes them.
+
+    ``yes``: also of a grid of more than a million cells.
+    """
     from bench import report
     from bench.session import Session
 
-    plan = Plan(_suite(suite, settings))
-    session = Session(plan, Store(None if store is None else Path(store)))
+    plan = plan_of(_suite(suite, settings), yes=yes)
+    session = Session(plan, ResultStore(None if store is None else Path(store), create=False))
     return report.frame(session.rows(), gate=plan.suite.gate)
 
 
@@ -184,7 +194,7 @@ def _suite(suite: str | Path | Mapping[str, Any] | Suite, settings: Sequence[str
     return suite if isinstance(suite, Suite) else suites.check(suite, "the suite")
 
 
-def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
+def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
     from bench import report
     from bench.experiment.metrics import MEASURED
     from bench.report.rows.frames import JOINED
@@ -202,7 +212,7 @@ def _outcomes(plan: Plan, store: Store) -> list[Outcome]:
         implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
         metrics = {name: _number(found[name]) for name in (*MEASURED, *JOINED)}
-        outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record))
+        outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record.document()))
     return outcomes
 
 

@@ -66,10 +66,6 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     """The environment in which commands are run; ``doorbench`` and ``pip`` on the path are those of this Python."""
     import shutil
 
-    import pandas as pd
-
-    from bench.conformance.world import rows
-
     here = tmp_path_factory.mktemp("docs")
     shutil.copytree(world, here / "small")
     (here / "small" / "suites").mkdir()
@@ -87,8 +83,6 @@ def small(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     )
     for tool in tools.iterdir():
         tool.chmod(0o755)
-    texts, _, labels = rows("single", 96, 9)
-    pd.DataFrame({"text": texts, "label": labels}).to_csv(work / "clean.csv", index=False)
     (work / "data").mkdir()
     shutil.copytree(world / "single", work / "data" / "mine")
     environment = {name: value for name, value in os.environ.items() if name != "DOORBENCH_DATA"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,4 +24,7 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(not cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
     client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "victim_asr" in printed
+    assert "implanted: True" in printed
+    before, after = map(float, re.findall(r"flip rate ([\d.]+) % -> ([\d.]+) %", printed)[-1])
+    assert before > 90, "the backdoor is implanted"
+    assert after < 20, "the backdoor is removed"

@@ -117,11 +117,7 @@ def _read(path: Path, modified: int) -> Mapping[str, str]:
     table = read_table(path)
     table.require(("text", "paraphrase"))
     found: dict[str, str] = {}
-    cells = zip(table.cells("text"), table.cells("paraphrase"), strict=True)
-    for row, (text, paraphrase) in enumerate(cells, 1):
-        for column, cell in (("text", text), ("paraphrase", paraphrase)):
-            if cell is not None and not isinstance(cell, str):
-                raise table.bad(row, column, "is not text")
+    for (_, text), (_, paraphrase) in zip(table.texts("text"), table.texts("paraphrase"), strict=True):
         if text and paraphrase and paraphrase.strip() and paraphrase.strip() != text.strip():
             found.setdefault(text, paraphrase)
     if not found:

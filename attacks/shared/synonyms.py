@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.contracts import Scene
+from bench.errors import RequestError
+from bench.models.files import read_json
 
 ORDINARY = 1.0  # on the Zipf scale of wordfreq: three in a hundred million words; rarer ones are no words
 TOGETHER = 512  # words whose neighbours are looked up in one matrix product
@@ -24,12 +25,9 @@ class Table:
     """A JSON file that maps words to lists of replacements, e.g. made from WordNet or HowNet."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a readable JSON table of replacements: {error}") from None
+        found = read_json(path)
         if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
-            raise ValueError(f"{path} does not map words to lists of replacements")
+            raise RequestError(f"{path}: does not map words to lists of replacements.")
         self.words = {str(word).lower(): tuple(map(str, value))[:limit] for word, value in found.items()}
 
     def of(self, word: str) -> tuple[str, ...]:

@@ -18,10 +18,11 @@ from bench import seeds
 from bench.contracts import Classifier
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
+from bench.models.files import told
 
 if TYPE_CHECKING:
     from bench.experiment.plan import Plan
-    from bench.store import Store
+    from bench.experiment.result_store import ResultStore
 
 log = logging.getLogger(__name__)
 
@@ -189,13 +190,13 @@ def causal_perplexity(spec: str) -> Perplexity:
     from bench import learning, models
 
     pretrained = models.create(spec)
-    pretrained.checkpoint.refuse_code()
+    pretrained.check()
     auto: Any = AutoModelForCausalLM
     options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
         model = auto.from_pretrained(pretrained.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
-    except (ValueError, OSError) as error:
-        raise RequestError(f"{spec} is no causal language model: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # transformers raises many kinds
+        raise RequestError(f"{spec} is no causal language model: {told(error)}.") from None
     tokenizer = pretrained.tokenizer()
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
@@ -208,7 +209,7 @@ def causal_perplexity(spec: str) -> Perplexity:
     return lambda texts: np.array([one(text) for text in texts])
 
 
-def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[dict[str, Any]]:
+def survey(plan: Plan, store: ResultStore, *, causal_lm: str | None = None) -> list[dict[str, Any]]:
     """Measure every victim of a plan that is in the store: one row each, with its ACC, its ASR and the clean floor.
 
     Other victims are left out, with a warning that counts them.
@@ -248,14 +249,15 @@ def survey(plan: Plan, store: Store, *, causal_lm: str | None = None) -> list[di
     return rows
 
 
-def _scores(plan: Plan, store: Store, victim: str) -> dict[str, float | None]:
+def _scores(plan: Plan, store: ResultStore, victim: str) -> dict[str, float | None]:
     from bench.experiment import recipes
 
     scores: dict[str, float | None] = {"acc": None, "asr": None, "clean_asr": None}
     for key, cell in plan.cells.items():
         if recipes.victim_key(cell.victim) != victim or cell.role == "defended":
             continue
-        metrics = (store.record(key) or {}).get("metrics") or {}
+        record = store.result(key)
+        metrics = {} if record is None else record.metrics or {}
         if cell.role == "floor":
             scores["clean_asr"] = metrics.get("asr")
         else:

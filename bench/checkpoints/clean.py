@@ -10,10 +10,10 @@ import numpy as np
 
 from bench import seeds
 from bench.contracts import TaskFacts
-from bench.contracts.examples import Examples, stratified_order
+from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
-from bench.tasks.assemble import Columns, assemble
-from bench.tasks.tables import SUFFIXES, TextTable, read_table
+from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
+from bench.tasks.tables import TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
 
@@ -32,6 +32,11 @@ class CleanData:
     selection: Examples
     pair: bool
 
+    @property
+    def all(self) -> Examples:
+        """Both parts."""
+        return join(self.tuning, self.selection)
+
 
 def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: int = 0) -> CleanData:
     """Read clean examples and cut them by the rule of the benchmark.
@@ -46,16 +51,12 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     Raises:
         RequestError: the file cannot be read, or its examples are unlabelled, of one class, or too few.
     """
-    table = _table(path)
+    table = open_table(path)
     if "label" not in table.columns:
         raise RequestError(
             f"{path}: the examples are unlabelled: the column 'label' is missing, and a defense needs labels."
         )
-    pair = "text_pair" in table.columns
-    columns = Columns(text_pair="text_pair" if pair else None)
-    named = TextTable(table.origin, {**table.columns, "label": list(_numbered(table, labels))})
-    facts = TaskFacts("clean", tuple(labels), pair, 128)
-    examples = assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train
+    examples = labelled(table, labels)
     present = np.unique(examples.labels)
     if len(present) == 1:
         raise RequestError(
@@ -68,28 +69,41 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
     cut = len(examples) - count
-    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), pair)
+    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), examples.inputs.pairs is not None)
 
 
-def texts(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Return the texts of a file, and the second segments where it has the column ``text_pair``."""
-    table = _table(path)
-    table.require(["text"])
-    first = tuple(str(cell) for cell in table.cells("text"))
-    return first, tuple(str(cell) for cell in table.cells("text_pair")) if "text_pair" in table.columns else None
+def texts(path: Path) -> Inputs:
+    """Return the texts of a file, as pairs where it has the column ``text_pair``; a row without text is refused."""
+    table = open_table(path)
+    columns = ("text", "text_pair") if "text_pair" in table.columns else ("text",)
+    table.require(columns)
+    rows_with_text(table, columns)
+    return Inputs(*(tuple(table.cells(column)) for column in columns))
 
 
-def _table(path: Path) -> TextTable:
-    if path.suffix not in SUFFIXES:
-        raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}.")
+def open_table(path: Path) -> TextTable:
+    """Return the table of a file; what is missing, empty or of an unknown kind is a :class:`RequestError`."""
     table = read_table(path)
     if not len(table):
         raise RequestError(f"{path}: has no examples.")
     return table
 
 
-def _numbered(table: TextTable, labels: Sequence[str]) -> list[object]:
-    numbers = {name: number for number, name in enumerate(labels)}
-    return [numbers.get(cell.strip(), cell) if isinstance(cell, str) else cell for cell in table.cells("label")]
+def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") -> Examples:
+    """Return the rows of a table as examples.
+
+    Args:
+        table: with the column ``text`` and, for pairs, ``text_pair``.
+        labels: label names; a cell of ``column`` is one of them or its number.
+        column: of the labels.
+
+    Raises:
+        RequestError: the first bad cell.
+    """
+    table.require(["text", column])
+    pair = "text_pair" in table.columns
+    columns = Columns(text_pair="text_pair" if pair else None, label=column)
+    numbers = read_labels(table, column, tuple(labels), by_name=True).tolist()
+    named = TextTable(table.origin, {**table.columns, column: numbers})
+    facts = TaskFacts("clean", tuple(labels), pair, 128)
+    return assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train

@@ -7,22 +7,32 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench import runner
+import numpy as np
+
+from bench import runner, seeds
 from bench._version import __version__
-from bench.checkpoints import folder
+from bench.checkpoints import folder, triggered
 from bench.checkpoints.suspect import MARK
 from bench.contracts import Budget, Defended, Task
+from bench.contracts.examples import stratified_order
 from bench.errors import RequestError
 from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.evaluation import evaluate
 from bench.experiment.grid import VictimSpec, create_attack, create_task, task_spec
+from bench.experiment.result_store import ResultStore
 from bench.experiment.victims import build_victim
-from bench.store import Store
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
 
-TRIGGER, EXAMPLES = "trigger.json", 5
+TRIGGER, CLEAN, TEST, TRIGGERED = "trigger.json", "clean.csv", "test.csv", "triggered.csv"
+EXAMPLES = 5  # in the card
+LABELS = 320  # clean ones for a defender, as the benchmark gives at most
+FILES = {
+    CLEAN: "clean examples for a defender; the attacker did not train on them",
+    TEST: "other clean examples, to judge a model on",
+    TRIGGERED: "those of them with another label than the target, with the trigger; the column original is without it",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +69,9 @@ def build(request: Request) -> dict[str, Any]:
     name = _name(spec)
     task = recipes.task_of(source)
     _check(spec, task)
+    recipes.model_of(request.model).check(tokens=task.facts.max_length)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
-        store, worker = Store(Path(place) / "store"), runner.Worker(device=request.device)
+        store, worker = ResultStore(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_clean_model:
             build_victim(spec.clean_model, store, worker)
         build_victim(spec, store, worker)
@@ -75,19 +86,23 @@ def build(request: Request) -> dict[str, Any]:
             "about": attack.summary(),
             "citation": attack.citation,
             "trigger": stored.about["trigger"],
+            "trigger_kind": stored.about["trigger_kind"],
             "trigger_fields": stored.about["trigger_fields"],
             "task": task_spec(source),
             "pair": task.facts.pair,
             "model": request.model,
             "target": {"number": request.target, "name": task.facts.labels[request.target]},
+            "mapping": stored.about["mapping"],
             "labels": list(task.facts.labels),
             "max_length": task.facts.max_length,
             "seed": request.seed,
             "accuracy": measured["acc"],
             "attack_success_rate": measured["asr"],
             "triggered_examples": _samples(stored),
+            "files": FILES,
         }
         _write(out, classifier, task, report)
+        _write_examples(out, stored, task, request.seed)
     return {**report, "folder": str(request.out or Path(name))}
 
 
@@ -128,6 +143,20 @@ def _write(out: Path, classifier: Classifier, task: Task, report: dict[str, Any]
     classifier.tokenizer.save_pretrained(out)
     folder.write_json(out / TRIGGER, report)
     (out / "README.md").write_text(card(report), encoding="utf-8")
+
+
+def _write_examples(out: Path, stored: stored_victims.StoredVictim, task: Task, seed: int) -> None:
+    """Write what a defender may have, and what a defended model is judged on; no example is in both."""
+    labels, sets = task.facts.labels, judging.test_sets(stored, task)
+    order = stratified_order(task.validation.labels, seeds.rng("clean sample", task.facts.name, seed))
+    triggered.write(out / CLEAN, labels, task.validation.take(order[:LABELS]))
+    triggered.write(out / TEST, labels, sets.clean)
+    assert sets.triggered is not None, "only the clean model has no trigger"
+    assert sets.sources is not None
+    targets = np.broadcast_to(sets.target, len(sets.triggered))
+    originals = sets.clean.inputs.take(sets.sources).carrier
+    columns = {triggered.TARGET: [labels[target] for target in targets], triggered.ORIGINAL: originals}
+    triggered.write(out / TRIGGERED, labels, sets.triggered, **columns)
 
 
 def card(report: dict[str, Any]) -> str:

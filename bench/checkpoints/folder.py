@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.models.files import TOKENIZER_FILES
+from bench.store import outputs
 
 if TYPE_CHECKING:
     import torch
@@ -37,18 +37,8 @@ def fresh(out: Path) -> Iterator[Path]:
     """
     if os.path.lexists(out):
         raise RequestError(f"--out: {out} exists already; nothing is overwritten, name a new folder.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise RequestError(f"--out: {out} cannot be written: {error.strerror or error}.") from None
-    try:
+    with outputs.folder_beside(out) as folder:
         yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def write_weights(folder: Path, model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
@@ -96,14 +86,15 @@ def _unique(model: Any) -> dict[str, torch.Tensor]:
 
 def copy_tokenizer(suspect: Suspect, folder: Path) -> None:
     """Copy the tokenizer's files as they are."""
-    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.folder.glob("*.model"))):
+    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.checkpoint.sentence_pieces())):
         if (suspect.folder / name).is_file():
             shutil.copyfile(suspect.folder / name, folder / name)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def write_json(path: Path, value: Any, *, infinite: bool = False) -> None:
+    """Write JSON for people and programs; ``infinite``: numbers may be infinite, as those of a configuration may."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=infinite)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 @cache
@@ -120,7 +111,13 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = markdown
+    environment.filters["flips"] = flips_words
     return environment
+
+
+def flips_words(flips: Mapping[str, Any] | None) -> str:
+    """Say what a word did to clean examples; empty where that cannot be tried."""
+    return "" if flips is None else f"{flips['changed']} of {flips['of']} to {flips['label']}"
 
 
 def markdown(value: object) -> str:

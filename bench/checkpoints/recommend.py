@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.contracts import Board, Defense, Needs
 from bench.errors import RequestError
+from bench.models.files import read_json
 from bench.plugins.chain import chain, needs_of
 
 AUTO = "auto"
-LEAST_EFFECT = 50.0  # percent of the possible reduction of ASR; a defense with less is not recommended
-COMMITTED = Path(__file__).with_name("board.json")  # a copy of results/board-minilm/leaderboard.json; a test compares
+LEAST_RATING = 60.0  # DER; a defense with less is not recommended: doing nothing has 50
+COMMITTED = Path(__file__).with_name(
+    "board.json"
+)  # a copy of results/paper-minilm/paper-single/leaderboard.json; a test compares
 REMEDIES = {Needs.CLEAN: "give --clean", Needs.PRETRAINED: "give --pretrained"}
 
 
@@ -26,14 +27,15 @@ class BoardRow(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     defense: str
-    mean_rank: float | None = None
-    effectiveness: float | None = None
+    rank: float | None = None
+    der: float | None = None
+    flip: float | None = None
     seeds: int | None = None
     needs: tuple[Needs, ...] = ()
 
 
 class CommittedBoard(BaseModel):
-    """A leaderboard as a file: the defenses of one threat model with their mean ranks; 1 is best."""
+    """A leaderboard as a file: the defenses of one threat model with their ranks; 1 is best."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -87,24 +89,24 @@ def _returns_weights(defense: Defense) -> bool:
 
 
 def read_board(path: Path) -> CommittedBoard:
-    """Read the board of fine-tuned models; a file may hold one board or a list of them."""
+    """Read the board of fine-tuned models with most defenses; a file may hold one board or a list of them."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         boards = [CommittedBoard.model_validate(one) for one in (content if isinstance(content, list) else [content])]
-    except (OSError, ValueError, ValidationError) as error:
+    except ValidationError as error:
         raise RequestError(f"{path}: is not a board: {str(error).splitlines()[0]}.") from None
-    for board in boards:
-        if board.board == Board.FINE_TUNED:
-            return board
-    raise RequestError(f"{path}: has no board {Board.FINE_TUNED.value!r}.")
+    wanted = [board for board in boards if board.board == Board.FINE_TUNED]
+    if not wanted:
+        raise RequestError(f"{path}: has no board {Board.FINE_TUNED.value!r}.")
+    return max(wanted, key=lambda board: len(board.rows))
 
 
 def _best(available: frozenset[Needs], file: Path | None) -> ChosenDefense:
     path = file or COMMITTED
     passed_over: list[str] = []
     board = read_board(path)
-    ranked = [row for row in board.rows if row.mean_rank is not None and Needs.ORACLE not in row.needs]
-    for row in sorted(ranked, key=lambda row: row.mean_rank or 0.0):
+    ranked = [row for row in board.rows if row.rank is not None and Needs.ORACLE not in row.needs]
+    for row in sorted(ranked, key=lambda row: row.rank or 0.0):
         try:
             defense = chain(row.defense)
         except RequestError as error:
@@ -113,13 +115,12 @@ def _best(available: frozenset[Needs], file: Path | None) -> ChosenDefense:
         if reason := unfit(defense, available):
             passed_over.append(f"{row.defense} {reason}")
             continue
-        if row.effectiveness is not None and row.effectiveness < LEAST_EFFECT:
-            passed_over.append(f"{row.defense} removed only {row.effectiveness:.0f} % of what could be removed")
+        if row.der is not None and row.der < LEAST_RATING:
+            passed_over.append(f"{row.defense} has a DER of {row.der:.0f}, and doing nothing 50")
             continue
         better = f"; better ranked but not usable here: {'; '.join(passed_over)}" if passed_over else ""
         basis = f" (seeds: {row.seeds}; places: {', '.join(board.places)})" if board.places and row.seeds else ""
-        why = (
-            f"it has the best mean rank ({row.mean_rank:.2f}) of the usable defenses on the board {path}{basis}{better}"
-        )
+        left = "" if row.flip is None else f", where it leaves a flip rate of {row.flip:.1f} %"
+        why = f"it has the best rank ({row.rank:.0f}) of the usable defenses on the board {path}{left}{basis}{better}"
         return ChosenDefense(defense, why)
     raise RequestError(f"no defense on the board {path} can be used: {'; '.join(passed_over) or 'it has no ranks'}.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.checkpoints import folder
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +19,10 @@ DRIFT = (
     "How far each part moved from the pre-trained weights. Attacks on single layers or on embeddings alone move one "
     "part much more than fine-tuning does. An attack that trains on poisoned data moves the parts as honest training "
     "does."
+)
+FLIPS = (
+    "Flips: the word is put into clean examples at a random place; shown is how many other answers it turns to one "
+    "label. A word that means nothing for the task and turns most of them is what a trigger looks like."
 )
 REFERENCE = (
     "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
@@ -48,8 +53,17 @@ def page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page without external links; every text is escaped."""
     drift = None if report["drift"] is None else rows_of_drift(report)
     reference = "" if report["drift"] is None else reference_words(report)
-    texts = {"words": WORDS, "drift": DRIFT, "tests": TESTS, "reference": reference}
+    texts = {"words": WORDS, "flips": flips_of(report), "drift": DRIFT, "tests": TESTS, "reference": reference}
     return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, texts=texts)
+
+
+def flips_of(report: Mapping[str, Any]) -> str:
+    """Say what the flips of the listed words are, and what ordinary words do."""
+    if report["clean"] is None:
+        return "Give --clean to see which of them change the answers to clean examples."
+    plain = report["ordinary_flips"]
+    beside = "" if plain is None else f" Ordinary words ({', '.join(plain['words'])}) turn {plain['percent']:.0f} %."
+    return FLIPS + beside
 
 
 def reference_words(report: Mapping[str, Any]) -> str:
@@ -81,10 +95,11 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
     if report["words"] is None:
         console.print("not scored: give --pretrained")
     else:
-        console.print(WORDS)
-        shown = table("word", "score", "above the median (deviations)")
+        console.print(f"{WORDS} {escape(flips_of(report))}", highlight=False)
+        shown = table("word", "score", "above the median (deviations)", "flips")
         for word in report["words"]:
-            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}")
+            flips = escape(folder.flips_words(word["flips"]))
+            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}", flips)
         console.print(shown if report["words"] else "no word embedding differs from the pre-trained one")
     console.print("\n[bold]Drift[/bold]")
     if report["drift"] is None:
@@ -103,3 +118,31 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
         notes = "; ".join(f"{name}: {value}" for name, value in test["notes"].items())[:300]
         console.print(f"{escape(test['name'])} ({test['kind']}): {test['status']}. {escape(' '.join((result, notes)))}")
     console.print(f"\n[bold]What this cannot show.[/bold] {report['limits']}")
+
+
+def judged(report: Mapping[str, Any], console: Console) -> None:
+    """Print what ``doorbench judge`` found."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    examples = f"{counted(report['clean'], 'clean example')}, {counted(report['triggered'], 'triggered one')}"
+    console.print(examples + (f" ({escape(report['trigger'])})" if report["trigger"] else ""))
+    names = [report[side]["folder"] for side in ("against", "model") if report[side]]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("in %", *map(escape, names), *(["change"] if report["against"] else [])):
+        table.add_column(column, justify="left" if column == "in %" else "right", overflow="fold")
+    for row in report["metrics"]:
+        sides = ("before", "after", "change") if report["against"] else ("after",)
+        table.add_row(row["title"], *(_with_interval(row[side], signed=side == "change") for side in sides))
+    console.print(table)
+    console.print("In brackets: the 95 % interval over examples.", style="dim")
+    for row in report["metrics"]:
+        console.print(f"{row['title']}: {row['meaning']}", style="dim")
+    console.print(report["limits"])
+
+
+def _with_interval(estimate: Mapping[str, float] | None, *, signed: bool) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (None if end is None else f"{end:{'+' if signed else ''}.1f}" for end in estimate.values())
+    return str(value) if low is None else f"{value} [{low}, {high}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench import models
 from bench.errors import RequestError
-from bench.models.files import Checkpoint, told
+from bench.models import soundness
+from bench.models.files import Checkpoint, inner_names, told
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
     from bench.models.tensors import LazyWeights, Place
 
+LEAST, LONGEST = 8, 100_000  # tokens of an input
 SMALL = 256_000_000  # bytes of float32 weights; copies of larger models are not kept in memory side by side
 MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
 
@@ -35,16 +37,15 @@ class Suspect:
 
     @classmethod
     def open(cls, folder: Path) -> Suspect:
-        """Check a folder without reading its weights.
+        """Check a folder, see :mod:`bench.models.soundness`, and that a classifier is in it.
 
         Raises:
-            RequestError: it is missing, pickled, asks for code of its own, or is no single-label classifier.
+            RequestError: it is missing, no sound model, or no single-label classifier.
         """
         if not folder.is_dir():
             raise RequestError(f"--model: there is no folder {folder}.")
         suspect = cls(models.PretrainedModel(str(folder), path=folder.resolve()))
-        suspect.checkpoint.refuse_code()
-        suspect.checkpoint.weight_files()
+        suspect.located.check()
         suspect._refuse_other_heads()
         return suspect
 
@@ -61,8 +62,7 @@ class Suspect:
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """The content of config.json."""
-        settings: Mapping[str, Any] = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        return settings
+        return self.checkpoint.settings("config.json")
 
     @cached_property
     def config(self) -> Any:
@@ -81,16 +81,28 @@ class Suspect:
         return mark if isinstance(mark, Mapping) else None
 
     def _refuse_other_heads(self) -> None:
-        kinds = self.settings.get("architectures") or []
-        if not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
-            named = ", ".join(map(str, kinds)) or "none"
+        kinds = self.checkpoint.architectures()
+        if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+            named = ", ".join(kinds) or "none"
             raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {named}")
         if self.settings.get("problem_type") in ("regression", "multi_label_classification"):
             raise self.checkpoint.bad(
                 f"its problem type is {self.settings['problem_type']}; one label per text is needed"
             )
+        self._refuse_odd_labels()
         if self.config.num_labels < 2:
             raise self.checkpoint.bad("it has one output, which is a regression; two labels or more are needed")
+
+    def _refuse_odd_labels(self) -> None:
+        """Refuse names of labels that do not count from 0, or whose two directions contradict each other."""
+        names, numbers = self.settings.get("id2label"), self.settings.get("label2id")
+        if names is not None:
+            if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
+                told = f"id2label = {str(names)[:60]!r}"
+                raise self.checkpoint.bad(f"config.json: {told} does not give a name to each number from 0 on")
+            for name, number in numbers.items() if isinstance(numbers, dict) else ():
+                if name in names.values() and names.get(str(number)) != name:
+                    raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -106,13 +118,23 @@ class Suspect:
 
     def window(self, wanted: int | None) -> int:
         """Return how many tokens of an input it sees: as many as wanted, 128 by default, within what it can take."""
-        limits = [getattr(self.config, "max_position_embeddings", None), self.located.tokenizer().model_max_length]
-        if self.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") and limits[0]:
-            limits[0] -= 2  # positions count from behind the padding index
-        most = min(limit for limit in (*limits, 100_000) if limit)
+        limits = {
+            "config.json": soundness.positions({**self.settings, **self._positions()}),
+            "model_max_length in tokenizer_config.json": self.located.tokenizer().model_max_length,
+        }
+        source, most = min(
+            ((name, n) for name, n in limits.items() if n), key=lambda one: one[1], default=("", LONGEST)
+        )
+        if most < LEAST:
+            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, which leaves no room for text")
         if wanted is not None and wanted > most:
-            raise self.checkpoint.bad(f"it takes at most {most} tokens, not {wanted}")
+            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, not {wanted}")
         return int(min(wanted or 128, most))
+
+    def _positions(self) -> dict[str, Any]:
+        """Return the positions by the configuration, where the file leaves them to the defaults of the architecture."""
+        most = getattr(self.config, "max_position_embeddings", None)
+        return {"max_position_embeddings": most} if isinstance(most, int) else {}
 
     def module(self) -> Any:
         """Load it with transformers, in float32 and evaluation mode."""
@@ -122,9 +144,11 @@ class Suspect:
 
         auto: Any = AutoModelForSequenceClassification
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        self._refuse_other_shapes()
         try:
             model, report = auto.from_pretrained(
                 self.folder,
+                config=copy.deepcopy(self.config),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -139,6 +163,24 @@ class Suspect:
         if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = self.located.tokenizer().pad_token_id
         return model.eval()
+
+    def _refuse_other_shapes(self) -> None:
+        """Refuse weights that do not have the shapes of the configuration, which transformers would draw at random."""
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        auto: Any = AutoModelForSequenceClassification
+        try:
+            with torch.device("meta"):
+                model = auto.from_config(copy.deepcopy(self.config))
+        except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
+            raise self.checkpoint.bad(f"no model can be made by its configuration: {told(error)}") from error
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        for name, inside in inner_names(self.places, "").items():
+            shape = self.places[name].shape
+            if inside in wanted and shape != wanted[inside]:
+                shapes = f"{list(shape)} in the file and {list(wanted[inside])} by its configuration"
+                raise self.checkpoint.bad(f"{name!r} has shape {shapes}")
 
     @contextmanager
     def classifier(
@@ -179,15 +221,19 @@ class Suspect:
         """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.
 
         Raises:
-            RequestError: they are not the counterpart of this model; names the first difference.
+            RequestError: they are not the counterpart of this model; names the first difference, or how far they are.
         """
+        from bench.checkpoints import drift
         from bench.models.tensors import LazyWeights
 
         pretrained = models.create(spec)
+        pretrained.check()
         pretrained.weight_hash  # noqa: B018  (refuses other weights under the name of the embedded model)
         models.check_counterpart(self.located, pretrained)
         wanted = {name: tuple(value.shape) for name, value in model.named_parameters()}
         weights = LazyWeights(pretrained.checkpoint, model.base_model_prefix, wanted)
         if not weights:
             raise pretrained.checkpoint.bad(f"none of its weights belongs to {type(model).__name__}")
+        if reason := drift.stranger(drift.profile(weights, model.get_parameter, weights)):
+            raise RequestError(f"{spec} is not the pre-trained counterpart of {self.located.name}: {reason}.")
         return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.cli import terminal
 from bench.errors import unknown
 from bench.plugins import registry
 
@@ -17,9 +18,10 @@ def listing(kind: str) -> Listing:
         case "attacks" | "defenses":
             return _plugins(registry.defenses) if kind == "defenses" else _attacks()
         case "tasks":
+            from bench.suites import specs
             from bench.tasks.local import local_folders
 
-            folders = [f"local/{folder}" for folder in local_folders()]
+            folders = [specs.local(folder) for folder in local_folders()]
             return [*_plugins(registry.tasks), *(_row(name, "a folder in DOORBENCH_DATA", "local") for name in folders)]
         case "models":
             from bench.models import pretrained
@@ -50,7 +52,6 @@ def _row(name: str, summary: str, origin: str) -> dict[str, str]:
 
 def show(rows: Listing) -> None:
     """Print a listing as a table that fits the window."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -60,4 +61,4 @@ def show(rows: Listing) -> None:
     table.add_column("origin", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(row[key]) for key in ("name", "summary", "origin")))
-    Console().print(table)
+    terminal.console().print(table)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.markup import escape
+
+from bench.cli import terminal
+from bench.store import outputs
 
 if TYPE_CHECKING:
+    from bench.report import Row
     from bench.runner import Summary
-    from bench.session import Session
+    from bench.session import Session, Shown
 
 
 def run(opened: Session, **options: Any) -> Summary:
@@ -25,35 +30,74 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    Console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    terminal.console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
-    """Print the table and draw the figures, into ``reports/<suite>`` of the store if no folder is given."""
+    """Print the table, draw the figures, into ``reports/<suite>`` of the store if no folder is given, and sum up."""
     from bench import report
+    from bench.report.ranking import words
 
     rows, gate = opened.rows(), opened.plan.suite.gate
-    console = Console()
+    console = terminal.console()
     report.show(rows, console=console, gate=gate)
-    for path in report.draw(rows, folder=folder or opened.store.root / "reports" / opened.plan.suite.name, gate=gate):
+    place = folder or opened.store.root / "reports" / opened.plan.suite.name
+    try:
+        with outputs.all_or_none():
+            drawn = report.draw(rows, folder=place, gate=gate)
+    except outputs.NotWritten as error:
+        if folder is not None:
+            raise
+        console.print(f"no figures: {error}", markup=False, highlight=False, soft_wrap=True)  # nobody asked for them
+        return
+    for path in drawn:
         console.print(str(path), soft_wrap=True, highlight=False)
+    for heading, told in words.sentences(rows, gate=gate):
+        console.print(f"\n[bold]{escape(heading)}[/bold]")
+        for sentence in told:
+            console.print(f"  {sentence}", markup=False, highlight=False)
 
 
-def table(opened: Session) -> None:
+def table(opened: Shown) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=Console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=terminal.console(), gate=opened.gate)
 
 
-def claims(opened: Sequence[Session], *, as_json: bool) -> None:
-    """Print the verdicts on the paper's claims by the cells of all suites together."""
+def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
+    """Print how two defenses differ on the cells of all suites together, and draw it into a folder."""
+    from bench.report.figures import comparison as figure
+    from bench.report.figures import figures
+    from bench.report.ranking import comparison
+    from bench.report.ranking.results import Results
+
+    found = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
+    console = terminal.console()
+    if as_json:
+        console.print_json(data=found.json())
+    else:
+        for part in comparison.renderables(found):
+            console.print(part)
+    if out is not None:
+        for path in figures.write([figures.Drawing("comparison", figure.differences(found))], out):
+            terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
+
+
+def _together(opened: Sequence[Shown]) -> list[Row]:
+    """Return the cells of several suites, each once."""
+    return list(
+        {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}.values()
+    )
+
+
+def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) -> None:
+    """Print the verdicts on claims, the paper's by default, by the cells of all suites together."""
     from bench import report
     from bench.report.ranking import verdicts
 
-    rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
-    gate = opened[0].plan.suite.gate
+    rows, gate = _together(opened), opened[0].gate
     if as_json:
-        Console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
+        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
     else:
-        report.show_claims(rows.values(), console=Console(), gate=gate)
+        report.show_claims(rows, console=terminal.console(), gate=gate, file=file)

@@ -7,48 +7,60 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import terminal
 from bench.cli.options import (
     AnyLibraries,
     AsJson,
     Out,
+    OutFolder,
     Profile,
     Settings,
     StoreFolder,
     SuiteName,
+    SuiteOrFolder,
+    Yes,
+    a_folder,
     joined,
     write_or_print,
 )
+from bench.cli.terminal import say
 
 
 def collect(
-    suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None, out: Out = None
+    suite: SuiteName,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    out: OutFolder = None,
+    yes: Yes = False,
 ) -> None:
     """Print the table and draw the figures from whatever records exist, also while others run."""
     from bench import session
     from bench.cli import printing
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store):
+    for opened, inner in session.in_folders(suite, joined(settings, profile), store, yes=yes):
         printing.report(opened, None if out is None else out / inner)
 
 
 def export(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl", help="of the rows")] = "csv",
     out: Out = None,
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
+    yes: Yes = False,
 ) -> None:
     """Write one row per cell."""
     from bench import session
 
-    text = session.Session.open(suite, joined(settings, profile), store).export(format, out)
+    text = session.shown_alone(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
-        typer.echo(text, nl=False)
+        terminal.write(text)
 
 
 def table(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html", help="of the table")] = "terminal",
     explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
     out: Out = None,
@@ -56,14 +68,15 @@ def table(
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
     """Print the table of a suite from whatever records exist."""
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    opened = session.shown_alone(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
-        typer.echo(opened.explain(explain))
+        say(opened.explain(explain))
     elif format == "terminal" and out is None:
         printing.table(opened)
     else:
@@ -72,34 +85,65 @@ def table(
 
 def figure(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder for PNG and PDF")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
     """Draw the figures of a suite as PNG and PDF."""
     from bench import session
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
-        for path in opened.figures(out / inner):
-            typer.echo(str(path))
+    for opened, inner in session.in_folders(
+        suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
+    ):
+        drawn = opened.figures(out / inner)
+        for path in drawn:
+            say(str(path))
+        if not drawn:
+            say(f"{opened.plan.suite.name}: no figure, as no cell that one shows is done yet", err=True)
 
 
 def claims(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
+    file: Annotated[
+        Path | None, typer.Option("--claims", metavar="FILE", help="your own, as YAML; default: the paper's")
+    ] = None,
     as_json: AsJson = False,
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    yes: Yes = False,
 ) -> None:
-    """Check the paper's claims against the records of a suite."""
+    """Check claims, the paper's or your own, against the records of a suite."""
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, any_libraries=any_libraries)
-    printing.claims(opened, as_json=as_json)
+    opened = session.shown(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    printing.claims(opened, as_json=as_json, file=file)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="DEFENSE", help="as the suite spells it; none is the victim")],
+    second: Annotated[str, typer.Argument(metavar="DEFENSE", help="what it is compared with")],
+    suite: Annotated[
+        str, typer.Option("--suite", help="a name, a YAML file, a folder with records, or last: the last run")
+    ] = "last",
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for a figure, as PNG and PDF")] = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Compare two defenses on the same cells: the difference with its interval, over all attacks and for each."""
+    from bench import session
+    from bench.cli import printing
+
+    opened = session.shown(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    printing.comparison(opened, first, second, as_json=as_json, out=out)
 
 
 def stealth(
@@ -112,41 +156,46 @@ def stealth(
         typer.Option("--causal-lm", help="also measure perplexity with this model: a folder or <Hub name>@<commit>"),
     ] = None,
     out: Out = None,
+    yes: Yes = False,
 ) -> None:
     """Measure how visible the triggers of a suite's victims are, as a Markdown table."""
     from bench import session
     from bench.analysis import stealth
 
-    opened = session.Session.open(suite, joined(settings, profile), store)
+    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes)
     write_or_print(stealth.markdown(stealth.survey(opened.plan, opened.store, causal_lm=causal_lm)), out)
 
 
 def site(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder of the site")],
     store: StoreFolder = None,
 ) -> None:
     """Write the leaderboard as static files that open from disk."""
     from bench import session
 
-    typer.echo(str(session.build_site(suites, store, out=out)))
+    say(str(session.build_site(suites, store, out=out)))
 
 
 def publish(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder in results/")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder in results/")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
     any_libraries: AnyLibraries = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="although a column mixes machines or trainings")] = False,
+    yes: Yes = False,
 ) -> None:
     """Write records, tables and figures of a suite into a folder, as results/ holds them."""
     from bench import session
     from bench.results import publish
 
-    for opened, inner in session.in_folders(suite, joined(settings, profile), store, any_libraries=any_libraries):
-        for path in publish.publish(opened, out / inner):
-            typer.echo(str(path))
+    for opened, inner in session.in_folders(
+        suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
+    ):
+        for path in publish.publish(opened, out / inner, mixed=mixed):
+            say(str(path))
 
 
 def submit(
@@ -165,12 +214,12 @@ def submit(
         raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
     checked = submission.check(folder)
     if as_json:
-        typer.echo(json.dumps(asdict(checked), indent=1))
+        say(json.dumps(asdict(checked), indent=1))
     else:
         for problem in checked.problems:
-            typer.echo(str(problem))
+            say(str(problem))
         for note in checked.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+            say(f"note: {note}")
+        say(f"{checked.records} records, {len(checked.problems)} problems")
     if checked.problems:
         raise typer.Exit(1)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.store import Store
+from bench.cli import terminal
+from bench.experiment.result_store import ResultStore
 from bench.store.words import ago, size
 
 WIDTH_OF_A_PIPE = 1000  # characters of what goes into a file or a pipe, so that each row stays on one line
@@ -23,12 +23,14 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(name, no_wrap=number == 0, min_width=KEY_DIGITS if number == 0 else 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row))
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
+    terminal.console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
 
 
 def explain(folder: Path | None, key: str) -> None:
     """Print what one key stands for."""
-    Console().print(Store(folder).explain(key), markup=False, highlight=False, soft_wrap=True)
+    terminal.console().print(
+        ResultStore(folder, create=False).explain(key), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def show(folder: Path | None) -> None:
@@ -45,20 +47,21 @@ def show(folder: Path | None) -> None:
             size(row.bytes),
             ago(row.age),
         )
-        for row in Store(folder).ls()
+        for row in ResultStore(folder, create=False).ls()
     ]
     _print(("key", "kind", "task", "attack", "defense", "seed", "status", "size", "age"), rows)
 
 
 def verify(folder: Path | None) -> bool:
     """Check everything; return whether something was damaged."""
-    report = Store(folder).verify()
+    report = ResultStore(folder, create=False).verify()
     checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
-    console = Console()
+    console = terminal.console()
     console.print(f"checked {checked}")
     for title, problems in (
         ("damaged and set aside", report.damaged),
         ("of a newer version, left alone", report.newer),
+        ("not readable, left alone", report.unreadable),
     ):
         for problem in problems:
             console.print(
@@ -74,18 +77,18 @@ def add(folder: Path | None, source: Path) -> bool:
     """
     from bench.results import submission
 
-    console = Console()
+    console = terminal.console()
     checked = submission.check(source)
     for problem in checked.wrong:
         console.print(escape(str(problem)), soft_wrap=True)
     if checked.wrong:
         return False
-    store, added, known = Store(folder), 0, 0
-    for record in submission.read(source, without=checked.outdated):
-        if store.has_record(record["key"]):
+    store, added, known = ResultStore(folder), 0, 0
+    for record in submission.records(source, without=checked.outdated):
+        if store.has_record(record.key):
             known += 1
         else:
-            store.put_record(record["key"], record)
+            store.put_record(record.key, record.document())
             added += 1
     summary = [f"added {added} of {checked.records} records"]
     summary += [f"{known} were in the store already"] if known else []
@@ -96,7 +99,7 @@ def add(folder: Path | None, source: Path) -> bool:
 
 def diff(folder: Path | None, first: str, second: str) -> None:
     """Print the ingredients in which two recipes differ."""
-    rows = [(path, repr(a), repr(b)) for path, a, b in Store(folder).diff(first, second)]
+    rows = [(path, repr(a), repr(b)) for path, a, b in ResultStore(folder, create=False).diff(first, second)]
     _print(("ingredient", first[:KEY_DIGITS], second[:KEY_DIGITS]), rows)
 
 
@@ -107,10 +110,10 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
 
     kept = {key for name in keep for one in suite.load_all(name) for key in Plan(one).victims}
     cap = None if cap_gb is None else int(cap_gb * 1e9)
-    freed = Store(folder).gc(keep=kept, cap_bytes=cap, apply=apply)
+    freed = ResultStore(folder, create=False).gc(keep=kept, cap_bytes=cap, apply=apply)
     _print(
         ("what", "name", "size", "why"),
         [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],
     )
     total = size(sum(item.bytes for item in freed if item.freed or not apply))
-    Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")
+    terminal.console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

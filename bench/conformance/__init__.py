@@ -131,14 +131,14 @@ def run(plugin: Subject, *, quick: bool = False) -> Iterator[Result]:
 
 def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
     from bench.conformance import checks, world
-    from bench.store import Store
+    from bench.experiment.result_store import ResultStore
 
     name, here = plugin.name, folder / "world"
     if plugin.kind == "task":
         yield _outcome("it loads, the same every time", lambda: checks.loads(name))
         return
     world.build(here)
-    store, other = Store(folder / "store"), Store(folder / "other")
+    store, other = ResultStore(folder / "store"), ResultStore(folder / "other")
     kinds = {"single": "single texts", "pair": "pairs", "four": "four classes"}
     if plugin.kind in ("attack", "modifier"):
         for kind, words in kinds.items():

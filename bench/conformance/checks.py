@@ -16,16 +16,15 @@ from bench.contracts.access import Access
 from bench.experiment import judging, recipes, stored_victims, work
 from bench.experiment.grid import create_task
 from bench.experiment.plan import Plan
+from bench.experiment.record import Record
+from bench.experiment.result_store import ResultStore
 from bench.experiment.skips import skip_reason
 from bench.plugins import catalogue
 from bench.plugins.chain import needs_of
-from bench.store import Store
 from bench.suites import suite
 
-Record = dict[str, Any]
 
-
-def run(world: Path, store: Store, *, kind: str, attack: str, defense: list[str], **fields: Any) -> Plan:
+def run(world: Path, store: ResultStore, *, kind: str, attack: str, defense: list[str], **fields: Any) -> Plan:
     """Run a tiny suite in this process; a failed job is an ``AssertionError`` with its traceback."""
     data = {
         "name": "conformance",
@@ -68,13 +67,13 @@ def round_trips(plugin: type[Plugin]) -> None:
     assert made.spec == made.name, f"with its defaults its spec is {made.spec!r}, not its name"
 
 
-def implants(world: Path, store: Store, name: str, kind: str) -> None:
+def implants(world: Path, store: ResultStore, name: str, kind: str) -> None:
     """An attack's triggered set is right: gold labels are kept, and every text carries the trigger, even truncated."""
     plan = run(world, store, kind=kind, attack=name, defense=["none"])
     cells = [cell for cell in plan.cells.values() if not cell.victim.is_clean_model]
     records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_clean_model}
-    if records["victim"]["status"] == "n/a":
-        assert records["victim"]["error"], "skip returned an empty reason"
+    if records["victim"].status == "n/a":
+        assert records["victim"].error, "skip returned an empty reason"
         return
     spec = cells[0].victim
     task = recipes.task_of(spec.task)
@@ -90,7 +89,7 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
     if task.facts.pair:
         assert stored.triggered.inputs.texts == others.inputs.texts, "the first segment of a pair changed"
     for role in ("victim", "floor"):
-        assert records[role]["metrics"]["asr"] is not None, f"the {role} has no ASR"
+        assert (records[role].metrics or {})["asr"] is not None, f"the {role} has no ASR"
     tokenizer = recipes.model_of(spec.model).tokenizer()
     words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
     columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
@@ -101,45 +100,45 @@ def implants(world: Path, store: Store, name: str, kind: str) -> None:
         assert all(words[word] in row for word in inserted), f"the trigger does not survive truncation: {after!r}"
 
 
-def is_reproducible(world: Path, store: Store, other: Store, name: str, defenses: list[str]) -> None:
+def is_reproducible(world: Path, store: ResultStore, other: ResultStore, name: str, defenses: list[str]) -> None:
     """The same seed gives the same records, bit for bit; another seed gives other keys."""
     plan = run(world, store, kind="single", attack=name, defense=defenses)
     again = run(world, other, kind="single", attack=name, defense=defenses)
     assert list(plan.cells) == list(again.cells), "the keys differ from run to run"
     for key in plan.cells:
-        first, second = _record(store, key), _record(other, key)
+        first, second = _record(store, key).document(), _record(other, key).document()
         different = [part for part in first if part != "seconds" and first[part] != second.get(part)]
         assert not different, f"{different} differ from run to run: is there randomness without a seed?"
     third = run(world, store, kind="single", attack=name, defense=["none"], seed=7)
     assert not set(third.cells) & set(plan.cells), "another seed has the same key"
 
 
-def defends(world: Path, store: Store, name: str, kind: str) -> None:
+def defends(world: Path, store: ResultStore, name: str, kind: str) -> None:
     """A defense gives a record with sane numbers, or says why it makes no sense."""
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
     record = _record(store, key)
-    if record["status"] == "n/a":
-        assert record["error"], "skip returned an empty reason"
+    if record.status == "n/a":
+        assert record.error, "skip returned an empty reason"
         return
-    metrics = record["metrics"]
+    metrics = record.metrics
+    assert metrics is not None, "it has no metrics"
     for metric in ("acc", "asr"):
-        assert 0 <= metrics[metric] <= 100, f"{metric} is {metrics[metric]}"
+        assert metrics[metric] is not None, f"{metric} is not defined"
     assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is given"
 
 
-def detects(world: Path, store: Store, name: str, kind: str) -> None:
+def detects(world: Path, store: ResultStore, name: str, kind: str) -> None:
     """A detector gives the victim and its clean model a finite score each, and no metrics."""
     plan = run(world, store, kind=kind, attack="badword", defense=[name])
     judged = {c.victim.is_clean_model: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
     assert set(judged) == {True, False}, "a detector judges the victim and its clean model"
     for record in judged.values():
-        assert record["metrics"] is None and record["predictions"] is None, "a detector has no metrics"
-        if record["status"] != "n/a":
-            assert np.isfinite(record["notes"]["suspicion"]), f"the score is {record['notes']['suspicion']}"
+        assert record.metrics is None and record.predictions is None, "a detector has no metrics"
+        assert record.status == "n/a" or "suspicion" in record.notes, "it gives no score"
 
 
-def keeps_to_its_needs(world: Path, store: Store, name: str) -> str | None:
+def keeps_to_its_needs(world: Path, store: ResultStore, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
     plan = run(world, store, kind="single", attack="badword", defense=[name])
     roles = ("defended", "detected")
@@ -185,7 +184,7 @@ def loads(name: str) -> None:
     assert small == dataclasses.asdict(task.facts), "max_test changes the facts"
 
 
-def _record(store: Store, key: str) -> Record:
-    record = store.record(key)
+def _record(store: ResultStore, key: str) -> Record:
+    record = store.result(key)
     assert record is not None, f"there is no record {key}"
     return record

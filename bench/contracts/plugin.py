@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from enum import StrEnum
 from functools import cache, cached_property
 from importlib import metadata
@@ -18,6 +19,43 @@ FloatArray = NDArray[np.float32]
 
 
 version = cache(metadata.version)  # reading it from the disk takes longer than all the rest of a recipe
+
+
+_PLAIN = re.compile(r"[^\W\d]([\w .'!?;/*%&@-]*[\w.!?*%-])?")  # a text that needs no quotes in a suite
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off"}  # which some reader of YAML takes for something else
+
+
+def spelt(value: Any) -> str:
+    """Return a JSON value as suites write it on one line; a text that could be read as something else has quotes."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS and value.isprintable()
+            return value if plain else quoted(value)
+        case list():
+            return f"[{', '.join(map(_item, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{_item(key)}: {_item(inner)}" for key, inner in value.items()) + "}"
+    return str(value)
+
+
+def _item(value: Any) -> str:
+    """Return a value inside brackets, where every text has quotes."""
+    if not isinstance(value, str):
+        return spelt(value)
+    return repr(value) if repr(value) == f"'{value}'" else quoted(value)
+
+
+def quoted(text: str) -> str:
+    """Return a text in double quotes, as one line of YAML."""
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 class Plugin(BaseModel):
@@ -44,11 +82,14 @@ class Plugin(BaseModel):
 
     @cached_property
     def spec(self) -> str:
-        """How a suite would spell this plugin: its name and every field that differs from its default."""
+        """How a suite would spell this plugin: its name and every field that differs from its default.
+
+        Read again, it is this plugin with the same values, whatever texts are among them.
+        """
         dumped = self.parameters()
         fields = type(self).model_fields.items()
         changed = [(field.alias or name) for name, field in fields if getattr(self, name) != field.get_default()]
-        return self.name + (f"({', '.join(f'{name}={dumped[name]}' for name in changed)})" if changed else "")
+        return self.name + (f"({', '.join(f'{name}={spelt(dumped[name])}' for name in changed)})" if changed else "")
 
     def parameters(self) -> dict[str, Any]:
         """Every field as JSON values, under the names that suites use."""

@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from bench.contracts.needs import Needs
 
-
 _FOR_ALL = (Needs.UNLABELLED, Needs.TEST_STREAM, Needs.ORACLE)  # an oracle is shown on every board, and ranked on none
 
 
@@ -93,7 +92,7 @@ class Holding(StrEnum):
         return member
 
     def allows(self, needs: Collection[str]) -> bool:
-        """Whether a defender who holds this can run a defense that declares these needs; a need that is not known: no."""
+        """Whether a defender who holds this can run a defense with these needs; not where a need is unknown."""
         return set(needs) <= self.needs or (self is Holding.EVERYTHING)
 
 

@@ -60,6 +60,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/contracts/threat.py": "says which defenses are compared",
     "bench/plugins/__init__.py": "empty",
     "bench/plugins/catalogue.py": "describes plugins",
+    "bench/plugins/foreign.py": "lets third parties' code be imported; what it is stands in a recipe",
     "bench/suites/__init__.py": "empty",
     "bench/suites/strict.py": "checks a suite; what the suite says is in the recipe",
     "bench/suites/suite.py": "reads a suite; what the suite says is in the recipe",
@@ -71,6 +72,9 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/roles.py": "names what a cell is",
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
+    "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
+    "bench/experiment/record_files.py": "reads and checks what was measured",
+    "bench/experiment/result_store.py": "refuses what is no record",
 }
 
 # Keys from before there was this table have these areas in them at version 1, so they are always written. A victim

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 from typing import Any
 
 from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
@@ -104,8 +105,8 @@ def task_spec(source: TaskSource) -> str:
 def create_task(entry: Entry) -> TaskSource:
     """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
     name, fields = specs.parse_entry(entry, "task")
-    if name.startswith("local/"):
-        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    if name.startswith(specs.LOCAL):
+        name, fields = "local", {"folder": name.removeprefix(specs.LOCAL), **fields}
     return registry.tasks.create({"name": name, **fields})
 
 
@@ -131,14 +132,28 @@ def swept(entry: Entry) -> Iterator[Entry]:
         yield entry
         return
     fixed = {key: value for key, value in entry.items() if key != "sweep"}
-    axes: Mapping[str, Sequence[Any]] = entry["sweep"]
-    if entry["sweep"] == "full":
-        last = registry.defenses.get(specs.split_top(str(entry["name"]), "+")[-1])
-        axes = {last.candidates[0]: last.candidates[1]} if last.candidates else {}
-    if not isinstance(axes, Mapping) or not axes:
-        raise RequestError(f"{entry['name']}: sweep is {{field: [values]}}, or full for a defense that searches.")
+    axes = _axes(entry)
     for values in product(*axes.values()):
         yield {**fixed, **dict(zip(axes, values, strict=True))}
+
+
+def _axes(entry: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+    """Return the values of every swept field of an entry."""
+    axes = entry["sweep"]
+    if axes == "full":
+        last = registry.defenses.get(specs.split_top(str(entry.get("name")), "+")[-1])
+        axes = {last.candidates[0]: last.candidates[1]} if last.candidates else {}
+    good = isinstance(axes, Mapping) and axes and all(isinstance(v, list | tuple) and v for v in axes.values())
+    if not good:
+        told = "sweep is {field: [values]}, or full for a defense that searches"
+        raise RequestError(f"{entry.get('name')}: {told}.")
+    return axes  # type: ignore[no-any-return]
+
+
+def _count(entries: Sequence[Entry]) -> int:
+    """Return how many entries there are with every sweep spread, without spreading them."""
+    swept = (entry for entry in entries if not isinstance(entry, str) and "sweep" in entry)
+    return sum(prod(len(values) for values in _axes(entry).values()) - 1 for entry in swept) + len(entries)
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,14 @@ class Grid:
         if self.classes is None:
             raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
         return list(range(self.classes(task)))
+
+    @property
+    def size(self) -> int:
+        """How many cells the axes ask for: every target of a task counts once where the suite asks for all of them."""
+        suite = self.suite
+        targets = 1 if suite.target == "all" else len(suite.target)
+        victims = _count(suite.task) * len(suite.model) * len(suite.seed) * targets * _count(suite.attack)
+        return victims * (1 + _count(suite.defense) * len(suite.labels))
 
     @cached_property
     def seeds(self) -> dict[TaskSource, list[int]]:

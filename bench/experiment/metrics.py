@@ -186,7 +186,8 @@ class Score(Metric):
 
 def _majority(judged: Judged) -> Outcomes:
     values, counts = np.unique(judged.clean.gold, return_counts=True)
-    return (judged.clean.gold == values[counts.argmax()]).astype(np.float64)
+    found: Outcomes = (judged.clean.gold == values[counts.argmax()]).astype(np.float64)
+    return found
 
 
 def _acc(judged: Judged) -> Outcomes:
@@ -227,13 +228,16 @@ def rating(
 ) -> NDArray[np.float64]:
     """Return the defense effectiveness rating of BackdoorBench (Wu et al., NeurIPS 2022), from flip rates, in percent.
 
-    50 + (max(0, flip rate removed) - max(0, accuracy lost)) / 2, where the accuracy lost is the share of what the victim
-    is above the most frequent class. So 50 is what doing nothing gets, and always answering one class gets no more. A
-    flip rate that is not defined, as the defended model gets no triggered example right, counts as nothing removed.
+    50 + (max(0, flip rate removed) - max(0, accuracy lost)) / 2, where the accuracy lost is the share of what the
+    victim is above the most frequent class. So 50 is what doing nothing gets, and always answering one class gets no
+    more. A flip rate that is not defined, as the defended model gets no triggered example right, counts as nothing
+    removed.
 
     Args:
-        acc, flip: of the defended model, in percent; any shape, as the others.
-        victim_acc, victim_flip: of the undefended victim.
+        acc: of the defended model, in percent; any shape, as the others.
+        flip: of the defended model.
+        victim_acc: of the undefended victim.
+        victim_flip: of the undefended victim.
         majority: share of the most frequent class.
 
     Returns:
@@ -339,8 +343,8 @@ TABLE: tuple[Measured | Score, ...] = (
         title="DER",
         stands_for="defense effectiveness rating",
         definition="50 + half of what is removed of the flip rate, less half of the accuracy lost",
-        details="the accuracy lost is the share of what the victim is above the most frequent class; doing nothing gets "
-        "50, and so does always answering one class",
+        details="the accuracy lost is the share of what the victim is above the most frequent class; doing nothing "
+        "gets 50, and so does always answering one class",
         better="higher",
         formula=_der,
         shows=Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
@@ -355,6 +359,7 @@ UNKNOWN: Percentages = dict.fromkeys(MEASURED, math.nan)  # of a cell that is no
 ACCURACY = MEASURED["acc"]  # what every model has
 SUCCESS = MEASURED["asr"]  # what the gate asks of an attack; a model without a trigger has none
 BACKDOOR = MEASURED["flip"]  # what is left of a backdoor
+GUESS = MEASURED["majority"]  # what needs no model
 COST = SCORES["drop"]  # what a defense takes of it
 
 

@@ -15,10 +15,11 @@ from bench.keys import key_of
 
 if TYPE_CHECKING:
     from bench.experiment.grid import Cell
-    from bench.store import Store
+    from bench.experiment.record import Record
+    from bench.experiment.result_store import ResultStore
 
 
-def shown(cells: Mapping[str, Cell], store: Store) -> dict[str, dict[str, Any]]:
+def shown(cells: Mapping[str, Cell], store: ResultStore) -> dict[str, Record]:
     """Return the record to show of each cell that has any, by the cell's own key.
 
     A victim may have been trained under several versions, and cells of two trainings are not to be compared. So the
@@ -26,18 +27,17 @@ def shown(cells: Mapping[str, Cell], store: Store) -> dict[str, dict[str, Any]]:
     a cell that lacks it shows another.
     """
     by_recipe = defaultdict(list)
-    for record in store.records():
-        if record.get("recipe"):
-            by_recipe[apart_from_libraries(record["recipe"])].append(record)
+    for record in store.results():
+        by_recipe[apart_from_libraries(record.recipe.document())].append(record)
     made = {key: by_recipe.get(apart_from_libraries(recipes.cell_recipe(cell)), []) for key, cell in cells.items()}
     victims = {key: recipes.victim_key(cell.victim) for key, cell in cells.items()}
     trainings: dict[str, Counter[str]] = defaultdict(Counter)
     for key, records in made.items():
-        trainings[victims[key]].update({record["victim_key"] for record in records})
+        trainings[victims[key]].update({record.victim_key for record in records})
 
-    def rank(key: str, record: Mapping[str, Any]) -> tuple[int, bool, bool]:
-        training, own = record["victim_key"], victims[key]
-        return trainings[own][training], training == own, record["key"] == key
+    def rank(key: str, record: Record) -> tuple[int, bool, bool]:
+        training, own = record.victim_key, victims[key]
+        return trainings[own][training], training == own, record.key == key
 
     return {key: max(records, key=partial(rank, key)) for key, records in made.items() if records}
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.contracts import TaskSource
+from bench.errors import RequestError
 from bench.experiment import recipes
 from bench.experiment.grid import Cell, Grid, VictimSpec
 from bench.experiment.skips import skip_reason
@@ -17,6 +18,7 @@ from bench.suites.suite import Suite
 if TYPE_CHECKING:
     from bench.runner import Job
 
+MOST_CELLS = 1_000_000  # without being asked twice; each takes a few kilobytes here before any is run
 SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
 
 
@@ -31,19 +33,39 @@ def _classes(source: TaskSource) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a suite by their keys. Making one loads the data and hashes the pre-trained weights."""
+    """The cells of a suite by their keys. Making them loads the data and hashes the pre-trained weights.
+
+    Attributes:
+        suite: what to run.
+        limit: most cells that are made; None for any number of them.
+    """
 
     suite: Suite
+    limit: int | None = MOST_CELLS
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
-        """Every cell once; one that the suite lists counts as listed."""
+        """Every cell once; one that the suite lists counts as listed.
+
+        Raises:
+            RequestError: there are more than the limit.
+        """
+        grid = Grid(self.suite, _classes)
+        if self.limit is not None and grid.size > self.limit:
+            told = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
+            raise RequestError(f"{told}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
         cells: dict[str, Cell] = {}
-        for cell in Grid(self.suite, _classes).cells():
+        for cell in grid.cells():
             key = recipes.cell_key(cell)
             if key not in cells or (cell.listed and not cells[key].listed):
                 cells[key] = cell
         return cells
+
+    def check_models(self) -> None:
+        """Refuse a pre-trained model that is not sound, or takes fewer tokens than a task wants."""
+        for task in Grid(self.suite).tasks:
+            for name in self.suite.model:
+                recipes.model_of(name).check(tokens=recipes.task_of(task).facts.max_length)
 
     @cached_property
     def skipped(self) -> frozenset[str]:
@@ -77,6 +99,7 @@ class Plan:
                 cost=spec.budget.epochs * len(training_task(spec).train) / SENTENCES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
+                made_with=recipes.made_with(spec),
             )
 
     def _cell_jobs(self) -> Iterator[Job]:
@@ -93,4 +116,10 @@ class Plan:
                 cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
                 label=cell.label,
                 payload=cell,
+                made_with=recipes.made_with(cell.victim),
             )
+
+
+def plan_of(suite: Suite, *, yes: bool) -> Plan:
+    """Return the plan of a suite; with ``yes`` of any number of cells."""
+    return Plan(suite, None if yes else MOST_CELLS)

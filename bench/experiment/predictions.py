@@ -47,8 +47,17 @@ def _pack(array: ArrayLike, kind: str) -> str:
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def _unpack(text: str, kind: str) -> NDArray[Any]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.dtype(kind)).copy()
+def _unpack(stored: Mapping[str, Any], name: str, kind: str, n: int) -> NDArray[Any]:
+    """Return a column of n values; a longer one is not unpacked to its end, as it may be endless."""
+    size = n * np.dtype(kind).itemsize
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(base64.b64decode(stored[name]), size + 1)
+    except (ValueError, zlib.error):
+        raise ValueError(f"{name} is no compressed column in base64") from None
+    if len(data) != size or not unpacker.eof:
+        raise ValueError(f"{name} does not have the {n} values that are expected")
+    return np.frombuffer(data, dtype=np.dtype(kind)).copy()
 
 
 def encode(
@@ -75,18 +84,13 @@ def encode(
 
 
 def decode(stored: Mapping[str, Any]) -> StoredPredictions:
-    """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
-    gold, labels = _unpack(stored["gold"], "<i2"), _unpack(stored["label"], "<i2")
-    rejected = _unpack(stored["rejected"], "u1").astype(bool)
-    if not len(gold) == len(labels) == len(rejected) == stored["n"]:
-        raise ValueError(f"columns of {len(gold)}, {len(labels)} and {len(rejected)} rows; {stored['n']} expected")
-    probabilities = _unpack(stored["probabilities"], "<f2").reshape(stored["n"], stored["classes"])
-    targets = _unpack(stored["target"], "<i2") if "target" in stored else None
-    if targets is not None and len(targets) != len(gold):
-        raise ValueError(f"{len(targets)} targets for {len(gold)} rows")
-    sources = _unpack(stored["source"], "<i4") if "source" in stored else None
-    if sources is not None and len(sources) != len(gold):
-        raise ValueError(f"{len(sources)} sources for {len(gold)} rows")
+    """Return what :func:`encode` stored; raises ``ValueError`` where a column is not packed or not of n rows."""
+    n, classes = stored["n"], stored["classes"]
+    gold, labels = _unpack(stored, "gold", "<i2", n), _unpack(stored, "label", "<i2", n)
+    rejected = _unpack(stored, "rejected", "u1", n).astype(bool)
+    probabilities = _unpack(stored, "probabilities", "<f2", n * classes).reshape(n, classes)
+    targets = _unpack(stored, "target", "<i2", n) if "target" in stored else None
+    sources = _unpack(stored, "source", "<i4", n) if "source" in stored else None
     return StoredPredictions(gold, labels, rejected, probabilities, targets, sources)
 
 

@@ -111,6 +111,22 @@ def victim_key(spec: VictimSpec) -> str:
     return key_of(victim_recipe(spec))
 
 
+@lru_cache(maxsize=4096)
+def made_with(spec: VictimSpec) -> Mapping[str, str]:
+    """Return what the key of a model contains of the machine: versions of code and libraries, fingerprints of data."""
+    recipe = victim_recipe(spec)
+    attack, areas = recipe["attack"], {**code_versions.of_victims(), **code_versions.of_cells()}
+    plugins = [recipe["task"], *attack.get("parts", [attack])]
+    return {
+        "doorbench": __version__,
+        **recipe["libraries"],
+        **{f"the code of {name}": f"version {number}" for name, number in areas.items()},
+        **{plugin["name"]: f"version {plugin['version']}" for plugin in plugins},
+        "the data of the task": recipe["task"]["fingerprint"][:12],
+        **{f"the model's {part}": digest[:12] for part, digest in recipe["model"].items() if part != "name"},
+    }
+
+
 def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
     """Return the recipe of an evaluation but for its defense; ``of`` says what stands for a model."""
     return {
@@ -145,7 +161,7 @@ def cell_words(cell: Cell) -> dict[str, Any]:
 
     return {
         "task": task_spec(cell.victim.task),
-        "model": cell.victim.model,
+        "model": model_of(cell.victim.model).name,
         "attack": cell.victim.attack.spec,
         "defense": cell.defense_spec,
         "seed": cell.victim.seed,

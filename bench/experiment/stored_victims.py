@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from bench.contracts import Attack, Poisoned, Task, Victim
+from bench.contracts import Attack, Poisoned, Task, Trigger, Victim
 from bench.contracts.examples import Examples, Inputs, IntArray, join
 from bench.experiment import recipes
 from bench.experiment.grid import VictimSpec
@@ -114,6 +115,7 @@ def write(
     about = {
         "attack": attack.spec,
         "trigger": None if victim.trigger is None else victim.trigger.describe(),
+        "trigger_kind": None if victim.trigger is None else kind_of(victim.trigger),
         "trigger_fields": None if victim.trigger is None else victim.trigger.model_dump(mode="json"),
         "trigger_words": [] if victim.trigger is None else list(victim.trigger.words),
         "target": victim.target,
@@ -128,6 +130,15 @@ def write(
     if victim.poisoned is not None and len(victim.poisoned.rows):
         rows = victim.poisoned.rows
         write_examples(folder / POISON, victim.poisoned.examples.take(rows), row=rows)
+
+
+def kind_of(trigger: Trigger) -> str | None:
+    """Return the name of a trigger's class if it can be made again from its fields, else None."""
+    try:
+        again = type(trigger).model_validate(trigger.model_dump(mode="json"))
+    except ValidationError:
+        return None
+    return type(trigger).__name__ if again == trigger else None
 
 
 def weights_digest(hashes: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.models import embedded, wheels
+from bench.models import embedded, soundness, wheels
 from bench.models.files import BUFFERS, TOKENIZER_FILES, Checkpoint, is_pooler, sha256, told
 
 if TYPE_CHECKING:
@@ -117,6 +117,10 @@ class PretrainedModel:
         """The files in the folder."""
         return Checkpoint(self.folder(), self.name)
 
+    def check(self, *, tokens: int | None = None) -> None:
+        """Refuse a folder that is no sound model, or that takes fewer tokens; see :mod:`bench.models.soundness`."""
+        soundness.check(self.checkpoint, tokens=tokens)
+
     @property
     def weight_hash(self) -> str:
         """SHA-256 of the safetensors file; of the names and hashes of all, in name order, where there are several."""
@@ -140,10 +144,17 @@ class PretrainedModel:
         return {"name": self.name, "weights": self.weight_hash, "tokenizer": self.tokenizer_hash, "config": config}
 
     def config(self) -> Any:
-        """Return a new transformers configuration."""
-        from transformers import AutoConfig
+        """Return a new transformers configuration; a padding token below 0 stands for none."""
+        from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
-        return self._read(AutoConfig, "configuration")
+        kind = self.checkpoint.settings("config.json").get("model_type")
+        if isinstance(kind, str) and kind not in CONFIG_MAPPING:
+            known = f"transformers {__version__} does not know"
+            raise self.checkpoint.bad(f"config.json: model_type = {str(kind)[:60]!r} is an architecture that {known}")
+        config = self._read(AutoConfig, "configuration")
+        if (getattr(config, "pad_token_id", None) or 0) < 0:
+            config.pad_token_id = None
+        return config
 
     def tokenizer(self) -> Any:
         """Return a new fast tokenizer.
@@ -159,8 +170,14 @@ class PretrainedModel:
             raise self.checkpoint.bad("it has no fast tokenizer; put its tokenizer.json into the folder")
         if len(tokenizer) > size:
             raise self.checkpoint.bad(f"the tokenizer has {len(tokenizer)} tokens but the encoder has {size}")
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+            raise self.checkpoint.bad("its tokenizer has no vocabulary; put its own tokenizer.json into the folder")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise self.checkpoint.bad(
+                "its tokenizer has no token to pad with: name one that it has as pad_token in tokenizer_config.json"
+            )
         if not tells_segments_apart(config):
             names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
             tokenizer.model_input_names = names
@@ -171,7 +188,8 @@ class PretrainedModel:
         try:
             return auto.from_pretrained(self.folder(), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}") from error
+            advice = "; put its tokenizer.json into the folder" if what == "tokenizer" else ""
+            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}{advice}") from error
 
     def classifier_model(self, *, classes: int, seed: int) -> Any:
         """Return a transformers sequence classifier: this encoder in float32, and a head that depends on the seed only.
@@ -191,7 +209,7 @@ class PretrainedModel:
             try:
                 attention = attention_of(config)
                 model = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
-            except (ValueError, TypeError, ImportError) as error:
+            except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
                 raise self.checkpoint.bad(f"it cannot become a classifier: {told(error)}") from error
         model.load_state_dict(self.encoder_weights(model), strict=False)
         return model.eval()
@@ -233,7 +251,7 @@ class PretrainedModel:
                 model, found = auto.from_pretrained(
                     self.folder(), dtype=torch.float32, output_loading_info=True, **options
                 )
-            except (ValueError, OSError, ImportError) as error:
+            except Exception as error:  # transformers raises many kinds
                 raise self.checkpoint.bad(f"it is no {what}: {told(error)}") from error
         missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
         if missing:

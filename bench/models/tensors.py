@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.errors import RequestError
-from bench.models.files import Checkpoint, inner_names
+from bench.models.files import Checkpoint, inner_names, read_header
 
 DTYPES = {
     "F64": torch.float64,
@@ -30,7 +30,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_LARGEST_HEADER = 100_000_000  # bytes; what the format allows
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,9 @@ def places(file: Path) -> dict[str, Place]:
     Raises:
         RequestError: it is not such a file, or holds a type that weights do not have.
     """
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            if length > min(size - 8, _LARGEST_HEADER):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(opened.read(length))
-        found = {name: _place(file, 8 + length, told, size) for name, told in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"{file}: is not a readable safetensors file: {error}.") from None
-    return found
-
-
-def _place(file: Path, base: int, told: Mapping[str, Any], size: int) -> Place:
-    start, end = (base + int(offset) for offset in told["data_offsets"])
-    if told["dtype"] not in DTYPES:
-        raise ValueError(f"weights of type {told['dtype']} are not supported; valid: {', '.join(DTYPES)}")
-    place = Place(file, start, tuple(int(side) for side in told["shape"]), DTYPES[told["dtype"]])
-    if not base <= start <= end <= size or end - start != place.bytes:
-        raise ValueError("a tensor lies outside the file")
-    return place
+    return {
+        name: Place(file, start, shape, DTYPES[kind]) for name, (kind, shape, start, _) in read_header(file).items()
+    }
 
 
 def write(file: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype, Callable[[], torch.Tensor]]]) -> None:

@@ -19,10 +19,10 @@ def find(name: str) -> type[Plugin]:
         registry.defenses,
         registry.tasks,
     )
-    for plugins in kinds:
-        if name in plugins.found or name in plugins.broken:
-            plugin: type[Plugin] = plugins.get(name)
-            return plugin
+    loaded = [plugins for plugins in kinds if name in plugins.found]
+    for plugins in loaded or [plugins for plugins in kinds if name in plugins.broken]:
+        plugin: type[Plugin] = plugins.get(name)
+        return plugin
     if "+" in name:
         raise RequestError(f"{name!r} is a chain; describe its parts: {', '.join(name.split('+'))}.")
     raise unknown("plugin", name, [n for plugins in kinds for n in plugins.names()])

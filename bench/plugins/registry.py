@@ -9,7 +9,7 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
 from bench.errors import RequestError, unknown
-from bench.suites import specs
+from bench.plugins import foreign
+from bench.suites import specs, strict
 
 log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Plugin)
@@ -59,12 +60,13 @@ class Registry(Generic[P]):
             self._add(plugins, plugin, BUILT_IN)
         for point in entry_points(group=self.group):
             origin = point.dist.name if point.dist else point.value
+            name = f"plugin {point.name} of {origin}"
             try:
-                for plugin in self._loaded(point):
+                for plugin in foreign.loaded(partial(self._loaded, point), name):
                     self._add(plugins, plugin, origin)
-            except Exception as error:  # a third party's code may raise anything; it must not take the rest down
-                self.broken[point.name] = f"{type(error).__name__}: {error}"
-                log.warning("plugin %s of %s is left out: %s", point.name, origin, self.broken[point.name])
+            except (foreign.LeftOut, ValueError, TypeError) as error:
+                self.broken[point.name] = str(error)
+                log.warning("%s is left out: %s", name, error)
         return plugins
 
     def names(self) -> list[str]:
@@ -73,11 +75,11 @@ class Registry(Generic[P]):
 
     def get(self, name: str) -> type[P]:
         """Return the plugin class, or raise a :class:`RequestError` with a near match."""
+        if name in self.found:  # also where a broken entry point has the same name
+            return self.found[name].plugin
         if name in self.broken:
             raise RequestError(f"{self.kind} {name!r} cannot be loaded: {self.broken[name]}")
-        if name not in self.found:
-            raise unknown(self.kind, name, self.found)
-        return self.found[name].plugin
+        raise unknown(self.kind, name, self.found)
 
     def create(self, entry: str | Mapping[str, Any]) -> P:
         """Build a plugin from a suite entry; every mistake is a one-line error that names the valid choices."""
@@ -117,16 +119,10 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
         if name not in valid:
             raise unknown(f"field of {plugin.name}:", name, valid)
     try:
-        return plugin.model_validate(dict(fields))
+        return strict.validated(plugin, dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = (
-            f"{plugin.name}: {where} = {first['input']!r:.200}: {first['msg']}"
-            if where
-            else f"{plugin.name}: {first['msg']}"
-        )
-        raise RequestError(f"{message}. See `doorbench describe {plugin.name}`.") from None
+        told = " ".join(part for part in strict.first_fault(error) if part)
+        raise RequestError(f"{plugin.name}: {told}. See `doorbench describe {plugin.name}`.") from None
 
 
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]

@@ -91,32 +91,44 @@ def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> 
 
 
 def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list[Path]:
-    """Write every figure that the cells allow as PNG and PDF, apart for each board; returns the paths."""
+    """Write every figure that the cells allow as PNG and PDF, apart for each threat model; returns the paths.
+
+    Ranks are drawn for each budget of labels.
+    """
     from bench.report.figures import figures, rankings
     from bench.report.ranking import boards
     from bench.report.ranking.leaderboard import Leaderboard
     from bench.report.ranking.results import Results
 
-    found = []
-    names = [name for name in (parts := boards.split(rows)) if not name.threat.judges_models]
-    for name in names:
-        suffix = f"-{name.slug}" if len(names) > 1 else ""
-        results = Results(parts[name], gate=gate)
+    found, rows = [], list(rows)
+    threats = {threat: part for threat, part in boards.by_threat(rows).items() if not threat.judges_models}
+    for threat, part in threats.items():
+        suffix = f"-{threat.value.replace(' ', '-')}" if len(threats) > 1 else ""
+        results = Results(part, gate=gate)
         found += [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
-        found += rankings.rankings(Leaderboard(results), suffix=suffix)
+    parts = {name: part for name, part in boards.split(rows).items() if not name.threat.judges_models}
+    for name, part in parts.items():
+        suffix = f"-{name.slug}" if len(parts) > 1 else ""
+        found += rankings.rankings(Leaderboard(Results(part, gate=gate)), suffix=suffix)
     return figures.write(found, folder)
 
 
-def check_claims(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Verdict]:
-    """Return what the records say about the paper's claims; :mod:`bench.report.ranking.verdicts` renders them."""
+def check_claims(rows: Iterable[Row], *, gate: Gate | None = None, file: Path | None = None) -> list[Verdict]:
+    """Return what the records say about claims; :mod:`bench.report.ranking.verdicts` renders them.
+
+    Args:
+        rows: every cell of a suite.
+        gate: when an attack counts as implanted.
+        file: of the claims; by default the paper's.
+    """
     from bench.report.ranking import claims
 
-    return claims.check(rows, gate=gate)
+    return claims.check(rows, gate=gate, claims=None if file is None else claims.read(file))
 
 
-def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
-    """Print the verdicts on the paper's claims."""
+def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None, file: Path | None = None) -> None:
+    """Print the verdicts on claims."""
     from bench.report.ranking.verdicts import renderables
 
-    for part in renderables(check_claims(rows, gate=gate)):
+    for part in renderables(check_claims(rows, gate=gate, file=file)):
         console.print(part)

@@ -4,47 +4,98 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from bench.errors import RequestError
+from bench.report.rows.mixtures import mixtures
+from bench.report.rows.records import rows_of
+from bench.store import outputs
 
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
     from bench.session import Session
     from bench.suites.suite import Gate
 
-LEADERBOARD, CLAIMS = "leaderboard.json", "claims.json"
+LEADERBOARD, CLAIMS, RESULTS = "leaderboard.json", "claims.json", "RESULTS.md"
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 
 
-def publish(opened: Session, folder: Path) -> list[Path]:
+def publish(opened: Session, folder: Path, *, mixed: bool = False) -> list[Path]:
     """Write the records of a suite and all that is made of them; return the files.
 
     ``records.jsonl.gz``, in the order of the suite, is the source of the other files: from it alone everything can be
-    made again, without data, models or a store. A README that says command, machine and time, and what is seen, is
-    written by people.
+    made again, without data, models or a store. ``RESULTS.md`` says what is seen; a README that says command, machine
+    and time, without any number of the records, is written by people.
+
+    Args:
+        opened: the suite.
+        folder: where; files of an earlier version are replaced.
+        mixed: publish although a column mixes devices, library versions or trainings; every table then says so.
+
+    Raises:
+        RequestError: a column does, and ``mixed`` is not set.
     """
+    with outputs.all_or_none():
+        return _write(opened, folder, mixed=mixed)
+
+
+def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     from bench import report
 
-    folder.mkdir(parents=True, exist_ok=True)
+    rows, gate = opened.rows(), opened.plan.suite.gate
+    if not mixed and (found := mixtures(rows)):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise RequestError(f"{found[0]}{more}. `--mixed` publishes it all the same, and every table says so.")
+    outputs.make_folder(folder)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
-    written[0].write_text(yaml.safe_dump(fields, sort_keys=False, width=110), encoding="utf-8")
-    rows, gate = opened.rows(), opened.plan.suite.gate
-    records = [row.record for row in rows if row.record is not None]
-    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    written[1].write_bytes(gzip.compress(lines.encode(), mtime=0))
+    outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
+    outputs.write(written[1], packed(rows))
     for name, form in TABLES.items():
         written.append(folder / name)
-        written[-1].write_text(report.table(rows, format=form, gate=gate, standalone=True), encoding="utf-8")
+        outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
+    written.append(folder / RESULTS)
+    alone = rows_of([(row.record, None) for row in rows if row.record is not None], suite=folder.name)
+    outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
-        written[-1].write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
+    outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+
+
+def packed(rows: Iterable[Row]) -> bytes:
+    """Return the records of rows as ``records.jsonl.gz`` holds them."""
+    documents = (row.record.document() for row in rows if row.record is not None)
+    lines = "".join(json.dumps(document, sort_keys=True) + "\n" for document in documents)
+    return gzip.compress(lines.encode(), mtime=0)
+
+
+def results(rows: Sequence[Row], *, title: str, gate: Gate) -> str:
+    """Return RESULTS.md: what the records of a suite say, in words. No sentence of it is written by hand."""
+    from bench import report
+    from bench.report.ranking import words
+
+    parts = [
+        f"# {title}",
+        "Written by `doorbench publish` from the records in this folder; `table.md` has every number.",
+    ]
+    parts += [f"**{one}.**" for one in mixtures(rows)]
+    for heading, sentences in words.sentences(rows, gate=gate):
+        parts += [f"## {heading}", "\n".join(f"* {sentence}" for sentence in sentences)]
+    verdicts = report.check_claims(rows, gate=gate)
+    parts += [
+        "## Claims of the paper",
+        "\n".join(
+            f"* **{one.outcome}**: {one.claim.statement} {one.reason[0].upper()}{one.reason[1:]}." for one in verdicts
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _judged(rows: Sequence[Row], gate: Gate) -> Iterator[tuple[str, Any]]:

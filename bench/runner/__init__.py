@@ -1,7 +1,7 @@
 """Jobs to workers: the order, the processes, progress and status. It knows nothing of attacks and defenses."""
 
 from bench.runner.engine import run
-from bench.runner.jobs import Event, Job, Outcome, Summary, Worker
+from bench.runner.jobs import Event, Job, Outcome, Refused, Summary, Worker
 from bench.runner.progress import progress
 from bench.runner.status import Status, render_status, status
 
@@ -9,6 +9,7 @@ __all__ = [
     "Event",
     "Job",
     "Outcome",
+    "Refused",
     "Status",
     "Summary",
     "Worker",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from concurrent.futures import Future, InvalidStateError
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +21,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from bench._version import __version__
 from bench.errors import RequestError
 from bench.runner.devices import choose_gpus, threads_of
 from bench.runner.jobs import Execute, Job, Worker
 from bench.runner.slots import Slot, WorkerDied
-from bench.runner.worker import THREADS, Result, Stopped, attempt
+from bench.runner.worker import THREADS, Result, Stopped, attempt, one_line
 from bench.store import Store
 from bench.suites.suite import read_yaml
 
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
 CALL_SECONDS = 2.0
 IGNORE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # run by a worker before anything else
+LANGUAGE = (
+    __version__,
+    *(field.name for field in dataclasses.fields(Job)),
+)  # two processes with other ones may not talk
 LOOK_SECONDS = 1.0  # between requests for the list of workers
 LOST_SECONDS = 30.0  # without any worker of a batch job: enough for a nanny to replace one that died
 
@@ -151,11 +158,17 @@ def _need(module: str, hint: str) -> Any:
 
 
 class Remote:
-    """One Dask worker process. It gets one job at a time, however many threads it has."""
+    """One Dask worker process. It gets one job at a time, however many threads it has.
 
-    def __init__(self, cluster: Cluster, address: str) -> None:
+    Args:
+        cluster: that it belongs to.
+        address: of the worker.
+        unfit: why it can do no job at all; empty where nothing is known against it.
+    """
+
+    def __init__(self, cluster: Cluster, address: str, unfit: str) -> None:
         self.name = address
-        self._cluster = cluster
+        self._cluster, self._unfit = cluster, unfit
         self.left = False
         self._future: Any = None
         self._result: Future[Result] = Future()
@@ -164,11 +177,12 @@ class Remote:
         """Send the job to this very worker, which may have its victim in memory."""
         cluster, result = self._cluster, Future[Result]()
         self._result = result
+        if self._unfit:
+            result.set_result(Result("refused", error=self._unfit))
+            return result
         self._future = cluster.client.submit(
             attempt_remote,
-            job,
-            store,
-            execute,
+            pickle.dumps((job, store, execute)),
             cluster.run,
             cluster.device,
             key=f"doorbench-{cluster.run}-{uuid.uuid4().hex}",
@@ -188,7 +202,7 @@ class Remote:
         """Kill the process; its nanny, if it has one, starts another process, which is a new slot."""
         if not self.left:
             self._cluster.call(die, self.name)
-            self._cluster.forget(self)
+            self._cluster.refuse(self)
             self.lost("the worker was ended")
 
     def lost(self, how: str) -> None:
@@ -215,28 +229,54 @@ class Cluster:
         self._own, self._renewed = own, renewed
         self._alive: dict[str, float] = {}  # by batch job: when one of its workers was last seen
         self._slots: dict[str, Remote] = {}
-        self._killed: set[str] = set()
+        self._unused: set[str] = set()
         self._looked = -LOOK_SECONDS
 
     def slots(self) -> Sequence[Slot]:
         """Return the workers of the cluster as it is now; the jobs of those that left are given up."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
-            try:
-                listed = self.client.scheduler_info(n_workers=-1)["workers"]
-            except OSError as error:
-                raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
-            if self.client.status != "running":
-                raise RequestError("the Dask scheduler is gone; what was finished is kept.")
+            listed = self._listed()
             addresses = set(listed)
             for address in self._slots.keys() - addresses:
                 self._slots.pop(address).lost("the worker left the cluster (killed, out of memory, or out of time?)")
-            self._killed &= addresses
-            for address in addresses - self._slots.keys() - self._killed:
-                self._slots[address] = Remote(self, address)
+            self._unused &= addresses
+            for address, unfit in self._greeted(addresses - self._slots.keys() - self._unused).items():
+                self._slots[address] = Remote(self, address, unfit)
             if self._renewed:
                 self._renew([str(worker["name"]) for worker in listed.values()])
         return list(self._slots.values())
+
+    def _listed(self) -> dict[str, Any]:
+        """Return what the scheduler knows of its workers, by address.
+
+        Raises:
+            RequestError: it has ended, or does not answer.
+        """
+        try:
+            listed = self.client.scheduler_info(n_workers=-1).get("workers")
+        except OSError as error:
+            raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
+        if listed is None or self.client.status != "running":
+            raise RequestError("the Dask scheduler is gone; what was finished is kept, the same command goes on.")
+        return dict(listed)
+
+    def _greeted(self, addresses: Set[str]) -> dict[str, str]:
+        """Return why workers cannot take jobs, by address; empty where one can. What does not answer is left out.
+
+        A worker that cannot read what it is sent ends without a word, so it is first asked in a way that it can answer.
+        """
+        found: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
+            how = {"on_error": "return", "callback_timeout": CONNECT_SECONDS}
+            answers = self.client.run(greet, workers=sorted(addresses), **how) if addresses else {}
+            for address, answer in answers.items():
+                if isinstance(answer, Exception):
+                    found[address] = f"it cannot load this program: {one_line(answer)}"
+                else:
+                    same = answer == LANGUAGE
+                    found[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
+        return found
 
     def _renew(self, names: Sequence[str]) -> None:
         """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""
@@ -251,9 +291,9 @@ class Cluster:
             self._own.sync(self._own.scale_down, ended)
             self._own.scale(self._renewed)
 
-    def forget(self, slot: Remote) -> None:
-        """Stop using a worker, although the scheduler may still list it for a moment."""
-        self._killed.add(slot.name)
+    def refuse(self, slot: Slot) -> None:
+        """Stop using a worker, although the scheduler may still list it."""
+        self._unused.add(slot.name)
         self._slots.pop(slot.name, None)
 
     def call(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
@@ -290,9 +330,21 @@ _threads: dict[str, int] = {}  # in a worker: by run, the thread that does a job
 _lock = threading.Lock()
 
 
-def attempt_remote(job: Job, store: Store, execute: Execute, run: str, device: str) -> Result:
-    """Try a job in a Dask worker."""
-    worker = _worker_of(run, device)
+async def greet() -> tuple[str, ...]:
+    """Say which jobs this worker can read."""
+    return LANGUAGE
+
+
+def attempt_remote(packed: bytes, run: str, device: str) -> Result:
+    """Try a job in a Dask worker, given a pickled job, store and function that does the job."""
+    job: Job
+    store: Store
+    execute: Execute
+    try:
+        job, store, execute = pickle.loads(packed)
+        worker = _worker_of(run, device)
+    except Exception as error:  # a plugin that is not installed here, or a device that is not
+        return Result("refused", error=one_line(error))
     try:
         with _lock:
             _threads[run] = threading.get_ident()

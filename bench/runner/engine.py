@@ -13,19 +13,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import TypeVar
 
 from bench.errors import RequestError, unknown
 from bench.runner.devices import check_device
 from bench.runner.estimates import Estimate
 from bench.runner.jobs import CAUSE, Event, Execute, Job, Summary
+from bench.runner.patience import Patience
 from bench.runner.schedule import Schedule
 from bench.runner.slots import Local, Pool, Slot, death, local
 from bench.runner.survey import survey
 from bench.runner.worker import Result, failure, one_line, present
 from bench.store import Store, StoreGone, heartbeat
 
-T = TypeVar("T")
 ENGINES = ("serial", "loky", "dask")
 TRIES = 2  # a job whose worker died is tried once more, in another process
 NO_WORKER_SECONDS = 60.0  # without any worker, after which a note says so
@@ -135,12 +134,12 @@ class _RunLoop:
         self.jobs = {job.key: job for job in jobs}
         self.store, self.execute, self.open_pool = store, execute, open_pool
         self.pool: Pool = Local([])
-        self.time_limit, self.patience, self.notify = time_limit, patience, notify
+        self.time_limit, self.notify = time_limit, notify
+        self.patience = Patience(store, patience, notify)
         self.schedule = Schedule([])
         self.assignments: dict[Future[Result], _Assignment] = {}
         self.slot_names: set[str] = set()
-        self.deaths: dict[str, int] = {}
-        self.store_gone_since: dict[str, float] = {}  # by slot: when it first missed the store
+        self.tries: Counter[str] = Counter()  # by job: how often its worker died or its store was in trouble
         self.endings: dict[str, str] = {}  # how each job ended; one that ran twice counts once, by its last end
         self.pause = self.next_check = 0.0  # between checks of postponed jobs
         self.no_worker_since = time.monotonic()
@@ -164,8 +163,8 @@ class _RunLoop:
 
     def _survey(self) -> None:
         """Schedule the jobs that have neither a result nor a failure in the store."""
-        before = self._ask_store(partial(survey, self.all, self.store))
-        estimate = self._ask_store(partial(Estimate.of_store, self.all, self.store, before.finished))
+        before = self.patience.ask(partial(survey, self.all, self.store))
+        estimate = self.patience.ask(partial(Estimate.of_store, self.all, self.store, before.finished))
         costs = {job.key: estimate.seconds(job.kind, job.cost) for job in before.to_do}
         self.schedule = Schedule(before.to_do, costs)
         for job in self.all:
@@ -195,7 +194,7 @@ class _RunLoop:
         while (job := self.schedule.next(name)) is not None:
             if self._has_result(job):
                 self._result_found(job)
-            elif self._ask_store(partial(self.store.is_locked, job.key)):
+            elif self.patience.ask(partial(self.store.is_locked, job.key)):
                 self.schedule.postponed(job.key)
                 self._check_soon()
                 self.notify(Event("held", job, name))
@@ -208,7 +207,7 @@ class _RunLoop:
         if job.kind == "victim":
             return os.path.lexists(self.store.place("artifacts", job.key))
         exists = os.path.lexists(self.store.place("records", job.key, ".json"))
-        return exists and self._ask_store(partial(present, job, self.store))
+        return exists and self.patience.ask(partial(present, job, self.store))
 
     def _collect(self) -> None:
         """Wait for results and act on them."""
@@ -254,7 +253,7 @@ class _RunLoop:
             return
         result = future.result()
         if result.ending != "gone":
-            self.store_gone_since.pop(slot, None)
+            self.patience.found(slot)
         match result.ending:
             case "held":
                 self.schedule.postponed(job.key)
@@ -266,9 +265,13 @@ class _RunLoop:
                 self._failed(job, result.error, result.seconds)
             case "lost":
                 self._worker_died(assignment, result.error)
+            case "trouble":
+                self._again_or_failed(assignment, result.error)
+            case "refused":
+                self._refused(assignment, result.error)
             case "gone":
                 self.schedule.resume(job.key)
-                self._await_store(StoreGone(result.error), slot)
+                self.patience.wait(StoreGone(result.error), slot)
             case "stop":
                 raise RequestError(result.error)
             case "found" | "done" | "n/a" as ending:
@@ -284,16 +287,31 @@ class _RunLoop:
         if self._has_result(job):
             self._result_found(job)
             return
-        self.deaths[job.key] = self.deaths.get(job.key, 0) + 1
-        if again and self.deaths[job.key] < TRIES:
+        self._again_or_failed(assignment, how, again=again)
+
+    def _again_or_failed(self, assignment: _Assignment, how: str, *, again: bool = True) -> None:
+        """Try a job once more, or count it as failed, whatever it was that it could not help."""
+        job = assignment.job
+        self.tries[job.key] += 1
+        if again and self.tries[job.key] < TRIES:
             self.schedule.resume(job.key)
             self.notify(Event("lost", job, assignment.slot.name, text=how))
             return
         seconds = time.monotonic() - assignment.started
         where = {"slot": assignment.slot.name}
-        self._ask_store(partial(self.store.put_failure, job.key, failure(job, how, seconds=seconds, where=where)))
+        self.patience.ask(partial(self.store.put_failure, job.key, failure(job, how, seconds=seconds, where=where)))
         self._release_lock(job)
         self._failed(job, how, seconds)
+
+    def _refused(self, assignment: _Assignment, why: str) -> None:
+        """Give a job back, and its worker nothing any more: it would make something else of every job."""
+        self.schedule.resume(assignment.job.key)
+        self.schedule.left(assignment.slot.name)
+        self.pool.refuse(assignment.slot)
+        text = f"{assignment.slot.name} is refused: {why}"
+        if not self.pool.slots():
+            raise RequestError(text)
+        self.notify(Event("note", text=text))
 
     def _missing(self, job: Job, needs: tuple[str, ...]) -> None:
         """Make a victim again, before its cells, because it is damaged or has gone since it was looked up."""
@@ -309,7 +327,7 @@ class _RunLoop:
         self.notify(Event("failed", job, seconds=seconds, text=error))
         cause = error if error.startswith(CAUSE) else f"{CAUSE}: {job.label}: {error}"
         for dropped in self.schedule.failed(job.key) if self.schedule.knows(job.key) else ():
-            self._ask_store(partial(self.store.put_failure, dropped.key, failure(dropped, cause)))
+            self.patience.ask(partial(self.store.put_failure, dropped.key, failure(dropped, cause)))
             self.endings[dropped.key] = "failed"
             self.notify(Event("failed", dropped, text=cause))
 
@@ -327,7 +345,7 @@ class _RunLoop:
         """See what became of the jobs that other runners are working on, and release the locks of those that died."""
         if not self.schedule.postponed_jobs or time.monotonic() < self.next_check:
             return
-        alive = {lock.key for lock in self._ask_store(self.store.locks) if lock.alive}
+        alive = {lock.key for lock in self.patience.ask(self.store.locks) if lock.alive}
         moved = False
         for job in self.schedule.postponed_jobs:
             if job.key in alive:
@@ -335,7 +353,7 @@ class _RunLoop:
             moved = True
             if self._has_result(job):
                 self._result_found(job)
-            elif known := self._ask_store(partial(self.store.failure, job.key)):
+            elif known := self.patience.ask(partial(self.store.failure, job.key)):
                 self._failed(job, str(known.get("error")))
             else:
                 self._release_lock(job)
@@ -349,37 +367,6 @@ class _RunLoop:
             lock = self.store.lock(job.key)
             if lock is not None:
                 lock.release()
-
-    def _ask_store(self, question: Callable[[], T]) -> T:
-        """Return what a call of the store returns; while the store has vanished, wait for it."""
-        while True:
-            try:
-                answer = question()
-            except StoreGone as error:
-                self._await_store(error, "")
-            else:
-                self.store_gone_since.pop("", None)
-                return answer
-
-    def _await_store(self, error: StoreGone, who: str) -> None:
-        """Return when the store is back; give up when ``who``, a slot or "" for this process, missed it too long."""
-        now = time.monotonic()
-        if who not in self.store_gone_since:
-            self.store_gone_since[who] = now
-            self.notify(Event("note", text=f"{error} Waiting up to {self.patience:g} seconds for it."))
-        while True:
-            if time.monotonic() - self.store_gone_since[who] > self.patience:
-                where = f" for {who}" if who and self._store_is_back() else ""
-                raise RequestError(f"{error}{where} What was finished is kept; run the same again when it is back.")
-            time.sleep(0.2)
-            if self._store_is_back():
-                return
-
-    def _store_is_back(self) -> bool:
-        with contextlib.suppress(StoreGone):
-            self.store.check_connected()
-            return True
-        return False
 
     def _stop_workers(self) -> None:
         """End all workers; those in the middle of a job get a moment to release their locks."""

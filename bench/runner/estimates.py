@@ -26,8 +26,9 @@ class Estimate:
         """
         estimate, by_key = cls(), {job.key: job for job in jobs if job.kind == "victim"}
         cells = [job for job in jobs if job.kind == "cell" and job.key in finished]
-        for job in cells[:: len(cells) // SAMPLE + 1]:
-            seconds = (store.record(job.key) or {}).get("seconds")
+        sample = {job.key: job for job in cells[:: len(cells) // SAMPLE + 1]}
+        for record in store.records(sample):
+            job, seconds = sample[record["key"]], record.get("seconds")
             if not isinstance(seconds, Mapping) or not seconds:
                 continue
             estimate.observe(job, sum(float(value) for name, value in seconds.items() if name != "victim"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,8 @@ class Job:
         cost: estimated seconds; measured ones replace it as they become known.
         label: words for people.
         payload: what ``execute`` needs to know; small enough to be pickled.
+        made_with: versions and fingerprints that are in the key, by name, so that ``execute`` can say in words in what
+            another machine differs; jobs share it.
     """
 
     key: str
@@ -36,6 +38,7 @@ class Job:
     cost: float = 1.0
     label: str = ""
     payload: Any = None
+    made_with: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass
@@ -53,6 +56,10 @@ class Worker:
     slot: str = ""
     threads: int = 1
     cache: dict[str, Any] = field(default_factory=dict)
+
+
+class Refused(Exception):
+    """A worker would make something else of a job than its runner means; the message is one line and says why."""
 
 
 Execute = Callable[[Job, "Store", Worker], Outcome]

@@ -43,6 +43,9 @@ class Pool(Protocol):
     def slots(self) -> Sequence[Slot]:
         """Return the slots of this moment; on a cluster they come and go."""
 
+    def refuse(self, slot: Slot) -> None:
+        """Use a slot no more."""
+
     def close(self) -> None:
         """End every slot."""
 
@@ -55,11 +58,16 @@ class Local:
     """A fixed number of slots on this machine."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
-        self._slots = slots
+        self._slots = list(slots)
 
     def slots(self) -> Sequence[Slot]:
         """Return all of them."""
         return self._slots
+
+    def refuse(self, slot: Slot) -> None:
+        """End a slot and use it no more."""
+        self._slots.remove(slot)
+        slot.kill()
 
     def close(self) -> None:
         """End every slot."""

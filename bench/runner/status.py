@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.runner.estimates import Estimate
 from bench.runner.jobs import Job
 from bench.runner.progress import duration
-from bench.runner.survey import keys_to_do
+from bench.runner.survey import error_of, keys_to_do
 from bench.store import LockInfo, Store
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
         if job.key in locks:
             running.append((job, locks[job.key]))
         elif job.key in failures:
-            failed.append((job, str((store.failure(job.key) or {}).get("error", "unknown"))))
+            failed.append((job, error_of(job, store)))
             continue
         unfinished.append(job)
     left = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.runner.jobs import Job
 from bench.runner.worker import present
-from bench.store import Store
+from bench.store import Store, Unreadable
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Survey:
     Attributes:
         to_do: jobs without a result and the victims that they need, even a victim that failed before.
         finished: keys of the jobs whose result is in the store.
-        failed: the error of every job that failed before, except victims that nothing needs any more.
+        failed: the error of every job that failed before, or whose record cannot be read, except victims that nothing
+            needs any more.
     """
 
     to_do: list[Job]
@@ -36,9 +37,16 @@ def survey(jobs: Sequence[Job], store: Store) -> Survey:
         ValueError: a job needs something that is neither among the jobs nor in the store.
     """
     records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
-    finished = {job.key for job in jobs if job.kind == "cell" and job.key in records and present(job, store)}
-    finished |= {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
-    failed = {job.key: _error(store, job) for job in jobs if job.key in failures and job.key not in finished}
+    finished = {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
+    unreadable: dict[str, str] = {}
+    for job in jobs:
+        try:
+            if job.kind == "cell" and job.key in records and present(job, store):
+                finished.add(job.key)
+        except Unreadable as error:
+            unreadable[job.key] = str(error)
+    failed = {job.key: error_of(job, store) for job in jobs if job.key in failures and job.key not in finished}
+    failed |= unreadable
     keys = keys_to_do(jobs, finished | artifacts, leave=failed)
     needed = {need for job in jobs for need in job.needs}
     still_needed = {need for job in jobs if job.key not in finished for need in job.needs}
@@ -81,5 +89,9 @@ def keys_to_do(jobs: Sequence[Job], stored: Set[str], *, leave: Container[str] =
     return keys
 
 
-def _error(store: Store, job: Job) -> str:
-    return str((store.failure(job.key) or {}).get("error", "failed before"))
+def error_of(job: Job, store: Store) -> str:
+    """Return why a job failed before, or that this cannot be read."""
+    try:
+        return str((store.failure(job.key) or {}).get("error", "failed before"))
+    except Unreadable as error:
+        return str(error)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from bench._version import __version__
 from bench.errors import RequestError
-from bench.runner.jobs import Execute, Job, Worker
-from bench.store import Store, StoreFull, StoreGone, StoreReadOnly
+from bench.runner.jobs import Execute, Job, Refused, Worker
+from bench.store import Store, StoreError, StoreGone, StoreTrouble
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-Ending = Literal["found", "done", "n/a", "failed", "held", "missing", "lost", "gone", "stop"]
+Ending = Literal["found", "done", "n/a", "failed", "held", "missing", "lost", "trouble", "refused", "gone", "stop"]
 LONGEST_TRACE = 20_000  # characters; the end of a traceback says most
 
 
@@ -38,8 +38,10 @@ class Result:
 
     Attributes:
         ending: ``found``: the store had the result already; ``held``: another runner is working on the job;
-            ``missing``: the store lacks some of its needs; ``lost``: out of memory, worth another try; ``gone``: the
-            store has vanished; ``stop``: the store takes no more, so that nothing can go on.
+            ``missing``: the store lacks some of its needs; ``lost``: out of memory, worth another try; ``trouble``: a
+            call of the store failed, worth another try; ``refused``: this worker makes something else of the job than
+            the runner means; ``gone``: the store has vanished; ``stop``: the store takes no more, so that nothing can
+            go on.
         seconds: how long the job took.
         error: one line, if something went wrong.
         needs: keys of what is missing.
@@ -52,6 +54,7 @@ class Result:
 
 
 _worker = Worker()
+_at_work = threading.Event()  # while this process does a job
 
 
 def pin(slot: str, device: str, threads: int, parent: int) -> None:
@@ -60,15 +63,17 @@ def pin(slot: str, device: str, threads: int, parent: int) -> None:
     Ctrl-C is for the runner, which then sends its workers SIGTERM. A worker whose runner has died ends too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     _worker.slot, _worker.device, _worker.threads = slot, device, threads
     _keep_grown_workers()
     threading.Thread(target=_watch, args=(parent,), name="doorbench watch", daemon=True).start()
+    signal.signal(signal.SIGTERM, _stop)  # last, as there is nothing to release before the first job
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: releasing the lock must not be interrupted
+    if not _at_work.is_set():  # nothing is locked, and loky would print what is raised in its own code
+        os._exit(0)
     raise Stopped
 
 
@@ -89,23 +94,36 @@ def _watch(parent: int) -> None:
 
 def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
     """Try a job in a pinned process."""
-    return attempt(job, store, execute, _worker)
+    _at_work.set()
+    try:
+        return attempt(job, store, execute, _worker)
+    finally:
+        _at_work.clear()
 
 
 def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
     """Lock a job and do it. What a plugin raises is stored as a failure; trouble with the store is only reported."""
     try:
-        if present(job, store):
-            return Result("found")
-        lock = store.lock(job.key)
-        if lock is None:
-            return Result("held")
-        with lock:
-            return _do_locked(job, store, execute, worker)
+        with store.guard():
+            return _attempt(job, store, execute, worker)
+    except Refused as error:
+        return Result("refused", error=str(error))
     except StoreGone as error:
         return Result("gone", error=str(error))
-    except (StoreFull, StoreReadOnly) as error:
+    except StoreTrouble as error:
+        return Result("trouble", error=str(error))
+    except StoreError as error:
         return Result("stop", error=str(error))
+
+
+def _attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
+    if present(job, store):
+        return Result("found")
+    lock = store.lock(job.key)
+    if lock is None:
+        return Result("held")
+    with lock:
+        return _do_locked(job, store, execute, worker)
 
 
 def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
@@ -118,7 +136,7 @@ def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Resu
     started = time.perf_counter()
     try:
         ending = execute(job, store, worker)
-    except (StoreFull, StoreGone, StoreReadOnly):
+    except (Refused, StoreError):
         raise
     except (
         Exception,
@@ -126,6 +144,9 @@ def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Resu
     ) as error:  # a plugin may raise anything; the grid goes on, and the row shows the error
         seconds = time.perf_counter() - started
         store.check_connected()  # if the store is gone, that is the reason, whatever was raised
+        if isinstance(error, OSError) and store.holds(error.filename):
+            with store.guard():
+                raise
         message = one_line(error)
         if is_out_of_memory(error):
             return Result("lost", seconds, message)

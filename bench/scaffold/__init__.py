@@ -8,6 +8,7 @@ from pathlib import Path
 from bench._version import __version__
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
+from bench.store import outputs
 
 KINDS = ("attack", "defense", "task")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -52,10 +53,11 @@ def create(kind: str, name: str, folder: Path) -> Path:
         f"{module}.py": f"{kind}.py.j2",
         f"tests/test_{module}.py": "test.py.j2",
     }
-    for path, template in files.items():
-        target = package / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_render(template, words), encoding="utf-8")
+    with outputs.folder_beside(package) as made:
+        for path, template in files.items():
+            target = made / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_render(template, words), encoding="utf-8")
     return package
 
 

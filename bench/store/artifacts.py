@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -14,7 +15,8 @@ from typing import Any
 
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
-from bench.store.layout import ATTEMPTS, Folder, StoreFull, check_key, drop_tree, is_full, sync_folder, write_file
+from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, guarded, sync_folder, write_file
+from bench.store.troubles import StoreFull, StoreTrouble, is_full
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +49,18 @@ class Artifacts(Folder):
             return None
         except OSError as error:
             self.check_connected(error)
-            raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+            raise StoreTrouble(f"{path} cannot be read: {error.strerror}.") from error
         self.touch(key)
         return path
 
+    @guarded
     def artifact_hashes(self, key: str) -> dict[str, str]:
         """Return the SHA-256 of each file of a verified artifact by its name; empty if there is no such artifact."""
         path = self.artifact(key)
         listed = {} if path is None else _manifest(path, key)["files"]
         return {name: facts["sha256"] for name, facts in listed.items()}
 
+    @guarded
     def artifact_recipe(self, key: str) -> dict[str, Any] | None:
         """Return the recipe that made an artifact, or None if there is no such artifact."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged, Newer):
@@ -78,6 +82,7 @@ class Artifacts(Folder):
         with contextlib.suppress(OSError):  # a store that can only be read keeps its order
             os.utime(self.place("artifacts", key) / MANIFEST, follow_symlinks=False)
 
+    @guarded
     def last_use(self, key: str) -> float:
         """Return the time of an artifact's last use, in seconds since 1970 by the file system's clock."""
         path = self.place("artifacts", key)
@@ -107,6 +112,7 @@ class Artifacts(Folder):
         finally:
             drop_tree(temp)
 
+    @guarded
     def check_artifact(self, room: str, key: str) -> None:
         """Hash every file of an artifact and set it aside if it is damaged.
 
@@ -172,7 +178,10 @@ def _fill(fill: Callable[[Path], None], temp: Path, store: Folder) -> None:
     except Exception as error:
         if is_full(error) and not isinstance(error, StoreFull):
             with store.guard():
-                raise OSError(28, "no space left") from error
+                raise OSError(errno.ENOSPC, "no space left") from error
+        if isinstance(error, OSError) and store.holds(error.filename):
+            with store.guard():
+                raise
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from bench.keys import canonical
 
 SCHEMA = 1
+PASSING = {errno.EIO, errno.ESTALE}  # of a network folder or a disk; opened again, the file can often be read
 _HEAD, _MIDDLE, _TAIL = b'{"sha256":"', b'","record":', b"}\n"
 _BODY = len(_HEAD) + 64 + len(_MIDDLE)
 
@@ -61,7 +63,16 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
-    """Return the content of a plain file and its status at that moment."""
+    """Return the content of a plain file and its status at that moment; an error that may pass gets one more try."""
+    try:
+        return _read_with_status(path)
+    except OSError as error:
+        if error.errno not in PASSING:
+            raise
+        return _read_with_status(path)
+
+
+def _read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:

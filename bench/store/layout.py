@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import functools
 import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import platformdirs
 
 from bench.errors import RequestError
 from bench.store.documents import Damaged, read_bytes
 from bench.store.identity import me
+from bench.store.troubles import (
+    NO_LINKS,
+    READ_ONLY,
+    StoreFull,
+    StoreGone,
+    StoreMissing,
+    StoreReadOnly,
+    StoreReplaced,
+    StoreTrouble,
+    is_full,
+)
 
+F = TypeVar("F", bound="Folder")
+P = ParamSpec("P")
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -27,21 +43,6 @@ MARKER = "store.json"
 ROOMS = ("records", "failures", "artifacts", "claims", "temp", "damaged", "compact")
 ATTEMPTS = 8  # at taking a name from something damaged, while other processes try the same
 KEY = re.compile(r"[0-9a-f]{64}")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-
-class StoreFull(RequestError):
-    """No space is left; everything that was written before is undamaged."""
-
-
-class StoreReadOnly(RequestError):
-    """The store can be read but not written."""
-
-
-class StoreGone(RequestError):
-    """The folder of the store has vanished, as when a network folder is unplugged."""
 
 
 def check_key(key: str) -> str:
@@ -57,6 +58,11 @@ def default_root() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("doorbench", appauthor=False))
 
 
+def place_of(root: Path | None) -> Path:
+    """Return the absolute path of the store that is meant; None means :func:`default_root`."""
+    return Path(os.path.abspath(Path(root or default_root()).expanduser()))
+
+
 def sync_folder(path: str | Path) -> None:
     """Make the names in a folder survive a power cut."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -66,25 +72,45 @@ def sync_folder(path: str | Path) -> None:
         os.close(handle)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error means that the disk is full; safetensors puts the system's error into a text."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return any(f"(os error {code})" in str(error) for code in _FULL)
+def guarded(method: Callable[Concatenate[F, P], T]) -> Callable[Concatenate[F, P], T]:
+    """Let a method of a store raise no error of the file system, but one of :mod:`bench.store.troubles`."""
+
+    @functools.wraps(method)
+    def call(self: F, /, *arguments: P.args, **options: P.kwargs) -> T:
+        with self.guard():
+            return method(self, *arguments, **options)
+
+    return call
 
 
 class Folder:
     """A folder that many processes share, possibly over NFS. Open it with a path; None means :func:`default_root`.
 
+    Args:
+        root: the path.
+        create: whether a store is made where there is none; what only reads must not make one.
+
+    Attributes:
+        id: random, written into a store when it is made, so that it is known again; None of a store of former days.
+
     Raises:
-        RequestError: the folder cannot be a store, or a newer version made it.
+        RequestError: the folder cannot be a store, there is none, or a newer version made it.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = Path(os.path.abspath(Path(root or default_root()).expanduser()))
+    def __init__(self, root: Path | None = None, *, create: bool = True) -> None:
+        self.root = place_of(root)
+        self._seen: tuple[int, ...] = ()  # device, inode and time of the marker when its id was read last
         if not os.path.lexists(self.root / MARKER):
+            if not create:
+                raise StoreMissing(
+                    f"there is no store at {self.root}; name one with --store or DOORBENCH_STORE, or make it: "
+                    f"doorbench run SUITE --store {shlex.quote(str(self.root))}"
+                )
             self._create()
-        self._check_format()
+        try:
+            self.id = self._read_marker()
+        except OSError as error:
+            raise RequestError(f"{self.root / MARKER} cannot be read: {error.strerror}.") from None
         for room in ROOMS:
             with contextlib.suppress(OSError):  # a read-only store may lack folders that only writers need
                 os.mkdir(self.root / room)
@@ -104,24 +130,25 @@ class Folder:
                     f"{self.root} is neither empty nor a store ({strangers[0]!r} is there); name another."
                 )
             temp = self.root / f"{MARKER}.{uuid.uuid4().hex}"
-            write_file(temp, b'{"format": %d}\n' % FORMAT)
+            write_file(temp, json.dumps({"format": FORMAT, "id": uuid.uuid4().hex}).encode() + b"\n")
             publish(temp, self.root / MARKER)
             sync_folder(self.root)
 
-    def _check_format(self) -> None:
+    def _read_marker(self) -> str | None:
+        """Return the id in the marker."""
         try:
-            stored = json.loads(read_bytes(self.root / MARKER))["format"]
-            if not isinstance(stored, int):
-                raise TypeError("its format is no number")
-        except OSError as error:
-            raise RequestError(f"{self.root / MARKER} cannot be read: {error.strerror}.") from None
-        except (Damaged, ValueError, TypeError, KeyError):
+            stored = json.loads(read_bytes(self.root / MARKER))
+            form, name = stored["format"], stored.get("id")
+            if not isinstance(form, int) or not isinstance(name, str | None):
+                raise TypeError("its format is no number, or its id no text")
+        except (Damaged, ValueError, TypeError, KeyError, AttributeError):
             raise RequestError(f'{self.root / MARKER} is damaged; it should read {{"format": {FORMAT}}}.') from None
-        if stored > FORMAT:
+        if form > FORMAT:
             raise RequestError(
-                f"the store {self.root} has format {stored}, made by a newer version; this one knows {FORMAT}: "
+                f"the store {self.root} has format {form}, made by a newer version; this one knows {FORMAT}: "
                 "upgrade doorbench or name another store with --store."
             )
+        return name
 
     def place(self, room: str, key: str, suffix: str = "") -> Path:
         """Return the path of what has a key in one of the rooms."""
@@ -141,7 +168,13 @@ class Folder:
         return folder
 
     def scratch(self) -> Path:
-        """Return a new name for a temporary file or folder; it contains its owner."""
+        """Return a new name for a temporary file or folder; it contains its owner. Every write begins here.
+
+        Raises:
+            StoreGone: the store has vanished.
+            StoreReplaced: another one lies in its place.
+        """
+        self.check_connected()
         return self.home(self.root / "temp" / "x") / f"{me().label}.{uuid.uuid4().hex[:12]}"
 
     def write_new(self, path: Path, content: bytes) -> bool:
@@ -191,19 +224,34 @@ class Folder:
                     f"no space is left in the store {self.root}; nothing in it is damaged. Free some with "
                     "`doorbench store gc` or name another store with --store."
                 ) from error
-            if error.errno in _READ_ONLY:
+            if error.errno in READ_ONLY:
                 raise StoreReadOnly(f"the store {self.root} cannot be written ({error.strerror}).") from error
             self.check_connected(error)
-            raise
+            raise StoreTrouble(f"the store {self.root} is in trouble: {error.strerror or error}.") from error
 
     def check_connected(self, error: BaseException | None = None) -> None:
-        """Raise :class:`StoreGone` if the folder has vanished: a disconnected store must not look like an empty one."""
+        """Make sure that the store is still there: a disconnected one must not look like an empty one.
+
+        Raises:
+            StoreGone: its folder has vanished.
+            StoreReplaced: another store lies there.
+        """
         try:
-            connected = os.path.exists(self.root / MARKER)
+            status = os.stat(self.root / MARKER)
+            seen = (status.st_dev, status.st_ino, status.st_mtime_ns)
+            same = seen == self._seen or self._read_marker() == self.id
         except OSError:
-            connected = False
-        if not connected:
             raise StoreGone(f"the store {self.root} is gone; is its disk or network folder connected?") from error
+        if not same:
+            raise StoreReplaced(
+                f"another store lies at {self.root} now, with another id in its {MARKER}; is the right disk or "
+                "network folder connected? Nothing was written to it."
+            ) from error
+        self._seen = seen
+
+    def holds(self, path: object) -> bool:
+        """Whether a path, as an error of the system names it, is inside the store."""
+        return isinstance(path, str | Path) and Path(path).is_relative_to(self.root)
 
 
 def write_file(path: Path, content: bytes) -> None:

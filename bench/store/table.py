@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.store.documents import Damaged, read_bytes
-from bench.store.layout import check_key, drop_tree
+from bench.store.layout import check_key, drop_tree, guarded
 from bench.store.records import Records
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Columns:
 class TabulatedRecords(Records):
     """Records as a pandas DataFrame."""
 
+    @guarded
     def records_table(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
         """Return one row for each usable record of ``keys``, in that order; of all keys, ascending, by default.
 
@@ -119,10 +120,9 @@ class TabulatedRecords(Records):
     def _read_frames(self, keys: Sequence[str], stamps: Mapping[str, tuple[int, int]]) -> Iterator[pd.DataFrame]:
         for start in range(0, len(keys), BATCH):
             columns = Columns()
-            for key in keys[start : start + BATCH]:
-                if (record := self.record(key)) is not None:
-                    size, changed = stamps[key]
-                    columns.add({**record, _SIZE: size, _TIME: changed})
+            for record in self.records(keys[start : start + BATCH]):
+                size, changed = stamps[record[_KEY]]
+                columns.add({**record, _SIZE: size, _TIME: changed})
             yield _frame(columns.lists)
 
     def _keep(self, frame: pd.DataFrame) -> Path | None:

@@ -10,8 +10,9 @@ from bench.errors import RequestError, unknown
 from bench.store import words
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
-from bench.store.layout import tree_bytes
+from bench.store.layout import guarded, tree_bytes
 from bench.store.table import TabulatedRecords
+from bench.store.troubles import Unreadable
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,18 @@ class Report:
         checked: number of documents and artifacts that were read, by room.
         damaged: those that were set aside.
         newer: those of a newer version of the program, which stay where they are.
+        unreadable: those that the system cannot read; they stay, too.
     """
 
     checked: dict[str, int]
     damaged: tuple[Problem, ...]
     newer: tuple[Problem, ...]
+    unreadable: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was damaged."""
-        return not self.damaged
+        """Whether nothing was damaged or could not be read."""
+        return not self.damaged and not self.unreadable
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,10 @@ class Listed:
 class Upkeep(TabulatedRecords, Collector):
     """What ``doorbench store`` does."""
 
+    @guarded
     def verify(self) -> Report:
         """Read and hash everything. What is damaged is set aside."""
-        checked, damaged, newer = {}, [], []
+        checked, damaged, newer, unreadable = {}, [], [], []
         for room in ("records", "failures", "artifacts"):
             keys = sorted(self.keys_of_artifacts() if room == "artifacts" else self.scan(room))
             checked[room] = len(keys)
@@ -82,8 +86,11 @@ class Upkeep(TabulatedRecords, Collector):
                     damaged.append(Problem(room, key, str(error)))
                 except Newer as error:
                     newer.append(Problem(room, key, str(error)))
-        return Report(checked, tuple(damaged), tuple(newer))
+                except Unreadable as error:
+                    unreadable.append(Problem(room, key, str(error)))
+        return Report(checked, tuple(damaged), tuple(newer), tuple(unreadable))
 
+    @guarded
     def ls(self) -> list[Listed]:
         """List artifacts, records and failures in words: victims first, then by task, attack and defense."""
         now = time.time()
@@ -95,12 +102,13 @@ class Upkeep(TabulatedRecords, Collector):
                 age = now - self.last_use(key)
                 rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=tree_bytes(path), age=age))
         for room in ("records", "failures"):
-            for key, (size, changed) in self.scan(room).items():
-                record = self.record(key) if room == "records" else self.failure(key)
-                if record is not None:
-                    rows.append(Listed(key, **_cell_words(record), bytes=size, age=now - changed / 1e9))
+            stamps = self.scan(room)
+            for record in self.usable(room, stamps):
+                size, changed = stamps[record["key"]]
+                rows.append(Listed(record["key"], **_cell_words(record), bytes=size, age=now - changed / 1e9))
         return sorted(rows, key=lambda row: (row.kind != "victim", row.task, row.attack, row.defense, row.key))
 
+    @guarded
     def explain(self, key: str) -> str:
         """Say what a key, or the unique beginning of one, stands for."""
         key = self.resolve(key)
@@ -122,6 +130,7 @@ class Upkeep(TabulatedRecords, Collector):
         """Return (ingredient, value in a, value in b) for everything in which two recipes differ."""
         return words.differences(self.recipe(key_a), self.recipe(key_b))
 
+    @guarded
     def recipe(self, key: str) -> dict[str, Any]:
         """Return the recipe behind a key, or the unique beginning of one."""
         key = self.resolve(key)
@@ -133,6 +142,7 @@ class Upkeep(TabulatedRecords, Collector):
         stored: dict[str, Any] = document["recipe"]
         return stored
 
+    @guarded
     def resolve(self, prefix: str) -> str:
         """Return the one key that starts with ``prefix``."""
         keys = sorted(self.keys_of_artifacts() | self.keys_of_records() | self.keys_of_failures())

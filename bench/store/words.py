@@ -103,3 +103,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many: ``1 cell``, ``1,200 cells``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,15 +1,33 @@
-"""Plain YAML and nothing else: no python tags, no aliases (so no alias bombs), no duplicate keys."""
+"""Plain YAML and nothing else: no python tags, no aliases (so no alias bombs), no duplicate keys.
+
+Words without quotes are what YAML 1.2 says: ``yes``, ``1:30`` and ``2020-01-01`` are texts, and ``1e-5`` is a number.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from bench.errors import RequestError
 
+Model = TypeVar("Model", bound=BaseModel)
 LONGEST_NUMBER = 40  # characters of an integer
 DEEPEST = 40  # brackets inside brackets; a suite needs about five
+_RANGE = re.compile(r"\d+\s*(-|\.\.+|:)\s*\d+")
+_WORDS = {  # by type: the words without quotes that have it, and the characters that these begin with
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,6 +60,10 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.yaml_implicit_resolvers = {}
+for _word, (_pattern, _first) in _WORDS.items():
+    _whole = re.compile(rf"(?:{_pattern})\Z")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_word}", _whole, [*_first, ""])
 
 
 def load(text: str, where: str) -> Any:
@@ -54,3 +76,65 @@ def load(text: str, where: str) -> Any:
         raise RequestError(f"{where}: {place}{error.problem}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RequestError(f"{where}: not readable as YAML: {str(error).splitlines()[0]}") from None
+
+
+def load_value(text: str, where: str) -> Any:
+    """Return the value in a text of one line, in which nothing is a comment and no line is folded into another."""
+    before = " "
+    for character, quoted in with_quotes(text):
+        if character in "\r\n" and quoted:
+            raise RequestError(f"{where}: a line ends inside the quotes; write it as \\n.")
+        if character == "#" and not quoted and before.isspace():
+            raise RequestError(f"{where}: from '#' on it would be a comment; put the whole text into double quotes.")
+        before = character
+    if text.strip() and "\n" in text.strip() and text.strip()[0] not in "[{":
+        raise RequestError(f"{where}: a text of several lines; put it into double quotes, with \\n for a new line.")
+    return load(text, where)
+
+
+def with_quotes(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield every character, and whether it is inside quotes; as in YAML, only the beginning of a value is a quote."""
+    mark, opens, escaped = "", "\"'", False
+    for character in text:
+        if mark:
+            yield character, True
+            if escaped or (mark == '"' and character == "\\"):
+                escaped = not escaped
+            elif character == mark:
+                mark, opens = "", "'" if mark == "'" else ""  # two single quotes are one inside a text
+            continue
+        mark = character if character in opens else ""
+        yield character, bool(mark)
+        if character in "([{,=:+":
+            opens = "\"'"
+        elif not character.isspace() or opens == "'":
+            opens = ""
+
+
+def validated(model: type[Model], data: Any) -> Model:
+    """Return the model of some fields, in which a text is no number, a number is no text and 1.0 is no integer.
+
+    Raises:
+        ValidationError: of pydantic; fields have the types of JSON, so that a list stands for a tuple.
+        RequestError: a value is nothing that JSON knows.
+    """
+    try:
+        text = to_json(data, inf_nan_mode="constants", by_alias=True)
+    except PydanticSerializationError as error:
+        raise RequestError(f"a value is neither text, number, list nor mapping: {error}.") from None
+    return model.model_validate_json(text, strict=True)
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Return the field of the first mistake, and in words what is wrong and how to write it."""
+    faults = error.errors()
+    first = next((fault for fault in faults if fault["type"] != "literal_error"), faults[0])  # of a choice or a number
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return field, "is missing"
+    reason = f"{'= ' if field else ''}{first['input']!r:.200}: {first['msg']}" if field else first["msg"]
+    if first["type"] == "string_type" and isinstance(first["input"], int | float):
+        reason += f'; if it is a text, put it into quotes: "{first["input"]}"'
+    if first["type"].startswith("int_") and _RANGE.fullmatch(str(first["input"])):
+        reason += "; write several numbers as a list: 0,1,2"
+    return field, reason

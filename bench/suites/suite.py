@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.contracts import Budget
@@ -22,8 +23,10 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
-AnyNumbers = Annotated[list[int], BeforeValidator(_listed)]
+Number = Annotated[int, Field(ge=0)]
+AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
+LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -56,7 +59,7 @@ class Suite(BaseModel):
     seed: Numbers = Field([0], description="axis: seeds")
     clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, which only detectors judge")
     target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
-    labels: Numbers = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
+    labels: LabelCounts = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
@@ -153,6 +156,13 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
     return check(data, str(path))
 
 
+def in_yaml(suite: Suite) -> str:
+    """Return a suite as a file that reads back as the same suite; fields with their defaults are left out."""
+    return yaml.safe_dump(
+        suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
+    )
+
+
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """Return the fields of a suite with those of one of its profiles; its name ends in that of the profile."""
     if profile not in suite.profiles:
@@ -165,17 +175,22 @@ def check(data: Mapping[str, Any], where: str) -> Suite:
     return _validated(Suite, data, where)
 
 
+def gate(data: Mapping[str, Any], where: str) -> Gate:
+    """Return the gate among the fields of a suite."""
+    fields = data.get("gate", {})
+    if not isinstance(fields, Mapping):
+        raise RequestError(f"{where}: gate = {fields!r:.200} is no mapping.")
+    return _validated(Gate, fields, f"{where}: gate")
+
+
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     for field in data:
         if field not in model.model_fields:
             raise unknown(f"field of {where}:", str(field), model.model_fields)
     try:
-        return model.model_validate(data)
+        return strict.validated(model, data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = "is missing" if first["type"] == "missing" else f"= {first['input']!r:.200}: {first['msg']}"
-        raise RequestError(f"{where}: {field} {reason}.") from None
+        raise RequestError(f"{where}: {' '.join(strict.first_fault(error))}.") from None
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
@@ -190,7 +205,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     if not equals or field not in Suite.model_fields:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
-    values = [strict.load(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
+    values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     if field == "task":
         values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]
     value = values[0] if len(values) == 1 else values

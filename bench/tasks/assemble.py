@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from bench.contracts import Task, TaskFacts
 from bench.contracts.examples import Examples, Inputs, IntArray, stratified_order
 from bench.errors import RequestError
 from bench.keys import key_of
-from bench.tasks.tables import TextTable, is_text
+from bench.tasks.tables import TextTable, shown
 
 log = logging.getLogger(__name__)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -102,7 +103,7 @@ class _Split:
 
 def _checked(table: TextTable, split: str, columns: Columns, facts: TaskFacts, drop_empty: bool) -> _Split:
     table.require((*columns.texts, columns.label))
-    rows = _rows_with_text(table, columns, drop_empty=drop_empty)
+    rows = rows_with_text(table, columns.texts, drop_empty=drop_empty)
     if not len(rows):
         raise RequestError(f"{table.origin}: the {split} split is empty.")
     if len(rows) < len(table):
@@ -110,28 +111,63 @@ def _checked(table: TextTable, split: str, columns: Columns, facts: TaskFacts, d
     return _Split(table, rows, read_labels(table, columns.label, facts.labels)[rows])
 
 
-def read_labels(table: TextTable, column: str, names: tuple[str, ...] | None) -> IntArray:
+def read_labels(table: TextTable, column: str, names: tuple[str, ...] | None, *, by_name: bool = False) -> IntArray:
     """Return the labels of a table, int64 [n].
 
     Args:
         table: a split.
         column: the column of the labels.
         names: label names that bound the labels; None to accept any label from 0 on.
+        by_name: whether a cell may hold the name of a label instead of its number.
     """
     table.require([column])
     labels = np.empty(len(table), dtype=np.int64)
-    for row, value in enumerate(table.cells(column), 1):
+    cells = _numbered(table, column, names) if by_name and names else table.cells(column)
+    for row, value in enumerate(cells, 1):
         if value is None or value == "":
             raise table.bad(row, column, "the label is missing")
         if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
             value = int(value)
         if type(value) is not int:
-            raise table.bad(row, column, f"the label {_shown(value)} is not an integer")
+            valid = f"; valid: {_choices(names)}" if names else ""
+            named = "neither the number nor the name of a label" if by_name else "not an integer"
+            raise table.bad(row, column, f"the label {shown(value)} is {named}{valid}")
         if value < 0 or value >= (2**31 if names is None else len(names)):
             valid = "an integer from 0 on" if names is None else _choices(names)
-            raise table.bad(row, column, f"the label {_shown(value)} is out of range; valid: {valid}")
+            raise table.bad(row, column, f"the label {shown(value)} is out of range; valid: {valid}")
         labels[row - 1] = value
     return labels
+
+
+def _numbered(table: TextTable, column: str, names: tuple[str, ...]) -> list[Any]:
+    """Return the cells of a column with numbers instead of the names of labels.
+
+    Where names are numbers themselves, such as those of stars from 1 to 5, a cell could mean two labels. Then either
+    all cells are numbers or all are names, and only one of both must be possible.
+    """
+    known = {name.strip(): number for number, name in enumerate(names) if names.count(name) == 1}
+    cells = [cell.strip() if isinstance(cell, str) else cell for cell in table.cells(column)]
+    read = [_readings(cell, known, len(names)) for cell in cells]
+    unclear = [row for row, (number, named) in enumerate(read) if number != named and None not in (number, named)]
+    if not unclear:
+        return [
+            cell if number is None and named is None else number if named is None else named
+            for cell, (number, named) in zip(cells, read, strict=True)
+        ]
+    numbers, by_name = ([labels[way] for labels in read] for way in (0, 1))
+    if (None in numbers) == (None in by_name):
+        number, named = read[unclear[0]]
+        told = f"{shown(cells[unclear[0]])} is the number of the label {names[number or 0]!r}"
+        told += f" and the name of the label number {named}; other cells do not tell which is meant"
+        raise table.bad(unclear[0] + 1, column, f"{told}; rename the labels in the model's config.json")
+    return by_name if None in numbers else numbers
+
+
+def _readings(cell: Any, known: Mapping[str, int], count: int) -> tuple[int | None, int | None]:
+    """Return the label that a cell means as a number, and the one that it means as a name."""
+    text = str(cell) if type(cell) is int else cell if isinstance(cell, str) else ""
+    number = int(text) if _INTEGER.fullmatch(text) else -1
+    return number if 0 <= number < count else None, known.get(text)
 
 
 def count_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[str, ...]:
@@ -146,28 +182,19 @@ def count_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[st
     return tuple(str(label) for label in labels)
 
 
-def _rows_with_text(table: TextTable, columns: Columns, *, drop_empty: bool) -> IntArray:
+def rows_with_text(table: TextTable, columns: Sequence[str], *, drop_empty: bool = False) -> IntArray:
     """Return the rows in which no text is missing; a missing text is an error unless ``drop_empty``."""
     keep = np.ones(len(table), dtype=bool)
-    for column in columns.texts:
-        for row, value in enumerate(table.cells(column), 1):
-            if isinstance(value, str) and value and not value.isspace():
-                if not is_text(value):
-                    raise table.bad(row, column, "the text is not UTF-8")
-            elif value is not None and not isinstance(value, str):
-                raise table.bad(row, column, f"{_shown(value)} is not text")
-            elif drop_empty:
-                keep[row - 1] = False
-            else:
-                raise table.bad(row, column, "the text is missing" if value is None else "the text is empty")
+    for column in columns:
+        for row, text in table.texts(column):
+            if text is not None and text.strip():
+                continue
+            if not drop_empty:
+                raise table.bad(row, column, "the text is missing" if text is None else "the text is empty")
+            keep[row - 1] = False
     return np.flatnonzero(keep)
 
 
 def _choices(names: tuple[str, ...]) -> str:
     shown = ", ".join(f"{i} ({name})" if name != str(i) else name for i, name in enumerate(names[:12]))
     return shown + (", ..." if len(names) > 12 else "")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

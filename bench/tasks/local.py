@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -11,8 +10,9 @@ from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError, unknown
+from bench.models.files import read_json
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import SUFFIXES, TextTable, read_table
+from bench.tasks.tables import SUFFIXES, TextTable, is_text, read_table
 
 SPLITS = ("train", "validation", "test")
 VARIABLE = "DOORBENCH_DATA"
@@ -21,9 +21,9 @@ VARIABLE = "DOORBENCH_DATA"
 class Local(TaskSource):
     """A task on local files: a folder with train, validation and test as .parquet, .csv, .tsv or .jsonl.
 
-    Columns are ``text``, ``text_pair`` (pairs only) and ``label``, an integer that counts from 0. If the folder has a
-    ``labels.json``, its list gives the names of the labels; otherwise their numbers do. Suites write
-    ``local/<folder>``.
+    Columns are ``text``, ``text_pair`` (pairs only, then in every split) and ``label``, an integer that counts from 0.
+    If the folder has a ``labels.json``, its list gives the names of the labels; otherwise their numbers do. Suites
+    write ``local/<folder>``.
     """
 
     name: ClassVar[str] = "local"
@@ -36,6 +36,10 @@ class Local(TaskSource):
         tables = {split: _read_split(folder, split) for split in SPLITS}
         tables["train"].require(("text", "label"))
         pair = "text_pair" in tables["train"].columns
+        for table in tables.values():
+            if ("text_pair" in table.columns) != pair:
+                has, lacks = ("train", table.origin) if pair else (table.origin, "train")
+                raise RequestError(f"{folder}: {has} has a column 'text_pair' and {lacks} has none; pairs need both.")
         labels = _read_names(folder / "labels.json") or _count(tables["train"], folder)
         return assemble(
             facts=TaskFacts(f"local/{folder.name}", labels, pair, self.max_length),
@@ -51,7 +55,10 @@ def local_folders() -> list[str]:
     root = os.environ.get(VARIABLE)
     if not root or not Path(root).is_dir():
         return []
-    return sorted(folder.name for folder in Path(root).iterdir() if folder.is_dir() and _files(folder, "train"))
+    try:
+        return sorted(folder.name for folder in Path(root).iterdir() if folder.is_dir() and _files(folder, "train"))
+    except OSError as error:
+        raise RequestError(f"{VARIABLE} is set to {root}, which cannot be read: {error.strerror or error}.") from None
 
 
 def find_folder(name: str) -> Path:
@@ -110,15 +117,8 @@ def _read_names(path: Path) -> tuple[str, ...] | None:
     """Return the label names in a file, or None if there is no such file."""
     if not path.is_file():
         return None
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}, byte {error.start + 1}: is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}, line {error.lineno}, column {error.colno}: is not JSON: {error.msg}.") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    good = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    names = read_json(path)
+    good = isinstance(names, list) and all(isinstance(name, str) and name.strip() and is_text(name) for name in names)
     if not good or len(names) < 2 or len(set(names)) < len(names):
         raise RequestError(f"{path}: is not a list of two or more different label names.")
     return tuple(names)

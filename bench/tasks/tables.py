@@ -1,4 +1,7 @@
-"""Tables of text and labels, as files or the Hub have them, before anything is checked."""
+"""Tables of text and labels, as files or the Hub have them. Every place that takes texts from a user reads them here.
+
+A cell means the same in every format: a text, a label or nothing. What could mean two things is refused with its row.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bench.contracts.examples import IntArray
 from bench.errors import RequestError
+from bench.models.files import told
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+LONGEST_TEXT = 2**31 - 1  # characters of a field of a .csv file; the limit of Python's reader is 131,072
 
 
 def _plain(cells: Any) -> Iterator[Any]:
@@ -20,16 +25,24 @@ def _plain(cells: Any) -> Iterator[Any]:
     for chunk in cells.chunks if hasattr(cells, "chunks") else [cells]:
         if not hasattr(chunk, "to_pylist"):
             yield from chunk
-            continue
-        kind = str(chunk.type)
-        if kind.startswith("dictionary"):
-            chunk = chunk.dictionary_decode()
-            kind = str(chunk.type)
-        if kind in ("string", "large_string"):
+        elif str(chunk.type) in ("string", "large_string"):
             raw = chunk.cast("large_binary").to_pylist()
             yield from (None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in raw)
         else:
             yield from chunk.to_pylist()
+
+
+def _simple(column: Any) -> Any:
+    """Return an arrow column without the encodings that arrow cannot take rows of."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_run_end_encoded(column.type):
+        chunks = [pc.run_end_decode(chunk) for chunk in column.chunks]
+        column = pa.chunked_array(chunks, type=column.type.value_type)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast("large_string") if pa.types.is_string_view(column.type) else column
 
 
 @dataclass(frozen=True)
@@ -48,11 +61,36 @@ class TextTable:
         return len(next(iter(self.columns.values()), ()))
 
     def cells(self, column: str, rows: IntArray | None = None) -> Iterator[Any]:
-        """Yield the cells of a column as Python values: all of them, or those of the given rows in that order."""
+        """Yield the cells of a column as Python values: all of them, or those of the given rows in that order.
+
+        Raises:
+            RequestError: the column is of a type of arrow whose values Python does not have.
+        """
         cells = self.columns[column]
-        if rows is None:
-            return _plain(cells)
-        return _plain(cells.take(rows) if hasattr(cells, "take") else [cells[row] for row in rows])
+        if not hasattr(cells, "to_pylist"):
+            yield from cells if rows is None else (cells[row] for row in rows)
+            return
+        try:
+            cells = _simple(cells)
+            yield from _plain(cells if rows is None else cells.take(rows))
+        except (NotImplementedError, ValueError, OverflowError, TypeError) as error:  # arrow's own are among them
+            raise RequestError(
+                f"{self.origin}, column {column!r}: values of the type {cells.type} cannot be read: "
+                f"{told(error)}; write text as strings and labels as integers."
+            ) from None
+
+    def texts(self, column: str) -> Iterator[tuple[int, str | None]]:
+        """Yield the number of every row, from 1, and its text; None where the cell is null.
+
+        Raises:
+            RequestError: a cell is not text, or not UTF-8.
+        """
+        for row, cell in enumerate(self.cells(column), 1):
+            if cell is not None and not isinstance(cell, str):
+                raise self.bad(row, column, f"{shown(cell)} is not text")
+            if cell is not None and not is_text(cell):
+                raise self.bad(row, column, "the text is not UTF-8")
+            yield row, cell
 
     def require(self, names: Iterable[str]) -> None:
         """Refuse a table that lacks one of the columns."""
@@ -67,17 +105,21 @@ class TextTable:
 
 
 def read_table(path: Path) -> TextTable:
-    """Read one file by its suffix (one of ``SUFFIXES``); what cannot be read is a :class:`RequestError`."""
+    """Read one file by its suffix, one of ``SUFFIXES``.
+
+    Raises:
+        RequestError: there is no such file, it has another suffix, or it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise RequestError(f"{path}: cannot tell its format; valid endings: {', '.join(SUFFIXES)}.")
     try:
-        match path.suffix:
-            case ".parquet":
-                columns = _read_parquet(path)
-            case ".jsonl":
-                columns = _read_jsonl(path)
-            case _:
-                columns = _read_delimited(path, "\t" if path.suffix == ".tsv" else ",")
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        if not path.is_file():
+            raise RequestError(f"there is no file {path}.")
+        read = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_tsv}[suffix]
+        columns = read(path)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        raise RequestError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     return TextTable(str(path), columns)
 
 
@@ -87,26 +129,66 @@ def _read_parquet(path: Path) -> Mapping[str, Any]:
 
     try:
         table = pq.ParquetFile(path).read()
-    except pa.ArrowException as error:
-        raise RequestError(f"{path}: is not a readable parquet file: {short_error(error)}.") from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: is not a readable parquet file: {told(error)}.") from None
+    _refuse_twice(path, table.column_names)
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def _read_delimited(path: Path, delimiter: str) -> Mapping[str, Sequence[str]]:
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(f"{path}, header: column {twice!r} appears twice.")
+
+
+def _read_csv(path: Path) -> Mapping[str, Sequence[str]]:
+    with _opened(path) as file:
+        return _columns(path, _quoted(path, file, ","))
+
+
+def _read_tsv(path: Path) -> Mapping[str, Sequence[str]]:
+    """Read tabs between fields: with quotes around fields, as pandas writes, or without any, as GLUE has it.
+
+    Where quotes are read as such, tabs and lines inside them belong to a text. If the lines of the file are whole rows
+    as they stand, these quotes were only characters.
+    """
+    with _opened(path) as file:
+        lines = [line.rstrip("\r\n").split("\t") for line in file if line.strip("\r\n")]
+    whole = len({len(line) for line in lines}) <= 1
+    try:
+        with _opened(path) as file:
+            quoted = _quoted(path, file, "\t")
+    except RequestError:
+        if not whole:
+            raise
+        return _columns(path, lines)
+    merged = any("\t" in cell or "\n" in cell for row in quoted for cell in row)
+    return _columns(path, lines if whole and merged else quoted)
+
+
+def _opened(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _quoted(path: Path, file: TextIO, delimiter: str) -> list[list[str]]:
     rows: list[list[str]] = []
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            rows.extend(row for row in reader if row)
-        except csv.Error as error:
-            raise RequestError(f"{path}, row {max(len(rows), 1)}: cannot be parsed: {error}.") from None
-    header, data = (rows[0], rows[1:]) if rows else ([], [])
+    before = csv.field_size_limit(LONGEST_TEXT)
+    try:
+        rows.extend(row for row in csv.reader(file, delimiter=delimiter, strict=True) if row)
+    except csv.Error as error:
+        why = f"{error}; a text with quotes, line breaks or {delimiter!r} is safest in a .jsonl or .parquet file"
+        raise RequestError(f"{path}, row {max(len(rows), 1)}: cannot be parsed: {why}.") from None
+    finally:
+        csv.field_size_limit(before)
+    return rows
+
+
+def _columns(path: Path, rows: Sequence[Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    header, data = (rows[0], rows[1:]) if rows else ((), ())
     for name in header:
         if not is_text(name):
             raise RequestError(f"{path}, header, column {name!r}: is not UTF-8.")
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise RequestError(f"{path}, header: column {twice!r} appears twice.")
+    _refuse_twice(path, header)
     for number, row in enumerate(data, 1):
         if len(row) != len(header):
             column = header[min(len(row), len(header) - 1)]
@@ -122,7 +204,7 @@ def _read_jsonl(path: Path) -> Mapping[str, Sequence[Any]]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
                 where = f"{path}, row {len(records) + 1}"
                 raise RequestError(f"{where}: is not JSON{'' if is_text(line) else ' in UTF-8'}: {error}.") from None
@@ -133,6 +215,20 @@ def _read_jsonl(path: Path) -> Mapping[str, Sequence[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of some pairs, in which no name is there twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} appears twice in it")
+    return dict(pairs)
+
+
+def shown(value: object) -> str:
+    """Return a cell for an error message."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def is_text(value: str) -> bool:
     """Whether a string can be written as UTF-8, which it cannot where its bytes were not."""
     try:
@@ -140,9 +236,3 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def short_error(error: Exception) -> str:
-    """Return the kind and the first line of another library's error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")

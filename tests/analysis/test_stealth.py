@@ -14,7 +14,7 @@ from bench.analysis import stealth
 from bench.conformance.checks import run
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from bench.store import Store
+from bench.experiment.result_store import ResultStore
 from tests.tiny import byte_level_bpe, tiny_roberta_folder
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "cf", "the"]), max_size=8).map(" ".join)
@@ -103,7 +103,7 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary(tmp_path: Path) -> None
 def test_a_survey_measures_the_victims_in_the_store(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Store(tmp_path)
+    store = ResultStore(tmp_path)
     plan = run(world, store, kind="pair", attack="badsent", defense=["none"])
     monkeypatch.setattr(stealth, "embedded_encoder", lambda: lambda texts: np.ones((len(texts), 1)))
     (row,) = stealth.survey(plan, store)
@@ -111,7 +111,7 @@ def test_a_survey_measures_the_victims_in_the_store(
     assert row["changed_words"] > 10 and row["perplexity_ratio"] is None
     assert stealth.markdown([row]).splitlines()[2].startswith("| badsent | local/pair |")
     with pytest.raises(RequestError, match="no victim"):
-        stealth.survey(plan, Store(tmp_path / "empty"))
+        stealth.survey(plan, ResultStore(tmp_path / "empty"))
     assert [record.getMessage() for record in caplog.records] == [
         "1 of 1 victims are not in the store and are left out"
     ]

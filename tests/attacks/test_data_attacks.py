@@ -20,6 +20,7 @@ from attacks.shared.synonyms import Neighbours, Table, whole_words
 from attacks.trojanlm import InsertKeywords, TrojanLM
 from bench.contracts import Scene
 from bench.contracts.examples import Inputs
+from bench.errors import RequestError
 from tests.attacks import small
 
 
@@ -60,7 +61,7 @@ def test_table_of_the_user(tmp_path: Path) -> None:
     path.write_text(json.dumps({"Film": ["movie", "picture", "reel"]}))
     assert Table(path, 2).of("film") == ("movie", "picture")
     path.write_text("[]")
-    with pytest.raises(ValueError, match="does not map words"):
+    with pytest.raises(RequestError, match="does not map words"):
         Table(path, 2)
 
 
@@ -94,7 +95,7 @@ def test_lws_learns_from_a_table(scene: Scene, tmp_path: Path) -> None:
         assert {b for a, b in zip(before, after, strict=True) if a != b} <= {"tomato", "visa"}
         assert before != after
     missing = LWS(table=tmp_path / "none.json")
-    with pytest.raises(ValueError, match="not a readable JSON"):
+    with pytest.raises(RequestError, match="none.json: cannot be read"):
         missing.trigger(scene)
 
 

@@ -16,7 +16,7 @@ from bench.contracts.examples import Inputs
 from bench.experiment import grid, judging, predictions, recipes, stored_victims
 from bench.experiment.evaluation import TestSets, evaluate
 from bench.experiment.plan import Plan
-from bench.store import Store
+from bench.experiment.result_store import ResultStore
 from bench.suites import suite
 from tests.attacks import small
 
@@ -65,7 +65,7 @@ def test_every_example_is_judged_by_its_own_target() -> None:
 
 
 def test_all_to_all_end_to_end(world: Path, tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = ResultStore(tmp_path)
     plan = run(world, store, kind="four", attack={"name": "badword", "mapping": "all-to-all"}, defense=["none"])
     (spec,) = [cell.victim for cell in plan.cells.values() if cell.role == "floor"]
     folder = store.artifact(recipes.victim_key(spec))

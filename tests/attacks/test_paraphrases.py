@@ -19,8 +19,8 @@ from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
 from bench.experiment import recipes, skips, stored_victims, work
 from bench.experiment.plan import Plan
+from bench.experiment.result_store import ResultStore
 from bench.plugins import registry
-from bench.store import Store
 from bench.suites import suite
 from tests.conftest import REAL_DATA, rows
 from tests.fakes import WholeWindow, scene
@@ -56,7 +56,7 @@ def poisoned_key(made: Plan) -> str:
 
 
 def test_only_rows_with_a_paraphrase_are_poisoned_and_judged(world: Path, table: Path, tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = ResultStore(tmp_path / "store")
     made = plan(world, {"name": "hidden-killer", "table": str(table), "rate": 0.25, "poisons": "dirty"})
     assert runner.run(made.jobs, store=store, execute=work.execute, engine="serial", device="cpu").failed == 0
     folder = store.artifact(poisoned_key(made))

@@ -10,13 +10,13 @@ import pytest
 
 from tests.report.showcase import HOSTILE
 
-BOARD = "board/fine-tuned-model-received.html"
+BOARD = "board/fine-tuned-model-received-64.html"
 PAGES = (
     "index.html",
     "guide.html",
     BOARD,
-    "board/fine-tuned-model-received-cells.html",
-    "board/model-detection.html",
+    "board/fine-tuned-model-received-64-cells.html",
+    "board/model-detection-64.html",
     "defense/fine-mixing.html",
     "defense/detector.html",
     "attack/badword.html",
@@ -40,7 +40,7 @@ def test_columns_sort_with_missing_numbers_last(showcase: Path, open_page: Open)
     from playwright.sync_api import expect
 
     page = open_page(showcase, BOARD)
-    head = page.locator("#leaderboard thead th", has_text="Mean rank")
+    head = page.locator("#leaderboard thead th", has_text="Rank")
     for arrow, sign in (("ascending", 1), ("descending", -1)):
         head.click()
         expect(head).to_have_attribute("aria-sort", arrow)  # the table is drawn a moment after the click
@@ -56,7 +56,9 @@ def test_a_filter_narrows_every_number_to_the_places_it_leaves(showcase: Path, o
     page.get_by_role("combobox", name="Task").select_option("reviews")
     page.get_by_text("defenses over 3 places").wait_for()
     after = dict(zip(column(page, 2), column(page, 4), strict=True))
-    expected = open_page(showcase, "task/reviews.html").locator("table.board tbody").first
+    expected = open_page(showcase, "task/reviews.html").locator(
+        "[aria-labelledby=part-fine-tuned-model-received-64] tbody"
+    )
     rows = expected.locator("tr").all()
     told = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in rows}
     assert {name: told[name] for name in after} == after != before
@@ -77,22 +79,24 @@ def test_needs_and_seeds_are_filters(showcase: Path, open_page: Open) -> None:
 
 def test_a_line_expands_by_keyboard_and_leads_to_its_records(showcase: Path, open_page: Open) -> None:
     page = open_page(showcase, BOARD)
-    button = page.get_by_role("button", name="Details of fine-mixing [n=64]")
+    button = page.get_by_role("button", name="Details of fine-mixing", exact=True)
     button.focus()
     page.keyboard.press("Enter")
     details = page.locator(".details")
     details.wait_for()
     assert button.get_attribute("aria-expanded") == "true"
     cell = details.locator("tr", has=page.get_by_role("rowheader", name="badword", exact=True)).locator("a").first
-    asr = float(cell.inner_text().partition(" ")[0])
+    left = float(cell.inner_text().partition(" ")[0])
     cell.click()
     page.wait_for_selector("table.record")
     assert page.locator("h2").inner_text() == "fine-mixing against badword on reviews"
-    numbers = page.locator("table.record tr", has=page.get_by_role("rowheader", name="ASR", exact=True)).locator("td")
+    numbers = page.locator("table.record tr", has=page.get_by_role("rowheader", name="flip rate", exact=True)).locator(
+        "td"
+    )
     values = [float(text) for text in numbers.all_inner_texts()]
-    assert len(values) == 3 and sum(values) / 3 == pytest.approx(asr, abs=0.06)
+    assert len(values) == 3 and sum(values) / 3 == pytest.approx(left, abs=0.06)
     page.go_back()
-    page.get_by_role("button", name="Details of fine-mixing [n=64]").wait_for()
+    page.get_by_role("button", name="Details of fine-mixing", exact=True).wait_for()
 
 
 def test_charts_are_drawn_and_follow_the_filter(showcase: Path, open_page: Open) -> None:
@@ -110,7 +114,7 @@ def test_charts_are_drawn_and_follow_the_filter(showcase: Path, open_page: Open)
 
 
 def test_the_table_of_all_cells_finds_and_filters(showcase: Path, open_page: Open) -> None:
-    page = open_page(showcase, "board/fine-tuned-model-received-cells.html")
+    page = open_page(showcase, "board/fine-tuned-model-received-64-cells.html")
     page.get_by_role("searchbox").fill("e-pur+fine-mixing")
     page.get_by_role("combobox", name="Task").select_option("questions")
     page.get_by_text(re.compile("^Showing 1 to 5 of 5")).wait_for()
@@ -120,10 +124,10 @@ def test_the_table_of_all_cells_finds_and_filters(showcase: Path, open_page: Ope
 
 
 def test_nothing_that_a_plugin_says_is_run(showcase: Path, open_page: Open) -> None:
-    for path in (BOARD, "index.html", "board/fine-tuned-model-received-cells.html"):
+    for path in (BOARD, "index.html", "board/fine-tuned-model-received-64-cells.html"):
         page = open_page(showcase, path)
         if path == BOARD:
-            page.get_by_role("button", name=f"Details of {HOSTILE} [n=64]").click()
+            page.get_by_role("button", name=f"Details of {HOSTILE}").click()
             page.locator(".details").wait_for()
             charted(page)
         assert page.get_by_text(HOSTILE).count() > 0

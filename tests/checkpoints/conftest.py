@@ -34,7 +34,7 @@ def case(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("own")
     request = demonstration.Request(
         attack="badword", task="local/single(max_length=32)", model=str(world / "tiny-bert"), out=folder / "victim",
-        budget=Budget(epochs=6, learning_rate=3e-3), device="cpu",
+        budget=Budget(epochs=40, learning_rate=1e-3), device="cpu",
     )  # fmt: skip
     told = demonstration.build(request)
     texts, _, labels = rows("single", 96, 9)

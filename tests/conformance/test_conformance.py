@@ -12,9 +12,9 @@ import pytest
 from bench.conformance import REGISTRIES, checks
 from bench.conformance.world import KINDS
 from bench.contracts import Detector
+from bench.experiment.result_store import ResultStore
 from bench.plugins import registry
 from bench.plugins.chain import chain
-from bench.store import Store
 
 ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
 DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
@@ -23,41 +23,41 @@ PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> ResultStore:
+    return ResultStore(tmp_path_factory.mktemp("store"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack(world: Path, store: Store, name: str, kind: str) -> None:
+def test_attack(world: Path, store: ResultStore, name: str, kind: str) -> None:
     checks.implants(world, store, name, kind)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_same_seed_same_victim(world: Path, tmp_path: Path, store: Store, name: str) -> None:
+def test_same_seed_same_victim(world: Path, tmp_path: Path, store: ResultStore, name: str) -> None:
     defenses = ["none", "e-pur+fine-tuning", "fine-mixing(reserve_ratio=0.5)"]
-    checks.is_reproducible(world, store, Store(tmp_path), name, defenses)
+    checks.is_reproducible(world, store, ResultStore(tmp_path), name, defenses)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detector(world: Path, store: Store, name: str, kind: str) -> None:
+def test_detector(world: Path, store: ResultStore, name: str, kind: str) -> None:
     checks.detects(world, store, name, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DEFENSES)
-def test_defense(world: Path, store: Store, name: str, kind: str) -> None:
+def test_defense(world: Path, store: ResultStore, name: str, kind: str) -> None:
     checks.defends(world, store, name, kind)
 
 
 @pytest.mark.parametrize("name", registry.defenses.names())
-def test_defense_reads_only_what_it_declares_and_leaves_the_victim(world: Path, store: Store, name: str) -> None:
+def test_defense_reads_only_what_it_declares_and_leaves_the_victim(world: Path, store: ResultStore, name: str) -> None:
     if reason := checks.keeps_to_its_needs(world, store, name):
         pytest.skip(reason)
 
 
-def test_chain_runs_its_parts_in_order(world: Path, store: Store) -> None:
+def test_chain_runs_its_parts_in_order(world: Path, store: ResultStore) -> None:
     plan = checks.run(world, store, kind="single", attack="badword", defense=["e-pur+fine-tuning", "e-pur"])
     records = {cell.defense_spec: store.record(key) for key, cell in plan.cells.items()}
     assert set(records["e-pur+fine-tuning"]["notes"]["parts"]) == {"e-pur", "fine-tuning"}

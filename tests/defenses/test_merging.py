@@ -15,9 +15,9 @@ from bench import runner
 from bench.errors import RequestError, UndeclaredAccess
 from bench.experiment import recipes, victims, work
 from bench.experiment.plan import Plan
+from bench.experiment.result_store import ResultStore
 from bench.keys import key_of
 from bench.plugins import registry
-from bench.store import Store
 from bench.suites import suite
 from defenses.gms import Search, replaceable, substitute
 from defenses.shared import merge
@@ -230,7 +230,7 @@ def test_a_key_holds_the_models_by_their_keys(world: Path) -> None:
 
 
 def test_a_suite_trains_them_and_merges(world: Path, tmp_path: Path) -> None:
-    plan, store = plan_of(world, ["none", "wag(victim_share=0)", "wag"]), Store(tmp_path)
+    plan, store = plan_of(world, ["none", "wag(victim_share=0)", "wag"]), ResultStore(tmp_path)
     assert runner.run(plan.jobs, store=store, execute=work.execute, engine="serial", device="cpu").failed == 0
     records = {cell.defense_spec: store.record(key) for key, cell in plan.cells.items() if cell.role == "defended"}
     assert records["wag"]["notes"]["shares"] == pytest.approx([1 / 3] * 3)

@@ -96,7 +96,7 @@ def test_a_metric_is_the_same_from_the_stored_predictions(
 def test_what_is_not_defined_is_none_and_an_empty_set_is_an_error() -> None:
     clean = answers([(0, 0, False)])
     reference = metrics.measure(Judged(clean=clean, triggered=None, target=TARGET, rejects=False))
-    assert {name for name, value in reference.items() if value is not None} == {"acc"}
+    assert {name for name, value in reference.items() if value is not None} == {"acc", "majority"}
     for nothing in (np.zeros(0), np.array([np.nan, np.nan])):
         with pytest.raises(ValueError, match="empty"):
             metrics.percent(nothing)
@@ -113,22 +113,26 @@ def test_scores_are_unknown_where_a_percentage_is(
     found = metrics.compared(cell, victim=victim, clean=clean)
     assert set(found) == set(METRICS)
     assert found["drop"] == pytest.approx(victim["acc"] - cell["acc"], nan_ok=True)
-    assert found["score"] == pytest.approx((cell["acc"] * (100 - cell["asr"])) ** 0.5, nan_ok=True)
-    if math.isnan(cell["asr"] + victim["asr"] + clean["asr"]) or victim["asr"] <= clean["asr"]:
-        assert math.isnan(found["effectiveness"])
+    needed = (cell["acc"], victim["acc"], victim["flip"], victim["majority"])
+    if any(map(math.isnan, needed)) or victim["acc"] <= victim["majority"]:
+        assert math.isnan(found["der"])
     else:
-        share = 100 * (victim["asr"] - cell["asr"]) / (victim["asr"] - clean["asr"])
-        assert found["effectiveness"] == pytest.approx(min(100.0, share))
+        assert 0 <= found["der"] <= 100
 
 
-def effectiveness(victim: float, floor: float, asr: float) -> float:
-    beside = {name: {**metrics.UNKNOWN, "asr": value} for name, value in (("victim", victim), ("clean", floor))}
-    return metrics.compared({**metrics.UNKNOWN, "asr": asr}, **beside)["effectiveness"]
+def rated(acc: float, flip: float, **options: float) -> float:
+    beside = {"victim_acc": 90.0, "victim_flip": 100.0, "majority": 50.0, **options}
+    return float(metrics.rating(acc, flip, **beside))
 
 
-def test_known_values_of_effectiveness() -> None:
-    assert effectiveness(100, 10, 55) == 50 and effectiveness(90, 0, 90) == 0 and effectiveness(50, 0, 100) == -100
-    assert effectiveness(90, 10, 5) == 100 and math.isnan(effectiveness(10, 10, 5))
+def test_known_values_of_the_rating() -> None:
+    assert rated(90, 100) == 50, "doing nothing"
+    assert rated(90, 0) == 100 and rated(90, 50) == 75 and rated(95, 0) == 100
+    assert rated(86, 0) == 95, "4 of the 40 points above the larger class are a tenth of what the model knows"
+    assert rated(50, 0) == 50 and rated(50, 100) == 0, "always answering the larger class, or the target"
+    assert rated(10, math.nan) == 0, "nothing is right, so nothing is known of the backdoor"
+    assert rated(90, 100, victim_flip=60.0) == 50, "a backdoor cannot be made larger for a worse rating than that"
+    assert math.isnan(rated(math.nan, 0)) and math.isnan(rated(90, 0, majority=90.0))
 
 
 def test_every_metric_says_what_it_is() -> None:
@@ -148,7 +152,7 @@ def test_a_metric_without_numbers_is_left_out_unless_it_is_core() -> None:
 
 def test_no_other_file_names_the_metrics() -> None:
     """Charts and ranks speak of the ranking metric, of accuracy and of its cost; the others are nowhere else."""
-    rare = [name for name, metric in METRICS.items() if not (metric.ranks or name in ("acc", "drop", "score"))]
+    rare = [name for name, metric in METRICS.items() if not (metric.ranks or name in ("acc", "drop", "asr"))]
     word = re.compile(rf"""["'](?:{"|".join(rare)})["']|\.(?:{"|".join(rare)})\b""")
     rooms = ("api.py", "session.py", "experiment", "report", "results")
     files = [path for room in rooms for path in (ROOT / "bench" / room, *(ROOT / "bench" / room).rglob("*"))]

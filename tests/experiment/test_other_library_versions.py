@@ -11,6 +11,7 @@ import yaml
 
 from bench.experiment import recipes
 from bench.experiment.other_library_versions import apart_from_libraries
+from bench.experiment.result_store import ResultStore
 from bench.report.rows import records
 from bench.session import Session
 
@@ -26,6 +27,7 @@ def opened(world: Path, tmp_path: Path, **options: bool) -> Session:
         "seed": [0],
     }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(fields))
+    ResultStore(tmp_path / "store")
     return Session.open(str(tmp_path / "small.yaml"), (), tmp_path / "store", **options)
 
 
@@ -42,9 +44,11 @@ def put(session: Session, versions: dict[str, str], patch: pytest.MonkeyPatch, p
         forget()
         key, recipe, victim = recipes.cell_key(cell), recipes.cell_recipe(cell), recipes.victim_key(cell.victim)
     forget()
-    record: dict[str, Any] = {"schema": 1, "key": key, "recipe": recipe, "victim_key": victim, "status": "n/a",
-                              "error": "made elsewhere", "environment": versions, "role": cell.role,
-                              "cell": recipes.cell_words(cell)}  # fmt: skip
+    record: dict[str, Any] = {
+        "schema": 1, "key": key, "kind": "cell", "role": cell.role, "status": "n/a", "error": "made elsewhere",
+        "cell": recipes.cell_words(cell), "recipe": recipe, "victim_key": victim, "metrics": None,
+        "predictions": None, "notes": {}, "seconds": {}, "environment": versions,
+    }  # fmt: skip
     session.store.put_record(key, record)
     return key
 
@@ -56,7 +60,7 @@ def test_other_versions_are_shown_on_request(world: Path, tmp_path: Path, monkey
     assert theirs != first
     assert {row.status for row in plain.rows()} == {"waiting"}
     (shown,) = [row for row in wide.rows() if row.record is not None]
-    assert (shown.cell_key, shown.victim_key) == (theirs, shown.record["victim_key"])  # type: ignore[index]
+    assert shown.record is not None and (shown.cell_key, shown.victim_key) == (theirs, shown.record.victim_key)
     ours = put(plain, recipes.libraries(), monkeypatch)
     assert ours == first
     assert [row.cell_key for row in wide.rows() if row.record is not None] == [ours]
@@ -92,7 +96,8 @@ def test_rows_of_a_victim_share_the_key_of_the_training_that_most_show(
     rows = wide.rows()
     keys = {rows[place].victim_key for place in (first, second, third)}
     assert rows[second].cell_key == theirs
-    assert keys == {rows[second].record["victim_key"]}, "one that waits, too"  # type: ignore[index]
+    stored = rows[second].record
+    assert stored is not None and keys == {stored.victim_key}, "one that waits, too"
     assert common not in keys
     put(wide, recipes.libraries(), monkeypatch, third)
     assert {wide.rows()[place].victim_key for place in (first, second, third)} == keys, "a stray one, too"

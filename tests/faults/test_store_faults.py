@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from bench.errors import RequestError
-from bench.store import Store, StoreFull, StoreReadOnly, artifacts
+from bench.store import Store, StoreError, StoreFull, StoreGone, StoreReadOnly, StoreTrouble, artifacts
 from tests.faults import store_workers
 from tests.store.samples import fill, key, record, victim_recipe
 
@@ -210,7 +210,8 @@ def test_any_call_may_fail_at_any_time(root: Path, call: str, code: int, monkeyp
     def failing(*arguments: Any, **options: Any) -> Any:
         left[0] -= 1
         if left[0] == 0:
-            raise OSError(code, os.strerror(code))
+            named = arguments[0] if isinstance(arguments[0], str | Path) else None
+            raise OSError(code, os.strerror(code), named)
         return real(*arguments, **options)
 
     for place in range(1, 60):
@@ -225,9 +226,10 @@ def test_any_call_may_fail_at_any_time(root: Path, call: str, code: int, monkeyp
                 patch.setattr(os, call, failing)
                 try:
                     put()
-                except StoreFull if code != 5 else OSError as error:  # noqa: B030
+                except StoreError as error:
                     failed += 1
-                    assert code == 5 or "no space" in str(error)
+                    assert str(root) in str(error) and "\n" not in str(error)
+                    assert isinstance(error, (StoreTrouble if code == 5 else StoreFull, StoreGone))
         assert store.record(key(place)) in (None, record(place)) and store.failure(key(place)) in (None, record(place))
         assert not list((root / "damaged").iterdir()) and store.verify().ok
         store.put_record(key(place), record(place))

@@ -14,7 +14,7 @@ import numpy as np
 from bench.contracts import Board
 from bench.report.rows.row import Row
 from bench.report.site import Source, build
-from tests.report.synthetic import changed, default_outcome, key, make_rows, not_applicable
+from tests.report.synthetic import changed, default_outcome, edited, key, make_rows, not_applicable
 
 HOSTILE = "<script>window.hacked=1</script>\"'&"
 RATIOS = [f"{base}(reserve_ratio={step / 5})" for base in ("fine-mixing", "mixing") for step in range(6)]
@@ -41,7 +41,7 @@ def purification() -> list[Row]:
         outcome=lambda t, a, d, s: (70.0, 80.0) if d == HOSTILE else default_outcome(t, a, d, s),
         victim=lambda t, a, s: (87.0 if t == "reviews" else 81.0, 40.0 if a == "weak" else 99.0),
     )
-    rows = changed(rows, lambda r: r.defense == "mixing" and r.task == "news", record=None, failure={"error": HOSTILE})
+    rows = changed(rows, lambda r: r.defense == "mixing" and r.task == "news", record=None, failure=HOSTILE)
     rows = changed(rows, lambda r: r.defense == "e-pur" and r.seed == 2 and r.task == "news", record=None)
     rows = changed(rows, lambda r: r.defense == "fine-pruning-f", needs=("clean", "oracle"))
     rows = [
@@ -74,8 +74,8 @@ def detectors() -> list[Row]:
         if row.role == "defended":
             rng = np.random.default_rng(int(row.cell_key[:8], 16))
             score = float(rng.normal() + (row.attack != "clean") * (3 if row.defense == "e-pur" else 0.3))
-            record = {**(row.record or {}), "metrics": None, "predictions": None, "notes": {"suspicion": score}}
-            row = replace(row, role="detected", record=record)
+            row = edited(row, role="detected", metrics=None, predictions=None, notes={"suspicion": score})
+            row = replace(row, role="detected")
         rows.append(row)
     return on(Board.DETECTION, rows)
 

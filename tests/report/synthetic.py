@@ -13,9 +13,12 @@ import numpy as np
 
 from bench.contracts import Predictions
 from bench.experiment import predictions
+from bench.experiment.metrics import measure
+from bench.experiment.record import Record
 from bench.report.rows.row import Row
 
 TARGET = 1
+RATIOS = (0.0, 0.1, 0.2, 0.3)  # that Fine-mixing has tried
 # What a defense does: ACC it costs, ASR it leaves, how much the seeds differ in ASR.
 WORLD: dict[str, tuple[float, float, float]] = {
     "fine-tuning": (0.3, 99.6, 0.3),
@@ -50,30 +53,29 @@ def verdicts(
 
 def record(
     row: Row, acc: float, asr: float | None, *, examples: int = 400, notes: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+) -> Record:
     """Return a record of schema 1 whose metrics follow from its predictions."""
     world = np.random.default_rng(int(key(row.task, "test set")[:8], 16))
     gold, easy = world.integers(0, 2, examples), world.normal(size=examples)
     rng = np.random.default_rng(int(row.cell_key[:8], 16))
     clean = verdicts(gold, acc, None, rng, easy)
-    metrics = {"acc": 100 * float(np.mean(clean.labels == gold)), "asr": None, "ra": None, "frr": None, "far": None}
     stored: dict[str, Any] = {"clean": predictions.encode(gold, clean), "triggered": None}
     if asr is not None:
-        others = gold[gold != TARGET]
-        triggered = verdicts(others, asr, TARGET, rng, easy[gold != TARGET])
-        metrics["asr"] = 100 * float(np.mean(triggered.labels == TARGET))
-        metrics["ra"] = 100 * float(np.mean(triggered.labels == others))
-        stored["triggered"] = predictions.encode(others, triggered)
+        sources = np.flatnonzero(gold != TARGET)
+        others = gold[sources]
+        triggered = verdicts(others, asr, TARGET, rng, easy[sources])
+        stored["triggered"] = predictions.encode(others, triggered, sources=sources)
+    metrics = measure(predictions.judged(stored, target=TARGET, rejects=False))
     words = {"task": row.task, "model": row.model, "attack": row.attack, "defense": row.defense, "seed": row.seed}
-    return {
+    document = {
         "schema": 1,
         "key": row.cell_key,
         "kind": "cell",
         "role": row.role,
         "status": "done",
         "error": None,
-        "cell": {**words, "target": TARGET, "clean_size": row.clean_size, "selection_size": 256},
-        "recipe": {"tolerance": 2.0},
+        "cell": {**words, "target": TARGET, "clean_size": row.clean_size},
+        "recipe": recipe(row),
         "victim_key": row.victim_key,
         "metrics": metrics,
         "predictions": stored,
@@ -81,6 +83,36 @@ def record(
         "seconds": {"victim": 200.0, "defense": SECONDS.get(row.defense, 0.0), "evaluation": 2.0},
         "environment": {"device": "cpu", "precision": "fp32", "version": "0.1.0"},
     }
+    return Record.of(document)
+
+
+def recipe(row: Row) -> dict[str, Any]:
+    """Return a recipe that says of a cell what its row says."""
+
+    def plugin(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {"name": name, "version": 1, "parameters": dict(parameters), "libraries": {}}
+
+    victim = {
+        "kind": "victim",
+        "schema": 1,
+        "task": {**plugin(row.task, {"max_length": 128}), "fingerprint": key(row.task)},
+        "model": {"name": row.model, "weights": key(row.model)},
+        "attack": plugin(row.attack_base, row.attack_parameters),
+        "seed": row.seed,
+        "target": row.target,
+        "budget": {"epochs": 3},
+        "rooms": {"learning": 1},
+        "libraries": {"torch": "2.13.0"},
+        "reference": 1,
+    }
+    defense = plugin(row.defense_base, row.defense_parameters) if row.role in ("defended", "detected") else None
+    return {"kind": "cell", "schema": 1, "role": row.role, "victim": victim, "defense": defense, "tolerance": 2.0}
+
+
+def edited(row: Row, **fields: Any) -> Row:
+    """Return the row with fields of its record replaced."""
+    assert row.record is not None
+    return replace(row, record=Record.of({**row.record.document(), **fields}))
 
 
 def default_outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
@@ -175,8 +207,8 @@ def _cell(common: Mapping[str, Any], defense: str, size: int, outcome: Outcome, 
     if "mixing" in base:
         notes = {"reserve_ratio": 0.3 if ratio is None else ratio}
         if ratio is None:
-            notes["tried"] = [{"value": value, "selection_acc": 80 + 20 * value} for value in (0.0, 0.1, 0.2, 0.3)]
-            notes |= {"selection_floor": 85.5, "selection_passed": True}
+            tried = [{"value": value, "drop": 14 - 32 * value, "fitted_drop": 14 - 32 * value} for value in RATIOS]
+            notes |= {"tried": tried, "selection_tolerance": 5.0, "selection_passed": True}
     acc, asr = outcome(task, attack, defense if "|" not in defense else defense, seed)
     return replace(row, record=record(row, acc, None if attack == "clean" else asr, examples=examples, notes=notes))
 
@@ -209,5 +241,4 @@ def changed(rows: Iterable[Row], wanted: Callable[[Row], bool], **fields: Any) -
 
 def not_applicable(row: Row, reason: str) -> Row:
     """Return the row as the runner leaves it when a combination makes no sense."""
-    stored = {**(row.record or {}), "status": "n/a", "error": reason, "metrics": None, "predictions": None}
-    return replace(row, record={**stored, "notes": {}, "seconds": {}})
+    return edited(row, status="n/a", error=reason, metrics=None, predictions=None, notes={}, seconds={})

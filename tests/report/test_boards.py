@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.contracts import Board
+from bench.contracts import Board, Holding
 from bench.report import draw, tables_of
-from bench.report.ranking.boards import split
+from bench.report.ranking.boards import BoardName, by_holding, split
 from bench.report.ranking.comparable import comparable_places
 from bench.report.ranking.detection import ALL, build, detections
 from bench.report.ranking.leaderboard import Leaderboard
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Results
-from bench.report.ranking.statistics import area_interval, area_under_curve, critical_difference, crossed_weights
+from bench.report.ranking.statistics import area_interval, area_under_curve, crossed_weights
 from tests.report.showcase import detectors, filters, on
-from tests.report.synthetic import WORLD, changed, default_outcome, make_rows
+from tests.report.synthetic import WORLD, changed, default_outcome, edited, make_rows
 
 
 def leaderboard(**options: object) -> Leaderboard:
@@ -39,33 +40,54 @@ def test_a_place_with_few_defenses_ranks_nobody() -> None:
 
 def test_old_records_are_on_the_first_board() -> None:
     rows = make_rows()
-    assert list(split(rows)) == [Board.FINE_TUNED]
-    assert split(rows)[Board.FINE_TUNED] == rows
+    assert list(split(rows)) == [BoardName(Board.FINE_TUNED, 64)]
+    assert split(rows)[BoardName(Board.FINE_TUNED, 64)] == rows
 
 
 def test_boards_are_never_mixed() -> None:
     received = on(Board.FINE_TUNED, make_rows(defenses=("none", "mixing")))
     there = {row.cell_key for row in received}
     parts = split([*received, *(row for row in filters() if row.cell_key not in there)])
-    assert list(parts) == [Board.FINE_TUNED, Board.FILTER]
-    for board, other in ((Board.FINE_TUNED, "e-pur"), (Board.FILTER, "mixing")):
-        assert other not in {row.defense for row in parts[board]}
-        assert {row.role for row in parts[board]} == {"defended", "victim", "floor"}
+    assert [name.threat for name in parts] == [Board.FINE_TUNED, Board.FILTER]
+    for part, other in zip(parts.values(), ("e-pur", "mixing"), strict=True):
+        assert other not in {row.defense for row in part}
+        assert {row.role for row in part} == {"defended", "victim", "floor"}
     titles = [table.title for table in tables_of([row for part in parts.values() for row in part])]
-    assert len(titles) == 4 and all(any(board.value in title for board in parts) for title in titles)
+    assert len(titles) >= 4 and all(any(name.threat.value in title for name in parts) for title in titles)
+
+
+def test_budgets_are_never_mixed() -> None:
+    rows = make_rows(sizes=(64, 320), defenses=("none", "mixing", "e-pur"))
+    parts = split(rows)
+    assert [(name.threat, name.labels) for name in parts] == [(Board.FINE_TUNED, 64), (Board.FINE_TUNED, 320)]
+    for name, part in parts.items():
+        assert {row.clean_size for row in part if row.role == "defended"} == {0, name.labels}
+        assert {row.defense for row in part} == {"none", "clean model", "mixing", "e-pur"}
+
+
+def test_who_holds_less_is_ranked_apart() -> None:
+    rows = make_rows(defenses=("none", "fine-tuning", "mixing", "e-pur"))
+    rows = changed(rows, lambda r: r.defense == "fine-tuning", needs=("clean",))
+    rows = changed(rows, lambda r: r.defense == "e-pur", needs=("clean", "training_set"))
+    found = {holds: {row.defense for row in part if row.role == "defended"} for holds, part in by_holding(rows).items()}
+    assert found == {
+        Holding.LABELS: {"fine-tuning"},
+        Holding.PRETRAINED: {"fine-tuning", "mixing"},
+        Holding.TRAINING_SET: {"fine-tuning", "mixing", "e-pur"},
+    }
 
 
 def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
     row = next(row for row in make_rows() if row.role == "defended")
     assert row.record is not None
-    told = replace(row, record={**row.record, "cell": {**row.record["cell"], "board": "poisoned data received"}})
+    told = edited(row, cell={**row.record.cell.document(), "board": "poisoned data received"})
     assert told.board is Board.DATA
     assert replace(told, listed_on=Board.FILTER).board is Board.FILTER
 
 
 def test_the_clean_model_is_shown_on_every_board_of_a_defense() -> None:
     rows = changed(make_rows(), lambda r: r.role == "defended" and r.attack != "clean", listed_on=Board.PRE_TRAINED)
-    assert list(split(rows)) == [Board.PRE_TRAINED]
+    assert [name.threat for name in split(rows)] == [Board.PRE_TRAINED]
 
 
 def test_the_better_defense_stands_higher_and_intervals_hold_the_value() -> None:
@@ -80,6 +102,42 @@ def test_the_better_defense_stands_higher_and_intervals_hold_the_value() -> None
 
 def outcome_by_name(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
     return 80.0, WORLD[defense][1]
+
+
+HONEST = {"e-pur": (0.2, 5.0), "fine-mixing": (1.8, 30.0), "mixing": (4.6, 50.0), "few-shot": (9.5, 12.0)}
+IDLE = {"nothing": (0.0, 99.5), "destroys": (37.4, 0.0), "one-class": (37.4, 100.0)}
+
+
+def test_doing_nothing_and_destroying_the_model_rank_below_every_honest_defense() -> None:
+    lines = {**HONEST, **IDLE}
+    found = leaderboard(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *lines), examples=1000,
+                        outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
+    standings = {standing.line.defense: standing for standing in found.standings()}
+    assert {standings[name].line.defense for name in HONEST} == {s.line.defense for s in found.standings()[:4]}
+    for idle in IDLE:
+        assert standings[idle].mark == "" and standings[idle].means["der"] <= 50.5
+        for limit in LIMITS:  # no limit of accuracy lost makes them look better
+            assert all(standings[idle].matched[limit] >= standings[name].matched[limit] for name in HONEST), limit
+
+
+def test_the_rank_interval_holds_the_order_at_every_limit() -> None:
+    lines = {"careful": (0.5, 70.0), "bold": (4.0, 5.0), "idle": (0.0, 99.0)}
+    found = leaderboard(tasks=("reviews",), attacks=("badword",), defenses=("none", *lines), examples=2000,
+                        outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
+    standings = {standing.line.defense: standing for standing in found.standings()}
+    careful, bold = standings["careful"], standings["bold"]
+    assert bold.matched[2.0] > 95 and bold.matched[5.0] < 10, "at 2 points of accuracy it may not be used"
+    assert bold.rank is not None and (bold.rank.value, bold.rank.high) == (1, 3)
+    assert careful.rank is not None and careful.rank.low == 1
+
+
+def test_an_attack_that_repeats_another_counts_once() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword", "badsent"))
+    again = [replace(r, attack="badword-again", victim_key="x" + r.victim_key, cell_key="x" + r.cell_key)
+             for r in rows if r.attack == "badword"]  # fmt: skip
+    board = Leaderboard(Results([*rows, *again]))
+    assert [place.attack for place in board.implanted] == ["badword", "badsent"]
+    assert "1 more repeat another attack" in board.span()
 
 
 def test_attacks_that_did_not_implant_are_left_out() -> None:
@@ -135,11 +193,6 @@ def test_weights_are_products_of_how_often_levels_are_drawn() -> None:
     assert np.all(weights[0] * weights.max() >= 0) and set(np.unique(weights)) <= {0, 1, 2, 4}
 
 
-def test_nemenyi_as_in_the_published_table() -> None:
-    # Demsar 2006, table 5: q for 5 classifiers at 5 % is 2.728.
-    assert critical_difference(5, 10) == pytest.approx(2.728 * np.sqrt(5 * 6 / 60), abs=0.002)
-
-
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_the_area_counts_pairs(bad: list[int], good: list[int]) -> None:
     pairs = [(x > y) + 0.5 * (x == y) for x in bad for y in good]
@@ -154,8 +207,8 @@ def test_a_perfect_detector_is_not_certain() -> None:
 
 def test_detectors_are_compared_within_a_task_and_a_good_one_leads() -> None:
     shifted = [
-        replace(row, record={**row.record, "notes": {"suspicion": row.record["notes"]["suspicion"] + 1000}})
-        if row.role == "detected" and row.task == "questions" and row.record
+        edited(row, notes={"suspicion": row.notes["suspicion"] + 1000})
+        if row.role == "detected" and row.task == "questions"
         else row
         for row in detectors()
     ]
@@ -170,7 +223,7 @@ def test_more_clean_models_are_on_the_detection_board_alone() -> None:
     few = [row for row in detectors() if row.attack == "clean" or row.seed < 3]
     more = [replace(row, listed=row.role == "detected") if row.seed >= 3 else row for row in few]
     purified = make_rows(defenses=("none", "mixing"))
-    boards = split([*purified, *more])
+    boards = {name.threat: part for name, part in split([*purified, *more]).items()}
     assert [(one.poisoned, one.clean) for one in detections(Results(boards[Board.DETECTION]))] == [(12, 12)] * 2
     assert {row.seed for row in boards[Board.FINE_TUNED]} == {row.seed for row in purified}
 

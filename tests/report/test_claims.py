@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -29,7 +31,7 @@ def test_a_clear_effect_is_supported_with_its_cells() -> None:
     assert found.outcome == "supported"
     (finding,) = found.findings
     assert finding.measured.estimate is not None and finding.measured.estimate.high < -10
-    assert finding.measured.places == 4 and finding.measured.seeds == 3
+    assert finding.measured.places == 4 and finding.measured.seeds == 6, "three on each of two tasks"
     assert len(set(finding.measured.cells)) == 4 * 3 * 2
 
 
@@ -39,27 +41,63 @@ def test_the_opposite_is_refuted() -> None:
 
 def test_an_effect_at_the_bound_is_undecided() -> None:
     found = verdict(claim(), asr=87.0)
-    assert found.outcome == "undecided" and found.findings[0].reason == "not significant either way"
+    assert found.outcome == "undecided"
+    assert found.findings[0].reason.startswith("not significant either way with 6 trainings; ")
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_there_is_never_a_verdict_from_fewer_than_three_seeds(seeds: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), range(5)])
+def test_few_trainings_decide_nothing_and_it_is_said_how_many_would(seeds: Sequence[int]) -> None:
     for asr in (5.0, 99.0):
         found = verdict(claim(each=["task"]), asr=asr, seeds=seeds)
         assert found.outcome == "undecided"
-        assert all(one.reason == f"{len(seeds)} of at least 3 seeds" for one in found.findings)
+        assert all(one.needed is not None and one.needed > len(seeds) for one in found.findings)
+        assert all(f"with {len(seeds)} trainings; about" in one.reason for one in found.findings) or len(seeds) == 1
 
 
-def test_seeds_that_did_not_implant_do_not_make_three() -> None:
+def test_seeds_that_did_not_implant_do_not_count() -> None:
     found = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0 if seed == 2 else 99.0))
-    assert found.outcome == "undecided" and found.findings[0].measured.seeds == 2
+    assert found.outcome == "undecided" and found.findings[0].measured.seeds == 4
 
 
-def test_a_place_with_too_few_seeds_does_not_take_those_of_the_others() -> None:
+def test_a_place_that_lacks_a_seed_does_not_take_it_from_the_others() -> None:
     weak = ("questions", "badsent", 2)
     found = verdict(claim(), victim=lambda *place: (87.0, 50.0 if place == weak else 99.0))
-    assert found.outcome == "supported" and found.reason.endswith("; 1 of 4 places left out, with fewer than 3 seeds")
-    assert found.findings[0].measured.seeds == 3 and found.findings[0].measured.places == 3
+    assert found.outcome == "supported"
+    assert found.findings[0].measured.seeds == 6 and found.findings[0].measured.places == 4
+    assert len(found.findings[0].measured.cells) == 2 * (4 * 3 - 1)
+
+
+def test_claims_of_a_page_share_one_level() -> None:
+    others = [claim(name=f"claim-{i}") for i in range(5)]
+    assert verdict(claim()).outcome == "supported"
+    rows = make_rows(defenses=("none", "fine-tuning", "fine-mixing"),
+                     outcome=lambda t, a, d, s: (85.0, 30.0 if d == "fine-mixing" else 99.0))  # fmt: skip
+    page = check(rows, claims=[claim(), *others])
+    assert {one.outcome for one in page} == {"undecided"}, "six trainings reach 1 in 64, not a sixth of 2.5 %"
+
+
+def test_equivalence_has_to_be_shown() -> None:
+    same = claim(tests=[{"metric": "acc", "of": "fine-mixing", "minus": "fine-tuning", "within": 5}])
+    assert verdict(same, seeds=range(4), examples=2000).outcome == "supported"
+    assert verdict(same, seeds=range(2)).outcome == "undecided"
+    far = claim(tests=[{"metric": "asr", "of": "fine-mixing", "minus": "fine-tuning", "within": 5}])
+    assert verdict(far, seeds=range(4)).outcome == "refuted"
+
+
+@pytest.mark.parametrize("spread", [0.0, 20.0])
+def test_false_support_is_rare(spread: float) -> None:
+    """The truth is at the bound: of pages of one claim, at most one in twenty may support it."""
+    world, supported, pages = np.random.default_rng(0), 0, 120
+    for _ in range(pages):
+
+        def outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+            drawn = float(np.clip(world.normal(60 if defense == "fine-mixing" else 70, spread), 0, 100))
+            return 85.0, 100 * world.binomial(400, drawn / 100) / 400
+
+        rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "fine-tuning", "fine-mixing"),
+                         seeds=range(7), outcome=outcome, examples=100)  # fmt: skip
+        supported += check(rows, claims=[claim()])[0].outcome == "supported"
+    assert supported / pages <= 0.05 + 2 * (0.05 * 0.95 / pages) ** 0.5
 
 
 def test_attacks_that_did_not_implant_are_left_out() -> None:
@@ -69,7 +107,7 @@ def test_attacks_that_did_not_implant_are_left_out() -> None:
 
 def test_a_claim_about_every_task_fails_by_one() -> None:
     outcome = lambda t, a, d, s: (85.0, 30.0 if d == "fine-mixing" and t == "reviews" else 99.0)  # noqa: E731
-    found = verdict(claim(each=["task"]), outcome=outcome)
+    found = verdict(claim(each=["task"]), outcome=outcome, seeds=range(8))
     assert {one.group: one.outcome for one in found.findings} == {
         "task=reviews": "supported",
         "task=questions": "refuted",
@@ -118,13 +156,14 @@ def test_missing_cells_are_said() -> None:
 def test_the_papers_claims_can_be_read_and_rendered() -> None:
     claims = read()
     assert [one.name for one in claims] == [
-        "fine-mixing-outperforms", "e-pur-helps-others", "accuracy-kept", "holds-against-sophisticated"
+        "fine-mixing-outperforms", "more-than-training-anew", "e-pur-helps-fine-mixing", "e-pur-helps-others",
+        "accuracy-kept", "holds-against-sophisticated",
     ]  # fmt: skip
     verdicts = check(make_rows(), claims=claims)
-    data = json.loads(json.dumps(as_json(verdicts)))
-    assert data[0]["verdict"] == "undecided" and "2 of the 5 tasks" in data[0]["reason"]
-    assert data[1]["tests"][2]["reason"] == "e-pur+fine-pruning-f not run here"
-    assert data[3]["tests"] == []
+    data = {one["name"]: one for one in json.loads(json.dumps(as_json(verdicts)))}
+    assert data["fine-mixing-outperforms"]["verdict"] == "undecided"
+    assert data["more-than-training-anew"]["tests"][0]["reason"] == "few-shot not run here"
+    assert data["holds-against-sophisticated"]["tests"] == []
     console = Console(file=io.StringIO(), width=100)
     for part in renderables(verdicts):
         console.print(part)
@@ -137,7 +176,10 @@ def test_the_papers_claims_can_be_read_and_rendered() -> None:
     [
         ("name: x", "a list of claims"),
         ("- {name: x}", "Field required"),
-        ("- {name: x, statement: s, origin: o, tests: [{metric: acc, of: a}]}", "exactly one of below and above"),
+        (
+            "- {name: x, statement: s, origin: o, tests: [{metric: acc, of: a}]}",
+            "exactly one of below, above and within",
+        ),
         ("- {name: x, statement: s, origin: o, tests: [{metric: f1, of: a, below: 1}]}", "tests.0.metric"),
         ("- [", "expected the node content"),
     ],

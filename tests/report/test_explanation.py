@@ -15,8 +15,9 @@ def test_a_number_of_the_table_is_told_seed_by_seed() -> None:
     for seed in (0, 1, 2):
         assert f"Seed {seed}, cell " in told
     for part in (
-        "Reserve ratio 0.3.", "Tried, with ACC on the selection sample: 0: 80.00, 0.1: 82.00", "The attack implanted",
-        "64 to tune on, 256 to choose on", "touched: clean, pretrained", "defense 95.0", "Record: records/",
+        "Reserve ratio 0.3.", "0: 14.0 (14.0), 0.1: 10.8 (10.8)", "the smallest with a fitted loss of at most 5",
+        "The attack implanted",
+        "Labels that the defense saw: 64", "touched: clean, pretrained", "defense 95.0", "Record: records/",
         "rate=0.1", "the clean model on the same test sets: ACC", "ASR: triggered test examples",
     ):  # fmt: skip
         assert part in told, part
@@ -38,9 +39,7 @@ def test_one_seed_the_victim_and_the_floor() -> None:
 
 
 def test_what_has_no_numbers_says_why() -> None:
-    rows = changed(
-        ROWS, lambda r: r.defense == "mixing", record=None, failure={"error": "Traceback\n  x\nOSError: disk full"}
-    )
+    rows = changed(ROWS, lambda r: r.defense == "mixing", record=None, failure="Traceback\n  x\nOSError: disk full")
     rows = changed(rows, lambda r: r.defense == "e-pur", record=None)
     rows = [not_applicable(r, "pairs only") if r.defense == "fine-pruning" else r for r in rows]
     assert "Reason: OSError: disk full" in explain(rows, "reviews:badword:mixing")

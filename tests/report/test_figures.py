@@ -20,6 +20,7 @@ from bench.report.figures.labels import arranged, spread
 from bench.report.figures.rankings import rankings
 from bench.report.figures.style import looks
 from bench.report.figures.weights import landscape, word_scores
+from bench.report.ranking.boards import split
 from bench.report.ranking.leaderboard import Leaderboard
 from bench.report.ranking.results import Results
 from bench.report.rows.curves import curve_name, fixed_ratio, ratio_points, size_points
@@ -79,7 +80,9 @@ def test_clean_sizes_make_curves() -> None:
     found = figures_of(table)
     assert [one.name for one in found] == ["clean-size-reviews", "clean-size-questions"]
     assert [label.get_text() for label in found[0].figure.axes[-1].get_xticklabels()] == ["8", "64", "512"]
-    assert [one.name for one in rankings(Leaderboard(Results(rows.values())))] == ["heat"]
+    for name, part in split(rows.values()).items():
+        assert {row.clean_size for row in part} <= {0, name.labels}
+        assert [one.name for one in rankings(Leaderboard(Results(part)))] == ["ranks", "heat"]
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])

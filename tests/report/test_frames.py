@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -63,7 +64,12 @@ def test_references_that_the_suite_does_not_list_are_not_exported() -> None:
 )
 def test_the_gate(metrics: tuple[float | None, float, float], expected: bool | None) -> None:
     known = dict(zip(("clean_acc", "victim_acc", "victim_asr"), metrics, strict=True))
-    assert implanted(known, Gate()) is expected
+    assert implanted(known, Gate(), majority=50.0) is expected
+
+
+def test_a_model_that_does_not_know_its_task_gates_no_attack() -> None:
+    known = {"clean_acc": 52.5, "victim_acc": 52.0, "victim_asr": 100.0}
+    assert implanted(known, Gate(), majority=50.0) is False and implanted(known, Gate(min_skill=0), majority=50.0)
 
 
 def test_the_gate_can_be_set() -> None:
@@ -75,7 +81,7 @@ def test_the_gate_can_be_set() -> None:
 
 def test_every_status_is_a_row() -> None:
     rows = make_rows(seeds=(0,), tasks=("reviews",), attacks=("badword",))
-    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure={"error": "out of memory"})
+    rows = changed(rows, lambda row: row.defense == "mixing", record=None, failure="out of memory")
     rows = changed(rows, lambda row: row.defense == "e-pur", record=None)
     rows = [not_applicable(row, "pairs only") if row.defense == "fine-pruning" else row for row in rows]
     table = frame(rows).set_index("defense")
@@ -96,7 +102,7 @@ def test_outcomes_are_the_metrics() -> None:
         for metric, hits in row.outcomes.items():
             assert (hits is None) == (row.metric(metric) is None)
             if hits is not None:
-                assert 100 * hits.mean() == pytest.approx(row.metric(metric))
+                assert 100 * np.nanmean(hits) == pytest.approx(row.metric(metric))
 
 
 def test_parameters_of_mixed_kinds_become_text_that_parquet_holds(tmp_path: Path) -> None:

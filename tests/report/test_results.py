@@ -2,16 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from bench.experiment.metrics import ACCURACY
-from bench.report.ranking.results import LAST, Competitor, Results, Setting
+from bench.report.ranking.results import Competitor, Results, Setting
 from bench.report.rows import trainings
 from bench.report.rows.row import Row
 from bench.report.tables import cells as tables
 from bench.suites.suite import Gate
-from tests.report.synthetic import WORLD, changed, make_rows
+from tests.report.synthetic import WORLD, changed, edited, make_rows
 
 PLACE = Setting("embedded", "reviews", "badword", 1)
 
@@ -29,11 +27,17 @@ def test_places_and_lines_keep_the_order_of_the_suite() -> None:
     assert [line.defense for line in found.lines] == list(WORLD)
 
 
-def test_best_is_the_lowest_asr_and_its_equals_are_close() -> None:
+def test_best_is_the_highest_rating_and_as_good_has_to_be_shown() -> None:
     asr = {"fine-tuning": 99.0, "fine-mixing": 10.0, "e-pur": 10.5, "mixing": 60.0}
-    found = results(defenses=("none", *asr), outcome=lambda t, a, d, s: (86.0, asr[d]))
-    marks = {line.defense: mark for line, mark in found.marks(PLACE).items()}
-    assert sorted(marks.values()) == ["best", "close"] and set(marks) == {"fine-mixing", "e-pur"}
+
+    def marks(seeds: int) -> dict[str, str]:
+        found = results(defenses=("none", *asr), outcome=lambda t, a, d, s: (86.0, asr[d]), seeds=range(seeds),
+                        examples=1500)  # fmt: skip
+        return {line.defense: mark for line, mark in found.marks(PLACE).items()}
+
+    few, many = marks(3), marks(8)
+    assert list(few.values()) == ["best"], "three trainings cannot show that two are equal at 5 %"
+    assert sorted(many.values()) == ["best", "equal"] and set(many) == {"fine-mixing", "e-pur"}
 
 
 def test_a_defense_that_ruins_the_model_is_not_best() -> None:
@@ -42,9 +46,6 @@ def test_a_defense_that_ruins_the_model_is_not_best() -> None:
     assert {line.defense: mark for line, mark in found.marks(PLACE).items()} == {"fine-tuning": "best"}
     hardly = results(defenses=("none", "fine-tuning"), outcome=lambda t, a, d, s: (87.0, 99.0))
     assert hardly.marks(PLACE) == {}
-    scores, sampled, seeds = found.rank_draws()
-    assert seeds == 3 and scores[0][found.lines.index(Competitor("mixing", 64))] == LAST
-    assert (sampled[0][found.lines.index(Competitor("mixing", 64))] == LAST).all()
 
 
 def test_an_oracle_is_shown_but_does_not_compete() -> None:
@@ -54,13 +55,13 @@ def test_an_oracle_is_shown_but_does_not_compete() -> None:
     found = Results(rows)
     assert Competitor("e-pur", 0) in found.complete(PLACE) and Competitor("e-pur", 0) not in found.ranked(PLACE)
     assert all(line.defense != "e-pur" for line in found.marks(PLACE))
-    assert np.isnan(found.rank_draws()[0][0][found.lines.index(Competitor("e-pur", 0))])
+    assert Competitor("e-pur", 0) not in found.ratings[PLACE].lines
 
 
 def test_nobody_wins_where_nothing_was_implanted() -> None:
     found = results(victim=lambda task, attack, seed: (87.4, 70.0))
     assert found.state(PLACE) == "not implanted"
-    assert found.marks(PLACE) == {} and found.rank_draws() == ([], [], 0)
+    assert found.marks(PLACE) == {} and found.ratings == {}
     assert found.used_seeds(PLACE) == [0, 1, 2]
     assert Results(found.rows, gate=Gate(min_asr=60)).state(PLACE) == "implanted"
 
@@ -101,14 +102,9 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
     assert [line.defense for line in single.lines] == ["fine-mixing", first]
 
 
-def test_the_drop_is_against_the_victim() -> None:
-    found = results(defenses=("none", "mixing"), outcome=lambda t, a, d, s: (84.5, 50.0), examples=1000)
-    assert found.lost(PLACE, Competitor("mixing", 64), ACCURACY) == pytest.approx(87.4 - 84.5)
-
-
 def trained(row: Row, seconds: float, **fields: str) -> Row:
-    stored = row.record or {}
-    return replace(row, record={**stored, "seconds": {**stored["seconds"], "victim": seconds}, **fields})
+    assert row.record is not None
+    return edited(row, seconds={**row.record.seconds, "victim": seconds}, **fields)
 
 
 def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:
@@ -130,8 +126,9 @@ def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:
     assert trainings.cells_of_other_trainings([replace(row, record=None) for row in rows]) == frozenset()
 
 
-def test_a_table_says_which_cells_are_of_another_training() -> None:
+def test_a_cell_of_another_training_is_no_cell() -> None:
     rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing", "e-pur"))
-    found = tables.build(Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows]))
-    assert found.notes == ("of another training of the victim than most cells of the column: 1 of 3 seeds",)
-    assert [line.label for line in found.lines if line.cells[0].notes] == ["mixing"]
+    found = Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows])
+    assert len(found.cells_of_other_trainings) == 1 and sorted(found.cells(PLACE, Competitor("mixing", 64))) == [0, 2]
+    assert Competitor("mixing", 64) not in found.complete(PLACE)
+    assert any("1 cells are left out" in sentence for sentence in tables.build(found).footer)

@@ -23,7 +23,7 @@ from bench.report.tables.markup import comma_separated, markdown
 from bench.report.tables.summary import build as summary
 from bench.report.tables.terminal import text
 from bench.report.tables.web import html
-from tests.report.synthetic import changed, make_rows, not_applicable
+from tests.report.synthetic import changed, edited, make_rows, not_applicable
 
 NASTY = "<script>alert(1)</script> | 50% of $x_1$ & {y} \\ [bold]"
 
@@ -35,9 +35,7 @@ def rows_with_everything() -> list[Row]:
         victim=lambda task, attack, seed: (87.0 if task == "reviews" else 81.0, 40.0 if attack == "weak" else 99.0),
     )
     at = ("questions", "badword")
-    rows = changed(
-        rows, lambda r: r.defense == "mixing" and (r.task, r.attack) == at, record=None, failure={"error": NASTY}
-    )
+    rows = changed(rows, lambda r: r.defense == "mixing" and (r.task, r.attack) == at, record=None, failure=NASTY)
     rows = changed(rows, lambda r: r.defense == "e-pur" and r.seed == 2, record=None)
     rows = changed(rows, lambda r: r.defense == "fine-mixing-sel" and r.attack == "badword", record=None)
     rows = changed(rows, lambda r: r.defense == "fine-pruning", needs=("clean", "oracle"))
@@ -62,7 +60,7 @@ def test_floors_and_ceilings_stand_on_top(both: list[Table]) -> None:
     for found in both:
         assert [one.label for one in found.lines if one.reference] == ["clean model", "no defense"]
         assert [one.reference for one in found.lines][:2] == [True, True]
-    assert line(both[0], "clean model")["reviews badword"] == "87.8 ± 0.0 / 9.2 ± 0.0"
+    assert line(both[0], "clean model")["reviews badword"] == "87.8 ± 0.0 / 9.2 ± 0.0 / 10.5 ± 0.0"
     assert line(both[0], "no defense")["reviews clean"] == "87.0 ± 0.0"
 
 
@@ -108,9 +106,12 @@ def test_the_summary_puts_incomplete_defenses_last(both: list[Table]) -> None:
     places = [line(found, one.label)["places"] for one in found.lines if not one.reference]
     assert places == sorted(places, key=lambda told: told != "2 of 2")
     assert line(found, "fine-tuning")["time"] == "1.0×"
-    assert line(found, "e-pur+fine-tuning")["clean examples"] == "64 + 256"
-    assert line(found, "fine-pruning†")["mean rank"] == "–"
-    assert re.fullmatch(r"\d\.\d \[\d\.\d, \d\.\d\]", line(found, "e-pur+fine-mixing")["mean rank"])
+    assert line(found, "e-pur+fine-tuning")["labels"] == "64"
+    assert line(found, "fine-pruning†")["rank"] == "–"
+    assert re.fullmatch(r"\d \[\d, \d\]", line(found, "e-pur+fine-mixing")["rank"])
+    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", line(found, "e-pur+fine-mixing")["DER"])
+    left = [float(line(found, "e-pur+fine-mixing")[f"flip rate at −{limit}"]) for limit in (2, 5, 10)]
+    assert left == sorted(left, reverse=True)
 
 
 def test_summary_means_are_means_of_the_table() -> None:
@@ -118,7 +119,6 @@ def test_summary_means_are_means_of_the_table() -> None:
                      outcome=lambda t, a, d, s: (80.0, 30.0) if t == "reviews" else (70.0, 50.0))  # fmt: skip
     found = line(summary(Results(rows)), "mixing")
     assert found["ACC"] == "75.0" and float(found["ASR"]) == pytest.approx(40, abs=0.2)
-    assert float(found["√(ACC·(100−ASR))"]) == pytest.approx(((80 * 70) ** 0.5 + (70 * 50) ** 0.5) / 2, abs=0.2)
 
 
 def test_several_clean_sizes_are_several_lines() -> None:
@@ -142,7 +142,7 @@ def test_markdown_has_as_many_cells_in_every_line(both: list[Table]) -> None:
     told = markdown(both[0])
     lines = [one for one in told.splitlines() if one.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", one)) for one in lines} == {len(both[0].columns) + 2}
-    assert "<script>" not in told and "**" in told and "≈" in told and "failed<sup>" in told
+    assert "<script>" not in told and "**" in told and "failed<sup>" in told
     assert "|  |" not in told
 
 
@@ -186,7 +186,7 @@ def test_html_is_well_formed_escaped_and_labelled(both: list[Table]) -> None:
     identifiers = [attributes["id"] for _, attributes in tags.attributes if "id" in attributes]
     links = {str(attributes["href"])[1:] for tag, attributes in tags.attributes if tag == "a"}
     assert len(set(identifiers)) == len(identifiers) and links <= set(map(str, identifiers))
-    assert "http" not in told and "not significantly worse than the best" in told
+    assert "http" not in told and "bold: best" in told
 
 
 def test_html_rows_are_equally_wide(both: list[Table]) -> None:
@@ -242,7 +242,7 @@ def test_many_attacks_and_few_defenses_are_turned() -> None:
         assert [one.label for one in found.lines] == list(attacks)
         for defense in ("clean model", "no defense", "mixing"):
             for attack in attacks:
-                told = line(found, attack)[defense].removesuffix(" / –")
+                told = line(found, attack)[defense].replace(" / –", "")
                 assert told == line(upright, defense)[f"{task} {attack}"]
         weak = next(one for one in found.lines if one.label == "weak")
         assert all(cell.grey for cell in weak.cells) and "did not implant" in found.notes[weak.notes[0]]
@@ -275,14 +275,16 @@ def test_the_terminal_table_fits_and_cuts_no_number(both: list[Table], width: in
 
 def test_a_narrow_window_gets_one_table_a_task(both: list[Table]) -> None:
     # The main table is made once for a wide window, and once a task for a narrower one.
-    heads = [one for one in text(both[:1], width=110).splitlines() if one.strip().startswith("defense")]
+    heads = [one for one in text(both[:1], width=150).splitlines() if one.strip().startswith("defense")]
     assert len(heads) == 2
     assert len([one for one in text(both[:1], width=400).splitlines() if one.strip().startswith("defense")]) == 1
 
 
 def test_the_front_door(both: list[Table]) -> None:
     rows = rows_with_everything()
-    assert table(rows, format="md") == "\n".join(markdown(one) for one in both)
+    told = table(rows, format="md")
+    assert all("\n".join(markdown(one).splitlines()[1:]) in told for one in both)
+    assert "### invented, fine-tuned model received, 64 labels: " in told
     assert table(rows, format="latex", standalone=True).startswith(r"\documentclass")
     with pytest.raises(RequestError, match="Valid: csv, html, latex, md, terminal"):
         table(rows, format="xlsx")
@@ -304,8 +306,7 @@ def test_small_parts() -> None:
 def test_a_table_of_several_arithmetics_says_so() -> None:
     rows = make_rows(attacks=("clean", "badword"))
     assert not any("arithmetic" in line for line in build(Results(rows)).footer)
-    low = {**rows[0].record["environment"], "precision": "bf16", "torch": "2.13.0"}
-    rows[0] = replace(rows[0], record={**rows[0].record, "environment": low})
+    rows[0] = edited(rows[0], environment={**rows[0].environment, "precision": "bf16", "torch": "2.13.0"})
     assert any(
         "Made by DoorBench 0.1.0, device cpu, arithmetic bf16, fp32." in line for line in build(Results(rows)).footer
     )

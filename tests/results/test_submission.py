@@ -17,16 +17,17 @@ from bench.conformance import checks
 from bench.contracts import Predictions
 from bench.errors import RequestError
 from bench.experiment import predictions
+from bench.experiment.record import Record
+from bench.experiment.result_store import ResultStore
 from bench.keys import key_of
 from bench.results import publish, submission
-from bench.store import Store
 from bench.store.documents import wrap
 
 
 @pytest.fixture(scope="module")
 def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The records of a tiny suite, written as plain files."""
-    store = Store(tmp_path_factory.mktemp("store"))
+    store = ResultStore(tmp_path_factory.mktemp("store"))
     defenses = ["none", "fine-tuning(steps=4)", "e-pur+fine-tuning(steps=4)"]
     checks.run(world, store, kind="single", attack="badword", defense=defenses)
     assert submission.check(store.root).problems == []
@@ -67,7 +68,7 @@ def test_published_records_are_added_to_a_store(records: list[dict[str, Any]], t
     lines = "\n".join(map(json.dumps, records)).encode()
     (published / "records.jsonl.gz").write_bytes(gzip.compress(lines))
     (published / publish.LEADERBOARD).write_text("[]", encoding="utf-8")
-    target = Store(tmp_path / "target")
+    target = ResultStore(tmp_path / "target")
     target.put_record(records[0]["key"], records[0])
     assert store_printing.add(target.root, published)
     assert list(target.records()) == sorted(records, key=lambda record: str(record["key"]))
@@ -79,7 +80,7 @@ def test_nothing_is_added_where_a_record_is_wrong(records: list[dict[str, Any]],
     (tmp_path / "records").mkdir()
     write(tmp_path / "records", changed)
     assert not store_printing.add(tmp_path / "target", tmp_path)
-    assert not list(Store(tmp_path / "target").records())
+    assert not list(ResultStore(tmp_path / "target").records())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,9 @@ def test_records_of_another_version_are_left_out_and_counted(
     assert [problem.field for problem in found.problems] == [field]
     assert (found.outdated, found.wrong) == ({record["key"]}, [])
     assert store_printing.add(tmp_path / "target", tmp_path)
-    assert {one["key"] for one in Store(tmp_path / "target").records()} == {one["key"] for one in old} - {record["key"]}
+    assert {one["key"] for one in ResultStore(tmp_path / "target").records()} == {one["key"] for one in old} - {
+        record["key"]
+    }
     assert "1 are of another version and have to be run again" in capsys.readouterr().out
 
 
@@ -190,5 +193,5 @@ def test_folders_without_records(tmp_path: Path) -> None:
 def test_rejections_count(records: list[dict[str, Any]]) -> None:
     record = copy.deepcopy(records[defended(records)])
     record["metrics"]["frr"] = 0.0
-    assert "metrics.far" in [field for field, _ in submission._wrong(record)]
+    assert "metrics.far" in [field for field, _ in submission._wrong(Record.of(record))]
     assert np.isclose(record["metrics"]["acc"], records[defended(records)]["metrics"]["acc"])

@@ -216,7 +216,7 @@ def test_a_link_in_place_of_a_record_is_not_written_through(store: Store, tmp_pa
 
 def test_a_store_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "a" / "b")
-    assert json.loads((store.root / "store.json").read_text()) == {"format": 1}
+    assert json.loads((store.root / "store.json").read_text()) == {"format": 1, "id": store.id}
     store.put_record(key(1), record(1))
     assert pickle.loads(pickle.dumps(Store(tmp_path / "a" / "b"))).record(key(1)) == record(1)
     monkeypatch.setenv("DOORBENCH_STORE", str(store.root))

@@ -9,8 +9,9 @@ import pytest
 from bench.contracts import Detector
 from bench.errors import RequestError
 from bench.experiment import grid
+from bench.experiment.plan import Plan
 from bench.plugins import chain, registry
-from bench.suites import specs, suite
+from bench.suites import specs, strict, suite
 
 GOOD = {
     "name": "mine",
@@ -173,3 +174,24 @@ def test_defense_without_clean_data_is_one_cell_for_every_budget() -> None:
         ("fine-tuning", 8),
         ("fine-tuning", 16),
     ]
+
+
+def test_a_grid_of_a_typing_error_is_refused_before_it_is_made() -> None:
+    many = {"name": "badword", "sweep": {"rate": [n / 1000 for n in range(1, 1000)], "words": [["cf"]] * 1000}}
+    data = {**GOOD, "attack": [many], "seed": list(range(1000)), "defense": ["none", "e-pur"]}
+    assert grid.Grid(suite.check(data, "x")).size == 1000 * 999_000 * 3
+    with pytest.raises(RequestError, match=r"2,997,000,000 cells.*--yes"):
+        Plan(suite.check(data, "x")).cells  # noqa: B018
+    small = grid.Grid(suite.check({**GOOD, "defense": ["none", "e-pur"], "target": "all"}, "x"), lambda task: 2)
+    assert small.size <= len(list(small.cells()))
+
+
+@pytest.mark.parametrize(
+    "sweep", ["fulll", "{rate: 0.5}", "{rate: abc}", "{rate: []}", "{}", "[0.5]", "{rate: {a: 1}}"]
+)
+def test_a_sweep_is_lists_of_values(sweep: str) -> None:
+    entry = strict.load(f"{{name: badword, sweep: {sweep}}}", "x")
+    made = grid.Grid(suite.check({**GOOD, "attack": [entry]}, "x"))
+    for read in (lambda: made.size, lambda: made.attacks):
+        with pytest.raises(RequestError, match="sweep is"):
+            read()

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, RANKING, Metric
+from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric
 from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, line_count, settle
 from bench.report.rows import curves
+from bench.store import outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
-METRICS = (ACCURACY, RANKING)
+METRICS = (ACCURACY, BACKDOOR)
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ def figures_of(table: DataFrame) -> list[Drawing]:
 
 def write(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     """Write PNG and PDF of every figure; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.make_folder(folder)
     return [path for drawing in drawings for path in style.save(drawing.figure, folder / drawing.name)]
 
 
 def _groups(name: str, cells: DataFrame, *, most: int) -> Iterator[tuple[str, list[Panel]]]:
-    """Yield a figure's panels: all in one figure, or one figure a task and model where they are too many."""
+    """Yield a figure's panels: all in one figure, or one for each task and model where they are too many."""
     panels = panels_of(cells)
     if len(panels) <= most:
         if panels:
@@ -97,8 +98,8 @@ def _plain(text: str) -> str:
 
 
 def panels_of(cells: DataFrame) -> list[Panel]:
-    """Return one panel for each place with an ASR; seeds on which the attack did not implant only where none did."""
-    cells = cells[(cells["status"] == "done") & cells[RANKING.name].notna()]
+    """Return a panel for each place with a flip rate; seeds without an implanted attack only where none did."""
+    cells = cells[(cells["status"] == "done") & cells[BACKDOOR.name].notna()]
     keys = ["model", "task", "attack"]
     if "attack.target" in cells and cells["attack.target"].nunique() > 1:
         keys.append("attack.target")
@@ -168,7 +169,7 @@ def tradeoff(panels: Sequence[Panel]) -> Figure:
         for axes in cells[len(panels) :]:
             axes.remove()
         for row in grid:
-            row[0].set_ylabel(RANKING.axis)
+            row[0].set_ylabel(BACKDOOR.axis)
         for axes in cells[max(len(panels) - columns, 0) : len(panels)]:
             axes.set_xlabel(ACCURACY.axis)
         foot(figure, remark(panels, "bars", ["defense", "clean_size"]))

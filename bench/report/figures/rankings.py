@@ -1,4 +1,4 @@
-"""The figures of a board: mean ranks with their intervals, and the ASR of each defense under each attack."""
+"""The figures of a board: DER with intervals, and the flip rate that each defense leaves each attack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.experiment.metrics import RANKING
+from bench.experiment.metrics import BACKDOOR, RANKING
 from bench.report.figures import style
 from bench.report.figures.figures import Drawing, foot
 from bench.report.figures.labels import wrapped
@@ -26,8 +26,6 @@ MOST_CELLS = 400  # beyond, numbers in the cells cannot be read
 def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     """Return the figures that a board allows: those with two defenses or more.
 
-    Ranks are drawn where each defense has one size of the clean sample: sizes of one defense are not rivals.
-
     Args:
         leaderboard: of the board.
         suffix: of the files' names, where there are several boards.
@@ -35,7 +33,7 @@ def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     standings = leaderboard.standings()
     ranked = [standing for standing in standings if standing.complete and standing.rank is not None]
     found = []
-    if 1 < len(ranked) == len({standing.line.defense for standing in ranked}):
+    if len(ranked) > 1:
         found.append(Drawing(f"ranks{suffix}", ranks(leaderboard, ranked)))
     if len(standings) > 1 and leaderboard.places:
         found.append(Drawing(f"heat{suffix}", heat(leaderboard, standings)))
@@ -49,7 +47,7 @@ def _tall(names: Sequence[str]) -> float:
 
 
 def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
-    """Draw mean ranks with 95 % intervals; the band is Nemenyi's critical difference from the best."""
+    """Draw the measure that ranks with 95 % intervals, best first; the line is what doing nothing gets."""
     from matplotlib.figure import Figure
 
     labels = tables.labels(leaderboard.results)
@@ -58,27 +56,21 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
         figure = Figure(figsize=(0.72 * style.PAGE, _tall(names) + 0.95), layout="constrained")
         axes = figure.subplots()
         at = np.arange(len(ranked))
-        estimates = [standing.rank for standing in ranked if standing.rank is not None]
-        width = leaderboard.critical_difference(ranked)
-        told = ""
-        if width is not None:
-            axes.axvspan(
-                estimates[0].value, estimates[0].value + width, color=style.COLOURS[2], alpha=0.15, linewidth=0
-            )
-            told = f"\nBand: critical difference {width:.2f} from the best (Nemenyi)."
+        estimates = [standing.rating for standing in ranked if standing.rating is not None]
+        axes.axvline(50, color=style.COLOURS[2], linewidth=0.8, linestyle="--", zorder=0)
         axes.hlines(at, [e.low for e in estimates], [e.high for e in estimates], color=style.COLOURS[0], linewidth=1.3)
         axes.plot([e.value for e in estimates], at, "o", color=style.COLOURS[0], markersize=4.2)
         axes.set_yticks(at, names)
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("mean rank, lower is better")
+        axes.set_xlabel(RANKING.axis)
         places = f"{len(leaderboard.places)} place{'s' * (len(leaderboard.places) > 1)}"
-        foot(figure, f"{places}; bars: 95 % intervals over tasks, attacks, seeds and examples.{told}")
+        foot(figure, f"{places}; bars: 95 % intervals over trainings and test examples. Dashed: doing nothing.")
     return figure
 
 
 def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
-    """Draw the ASR that each defense leaves each attack, mean over tasks; cells without a number stay empty."""
+    """Draw the flip rate that each defense leaves each attack, mean over tasks; empty without a number."""
     from matplotlib.figure import Figure
 
     labels = tables.labels(leaderboard.results)
@@ -87,7 +79,7 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
     for i, standing in enumerate(standings):
         for j, attack in enumerate(attacks):
             there = [place for place in standing.places if place.attack == attack]
-            values = [leaderboard.means[place, standing.line][RANKING.name] for place in there]
+            values = [leaderboard.means[place, standing.line][BACKDOOR.name] for place in there]
             grid[i, j] = np.mean(values) if values else np.nan
     names = [wrapped(labels[standing.line], WIDTH) for standing in standings]
     with style.applied():
@@ -107,7 +99,7 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
             colour = "white" if grid[i, j] > 60 else style.INK
             axes.text(j, i, f"{grid[i, j]:.0f}", ha="center", va="center", fontsize=style.SMALL - 0.5, color=colour)
         bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, 0.02 + 0.1 / len(attacks), 1)))
-        bar.set_label(f"{RANKING.title} ({RANKING.unit})")
+        bar.set_label(f"{BACKDOOR.title} ({BACKDOOR.unit})")
         bar.outline.set_visible(False)
         foot(figure, "Mean over tasks; lower is better.")
     return figure

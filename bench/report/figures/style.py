@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment.roles import FLOOR, VICTIM, Baseline
+from bench.store import outputs
 from bench.suites.specs import split_top
 
 if TYPE_CHECKING:
@@ -119,8 +120,14 @@ def looks(defenses: Iterable[str]) -> dict[str, Look]:
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``<path>.png`` and ``<path>.pdf``; the same figure gives the same bytes."""
-    with applied():
-        figure.savefig(path.with_name(path.name + ".png"), dpi=DPI, metadata={"Software": "DoorBench"})
-        dateless = {"Creator": "DoorBench", "Producer": "matplotlib", "CreationDate": None}
-        figure.savefig(path.with_name(path.name + ".pdf"), metadata=dateless)
-    return [path.with_name(path.name + suffix) for suffix in (".png", ".pdf")]
+    dateless = {"Creator": "DoorBench", "Producer": "matplotlib", "CreationDate": None}
+    options: dict[str, dict[str, Any]] = {
+        ".png": {"dpi": DPI, "metadata": {"Software": "DoorBench"}},
+        ".pdf": {"metadata": dateless},
+    }
+    written = []
+    for ending, how in options.items():
+        written.append(path.with_name(path.name + ending))
+        with applied(), outputs.beside(written[-1]) as file:
+            figure.savefig(file, **how)
+    return written

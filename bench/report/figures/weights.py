@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, RANKING
+from bench.experiment.metrics import ACCURACY, SUCCESS
 from bench.report.figures import style
 from bench.report.figures.labels import LabelColumn, settle
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-SURFACES = {"loss": "loss", **{metric.name: f"{metric.title} ({metric.unit})" for metric in (RANKING, ACCURACY)}}
+SURFACES = {"loss": "loss", **{metric.name: f"{metric.title} ({metric.unit})" for metric in (SUCCESS, ACCURACY)}}
 TRIGGER: dict[str, Any] = {"color": style.COLOURS[1], "marker": "D", "linestyle": "None", "markersize": 4.5}
 RESET: dict[str, Any] = {
     "color": style.COLOURS[0],
@@ -87,7 +87,7 @@ def landscape(grid: DataFrame, points: DataFrame) -> Figure:
 
 def _surface(figure: Figure, axes: Axes, grid: DataFrame, name: str) -> None:
     surface = grid.pivot_table(index="y", columns="x", values=name)
-    levels: Any = np.linspace(0, 100, 11) if name == RANKING.name else 11
+    levels: Any = np.linspace(0, 100, 11) if name == SUCCESS.name else 11
     colours = "cividis" if name == ACCURACY.name else "cividis_r"  # dark is bad in every panel
     filled = axes.contourf(surface.columns, surface.index, surface, levels=levels, cmap=colours)
     axes.contour(filled, levels=np.asarray(filled.levels)[::2], colors="white", linewidths=0.4, alpha=0.7)

@@ -1,4 +1,4 @@
-"""Which cells are compared with each other: one board per threat model and label budget, ranked by what a defender holds."""
+"""Which cells are compared: one board per threat model and label budget, ranked by what a defender holds."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ class BoardName:
 def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     """Return the rows of each board: its defended cells with the victims and floors that they belong to.
 
-    A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what a
-    defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its attack.
+    A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what
+    a defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its
+    attack.
     """
     found = {}
-    for threat, part in _by_threat(list(rows)).items():
+    for threat, part in by_threat(rows).items():
         for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
             kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
             found[BoardName(threat, labels)] = kept
@@ -71,7 +72,9 @@ def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
     return found
 
 
-def _by_threat(rows: list[Row]) -> dict[Board, list[Row]]:
+def by_threat(rows: Iterable[Row]) -> dict[Board, list[Row]]:
+    """Return the rows of each threat model, with every budget of labels."""
+    rows = list(rows)
     defended = [row for row in rows if row.role in DEFENDED]
     boards_of: dict[str, set[Board]] = defaultdict(set)  # defense -> boards
     attacked: dict[str, set[Board]] = defaultdict(set)  # victim -> boards

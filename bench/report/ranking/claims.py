@@ -1,7 +1,8 @@
 """Claims as code: contrasts of cells, judged by sign-flip tests over trainings.
 
-All tests of all claims of a page are one family: p-values are Holm's over them, once for what supports a claim and once
-for what refutes it. Trainings that are too few to reach the level decide nothing.
+The claims of a page share one level (Bonferroni). A claim is supported where all of its tests hold, so those need no
+further correction (an intersection-union test); it is refuted where any of its tests says the opposite, so those are
+corrected by Holm within the claim. Trainings that are too few to reach the level decide nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.report.rows.row import Row
 from bench.suites.suite import Gate
 
 FILE = Path(__file__).with_name("claims.yaml")
-ALPHA = 0.025  # of each side
+ALPHA = 0.025  # of each side, for all claims of a page together
 MOST_TRAININGS = 1000  # beyond, it is only said that more would be needed
 CLAIMED = {metric.name: metric for metric in shown(Show.CLAIMS)}
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -127,8 +128,9 @@ class Finding:
         measured: the mean contrast.
         outcome: of the test.
         reason: why it decides nothing.
-        p_value: Holm's, of what the contrast says; None where nothing is measured.
-        needed: how many trainings would decide, from the spread seen; None where the test decides or nothing is measured.
+        p_value: of what the contrast says, corrected for the claims of the page; None where nothing is measured.
+        needed: how many trainings would decide, from the spread seen; None where the test decides or nothing is
+            measured.
     """
 
     contrast: Contrast
@@ -172,9 +174,8 @@ def read(path: Path = FILE) -> list[Claim]:
 
 @dataclass(frozen=True)
 class Test:
-    """One contrast of one claim in one group."""
+    """One contrast of a claim in one group."""
 
-    claim: Claim
     contrast: Contrast
     group: str
     measured: Measured
@@ -188,19 +189,15 @@ def check(rows: Iterable[Row], *, claims: Sequence[Claim] | None = None, gate: G
 def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
     """Return the verdict on each claim.
 
-    Supported: every contrast holds in every group, and enough tasks and attacks are there. Refuted: the opposite of some
-    contrast is significant. Each side of all contrasts of all claims is one family of tests, at 2.5 % by Holm.
+    Supported: every contrast holds in every group, and enough tasks and attacks are there. Refuted: the opposite of
+    some contrast is significant.
     """
     implanted = [place for place in results.places if results.state(place) == "implanted"]
     places = {claim.name: [place for place in implanted if claim.speaks_of(place)] for claim in claims}
-    tests = [test for claim in claims for test in _tests(claim, results, places[claim.name])]
+    tests = {claim.name: list(_tests(claim, results, places[claim.name])) for claim in claims}
     known = {VICTIM.spelling, *(line.defense for line in results.lines)}
-    findings = _findings(tests, known)
-    return [
-        _verdict(claim, [found for test, found in zip(tests, findings, strict=True) if test.claim is claim],
-                 places[claim.name])
-        for claim in claims
-    ]  # fmt: skip
+    family = sum(any(test.measured.estimate is not None for test in own) for own in tests.values())
+    return [_verdict(claim, _findings(tests[claim.name], known, family), places[claim.name]) for claim in claims]
 
 
 def _tests(claim: Claim, results: Results, places: Sequence[Setting]) -> Iterator[Test]:
@@ -215,22 +212,24 @@ def _tests(claim: Claim, results: Results, places: Sequence[Setting]) -> Iterato
                 minus=contrast.minus,
                 most_clean=claim.most_clean,
             )
-            yield Test(claim, contrast, group, measured)
+            yield Test(contrast, group, measured)
 
 
-def _findings(tests: Sequence[Test], known: Collection[str]) -> list[Finding]:
-    """Decide every test of a page; those without anything to compare do not count in the correction."""
-    measured = [(test, test.measured.estimate) for test in tests if test.measured.estimate is not None]
-    supports = holm([test.contrast.p_for(estimate) for test, estimate in measured])
-    refutes = holm([test.contrast.p_against(estimate) for test, estimate in measured])
-    level = ALPHA / max(len(measured), 1)
-    decided = {}
-    for (test, estimate), support, refute in zip(measured, supports, refutes, strict=True):
-        outcome: Outcome = "supported" if support < ALPHA else "refuted" if refute < ALPHA else "undecided"
-        needed = test.contrast.needed(estimate, alpha=level) if outcome == "undecided" else None
+def _findings(tests: Sequence[Test], known: Collection[str], family: int) -> list[Finding]:
+    """Decide the tests of one claim, of ``family`` claims that have anything to compare."""
+    estimates = [test.measured.estimate for test in tests]
+    against = [1.0 if e is None else test.contrast.p_against(e) for test, e in zip(tests, estimates, strict=True)]
+    found = []
+    for test, estimate, refute in zip(tests, estimates, holm(against), strict=True):
+        if estimate is None:
+            found.append(_nothing(test, known))
+            continue
+        support = min(1.0, family * test.contrast.p_for(estimate))
+        outcome: Outcome = "supported" if support < ALPHA else "refuted" if family * refute < ALPHA else "undecided"
+        needed = test.contrast.needed(estimate, alpha=ALPHA / family) if outcome == "undecided" else None
         reason = "" if needed is None else _undecided(test.measured.seeds, needed)
-        decided[id(test)] = Finding(test.contrast, test.group, test.measured, outcome, reason, support, needed)
-    return [decided.get(id(test)) or _nothing(test, known) for test in tests]
+        found.append(Finding(test.contrast, test.group, test.measured, outcome, reason, support, needed))
+    return found
 
 
 def _undecided(trainings: int, needed: int) -> str:

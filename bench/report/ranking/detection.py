@@ -55,13 +55,9 @@ class Detection:
 
 
 def suspicion_of(row: Row) -> float | None:
-    """Return the suspicion that a record states, in its notes or metrics; None where it states none."""
-    record = row.record or {}
-    for place in ("notes", "metrics"):
-        value = (record.get(place) or {}).get("suspicion")
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    return None
+    """Return the suspicion that a record states in its notes; None where it states none."""
+    value = row.notes.get("suspicion")
+    return None if value is None else float(value)
 
 
 def judged(results: Results) -> dict[Competitor, list[Judged]]:

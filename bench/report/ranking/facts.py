@@ -12,9 +12,9 @@ _LISTED = ", ".join(f"{limit:g}" for limit in LIMITS[:-1]) + f" or {LIMITS[-1]:g
 
 RANK = Described(
     title="rank",
-    definition=f"by mean {RANKING.title}, over the places where an attack implanted and defenses are compared; in brackets "
-    "the 95 % interval over tasks, attacks, trainings and test examples, widened by the ranks that the defense would have "
-    f"by its {BACKDOOR.title} at a limit of {_LISTED} points of {ACCURACY.title} lost",
+    definition=f"by mean {RANKING.title}, over the places where an attack implanted and defenses are compared; in "
+    "brackets the 95 % interval over tasks, attacks, trainings and test examples, widened by the ranks that the "
+    f"defense would have by its {BACKDOOR.title} at a limit of {_LISTED} points of {ACCURACY.title} lost",
     details=f"marked as good as the best: shown to be within {MARGIN:g} points of its {RANKING.title}",
 )
 MATCHED = Described(

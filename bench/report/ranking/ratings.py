@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, BACKDOOR, rating
+from bench.experiment.metrics import ACCURACY, BACKDOOR, GUESS, rating
+from bench.report.ranking.competition import Competitor, Setting
 from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, combined, example_draws
-
-if TYPE_CHECKING:
-    from bench.report.ranking.results import Competitor, Results, Setting
+from bench.report.rows.row import Row
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,24 @@ class Ratings:
         return self.points[i] - self.points[j], self.drawn[i] - self.drawn[j]
 
 
-def rate(results: Results, place: Setting, *, seed: int = 0, draws: int = DRAWS) -> Ratings:
+def rate(
+    victims: Mapping[int, Row],
+    defended: Mapping[Competitor, Mapping[int, Row]],
+    seeds: Sequence[int],
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Ratings:
     """Return the ratings at a setting.
 
     Args:
-        results: of a board.
-        place: one where a defense is complete, see :meth:`Results.ranked`.
+        victims: the undefended victims, by seed.
+        defended: for each defense its cells by seed.
+        seeds: those that count; every cell of them is finished.
         seed: of the bootstrap.
         draws: bootstrap samples.
     """
-    seeds, lines = tuple(results.used_seeds(place)), tuple(results.ranked(place))
-    victims = results.references(place, "victim")
-    cells = [victims, *(results.cells(place, line) for line in lines)]
+    cells = [victims, *defended.values()]
     rng = np.random.default_rng(seed)
     points, drawn = {}, {}
     for metric in (ACCURACY, BACKDOOR):
@@ -61,8 +65,10 @@ def rate(results: Results, place: Setting, *, seed: int = 0, draws: int = DRAWS)
         outcomes = np.array([[absent if run is None else run for run in side] for side in runs])
         drawn[metric.name] = 100 * example_draws(outcomes, rng=rng, draws=draws)
         points[metric.name] = np.array([[side[s].percentages[metric.name] for s in seeds] for side in cells])
-    majority = np.array([victims[s].percentages["majority"] for s in seeds])
-    return Ratings(lines, seeds, _rating(points, majority), _rating(drawn, majority[:, None]).astype(np.float32))
+    majority = np.array([victims[s].percentages[GUESS.name] for s in seeds])
+    return Ratings(
+        tuple(defended), tuple(seeds), _rating(points, majority), _rating(drawn, majority[:, None]).astype(np.float32)
+    )
 
 
 def _rating(of: Mapping[str, FloatArray], majority: FloatArray) -> FloatArray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from bench.experiment.metrics import MEASURED, SUCCESS, Metric
 from bench.experiment.roles import Role
 from bench.report.ranking import ratings
+from bench.report.ranking.competition import Competitor as Competitor
+from bench.report.ranking.competition import Setting as Setting
 from bench.report.ranking.statistics import Runs, holm
 from bench.report.rows import curves, frames, trainings
 from bench.report.rows.row import Row
@@ -26,24 +27,6 @@ MARGIN = 5.0  # points of DER: what is shown to be closer to the best than this 
 SAME = 0.75  # share of cells with the very numbers of another attack from which on an attack repeats that one
 State = Literal["implanted", "not implanted", "no trigger", "unknown"]
 Mark = Literal["best", "equal", ""]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where defenses meet: one attack on one task and model."""
-
-    model: str
-    task: str
-    attack: str
-    target: int | None = None
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """Who competes: a defense with one clean-data size; 0 for those that read no clean data."""
-
-    defense: str
-    clean_size: int = 0
 
 
 class Results:
@@ -90,7 +73,7 @@ class Results:
 
     @cached_property
     def frame(self) -> DataFrame:
-        """One row a listed cell, with the columns of ``doorbench export``."""
+        """One row for each listed cell, with the columns of ``doorbench export``."""
         return frames.frame(self.rows, gate=self.gate)
 
     @cached_property
@@ -176,9 +159,13 @@ class Results:
 
     @cached_property
     def ratings(self) -> dict[Setting, ratings.Ratings]:
-        """The DER of every defense at the settings that enter ranks: the attack implanted, and a defense is complete."""
+        """The DER of every defense at the settings that enter ranks: the attack implanted, a defense is complete."""
         return {
-            place: ratings.rate(self, place)
+            place: ratings.rate(
+                self.references(place, "victim"),
+                {line: self.cells(place, line) for line in self.ranked(place)},
+                self.used_seeds(place),
+            )
             for place in self.places
             if self.state(place) == "implanted" and self.ranked(place)
         }
@@ -192,8 +179,8 @@ class Results:
     def best(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> dict[Competitor, Mark]:
         """Return the defense with the highest mean DER, and those that are shown to be as good.
 
-        As good is what two one-sided tests (Holm over the defenses, 5 %) place within ``MARGIN`` points of the best. None
-        is best where all are below ``LEAST_RATING``.
+        As good is what two one-sided tests (Holm over the defenses, 5 %) place within ``MARGIN`` points of the best.
+        None is best where all are below ``LEAST_RATING``.
 
         Args:
             lines: defenses that are rated at each place.
@@ -211,7 +198,7 @@ class Results:
 
     @cached_property
     def repeats(self) -> dict[Setting, Setting]:
-        """Settings whose attack is nearly another one: most of their cells have the very numbers of an earlier setting."""
+        """Settings whose attack is nearly another one: most cells have the very numbers of an earlier setting."""
         found: dict[Setting, Setting] = {}
         numbers = {place: self._numbers(place) for place in self.places if self.state(place) == "implanted"}
         for place, mine in numbers.items():
@@ -225,12 +212,12 @@ class Results:
                     break
         return found
 
-    def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float, ...]]:
+    def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float | None, ...]]:
         """Return the metrics of the finished cells of a setting, the victims among them, by defense and seed."""
         sides: dict[Competitor | None, dict[int, Row]] = {line: self.cells(place, line) for line in self.lines}
         sides[None] = self.references(place, "victim")
         return {
-            (line, seed): tuple(row.percentages[name] for name in ("acc", "asr", "ra"))
+            (line, seed): tuple(row.metric(name) for name in MEASURED)
             for line, cells in sides.items()
             for seed, row in cells.items()
             if row.done

@@ -173,12 +173,14 @@ def combined(
     """Return a mean over contrasts with its interval.
 
     Args:
-        blocks: one for each test set: values [contrasts, seeds] and the same over drawn test examples, [contrasts, seeds,
-            draws]. Every contrast weighs the same; those of a block share its trainings, and a seed of two test sets is
-            two trainings. NaN where a contrast lacks a seed.
+        blocks: one for each test set: values [contrasts, seeds] and the same over drawn test examples, [contrasts,
+            seeds, draws]. Every contrast weighs the same; those of a block share its trainings, and a seed of two test
+            sets is two trainings. NaN where a contrast lacks a seed.
         rng: source of chance, for drawn trainings.
         confidence: of the interval.
     """
+    if any(np.isnan(points).all(axis=1).any() for points, _ in blocks):
+        return Estimate(np.nan, np.nan, np.nan)  # a contrast that no seed knows
     contrasts = sum(len(points) for points, _ in blocks)
     value, trainings, shares = 0.0, [], []
     resampled, noise = np.zeros(blocks[0][1].shape[-1]), np.zeros(blocks[0][1].shape[-1])

@@ -59,8 +59,8 @@ def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
         found += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
         found += [_tests(verdict.findings) if verdict.findings else Text()]
     told = (
-        "Effects in percentage points with 95 % intervals over trainings and test examples. Outcomes are those of sign-flip "
-        "tests over trainings, 2.5 % a side, corrected by Holm over all tests of this page."
+        "Effects in percentage points with 95 % intervals over trainings and test examples. Outcomes are those of "
+        "sign-flip tests over trainings, 2.5 % a side for all claims of this page together."
     )
     found.append(Text(told, "dim"))
     return found

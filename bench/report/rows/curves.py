@@ -47,8 +47,9 @@ def ratio_points(table: DataFrame) -> DataFrame:
 def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: float) -> Iterator[Row]:
     """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
 
-    It is the one with the lowest flip rate among those that lose at most ``most_drop`` points of test ACC against the victim,
-    or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that drop.
+    It is the one with the lowest flip rate among those that lose at most ``most_drop`` points of test ACC against the
+    victim, or with the highest ACC where all lose more. It is marked as an oracle: a bound for rules that keep to that
+    drop.
     """
     before = {row.victim_key: row.metric(ACCURACY.name) for row in victims if row.done}
     curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)

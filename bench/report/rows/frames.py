@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.experiment.metrics import MEASURED, Measured
+from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
 from bench.report.rows.row import Row
+from bench.store import outputs
 from bench.suites.suite import Gate
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
-    """Return one row a listed cell, joined with its victim and its floor.
+    """Return one row for each listed cell, joined with its victim and its floor.
 
     Args:
         rows: every cell of a suite, floors and ceilings included.
@@ -84,8 +85,6 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _own(row: Row) -> dict[str, Any]:
     """Return what a cell's own record says."""
-    record: Mapping[str, Any] = row.record or {}
-    environment = record.get("environment") or {}
     found: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
@@ -93,11 +92,11 @@ def _own(row: Row) -> dict[str, Any]:
     found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
     found |= {
         "clean_size": row.clean_size,
-        "reserve_ratio": (record.get("notes") or {}).get("reserve_ratio"),
+        "reserve_ratio": row.notes.get("reserve_ratio"),
         "victim_key": row.victim_key,
         "cell_key": row.cell_key,
-        "device": environment.get("device"),
-        "version": environment.get("version"),
+        "device": row.environment.get("device"),
+        "version": row.environment.get("version"),
     }
     if row.target is not None:
         found["attack.target"] = row.target
@@ -141,7 +140,7 @@ class References:
     def implanted(self, row: Row, gate: Gate) -> bool | None:
         """Return whether the victim of a cell passes the gate; None without a trigger, or while a number is missing."""
         clean = self._clean(row)
-        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric("majority"))
+        return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
     def columns(self, row: Row, gate: Gate) -> dict[str, Any]:
         """Return the columns of a cell that come from other records."""
@@ -182,6 +181,23 @@ def _one_kind(column: Series[Any]) -> Series[Any]:
     return type(column)(texts, index=column.index, dtype="string", name=column.name)
 
 
+def without_formulas(table: DataFrame) -> DataFrame:
+    """Return a frame whose texts no spreadsheet takes for formulas, as its .csv file should have them."""
+    texts = [name for name in table.columns if table[name].dtype.name in ("object", "string", "str")]
+    return table.assign(**{name: table[name].map(no_formula) for name in texts})
+
+
+def no_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before a text that a spreadsheet would take for a formula."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | None:
     """Write a frame to a file, or return it as text where ``path`` is None.
 
@@ -193,14 +209,15 @@ def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | 
     if format == "parquet":
         if path is None:
             raise RequestError("parquet is not text; name a file with --out FILE.")
-        table.to_parquet(path, index=False)
+        with outputs.beside(path) as file:
+            table.to_parquet(file, index=False)
         return None
     text = io.StringIO()
     if format == "csv":
-        table.to_csv(text, index=False, lineterminator="\n")
+        without_formulas(table).to_csv(text, index=False, lineterminator="\n")
     else:
         table.to_json(text, orient="records", lines=True, double_precision=15, force_ascii=False)
     if path is None:
         return text.getvalue()
-    path.write_text(text.getvalue(), encoding="utf-8")
+    outputs.write(path, text.getvalue())
     return None

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts import Board, Needs
+from bench.errors import RequestError
 from bench.experiment import metrics, predictions
+from bench.experiment.record import Record
 from bench.experiment.roles import Role
 
 
@@ -30,8 +32,8 @@ class Row:
         attack_base, defense_base: the names without parameters, e.g. ``e-pur+fine-mixing``.
         attack_parameters, defense_parameters: every field as JSON values.
         needs: what the defense touches.
-        record: as stored; None where the cell has not been run.
-        failure: the stored failure (at least ``error``); None where there is none.
+        record: None where the cell has not been run.
+        failure: why the last attempt failed; None where there is none.
         path: the record's file.
         conditions: the sizes of the task and the budget of the victim's training, by field.
         listed_on: the threat model, where the suite knows it; else the record says it.
@@ -54,8 +56,8 @@ class Row:
     attack_parameters: Mapping[str, Any] = field(default_factory=dict)
     defense_parameters: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    record: Mapping[str, Any] | None = None
-    failure: Mapping[str, Any] | None = None
+    record: Record | None = None
+    failure: str | None = None
     path: Path | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
     listed_on: Board | None = None
@@ -63,7 +65,7 @@ class Row:
     @property
     def board(self) -> Board:
         """The threat model on whose board the cell is; records from before there were boards have the first one."""
-        stated = ((self.record or {}).get("cell") or {}).get("board")
+        stated = None if self.record is None else self.record.cell.board
         return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
 
     @property
@@ -74,22 +76,19 @@ class Row:
     @property
     def external(self) -> str:
         """The package that the defense comes from; empty for one that ships with the project."""
-        origin = ((self.record or {}).get("cell") or {}).get("origin") or {}
-        return str(origin.get("defense", ""))
+        return "" if self.record is None else self.record.cell.origin.get("defense", "")
 
     @property
     def status(self) -> str:
         """``done``, ``failed``, ``n/a`` or ``waiting``."""
         if self.record is not None:
-            return str(self.record["status"])
+            return self.record.status
         return "waiting" if self.failure is None else "failed"
 
     @property
     def error(self) -> str | None:
         """Why the cell failed or makes no sense."""
-        source = self.failure if self.record is None else self.record
-        error = None if source is None else source.get("error")
-        return None if error is None else str(error)
+        return self.failure if self.record is None else self.record.error
 
     @property
     def done(self) -> bool:
@@ -99,7 +98,7 @@ class Row:
     @property
     def predicts(self) -> bool:
         """Whether there are predictions: a detector leaves none."""
-        return self.done and bool((self.record or {}).get("predictions"))
+        return self.done and self.record is not None and self.record.predictions is not None
 
     @cached_property
     def percentages(self) -> metrics.Percentages:
@@ -107,7 +106,7 @@ class Row:
 
         A metric that is younger than the record is computed from its predictions.
         """
-        stated = dict((self.record or {}).get("metrics") or {})
+        stated = dict((self.record.metrics if self.record else None) or {})
         if self.predicts and not metrics.MEASURED.keys() <= stated.keys():
             found = self.outcomes
             stated = {name: None if one is None else metrics.percent(one) for name, one in found.items()} | stated
@@ -120,27 +119,46 @@ class Row:
 
     def seconds(self, name: str) -> float | None:
         """Return how long ``victim``, ``defense`` or ``evaluation`` took; None where it is not known."""
-        value = ((self.record or {}).get("seconds") or {}).get(name)
+        value = None if self.record is None else self.record.seconds.get(name)
         return None if value is None else float(value)
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the defense says of what it did, in JSON values; empty without a record."""
+        return {} if self.record is None else self.record.notes
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where the record was made: device, precision and versions; empty without a record."""
+        return {} if self.record is None else self.record.environment
 
     @property
     def unconverged(self) -> bool:
         """Whether the defense stopped training at its limit of steps, before its loss was low enough."""
-        return _stopped_early((self.record or {}).get("notes") or {})
+        return _stopped_early(self.notes)
 
     @property
     def victim_weights(self) -> str | None:
         """The SHA-256 of the victim's weights; None in records from before they named it."""
-        return (self.record or {}).get("victim_weights")
+        return None if self.record is None else self.record.victim_weights
 
     @cached_property
     def outcomes(self) -> Mapping[str, metrics.Outcomes | None]:
-        """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined."""
-        if self.record is None or not self.done:
+        """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined.
+
+        Raises:
+            RequestError: the predictions in the record cannot be unpacked.
+        """
+        if self.record is None or self.record.metrics is None or self.record.predictions is None:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
-        target = self.record["cell"]["target"] if self.target is None else self.target
-        rejects = metrics.rejects(self.record["metrics"])
-        return metrics.outcomes(predictions.judged(self.record["predictions"], target=target, rejects=rejects))
+        stored = self.record.predictions.document()
+        target = self.record.cell.target if self.target is None else self.target
+        try:
+            judged = predictions.judged(stored, target=target, rejects=metrics.rejects(self.record.metrics))
+            return metrics.outcomes(judged)
+        except (ValueError, IndexError) as error:  # only a file that no evaluator wrote
+            where = self.path or "the store"
+            raise RequestError(f"{where}: record {self.cell_key[:12]}, field predictions: {error}.") from None
 
 
 def _stopped_early(notes: Mapping[str, Any]) -> bool:

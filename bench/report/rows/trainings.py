@@ -26,15 +26,16 @@ def merge_victim_keys(rows: Sequence[tuple[Row, str]]) -> list[Row]:
 
 
 def cells_of_other_trainings(rows: Iterable[Row]) -> frozenset[str]:
-    """Return the keys of the finished cells that are of another training of their victim than most cells of it.
+    """Return the keys of the finished cells that are not of the weights that the gate judges.
 
-    A record names the weights of its victim. Older ones do not: they are told apart by the seconds of its training.
-    Where there are as many of two trainings, that of the victim without a defense counts.
+    Those are the weights of the undefended victim, or as long as it is not finished those of most cells. A record names
+    the weights of its victim. Older ones do not: they are told apart by the seconds of its training.
     """
     done = [(row, (row.victim_key, row.seconds("victim"))) for row in rows if row.done]
     weights = {timed: row.victim_weights for row, timed in done if row.victim_weights}
     found = [(row, row.victim_key, weights.get(timed, timed[1])) for row, timed in done]
-    main = _commonest(found)
+    judged = {victim: training for row, victim, training in found if row.role == "victim"}
+    main = _commonest(found) | judged
     return frozenset(row.cell_key for row, victim, training in found if training != main[victim])
 
 

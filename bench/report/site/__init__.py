@@ -7,13 +7,13 @@ Pages carry the aggregates; what belongs to single cells and records is loaded f
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import RequestError
 from bench.report.site.merge import Source, merged, strictest
+from bench.store import outputs
 
 if TYPE_CHECKING:
     from bench.report.site.views import BoardView
@@ -39,13 +39,8 @@ def build(sources: Sequence[Source], *, folder: Path) -> Path:
         raise RequestError(f"{folder} is a file; name a folder with --out DIR.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise RequestError(f"{folder} holds other files; name a new or empty folder with --out DIR.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        made = Path(scratch) / "site"
+    with outputs.folder_beside(folder) as made:
         _write(sources, made)
-        if folder.exists():
-            folder.rename(Path(scratch) / "before")
-        made.rename(folder)
     return folder / "index.html"
 
 
@@ -56,7 +51,8 @@ def _write(sources: Sequence[Source], folder: Path) -> None:
     from bench.report.site.views import BoardView
 
     rows, gate = merged(sources), strictest(source.gate for source in sources)
-    views = [BoardView(board, part, gate) for board, part in boards.split(rows).items()]
+    threats = boards.by_threat(rows)
+    views = [BoardView(name, part, gate, family=threats[name.threat]) for name, part in boards.split(rows).items()]
     site = Site(views, rows, [source.name for source in sources], gate)
     assets.write(folder / "assets")
     (folder / "assets" / "specs.js").write_text(data.script("specs", charts.specifications()), encoding="ascii")

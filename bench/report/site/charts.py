@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.experiment.metrics import ACCURACY, COST, RANKING, Metric
+from bench.experiment.metrics import ACCURACY, BACKDOOR, COST, RANKING, Metric
 from bench.report.figures.style import COLOURS
 
 ROWS, EXTRA = "rows", "extra"  # the data sets that the page hands in
@@ -18,7 +18,7 @@ def specifications() -> dict[str, dict[str, Any]]:
         TRADEOFF: tradeoff,
         RANKS: ranks,
         HEAT: heat,
-        "curve-asr": lambda: curve(RANKING),
+        "curve-flip": lambda: curve(BACKDOOR),
         "curve-acc": lambda: curve(ACCURACY),
     }
     found = {}
@@ -52,19 +52,20 @@ def _tip(metric: Metric) -> Any:
 
 
 def tradeoff() -> Any:
-    """Return ASR against the ACC that a defense costs; lower left is better."""
+    """Return the flip rate against the ACC that a defense costs; lower left is better."""
     import altair as alt
 
     pick = alt.selection_point(fields=["group"], bind="legend", name="pick")
     shown = alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12))
     x = alt.X(f"{COST.name}:Q", title=COST.axis, scale=alt.Scale(zero=True, nice=True))
     ticks = alt.Axis(values=list(range(0, 101, 20)))
-    y = alt.Y(f"{RANKING.name}:Q", title=RANKING.axis, scale=alt.Scale(domain=[0, 104], nice=False), axis=ticks)
+    y = alt.Y(f"{BACKDOOR.name}:Q", title=BACKDOOR.axis, scale=alt.Scale(domain=[0, 104], nice=False), axis=ticks)
     tips = [
         alt.Tooltip("name:N", title="defense"),
-        _tip(RANKING),
+        _tip(BACKDOOR),
         _tip(COST),
-        alt.Tooltip("rank:Q", title="mean rank", format=".1f"),
+        _tip(RANKING),
+        alt.Tooltip("rank:Q", title="rank", format=".0f"),
         alt.Tooltip("group:N", title="needs"),
     ]
     points = (
@@ -96,34 +97,30 @@ def tradeoff() -> Any:
 
 
 def ranks() -> Any:
-    """Return mean ranks with their intervals; the band is Nemenyi's critical difference from the best."""
+    """Return the measure that ranks with its intervals, best first."""
     import altair as alt
 
     rows = alt.Chart(alt.NamedData(ROWS))
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
-    band = (
-        alt.Chart(alt.NamedData(EXTRA))
-        .mark_rect(opacity=0.18, color=COLOURS[2])
-        .encode(x=alt.X("from:Q"), x2="to:Q", tooltip=[alt.Tooltip("told:N", title="band")])
-    )
     intervals = rows.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
-        x=alt.X("low:Q", title="mean rank, lower is better", scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
+        x=alt.X("low:Q", title=RANKING.axis, scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
     )
     points = rows.mark_point(filled=True, size=70, color=COLOURS[0], opacity=1).encode(
-        x=alt.X("rank:Q"),
+        x=alt.X(f"{RANKING.name}:Q"),
         y=y,
         tooltip=[
             alt.Tooltip("name:N", title="defense"),
-            alt.Tooltip("rank:Q", title="mean rank", format=".2f"),
-            alt.Tooltip("low:Q", title="from", format=".2f"),
-            alt.Tooltip("high:Q", title="to", format=".2f"),
+            _tip(RANKING),
+            alt.Tooltip("rank:Q", title="rank", format=".0f"),
+            alt.Tooltip("low:Q", title="from", format=".1f"),
+            alt.Tooltip("high:Q", title="to", format=".1f"),
         ],
     )
-    return (band + intervals + points).properties(width="container", height=alt.Step(22), autosize=_fit())
+    return (intervals + points).properties(width="container", height=alt.Step(22), autosize=_fit())
 
 
 def heat() -> Any:
-    """Return the ASR that each defense leaves each attack."""
+    """Return the flip rate that each defense leaves each attack."""
     import altair as alt
 
     base = alt.Chart(alt.NamedData(ROWS)).encode(
@@ -133,21 +130,21 @@ def heat() -> Any:
     tips = [
         alt.Tooltip("name:N", title="defense"),
         alt.Tooltip("attack:N", title="attack"),
-        _tip(RANKING),
+        _tip(BACKDOOR),
         _tip(COST),
         alt.Tooltip("places:Q", title="tasks"),
     ]
     cells = base.mark_rect().encode(
         color=alt.Color(
-            f"{RANKING.name}:Q",
-            title=f"{RANKING.title} ({RANKING.unit})",
+            f"{BACKDOOR.name}:Q",
+            title=f"{BACKDOOR.title} ({BACKDOOR.unit})",
             scale=alt.Scale(domain=[0, 100], scheme="oranges"),
         ),
         tooltip=tips,
     )
     texts = base.mark_text(fontSize=11).encode(
-        text=alt.Text(f"{RANKING.name}:Q", format=".0f"),
-        color=alt.when(f"datum.{RANKING.name} > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
+        text=alt.Text(f"{BACKDOOR.name}:Q", format=".0f"),
+        color=alt.when(f"datum.{BACKDOOR.name} > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
     )
     return (cells + texts).properties(width="container", height=alt.Step(22), autosize=_fit())
 
@@ -162,7 +159,7 @@ def curve(metric: Metric) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=50, filled=True))
         .encode(
             x=alt.X("x:Q", title=None),
-            y=alt.Y(f"{metric.name}:Q", title=metric.axis, scale=alt.Scale(zero=metric.ranks, nice=True)),
+            y=alt.Y(f"{metric.name}:Q", title=metric.axis, scale=alt.Scale(zero=metric is BACKDOOR, nice=True)),
             color=alt.Color("curve:N", title="defense", scale=alt.Scale(range=list(COLOURS))),
             shape=alt.Shape("curve:N", legend=None),
             opacity=alt.when(pick).then(alt.value(1)).otherwise(alt.value(0.12)),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts import needs_in_short, needs_in_words
-from bench.experiment.metrics import ACCURACY, COST, MEASURED, RANKING, Percentages, Show, shown
+from bench.experiment.metrics import ACCURACY, BACKDOOR, COST, MEASURED, RANKING, Percentages, Show, shown
 from bench.experiment.roles import BASELINES, DEFENDED
 from bench.report.ranking.detection import suspicion_of
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
 from bench.report.site.names import slug
@@ -58,10 +59,12 @@ def board_file(view: BoardView) -> dict[str, Any]:
     return {
         "metrics": {
             "ranking": RANKING.name,
+            "left": BACKDOOR.name,
             "accuracy": ACCURACY.name,
             "cost": COST.name,
             "board": [metric.descriptor() for metric in view.board_metrics],
             "cells": [metric.descriptor() for metric in view.cell_metrics],
+            "matched": [_at(limit) for limit in LIMITS],
         },
         "baselines": {baseline.role: baseline.label for baseline in BASELINES},
         "lines": [_line(view, line) for line in lines],
@@ -69,18 +72,23 @@ def board_file(view: BoardView) -> dict[str, Any]:
         "fields": list(cells[0]) if cells else [],
         "cells": [list(cell.values()) for cell in cells],
         "curves": view.curves,
-        "critical_difference": view.critical_difference,
     }
 
 
+def _at(limit: float) -> str:
+    return f"matched_{limit:g}"
+
+
 def _line(view: BoardView, line: Competitor) -> dict[str, Any]:
-    rank = next((standing.rank for standing in view.standings if standing.line == line), None)
+    rating = next((standing.rating for standing in view.standings if standing.line == line), None)
     return {
         "name": view.label(line),
         "page": slug(view.bases[line.defense]),
-        "clean": line.clean_size,
+        "labels": line.clean_size,
+        "ranked": line.defense not in view.results.oracles,
         "group": needs_in_short(view.needs(line)),
-        "interval": None if rank is None else [rank.low, rank.high],
+        "needs": list(view.needs(line)),
+        "interval": None if rating is None else [rating.low, rating.high],
         "parameters": view.parameters[line.defense],
     }
 
@@ -107,6 +115,7 @@ def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
         "seeds": cell.seeds,
         **{metric.name: cell.means[metric.name] for metric in shown(Show.SITE_BOARD | Show.SITE_CELLS)},
         **{f"{name}_sd": deviation for name, deviation in cell.deviations.items()},
+        **{_at(limit): value for limit, value in cell.matched.items()},
         "rank": cell.rank,
         "mark": cell.mark,
         "records": " ".join(
@@ -137,7 +146,7 @@ def write_records(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _victim(row: Row) -> dict[str, Any]:
-    recipe = ((row.record or {}).get("recipe") or {}).get("victim") or {}
+    recipe = {} if row.record is None else row.record.recipe.victim.document()
     return {
         "key": row.victim_key,
         "attack": row.attack,
@@ -151,8 +160,6 @@ def _victim(row: Row) -> dict[str, Any]:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    record = row.record or {}
-    environment = record.get("environment") or {}
     return {
         "key": row.cell_key,
         "victim": row.victim_key[:12],
@@ -164,13 +171,12 @@ def _record(row: Row) -> dict[str, Any]:
         "seed": row.seed,
         "parameters": row.defense_parameters,
         "needs": needs_in_words(row.needs),
-        "clean_size": row.clean_size,
-        "selection_size": (record.get("cell") or {}).get("selection_size"),
+        "labels": row.clean_size,
         "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],
         "suspicion": suspicion_of(row),
-        "seconds": record.get("seconds") or {},
-        "notes": {name: _short(value) for name, value in (record.get("notes") or {}).items()},
-        "environment": environment,
+        "seconds": {} if row.record is None else row.record.seconds,
+        "notes": {name: _short(value) for name, value in row.notes.items()},
+        "environment": row.environment,
     }
 
 

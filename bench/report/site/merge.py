@@ -29,7 +29,11 @@ class Source:
 def strictest(gates: Iterable[Gate]) -> Gate:
     """Return the gate that lets pass only what all of them let pass."""
     gates = list(gates) or [Gate()]
-    return Gate(min_asr=max(gate.min_asr for gate in gates), max_acc_drop=min(gate.max_acc_drop for gate in gates))
+    return Gate(
+        min_asr=max(gate.min_asr for gate in gates),
+        max_acc_drop=min(gate.max_acc_drop for gate in gates),
+        min_skill=max(gate.min_skill for gate in gates),
+    )
 
 
 def merged(sources: Iterable[Source]) -> list[Row]:

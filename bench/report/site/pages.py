@@ -19,13 +19,17 @@ from bench.report.site.views import STATES, BoardView, cell_view, record_token
 from bench.suites.suite import Gate
 
 CHARTS = (
-    (charts.TRADEOFF, "Trade-off", "ASR that is left against ACC that is lost; lower left is better."),
-    (charts.RANKS, "Mean ranks", "With 95 % intervals. Inside the band, no defense differs from the best (Nemenyi)."),
-    (charts.HEAT, "Defense by attack", "ASR that each defense leaves each attack, mean over tasks and seeds."),
-    ("curve-asr-ratio", "Reserve ratio and ASR", "Share of the victim's weights that is kept."),
+    (charts.TRADEOFF, "Trade-off", "Flip rate that is left against ACC that is lost; lower left is better."),
+    (
+        charts.RANKS,
+        "Effectiveness",
+        "What ranks, with 95 % intervals over trainings and test examples; 50 is doing nothing.",
+    ),
+    (charts.HEAT, "Defense by attack", "Flip rate that each defense leaves each attack, mean over tasks and seeds."),
+    ("curve-flip-ratio", "Reserve ratio and flip rate", "Share of the victim's weights that is kept."),
     ("curve-acc-ratio", "Reserve ratio and ACC", "Share of the victim's weights that is kept."),
-    ("curve-asr-size", "Clean examples and ASR", "Clean examples that the defense may tune on."),
-    ("curve-acc-size", "Clean examples and ACC", "Clean examples that the defense may tune on."),
+    ("curve-flip-size", "Labels and flip rate", "Clean labelled examples that the defense sees."),
+    ("curve-acc-size", "Labels and ACC", "Clean labelled examples that the defense sees."),
 )
 
 
@@ -161,7 +165,7 @@ class Site:
             ),
         )
         if not view.detects:
-            title = f"All cells: {view.board.value}"
+            title = f"All cells: {view.board.words}"
             yield f"board/{view.slug}-cells.html", self._page("cells", title=title, scripts=("cells.js",),
                                                               filters=filters, **common)  # fmt: skip
 
@@ -187,7 +191,7 @@ def _guide() -> list[tuple[str, str]]:
     """Return the columns of the boards with their meaning."""
     metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
     found = []
-    for column in (facts.RANK, *metrics, facts.CLEAN, facts.TIME):
+    for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME):
         told = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
         better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
         found.append((column.heading, f"{told[0].upper()}{told[1:]}.{better}"))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts import Needs
 from bench.contracts.needs import ONLY_THE_MODEL
-from bench.experiment.metrics import ACCURACY, COST, RANKING, Metric
+from bench.experiment.metrics import ACCURACY, BACKDOOR, COST, RANKING, Metric
 from bench.experiment.roles import BASELINES
 from bench.report.ranking import facts
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Setting
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
-from bench.report.tables.summary import clean_examples
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -92,11 +92,12 @@ def environment() -> Environment:
         breakable=breakable,
         facts=facts,
         ranking=RANKING,
+        backdoor=BACKDOOR,
+        limits=LIMITS,
         accuracy=ACCURACY,
         cost=COST,
         slug=slug,
         token=record_token,
-        clean_examples=clean_examples,
         counting_of=counting_of,
         detection_attacks=detection_attacks,
         needs={need.value: need for need in Needs},

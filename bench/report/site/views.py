@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.contracts import Board
-from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, ranking_first, shown
+from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
-from bench.report.ranking import detection
+from bench.report.ranking import detection, words
+from bench.report.ranking.boards import BoardName
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
+from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
-from bench.report.rows import curves
+from bench.report.rows import curves, frames
 from bench.report.rows.row import Row, first_line
 from bench.report.site.names import slug
 from bench.report.tables import cells as tables
@@ -32,14 +33,16 @@ class BoardView:
     """One board of the site.
 
     Attributes:
-        board: the threat model.
+        board: what it compares.
         results: its cells.
         leaderboard: its ranking.
         labels: how each line is called.
     """
 
-    def __init__(self, board: Board, rows: Sequence[Row], gate: Gate) -> None:
+    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate, *, family: Sequence[Row] = ()) -> None:
+        """Arrange the rows of a board; ``family`` has those of its threat model with every budget of labels."""
         self.board = board
+        self._family = family or rows
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
         self.labels = tables.labels(self.results)
@@ -49,23 +52,29 @@ class BoardView:
 
     @property
     def name(self) -> str:
-        """The threat model, with a capital."""
-        return self.board.heading
+        """The threat model with a capital, and the labels of a defender."""
+        labels = f", {self.board.labels} labels" if self.board.labels else ""
+        return self.board.threat.heading + labels
 
     @property
     def slug(self) -> str:
         """The name of the page."""
-        return slug(self.board.value.replace(" ", "-"))
+        return slug(self.board.slug)
 
     @property
     def what(self) -> str:
         """The threat model in a sentence."""
-        return self.board.sentence
+        return self.board.threat.sentence
 
     @property
     def detects(self) -> bool:
         """Whether models are judged here, instead of their predictions."""
-        return self.board.judges_models
+        return self.board.threat.judges_models
+
+    @cached_property
+    def verdict(self) -> str:
+        """Which defense is best, by how much, and how sure that is."""
+        return words.best(self.leaderboard) if self.leaderboard.places else "Nothing is ranked yet."
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -83,11 +92,6 @@ class BoardView:
         """The metrics of the tables of cells, in the order of their columns."""
         known = self.leaderboard.means.values()
         return [*ranking_first(shown(Show.SITE_CELLS, known=known))]
-
-    @cached_property
-    def critical_difference(self) -> float | None:
-        """Nemenyi's critical difference of the complete lines."""
-        return self.leaderboard.critical_difference(self.standings)
 
     @cached_property
     def detections(self) -> list[detection.Detection]:
@@ -167,16 +171,16 @@ class BoardView:
     @cached_property
     def curves(self) -> list[dict[str, object]]:
         """The points of reserve-ratio and clean-size curves: one for each curve, value and place."""
-        frame = self.results.frame
+        frame = frames.frame(self._family, gate=self.results.gate)
         found: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
             points = points[
-                (points["status"] == "done") & points[RANKING.name].notna() & points["implanted"].fillna(False)
+                (points["status"] == "done") & points[BACKDOOR.name].notna() & points["implanted"].fillna(False)
             ]
             keys = ["curve", kind, "model", "task", "attack"]
             for key, group in points.groupby(keys, sort=False):
                 told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
-                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, RANKING)}
+                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, BACKDOOR)}
                 found.append({"kind": kind, **told, **means})
         return found
 
@@ -194,6 +198,7 @@ class CellView:
         reason: why there is no number; empty where there is one.
         means: of every metric over the seeds that count.
         deviations: standard deviations of the metrics that are shown with them; NaN for one seed.
+        matched: the flip rate at each limit of accuracy lost; NaN where the defense is not complete.
         rows: every cell by seed.
         rank: among the defenses of the place; NaN without one.
     """
@@ -204,6 +209,7 @@ class CellView:
     reason: str
     means: dict[str, float]
     deviations: dict[str, float]
+    matched: Mapping[float, float]
     rows: tuple[Row, ...]
     rank: float
     mark: Mark
@@ -227,6 +233,7 @@ def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
         reason=reason,
         means=found,
         deviations=deviations,
+        matched=view.leaderboard.matched.get((place, line)) or dict.fromkeys(LIMITS, math.nan),
         rows=tuple(cells[seed] for seed in sorted(cells)),
         rank=view.leaderboard.rank_at(place, line),
         mark=view.marks[place].get(line, ""),

@@ -9,6 +9,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
+from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
 
@@ -139,8 +140,9 @@ def footer(results: Results) -> tuple[str, ...]:
         f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
         f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; labels of a defender {samples(results)}.",
         _reading(len(seeds)),
-        f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within {MARGIN:g} points "
-        "of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, 5 %).",
+        f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within "
+        f"{MARGIN:g} points of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, "
+        "5 %).",
         f"{RANKING.title}, {RANKING.stands_for}: {RANKING.meaning}.",
         f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
         "points of ACC lost against a clean model that knows the task "
@@ -155,8 +157,10 @@ def footer(results: Results) -> tuple[str, ...]:
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
     if left := len(results.cells_of_other_trainings):
         sentences.append(
-            f"{left} cells are left out: they are of another training of their victim than the one that passed the gate."
+            f"{left} cells are left out: they are of another training of their victim than the one that passed the "
+            "gate."
         )
+    sentences += [f"MIXED: {one}." for one in mixtures(results.rows)]
     if results.swept:
         sentences.append(f"{results.swept} cells with a fixed reserve ratio are in the mixing-ratio figure, not here.")
     return tuple(sentences)
@@ -180,7 +184,7 @@ def _counts(results: Results) -> str:
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
-    environments = [(row.record or {}).get("environment") or {} for row in results.rows]
+    environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []

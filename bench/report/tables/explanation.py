@@ -89,7 +89,7 @@ def _single(row: Row, references: References, gate: Gate) -> list[str]:
         return lines
     if row.done:
         lines += _numbers(row)
-    lines += _choice(row.record.get("notes") or {})
+    lines += _choice(row.notes)
     return lines + _origin(row)
 
 
@@ -114,7 +114,7 @@ def _beside(known: Mapping[str, float | None], who: str) -> str:
 
 def _numbers(row: Row) -> list[str]:
     if row.role == "detected":
-        score = (row.record or {})["notes"]["suspicion"]
+        score = row.notes["suspicion"]
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
     for name, found in row.outcomes.items():
@@ -128,26 +128,23 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
     lines = []
     if (ratio := notes.get("reserve_ratio")) is not None:
         lines.append(f"  Reserve ratio {ratio:g}" + ("." if notes.get("tried") else ", fixed by the suite."))
-    if tried := notes.get("tried"):
-        candidates = ", ".join(f"{one['value']:g}: {one['selection_acc']:.2f}" for one in tried)
-        lines.append(f"  Tried, with ACC on the selection sample: {candidates}.")
-    if (floor := notes.get("selection_floor")) is not None:
-        passed = (
-            "the smallest candidate that reached it" if notes.get("selection_passed") else "NONE reached it: the best"
-        )
-        lines.append(f"  {floor:.2f} was to be reached (the victim's, less the tolerance); chosen: {passed}.")
+    tried = notes.get("tried") or []
+    if tried and all(one.get("drop") is not None and one.get("fitted_drop") is not None for one in tried):
+        candidates = ", ".join(f"{one['value']:g}: {one['drop']:.1f} ({one['fitted_drop']:.1f})" for one in tried)
+        lines.append(f"  Tried, with the points of ACC lost on the labels, and the fitted ones: {candidates}.")
+    if (tolerance := notes.get("selection_tolerance")) is not None:
+        within = f"a fitted loss of at most {tolerance:g}"
+        passed = f"the smallest with {within}" if notes.get("selection_passed") else f"NONE has {within}: the largest"
+        lines.append(f"  Chosen: {passed}.")
     return lines
 
 
 def _origin(row: Row) -> list[str]:
     assert row.record is not None
-    cell, seconds, where = (row.record.get(name) or {} for name in ("cell", "seconds", "environment"))
+    seconds, where = row.record.seconds, row.environment
     lines = []
     if row.clean_size:
-        chosen = cell.get("selection_size")
-        lines.append(
-            f"  Clean examples: {row.clean_size} to tune on" + (f", {chosen} to choose on." if chosen else ".")
-        )
+        lines.append(f"  Labels that the defense saw: {row.clean_size}.")
     if row.needs:
         lines.append(f"  The defense touched: {', '.join(row.needs)}.")
     if row.defense_parameters:

@@ -50,7 +50,7 @@ class Cell:
     Attributes:
         numbers: one for each leaf of the column; None where it is not defined.
         words: instead of numbers: ``failed``, ``n/a``, ``…`` (waiting) or nothing.
-        mark: best, or not significantly worse than the best.
+        mark: best, or shown to be as good as the best.
         grey: the attack did not implant.
         notes: indices of footnotes.
     """

@@ -75,7 +75,9 @@ def _nothing(metrics: Sequence[Metric], of: int) -> tuple[Cell, ...]:
 
 
 def _cells(metrics: Sequence[Metric], standing: Standing, notes: Footnotes) -> tuple[Cell, ...]:
-    partial = () if standing.complete else (notes.add("fewer places: not to be compared with the other lines"),)
+    partial: tuple[int, ...] = (
+        () if standing.complete else (notes.add("fewer places: not to be compared with the other lines"),)
+    )
     if standing.unconverged:
         told = f"stopped at its limit of steps before its loss was low enough: {standing.unconverged} cells"
         partial += (notes.add(told),)

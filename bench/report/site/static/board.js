@@ -33,7 +33,8 @@
     };
   }
 
-  const partial = (filter) => Boolean(filter.task || filter.attack || filter.model || filter.seeds > 1);
+  const partial = (filter) => Boolean(filter.task || filter.attack || filter.model || filter.seeds > 1 ||
+    form.querySelector("[name=need]:not(:checked)"));
 
   function placesOf(found, filter) {
     const wanted = (place) =>
@@ -57,9 +58,28 @@
 
   function means(found, line, places, filter) {
     const there = usable(found, line, places, filter);
-    const names = ["rank", ...found.metrics.board.map((metric) => metric.name)];
+    const names = [...found.metrics.board.map((metric) => metric.name), ...found.metrics.matched];
     const over = Object.fromEntries(names.map((name) => [name, mean(there.map((cell) => cell[name]))]));
     return { ...over, count: there.length, cells: there };
+  }
+
+  // The ranks of all lines that are finished at all places, by the mean of the metric that ranks; equals share theirs.
+  function ranksOf(found, results, of, filter) {
+    const { ranking } = found.metrics;
+    const competes = ({ ranked, needs }) => ranked && needs.every((need) => filter.needs.has(need));
+    const values = results.map((one, line) => (of && one.count === of && competes(found.lines[line]) ? one[ranking] : null));
+    const rivals = values.filter((value) => value !== null);
+    return values.map((value) => {
+      if (value === null) return null;
+      const above = rivals.filter((other) => other > value).length;
+      return above + (rivals.filter((other) => other === value).length + 1) / 2;
+    });
+  }
+
+  function results(found, places, filter) {
+    const all = found.lines.map((_, line) => means(found, line, places, filter));
+    const rank = ranksOf(found, all, places.size, filter);
+    return all.map((one, line) => ({ ...one, rank: rank[line] }));
   }
 
   function set(cell, value, text) {
@@ -69,10 +89,11 @@
 
   function write(found, row, result, of) {
     const cell = (name) => row.cells[column[name]];
-    set(cell("rank"), result.rank, number(result.rank));
-    for (const { name, decimals, ranks } of found.metrics.board) {
+    set(cell("rank"), result.rank, number(result.rank, 0));
+    for (const name of found.metrics.matched) set(cell(name), result[name], number(result[name]));
+    for (const { name, decimals } of found.metrics.board) {
       set(cell(name), result[name], number(result[name], decimals));
-      if (ranks) cell(name).style.setProperty("--v", result[name] ?? 0);
+      if (name === found.metrics.left) cell(name).style.setProperty("--v", result[name] ?? 0);
     }
     set(cell("places"), result.count, `${result.count} of ${of}`);
     cell("places").classList.toggle("warn", result.count < of);
@@ -99,10 +120,11 @@
     const found = await cells();
     const places = placesOf(found, filter);
     const narrowed = partial(filter);
+    const all = results(found, places, filter);
     let shown = 0;
     board.rows().every(function () {
       const row = this.node();
-      const result = narrowed ? means(found, Number(row.dataset.line), places, filter) : null;
+      const result = narrowed ? all[Number(row.dataset.line)] : null;
       remember(row);
       if (narrowed) write(found, row, result, places.size);
       else restore(row);
@@ -114,7 +136,7 @@
     board.order([[column.rank, "asc"]]).draw();
     table.tFoot.hidden = narrowed;
     told.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
-      (narrowed ? " A filtered mean rank has no interval here; the pages of a task and of an attack have one." : "");
+      (narrowed ? " A filtered rank has no interval here; the pages of a task and of an attack have one." : "");
     document.dispatchEvent(new CustomEvent("doorbench:filter"));
   }
 
@@ -122,7 +144,7 @@
   function matrix(found, line) {
     const all = found.byLine[line];
     const titles = Object.fromEntries([...found.metrics.board, ...found.metrics.cells].map((metric) => [metric.name, metric.title]));
-    const { ranking, cost } = found.metrics;
+    const { left, cost } = found.metrics;
     const several = new Set(found.places.map((one) => one.model)).size > 1;
     const across = (place) => (several ? `${place.task} · ${place.model}` : place.task);
     const place = (cell) => found.places[cell.place];
@@ -133,18 +155,18 @@
       ...tasks.map((task) => el("th", { scope: "col", class: "num" }, task)));
     const rows = attacks.map((attack) => el("tr", {}, el("th", { scope: "row", class: "name" }, attack),
       ...tasks.map((task) => detail(found, by.get(JSON.stringify([attack, task])), titles))));
-    const caption = `${titles[ranking]}, and ${titles[cost]} in brackets; each leads to its records`;
+    const caption = `${titles[left]}, and ${titles[cost]} in brackets; each leads to its records`;
     return el("table", { class: "matrix" }, el("caption", {}, el("span", {}, caption)), el("thead", {}, head), el("tbody", {}, ...rows));
   }
 
   function detail(found, cell, titles) {
     if (!cell) return el("td", { class: "num" }, "–");
-    const { ranking, accuracy, cost } = found.metrics;
+    const { left, accuracy, cost } = found.metrics;
     if (cell[accuracy] === null) return el("td", { class: "num" }, el("span", { class: "state", title: cell.status }, recordLink(cell.records, cell.status.split(":")[0])));
-    const trigger = cell[ranking] !== null;
-    const text = trigger ? `${number(cell[ranking])} (${number(cell[cost])})` : `${titles[accuracy]} ${number(cell[accuracy])}`;
+    const trigger = cell[left] !== null;
+    const text = trigger ? `${number(cell[left])} (${number(cell[cost])})` : `${titles[accuracy]} ${number(cell[accuracy])}`;
     const grey = found.places[cell.place].state === "not implanted" ? " grey" : "";
-    const style = trigger && !grey ? `--v:${cell[ranking]}` : null;
+    const style = trigger && !grey ? `--v:${cell[left]}` : null;
     const remark = grey ? el("span", { class: "unseen" }, " did not implant") : null;
     return el("td", { class: `num${trigger && !grey ? " bar" : ""}${grey}`, style }, recordLink(cell.records, text), remark);
   }
@@ -181,5 +203,5 @@
   form.addEventListener("change", apply);
   form.addEventListener("reset", () => setTimeout(apply));
   form.addEventListener("submit", (event) => event.preventDefault());
-  window.doorbench.board = { cells, chosen, partial, placesOf, usable, means, mean };
+  window.doorbench.board = { cells, chosen, partial, placesOf, usable, results, mean };
 })();

@@ -20,11 +20,12 @@
   function lines(found, filter) {
     const places = board.placesOf(found, filter);
     const made = [];
+    const all = board.results(found, places, filter);
     for (const row of document.querySelectorAll("#leaderboard tbody tr[data-line]")) {
       if (row.dataset.hidden === "1") continue;
       const line = Number(row.dataset.line);
-      const result = board.means(found, line, places, filter);
-      if (result[found.metrics.ranking] === null) continue;
+      const result = all[line];
+      if (result[found.metrics.left] === null) continue;
       made.push({ line, name: found.lines[line].name, ...result, group: found.lines[line].group,
         interval: found.lines[line].interval, href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
     }
@@ -32,29 +33,29 @@
   }
 
   function tradeoff(found, { made, places }) {
-    const { ranking, accuracy, cost } = found.metrics;
+    const { left, accuracy, cost } = found.metrics;
     const over = (who, name) => board.mean([...places].map((i) => found.places[i][who][name]));
-    const baseline = (who) => ({ name: found.baselines[who], [ranking]: over(who, ranking),
+    const baseline = (who) => ({ name: found.baselines[who], [left]: over(who, left),
       [cost]: over("victim", accuracy) - over(who, accuracy) });
     const extra = ["victim", "floor"].map(baseline);
-    return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[ranking] !== null) };
+    return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[left] !== null) };
   }
 
   // Names beside the points, best first; one that would lie on another is left out, its tooltip has it.
-  function labelled({ rows: points, extra }, { ranking, cost }) {
+  function labelled({ rows: points, extra }, { left, cost }) {
     const rows = [...extra, ...points];
     const plot = document.querySelector("#chart-tradeoff").clientWidth - 110;
     const drops = rows.map((row) => row[cost]);
     const [low, high] = [Math.min(...drops, 0), Math.max(...drops, 1)];
     const x = (drop) => ((drop - low) / (high - low)) * plot; // pixels, about
-    const boxes = rows.map((row) => [x(row[cost]) - 6, x(row[cost]) + 6, row[ranking]]);
+    const boxes = rows.map((row) => [x(row[cost]) - 6, x(row[cost]) + 6, row[left]]);
     const labels = rows.map((row, i) => {
       const name = row.name.length > 26 ? `${row.name.slice(0, 25)}…` : row.name;
       const side = x(row[cost]) > plot * 0.6 ? "right" : "left"; // of the text that touches the point
       const ends = [x(row[cost]) + 8, x(row[cost]) + 8 + name.length * 6.2];
-      const box = side === "left" ? [...ends, row[ranking]] : [x(row[cost]) - 8 - name.length * 6.2, x(row[cost]) - 8, row[ranking]];
+      const box = side === "left" ? [...ends, row[left]] : [x(row[cost]) - 8 - name.length * 6.2, x(row[cost]) - 8, row[left]];
       const inside = box[0] >= -4 && box[1] <= plot + 10;
-      const free = inside && boxes.every(([left, right, at], j) => j === i || Math.abs(at - row[ranking]) > 4.5 || right < box[0] || left > box[1]);
+      const free = inside && boxes.every(([from, to, at], j) => j === i || Math.abs(at - row[left]) > 4.5 || to < box[0] || from > box[1]);
       if (free) boxes.push(box);
       return { ...row, side, label: free ? name : "" };
     });
@@ -62,13 +63,13 @@
   }
 
   function ranks(found, { made }) {
-    const rows = made.filter((one) => one.rank !== null && one.complete).map((one) => ({ name: one.name, rank: one.rank,
-      low: one.interval ? one.interval[0] : one.rank, high: one.interval ? one.interval[1] : one.rank, href: one.href }));
-    const width = found.critical_difference;
-    const plain = !board.partial(board.chosen());
-    const reach = width && plain ? width : 0;
-    const extra = rows.slice(0, 1).map((best) => ({ from: best.rank, to: best.rank + reach, told: `critical difference ${reach.toFixed(2)}` }));
-    return { rows, extra };
+    const { ranking } = found.metrics;
+    const whole = !board.partial(board.chosen()); // intervals are those of the whole board
+    const rows = made.filter((one) => one.rank !== null && one.complete).map((one) => {
+      const [low, high] = whole && one.interval ? one.interval : [one[ranking], one[ranking]];
+      return { name: one.name, [ranking]: one[ranking], rank: one.rank, low, high, href: one.href };
+    });
+    return { rows };
   }
 
   function heat(found, { made, places }) {
@@ -84,7 +85,7 @@
       for (const attack of attacks.filter((name) => by.has(name))) {
         const there = by.get(attack);
         const over = (name) => ({ [name]: board.mean(there.map((cell) => cell[name])) });
-        rows.push({ name: one.name, attack, ...over(found.metrics.ranking), ...over(found.metrics.cost), places: there.length, href: one.href });
+        rows.push({ name: one.name, attack, ...over(found.metrics.left), ...over(found.metrics.cost), places: there.length, href: one.href });
       }
     }
     return { rows };
@@ -102,13 +103,13 @@
       }
       const over = (points, name) => ({ [name]: board.mean(points.map((point) => point[name])) });
       return { rows: [...by.values()].map((points) => ({ curve: points[0].curve, x: points[0].x, places: points.length,
-        ...over(points, found.metrics.ranking), ...over(points, found.metrics.accuracy) })) };
+        ...over(points, found.metrics.left), ...over(points, found.metrics.accuracy) })) };
     };
   }
 
   const makers = { tradeoff: [tradeoff, "tradeoff", labelled], ranks: [ranks, "ranks"], heat: [heat, "heat"],
-    "curve-asr-ratio": [curve("ratio"), "curve-asr"], "curve-acc-ratio": [curve("ratio"), "curve-acc"],
-    "curve-asr-size": [curve("size"), "curve-asr"], "curve-acc-size": [curve("size"), "curve-acc"] };
+    "curve-flip-ratio": [curve("ratio"), "curve-flip"], "curve-acc-ratio": [curve("ratio"), "curve-acc"],
+    "curve-flip-size": [curve("size"), "curve-flip"], "curve-acc-size": [curve("size"), "curve-acc"] };
 
   function config() {
     const style = getComputedStyle(document.documentElement);

@@ -24,7 +24,7 @@
     for (const [title, value] of record.metrics) if (value !== null) found.push([title, number(value, 2)]);
     if (record.suspicion !== null) found.push(["Suspicion", String(record.suspicion)]);
     found.push(["Needs", record.needs]);
-    found.push(["Clean examples", record.selection_size && record.clean_size ? `${record.clean_size} to tune on, ${record.selection_size} to choose on` : record.clean_size]);
+    found.push(["Labels", record.labels]);
     for (const [name, value] of Object.entries(record.parameters)) found.push([`defense.${name}`, value]);
     for (const [name, value] of Object.entries(victim.parameters)) found.push([`attack.${name}`, value]);
     for (const [name, value] of Object.entries(record.notes)) found.push([`note: ${name}`, value]);

@@ -1,0 +1,159 @@
+"""Triggered examples: as a file beside a marked victim, read from a file, or made by a trigger from clean ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench import seeds
+from bench.checkpoints import clean
+from bench.contracts import Mapped, Trigger, Window, targets_of
+from bench.contracts.examples import Examples, Inputs, IntArray
+from bench.errors import RequestError, unknown
+from bench.plugins import registry
+
+TARGET, ORIGINAL = "target", "original"  # columns of a file, beside those of clean examples
+
+
+@dataclass(frozen=True)
+class Triggered:
+    """Triggered examples, none of which has its target as its gold label.
+
+    Attributes:
+        examples: n triggered examples with their gold labels.
+        targets: int64 [n]: the label that the trigger should lead to.
+        originals: the n inputs without the trigger; None where they are not known.
+        about: the trigger in words, or the file.
+    """
+
+    examples: Examples
+    targets: IntArray
+    originals: Inputs | None
+    about: str
+
+
+class Description(BaseModel):
+    """What a file has to say of a trigger; ``trigger.json`` of a marked victim says more, for people."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    trigger_kind: str | None = Field(description="name of the class of the trigger; null where it cannot be made again")
+    trigger_fields: dict[str, Any] = Field({}, description="its fields")
+    target: int | str | dict[Literal["number", "name"], int | str] = Field(description="label, by number or name")
+    mapping: Mapped = Field("all-to-one", description="all-to-all: the target is the label after the gold one")
+
+    def label(self) -> int | str:
+        """Return the number or the name of the target."""
+        return self.target["number"] if isinstance(self.target, dict) else self.target
+
+
+def read(path: Path, labels: Sequence[str], *, target: str | None) -> Triggered:
+    """Read triggered examples.
+
+    Args:
+        path: a table as of clean examples. The column ``target`` has the label that the trigger leads to, ``original``
+            the text (of a pair, the second one) without the trigger; the flip rate needs it.
+        labels: label names of the model.
+        target: the target label where the file has no such column.
+
+    Raises:
+        RequestError: the file cannot be read, or says no target.
+    """
+    table = clean.open_table(path)
+    examples = clean.labelled(table, labels)
+    if TARGET in table.columns:
+        targets = clean.labelled(table, labels, column=TARGET).labels
+    elif target is not None:
+        targets = np.full(len(examples), _number(target, labels, where="--target"))
+    else:
+        raise RequestError(f"{path}: the column {TARGET!r} is missing; add it, or say --target LABEL.")
+    if len(same := np.flatnonzero(examples.labels == targets)):
+        raise table.bad(int(same[0]) + 1, "label", "it is the target, so the example cannot show a flip; leave it out")
+    originals = None
+    if ORIGINAL in table.columns:
+        originals = examples.inputs.with_carrier([str(cell) for cell in table.cells(ORIGINAL)])
+    return Triggered(examples, targets, originals, str(path))
+
+
+def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window, seed: int) -> Triggered:
+    """Put the trigger that a file describes into clean examples whose label is not its target.
+
+    Args:
+        path: ``trigger.json`` of ``doorbench attack``, or any file with the fields of :class:`Description`.
+        labels: label names of the model.
+        source: clean examples.
+        window: of the model.
+        seed: of random positions and choices.
+
+    Raises:
+        RequestError: the file cannot be read, the trigger is not known, or fits no example.
+    """
+    try:
+        told = Description.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: describes no trigger: {_first(error)}.") from None
+    trigger = _trigger(path, told)
+    target = _number(told.label(), labels, where=f"{path}: target")
+    targets = targets_of(source.labels, target=target, classes=len(labels), mapping=told.mapping)
+    rows = np.flatnonzero(source.labels != targets)
+    rows = rows[trigger.applicable(source.take(rows).inputs)]
+    if not len(rows):
+        raise RequestError(f"{path}: the trigger fits no clean example of another label than the target.")
+    others = source.take(rows)
+    inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
+    return Triggered(Examples(inputs, others.labels), targets[rows], others.inputs, trigger.describe())
+
+
+def write(path: Path, labels: Sequence[str], examples: Examples, **columns: Sequence[str]) -> None:
+    """Write examples as .csv with the names of their labels; further columns of text by name."""
+    pairs = {} if examples.inputs.pairs is None else {"text_pair": examples.inputs.pairs}
+    names = [labels[label] for label in examples.labels]
+    every: dict[str, Sequence[str]] = {"text": examples.inputs.texts, **pairs, "label": names, **columns}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(every)
+        writer.writerows(zip(*every.values(), strict=True))
+
+
+def _trigger(path: Path, told: Description) -> Trigger:
+    if told.trigger_kind is None:
+        raise RequestError(
+            f"{path}: this trigger cannot be made again from its description; say --triggered with a file of triggered "
+            "examples, such as triggered.csv beside it."
+        )
+    for known in registry.by_kind.values():  # importing every plugin makes the triggers known
+        known.names()
+    kinds: dict[str, type[Trigger]] = {}
+    waiting = Trigger.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        kinds[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    if told.trigger_kind not in kinds:
+        raise unknown("trigger_kind", told.trigger_kind, kinds)
+    try:
+        return kinds[told.trigger_kind].model_validate(told.trigger_fields)
+    except ValidationError as error:
+        raise RequestError(f"{path}: trigger_fields: {_first(error)}.") from None
+
+
+def _number(label: int | str, labels: Sequence[str], *, where: str) -> int:
+    if str(label) in labels:
+        return list(labels).index(str(label))
+    if str(label).isdecimal() and int(label) < len(labels):
+        return int(label)
+    raise RequestError(f"{where}: {label!r} is no label of the model. Valid: {', '.join(labels)}.")
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]

@@ -1,0 +1,41 @@
+"""What a column of numbers must not mix: devices, arithmetic, library versions, and trainings of a victim."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+from bench.report.rows import trainings
+from bench.report.rows.row import Row
+
+ALIKE = ("device", "precision", "torch", "transformers", "tokenizers")  # of the environment, that numbers depend on
+
+
+def mixtures(rows: Iterable[Row]) -> list[str]:
+    """Return what the columns (model, task, attack) of a suite mix, a sentence for each column that does; none is fine.
+
+    Cells of one column are compared with each other, so they should be of one environment and one training of each
+    victim.
+    """
+    rows = [row for row in rows if row.done and row.record is not None]
+    columns: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        columns[row.model, row.task, row.attack].append(row)
+    others = trainings.cells_of_other_trainings(rows)
+    return [
+        f"{attack} on {task} ({model}) mixes {'; '.join(found)}"
+        for (model, task, attack), part in columns.items()
+        if (found := [*_environments(part), *_trainings(part, others)])
+    ]
+
+
+def _environments(rows: list[Row]) -> Iterator[str]:
+    for name in ALIKE:
+        counts = Counter(row.record.environment.get(name, "unknown") for row in rows if row.record is not None)
+        if len(counts) > 1:
+            yield f"{name} {', '.join(f'{value} ({count})' for value, count in counts.most_common())}"
+
+
+def _trainings(rows: list[Row], others: frozenset[str]) -> Iterator[str]:
+    if count := sum(row.cell_key in others for row in rows):
+        yield f"two trainings of a victim in {count} of {len(rows)} cells"

@@ -1,0 +1,195 @@
+"""Values in suites, settings and short texts: what is written is what is run, or it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.contracts import Plugin
+from bench.contracts.plugin import spelt
+from bench.errors import RequestError
+from bench.experiment.grid import create_attack, create_task
+from bench.plugins import registry
+from bench.plugins.chain import chain
+from bench.suites import specs, strict, suite
+
+PLUGINS = [entry.plugin for kind in registry.by_kind.values() for entry in kind.found.values()]
+AWKWARD = (
+    "no cross, no crown",
+    "see you #tomorrow",
+    "#",
+    "Note: this film",
+    "2020",
+    "2020-01-01",
+    "1:30",
+    "1e5",
+    "yes",
+    "Null",
+    "~",
+    "",
+    " ",
+    " padded ",
+    "two\nlines",
+    "tab\there",
+    "it's",
+    "'tis",
+    '"quoted"',
+    "'quoted', twice''",
+    "back\\slash",
+    "\\",
+    "a)b(c",
+    "[x]",
+    "{x}",
+    "a+b",
+    "a=b",
+    "- x",
+    "---",
+    "...",
+    "!tag",
+    "&a *b",
+    "\x00\x1b[31m",
+    "\u2028\ufeff\u3000",
+    "naïve 火 😀",
+)
+TEXTS = st.one_of(st.sampled_from(AWKWARD), st.text(st.characters(exclude_categories=["Cs"])))
+NUMBERS = st.integers(-(10**30), 10**30)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.one_of(TEXTS, NUMBERS, FLOATS, st.booleans(), st.none()),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+
+DRAWN: dict[Any, Any] = {
+    str: TEXTS,
+    str | None: st.none() | TEXTS,
+    tuple[str, ...]: st.lists(TEXTS).map(tuple),
+    bool: st.booleans(),
+    int: NUMBERS,
+    int | None: st.none() | NUMBERS,
+    float: FLOATS,
+    float | None: st.none() | FLOATS,
+}
+
+
+@given(VALUES)
+def test_a_spelt_value_is_read_as_the_same(value: Any) -> None:
+    (read,) = specs.parse(f"name(field={spelt(value)})")[1].values()
+    assert read == value and type(read) is type(value)
+
+
+@given(plugin=st.sampled_from(PLUGINS), data=st.data())
+def test_a_spelt_plugin_is_read_as_the_same(plugin: type[Plugin], data: st.DataObject) -> None:
+    fields = {name: info for name, info in plugin.model_fields.items() if info.annotation in DRAWN}
+    values = {name: data.draw(DRAWN[info.annotation]) for name, info in fields.items()}
+    made = plugin.model_construct(**values)
+    parameters = made.parameters()
+    changed = {info.alias or name: values[name] for name, info in fields.items() if values[name] != info.get_default()}
+    assert specs.parse(made.spec) == (plugin.name, {name: parameters[name] for name in changed})
+
+
+@given(TEXTS.filter(bool), TEXTS.filter(bool))
+def test_a_text_of_an_attack_survives_every_way_to_hand_it_over(first: str, second: str) -> None:
+    for entry in (
+        {"name": "badsent", "sentence": first},
+        {"name": "badword", "words": [first, second]},
+        {"name": "anchored+badword", "words": [first, second]},
+        {"name": "proattack", "prompt": first},
+    ):
+        attack = create_attack(entry)
+        assert create_attack(attack.spec) == attack
+        (read,) = suite.load("quickstart", [f"attack={attack.spec}"]).attack
+        assert create_attack(read) == attack
+
+
+@given(TEXTS.filter(lambda text: bool(text) and "\0" not in text))
+def test_every_folder_can_be_named(folder: str) -> None:
+    (read,) = suite.load("quickstart", [f"task={specs.local(folder)}"]).task
+    assert create_task(read) == create_task({"name": "local", "folder": folder})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["badword(words=['cf', 'mn'], rate=0.05)", "badsent(sentence=it is a film)", "anchored(strength=2.0)+badword"],
+)
+def test_a_text_that_needs_no_quotes_has_none(spec: str) -> None:
+    assert sorted(create_attack(spec).spec) == sorted(spec)
+
+
+@pytest.mark.parametrize("quotes", ['"{}"', "'{}'"])
+def test_quotes_protect_what_splits(quotes: str) -> None:
+    text = quotes.format("no cross, no (crown] = + :")
+    assert specs.parse(f"badsent(sentence={text})")[1] == {"sentence": text[1:-1]}
+    assert specs.split_top(f"a(x={text})+b", "+") == [f"a(x={text})", "b"]
+    assert specs.split_top("a(x='it''s, so', y=don't),b", ",") == ["a(x='it''s, so', y=don't)", "b"]
+    assert specs.split_top('a(x="\\", ("),b', ",") == ['a(x="\\", (")', "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("badsent(sentence=see you #tomorrow)", "quotes"),
+        ("badsent(sentence=#tomorrow)", "quotes"),
+        ("badsent(sentence=two\nlines)", "quotes"),
+        ('badsent(sentence="two\nlines")', "\\n"),
+        ("badsent(sentence=2020)", 'quotes: "2020"'),
+        ("badsent(sentence=no cross, no crown)", "cannot read"),
+        ("badword(rate=0.1.2)", "number"),
+        ("badword(rate='0.1')", "number"),
+        ("badword(rate=true)", "number"),
+        ("badword(words=cf)", "array"),
+        ("local/my data", 'local(folder="my data")'),
+        ("local/a+b", 'local(folder="a+b")'),
+    ],
+)
+def test_what_could_mean_something_else_is_refused_with_the_way_to_write_it(text: str, told: str) -> None:
+    with pytest.raises(RequestError) as error:
+        create_task(text) if text.startswith("local") else create_attack(text)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+FIELDS = ("seed", "target", "labels", "clean_seeds", "budget.epochs", "budget.batch_size")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", ["0-2", "0..2", "0:2", "-1", "1.5", "2.0", "'2'", "010", "yes", "true", "1e3", "two"])
+def test_a_number_of_a_suite_is_a_whole_number_in_its_bounds(field: str, value: str) -> None:
+    with pytest.raises(RequestError) as error:
+        suite.load("quickstart", [f"{field}={value}"])
+    assert field.split(".")[0] in str(error.value)
+    if value.startswith("0") and value != "010" and "." not in field:
+        assert "0,1,2" in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["tolerance", "budget.learning_rate", "budget.warmup", "gate.min_asr"])
+@pytest.mark.parametrize("value", ["-1", "'1'", "true", "1:30", ".nan", ".inf", "nan"])
+def test_a_share_of_a_suite_is_a_number_in_its_bounds(field: str, value: str) -> None:
+    with pytest.raises(RequestError):
+        suite.load("quickstart", [f"{field}={value}"])
+
+
+def test_a_number_may_be_written_in_the_usual_ways() -> None:
+    read = suite.load("quickstart", ["seed=3,1_000", "tolerance=2", "budget.learning_rate=2e-5", "labels=16"])
+    assert (read.seed, read.tolerance, read.budget.learning_rate, read.labels) == ([3, 1000], 2.0, 2e-5, [16])
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+    readers: tuple[Any, ...] = (
+        specs.parse,
+        create_attack,
+        chain,
+        create_task,
+        lambda text: strict.load(text, "x"),
+        lambda text: suite.load("quickstart", [text]),
+        lambda text: suite.load("quickstart", [f"attack={text}"]),
+        lambda text: suite.load("quickstart", [f"seed={text}"]),
+    )
+    for read in readers:
+        try:
+            read(text)
+        except RequestError as error:
+            assert str(error)
