@@ -29,6 +29,7 @@ from bench.experiment.roles import Role
 LARGEST = 2**63  # of whole numbers: what tables and files of numbers can hold
 DEEPEST = 40  # mappings and lists inside each other
 MOST_EXAMPLES = 10_000_000  # of a test set
+MOST_PROBABILITIES = 100_000_000  # of a test set
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
@@ -209,6 +210,12 @@ class PackedPredictions(_Part):
     probabilities: str
     target: str | None = None
     source: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_into_memory(self) -> Self:
+        if self.n * self.classes > MOST_PROBABILITIES:
+            raise ValueError(f"should have {MOST_PROBABILITIES:,} probabilities at most")
+        return self
 
 
 class PackedResponses(_Part):

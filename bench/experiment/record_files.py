@@ -21,7 +21,11 @@ from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
+<<<<<<< HEAD
 WHOLE = "file"  # stands for the field where the whole file is meant
+=======
+LARGEST_FILE = 1 << 30  # bytes; a hundred thousand records, as they are published, have a tenth of it
+>>>>>>> w-faults
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
 
 
@@ -78,7 +82,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
 def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
     """Yield the bytes of each document in a file, with its place."""
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, most=LARGEST_FILE if ".jsonl" in path.suffixes else LONGEST_LINE)
         if ".jsonl" not in path.suffixes:
             yield name, content
             return
