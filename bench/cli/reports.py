@@ -236,15 +236,10 @@ def submit(
         for problem in checked.problems:
             say(str(problem))
         for note in checked.notes:
-<<<<<<< HEAD
             say(f"note: {note}")
-        say(f"{checked.records} records, {len(checked.problems)} problems")
-    if checked.problems:
-=======
-            typer.echo(f"note: {note}")
         if checked.missing:
-            typer.echo(f"missing: {checked.missing}")
-        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+            say(f"missing: {checked.missing}")
+        say(f"{checked.records} records, {len(checked.problems)} problems")
     if checked.problems or checked.missing:
         raise typer.Exit(1)
 
@@ -271,9 +266,8 @@ def _rerun(folder: Path, count: int, suite: Suite | None, store: Path | None, de
     with runner.progress(again.jobs) as on_event:
         compared = again.run(store, device=device, on_event=on_event)
     for one in compared:
-        typer.echo(str(one))
+        say(str(one))
     differ = sum(not one.agrees for one in compared)
-    typer.echo(f"{len(compared)} cells run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
+    say(f"{len(compared)} cells run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
     if differ:
->>>>>>> w-faults
         raise typer.Exit(1)

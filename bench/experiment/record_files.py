@@ -21,11 +21,8 @@ from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
-<<<<<<< HEAD
 WHOLE = "file"  # stands for the field where the whole file is meant
-=======
 LARGEST_FILE = 1 << 30  # bytes; a hundred thousand records, as they are published, have a tenth of it
->>>>>>> w-faults
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
 
 
