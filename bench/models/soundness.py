@@ -6,14 +6,13 @@ What is missing or odd here would otherwise be replaced by a default of a librar
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.models.files import Checkpoint, read_header
+from bench.models.files import Checkpoint, read_header, shell
 
 _WHOLE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -82,9 +81,7 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
         f"M.from_pretrained({str(checkpoint.folder)!r}).merge_and_unload().save_pretrained('merged')"
     )
     tokenizer = f"copy the tokenizer of its base model {str(base)[:100]!r} beside it"
-    raise checkpoint.bad(
-        f"{told} ({shlex.join(['python', '-c', code])}, then {tokenizer}), or remove the adapter's files"
-    )
+    raise checkpoint.bad(f"{told} ({shell(code)}, then {tokenizer}), or remove the adapter's files")
 
 
 def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
