@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.record import Record, WrongField
+from bench.experiment.record import Record
+from bench.experiment.stored_fields import WrongField
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
 
