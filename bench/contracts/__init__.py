@@ -4,10 +4,13 @@ This is the lowest floor: it knows no learning code, so that every plugin can be
 """
 
 from bench.contracts.access import Access as Access
+from bench.contracts.answers import Predictions as Predictions
+from bench.contracts.answers import Responses as Responses
+from bench.contracts.answers import predictions as predictions
+from bench.contracts.answers import softmax as softmax
 from bench.contracts.attack import Attack as Attack
 from bench.contracts.attack import Fit as Fit
 from bench.contracts.attack import Hooks as Hooks
-from bench.contracts.attack import Mapped as Mapped
 from bench.contracts.attack import Modifier as Modifier
 from bench.contracts.attack import Poisoned as Poisoned
 from bench.contracts.attack import Scene as Scene
@@ -15,11 +18,8 @@ from bench.contracts.attack import Trigger as Trigger
 from bench.contracts.attack import Victim as Victim
 from bench.contracts.attack import no_hooks as no_hooks
 from bench.contracts.attack import no_masked_lm as no_masked_lm
-from bench.contracts.attack import targets_of as targets_of
 from bench.contracts.defended import Defended as Defended
-from bench.contracts.defended import Predictions as Predictions
 from bench.contracts.defended import Suspicion as Suspicion
-from bench.contracts.defended import softmax as softmax
 from bench.contracts.defense import Defense as Defense
 from bench.contracts.defense import Detector as Detector
 from bench.contracts.defense import board_of as board_of
@@ -31,6 +31,16 @@ from bench.contracts.examples import Inputs as Inputs
 from bench.contracts.examples import IntArray as IntArray
 from bench.contracts.examples import join as join
 from bench.contracts.examples import stratified_order as stratified_order
+from bench.contracts.goal import Goal as Goal
+from bench.contracts.goal import Label as Label
+from bench.contracts.goal import Mapped as Mapped
+from bench.contracts.goal import Payload as Payload
+from bench.contracts.goal import Target as Target
+from bench.contracts.goal import targets_of as targets_of
+from bench.contracts.kind import BOTH as BOTH
+from bench.contracts.kind import CLASSIFICATION as CLASSIFICATION
+from bench.contracts.kind import GENERATION as GENERATION
+from bench.contracts.kind import Kind as Kind
 from bench.contracts.needs import Needs as Needs
 from bench.contracts.needs import Other as Other
 from bench.contracts.needs import needs_in_short as needs_in_short
@@ -40,9 +50,13 @@ from bench.contracts.plugin import FloatArray as FloatArray
 from bench.contracts.plugin import Plugin as Plugin
 from bench.contracts.plugin import Precision as Precision
 from bench.contracts.task import Classifier as Classifier
+from bench.contracts.task import GenerationFacts as GenerationFacts
+from bench.contracts.task import Judgement as Judgement
+from bench.contracts.task import Model as Model
 from bench.contracts.task import Task as Task
 from bench.contracts.task import TaskFacts as TaskFacts
 from bench.contracts.task import TaskSource as TaskSource
+from bench.contracts.task import Utility as Utility
 from bench.contracts.task import Window as Window
 from bench.contracts.threat import Acts as Acts
 from bench.contracts.threat import Board as Board

@@ -11,7 +11,17 @@ from collections.abc import Iterable
 from reprlib import Repr
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from bench.experiment.metrics import MEASURED
 from bench.experiment.roles import Role
@@ -139,7 +149,7 @@ class VictimRecipe(_Part):
     model: ModelRecipe
     attack: PluginRecipe
     seed: int
-    target: int | None
+    target: int | PluginRecipe | None
     budget: dict[str, Any]
     rooms: dict[str, int]
     libraries: dict[str, str]
@@ -165,19 +175,27 @@ class CellRecipe(_Part):
 
 
 class CellWords(_Part):
-    """A cell in words; ``clean_size`` is the number of labels that the defense may see."""
+    """A cell in words; ``clean_size`` is the budget of labels. Without ``kind``, the model is a classifier."""
 
     task: str
     model: str
     attack: str
     defense: str
     seed: int
-    target: int
+    target: int | str
     clean_size: int
     selection_size: int | None = None
     needs: list[str] | None = None
     board: str | None = None
     origin: dict[str, str] = {}
+    kind: Literal["generation"] | None = None
+
+    @model_validator(mode="after")
+    def _target_is_of_the_kind(self) -> Self:
+        if isinstance(self.target, str) != (self.kind == "generation"):
+            wanted = "the name of a payload" if self.kind == "generation" else "the number of a label"
+            raise WrongField("target", f"is {_SHORT.repr(self.target)}, not {wanted}")
+        return self
 
 
 class PackedPredictions(_Part):
@@ -193,11 +211,41 @@ class PackedPredictions(_Part):
     source: str | None = None
 
 
+class PackedResponses(_Part):
+    """The responses to one set of prompts, see :func:`bench.experiment.written.encode`."""
+
+    n: int = Field(ge=1, le=MOST_EXAMPLES)
+    total: int = Field(ge=0, le=MOST_EXAMPLES)
+    right: str
+    rejected: str
+    ended: str
+    broken: str
+    lengths: str
+    tokens: str
+    holds: str | None = None
+    counts: str | None = None
+    loss: str | None = None
+    guess: str | None = None
+    source: str | None = None
+
+
+def _answers(value: object) -> str:
+    """Return the tag of what answers are: labels or texts."""
+    written = "tokens" in value if isinstance(value, dict) else isinstance(value, PackedResponses)
+    return "<responses>" if written else "<predictions>"
+
+
+PackedAnswers = Annotated[
+    Annotated[PackedPredictions, Tag("<predictions>")] | Annotated[PackedResponses, Tag("<responses>")],
+    Discriminator(_answers),
+]
+
+
 class Predicted(_Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
-    clean: PackedPredictions
-    triggered: PackedPredictions | None
+    clean: PackedAnswers
+    triggered: PackedAnswers | None
 
 
 class Tried(_Part):
@@ -225,6 +273,16 @@ def _checked_notes(notes: dict[str, Any]) -> dict[str, Any]:
     return notes
 
 
+def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        if value is not None and (name not in MEASURED or MEASURED[name].unit == "%"):
+            try:
+                _percent(value)
+            except ValueError as error:
+                raise WrongField(name, str(error)) from None
+    return metrics
+
+
 class Record(_Part):
     """What is stored of a cell.
 
@@ -249,7 +307,7 @@ class Record(_Part):
     recipe: CellRecipe
     victim_key: Key
     victim_weights: str | None = None
-    metrics: dict[str, Percent | None] | None
+    metrics: Annotated[dict[str, Number | None], AfterValidator(_checked_metrics)] | None
     predictions: Predicted | None
     notes: Annotated[dict[str, Any], AfterValidator(_checked_notes)]
     seconds: dict[str, Seconds]
@@ -329,9 +387,13 @@ def _path(names: Iterable[object]) -> str:
 def _first(error: ValidationError) -> WrongField:
     """Return the first fault of several as one line."""
     fault = error.errors(include_url=False)[0]
+    place = [part for part in fault["loc"] if not str(part).startswith("<")]  # without the tags of a union
+    inner = fault.get("ctx", {}).get("error")
+    if isinstance(inner, WrongField):
+        return WrongField(_path([*place, inner.field]), inner.what)
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if fault["type"] == "missing":
         message = "is missing"
     elif fault["type"] != "value_error":
         message = f"{message[:1].lower()}{message[1:]}, not {_SHORT.repr(fault['input'])}"
-    return WrongField(_path(fault["loc"]), message)
+    return WrongField(_path(place), message)

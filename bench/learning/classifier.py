@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.contracts import FloatArray
+from bench.contracts import FloatArray, Predictions, predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.learning import packed
 from bench.learning.batches import by_budget, collate
@@ -60,6 +60,16 @@ class Classifier(LanguageModel):
         for rows, part in outputs:  # only now, so that a GPU never waits for the copy
             result[rows] = part.cpu().numpy()
         return result
+
+    def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        """Return inputs as one batch that transformers models take."""
+        encoded = encode(self.tokenizer, inputs, self.max_length)
+        batch = collate(encoded, np.arange(len(inputs)), self.model.config.pad_token_id or 0)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def predict(self, inputs: Inputs) -> Predictions:
+        """Return one label for each input, with the probabilities of all."""
+        return predictions(self.logits(inputs))
 
     @torch.inference_mode()
     def _forward(self, encoded: Encoded, rows: IntArray) -> torch.Tensor:

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bench.contracts import FloatArray
+from bench.contracts import FloatArray, Responses
 from bench.contracts.dialogues import Dialogues
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
 from bench.learning import decoders, generation
-from bench.learning.batches import by_budget
+from bench.learning.batches import by_budget, collate
 from bench.learning.dialogues import EncodedDialogues, Template, encode, join
 from bench.learning.language_model import LanguageModel, saved_facts
 from bench.learning.responses import ResponseLoss
@@ -94,6 +94,20 @@ class Generator(LanguageModel):
             stops=self.template.stops,
             low=self.precision == "bf16",
         )
+
+    def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
+        """Return prompts, without responses, as one batch that transformers models take."""
+        prompts = self.template.prompts(inputs, self.max_prompt)
+        nothing = [np.zeros(0, dtype=np.int32)] * len(prompts)
+        batch = collate(join(prompts, nothing).tokens, np.arange(len(prompts)), 0)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def predict(self, inputs: Inputs) -> Responses:
+        """Return what the model writes, with nothing rejected."""
+        written = self.respond(inputs)
+        ended = np.array([len(ids) > 0 and int(ids[-1]) in self.template.stops for ids in written], dtype=bool)
+        tokens = tuple(ids[:-1] if end else ids for ids, end in zip(written, ended, strict=True))
+        return Responses(tuple(self.words(written)), tokens, ended, np.zeros(len(written), dtype=bool))
 
     def words(self, responses: Sequence[Ids]) -> list[str]:
         """Return the text of responses, without the tokens that end them."""

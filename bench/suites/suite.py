@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bench.contracts import Budget
+from bench.contracts import Budget, Kind
 from bench.errors import RequestError, unknown
 from bench.suites import specs, strict
 
@@ -26,6 +26,8 @@ Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
+PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
+Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,12 +39,18 @@ class Gate(BaseModel):
 
     min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
     max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+    max_ftr: float = Field(5.0, ge=0, le=100, description="most false triggers of a victim that writes, percent")
     min_skill: float = Field(
         20.0,
         ge=0,
         le=100,
         description="least ACC of the clean model, as a percentage of the way from the most frequent class to 100",
     )
+
+    def rule(self, kind: Kind) -> str:
+        """Return what it asks of a victim in words, as what can follow "from"."""
+        false = f", FTR of at most {self.max_ftr:g}" if kind == Kind.GENERATION else ""
+        return f"ASR {self.min_asr:g}{false} with at most {self.max_acc_drop:g} points of ACC lost"
 
 
 class Suite(BaseModel):
@@ -58,7 +66,9 @@ class Suite(BaseModel):
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
     clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, which only detectors judge")
-    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
+    target: Literal["all"] | Targets = Field(
+        [1], description="axis: target labels, all: every label of the task; of generators, payloads"
+    )
     labels: LabelCounts = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
