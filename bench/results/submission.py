@@ -162,29 +162,17 @@ def _words(record: Record) -> Iterator[tuple[str, str]]:
             yield name, f"is {stated!r}, but the recipe says {found!r}"
 
 
-<<<<<<< HEAD
 def _is_path_of(stated: str, model: str) -> bool:
     """Whether the path of a local model, as older records have it, may lead to it; a link has any name."""
     a_path = stated.startswith((".", "/", "~", "local/"))
     return model.startswith("local/") and (a_path or Path(stated).name == Path(model).name)
 
 
-=======
->>>>>>> w-genkind
 def _targets(stated: int | str, recipe: int | PluginRecipe) -> tuple[int | str, int | str]:
     """Return a target as words and recipe have it: the number of a label, or the name of a payload."""
     if isinstance(recipe, int):
         return stated, recipe
     return _bare(str(stated)), recipe.name
-<<<<<<< HEAD
-=======
-
-
-def _is_path_of(stated: str, model: str) -> bool:
-    """Whether the path of a local model, as older records have it, may lead to it; a link has any name."""
-    a_path = stated.startswith((".", "/", "~", "local/"))
-    return model.startswith("local/") and (a_path or Path(stated).name == Path(model).name)
->>>>>>> w-genkind
 
 
 def _bare(spec: str) -> str:
