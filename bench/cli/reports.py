@@ -90,6 +90,16 @@ def table(
         write_or_print(opened.table(format), out)
 
 
+def responses(suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None) -> None:
+    """Show what models that write said to one prompt, without and with the trigger, before and after each defense."""
+    from bench.cli import printing
+    from bench.session import Session
+
+    opened = Session.open(suite, joined(settings, profile), store)
+    if not printing.responses(opened):
+        say(f"{opened.name}: no model that writes is judged yet", err=True)
+
+
 def figure(
     suite: SuiteName,
     out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder for PNG and PDF")],
