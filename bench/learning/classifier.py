@@ -17,7 +17,7 @@ from bench.contracts import FloatArray
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
 from bench.learning import hardware, packed
-from bench.learning.batches import by_budget, collate
+from bench.learning.batches import by_budget, collate_for
 from bench.learning.tokens import Encoded, encode
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Classifier:
         if packed.supports(self.model):
             batch = packed.pack(encoded, rows, self.model)
             return packed.logits(self.model, batch, dtype=torch.bfloat16 if low else torch.float32)
-        padded = collate(encoded, rows, self.model.config.pad_token_id or 0)
+        padded = collate_for(self.model.config, encoded, rows)
         with torch.autocast(self.device, torch.bfloat16, enabled=low):
             output: torch.Tensor = self.model(
                 **{name: tensor.to(self.device) for name, tensor in padded.items()}

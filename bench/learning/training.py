@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from bench.contracts.examples import Examples, IntArray
 from bench.learning import hardware, packed
-from bench.learning.batches import by_length, collate
+from bench.learning.batches import by_length, collate_for
 from bench.learning.classifier import Classifier
 from bench.learning.loop import Loop, Progress, seeded
 from bench.learning.tokens import Encoded, encode
@@ -230,5 +230,5 @@ class BatchGradients:
 
     def padded(self, rows: IntArray) -> Batch:
         """Return the rows as transformers models take them."""
-        batch = collate(self.encoded, rows, self.classifier.model.config.pad_token_id or 0)
+        batch = collate_for(self.classifier.model.config, self.encoded, rows)
         return {name: tensor.to(self.classifier.device) for name, tensor in batch.items()}
