@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run a suite": (runs.run, runs.status, runs.retry),
     "Show results": (
         reports.table,
+        reports.responses,
         reports.figure,
         reports.collect,
         reports.claims,

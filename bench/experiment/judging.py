@@ -15,7 +15,7 @@ from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.experiment import recipes, stored_victims, written
 from bench.experiment.evaluation import Evaluation, TestSets, evaluate
 from bench.experiment.grid import Cell, VictimSpec
-from bench.experiment.kinds import kind_of
+from bench.experiment.kinds import model_kind
 from bench.experiment.skips import no_training_set, skip_reason
 from bench.experiment.stored_victims import StoredVictim
 from bench.plugins.chain import needs_of
@@ -126,7 +126,7 @@ def make_access(cell: Cell, model: Any, stored: StoredVictim, task: Task, store:
     """Return what the defense of a cell may see."""
     assert cell.defense is not None
     clean = clean_labels(cell, task)
-    base, kind = recipes.model_of(cell.victim.model), kind_of(task.facts)
+    base, kind = recipes.model_of(cell.victim.model), model_kind(task.facts)
     options = {"device": model.device, "precision": model.precision}
 
     def untrained() -> Any:

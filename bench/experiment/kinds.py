@@ -95,6 +95,6 @@ class Generation:
 KINDS: Mapping[Kind, ModelKind] = {Kind.CLASSIFICATION: Classification(), Kind.GENERATION: Generation()}
 
 
-def kind_of(facts: TaskFacts) -> ModelKind:
+def model_kind(facts: TaskFacts) -> ModelKind:
     """Return the kind of model that a task is for."""
     return KINDS[facts.kind]

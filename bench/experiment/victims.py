@@ -17,7 +17,7 @@ from bench.contracts.examples import Examples, IntArray, stratified_order
 from bench.contracts.goal import goal_of
 from bench.experiment import recipes, stored_victims
 from bench.experiment.grid import VictimSpec
-from bench.experiment.kinds import kind_of
+from bench.experiment.kinds import model_kind
 
 if TYPE_CHECKING:
     from bench.models.pretrained import PretrainedModel
@@ -49,7 +49,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
 
     task, base = training_task(spec), recipes.model_of(spec.model)
     facts, budget = task.facts, spec.budget
-    kind, options = kind_of(facts), {"device": worker.device, "precision": budget.precision}
+    kind, options = model_kind(facts), {"device": worker.device, "precision": budget.precision}
     order = seeds.derive("data order", facts.name, spec.seed)
 
     def pretrained() -> Any:

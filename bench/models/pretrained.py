@@ -317,10 +317,13 @@ def attention_of(config: Any) -> str:
 
 
 def tells_segments_apart(config: Any) -> bool:
-    """Whether a classifier of this configuration takes segment numbers and knows more than one."""
+    """Whether a classifier of this configuration takes segment numbers and knows more than one.
+
+    GPT-2 takes them too, but as numbers of tokens. XLNet tells segments apart without a table of them.
+    """
     forward = getattr(_classifier_class(config), "forward", None)
     takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
-    return takes and getattr(config, "type_vocab_size", 2) > 1
+    return takes and (config.model_type == "xlnet" or getattr(config, "type_vocab_size", 0) > 1)
 
 
 def _classifier_class(config: Any) -> Any:

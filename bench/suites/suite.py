@@ -26,7 +26,8 @@ Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
-Targets = Annotated[list[Number | Entry], BeforeValidator(_listed), Field(min_length=1)]
+PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
+Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
 

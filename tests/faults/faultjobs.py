@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -90,6 +92,7 @@ def write_log(log: str, what: str, name: str) -> None:
 
 def main(folder: str, log: str, workers: str, victims: str, cells: str, pause: str) -> None:
     """Run the grid; what failed because its workers were killed is tried again until nothing fails."""
+    faulthandler.register(signal.SIGUSR1)  # says where it is, if it hangs
     if "FAULT_JUMPS" in os.environ:
         jumping_clock()
     try:
