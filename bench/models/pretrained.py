@@ -6,7 +6,6 @@ Only safetensors are read and no code of a model is ever run.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import inspect
 import re
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
-from bench.models import embedded, soundness, wheels
-from bench.models.files import BUFFERS, TOKENIZER_FILES, Checkpoint, is_pooler, sha256, told
+from bench.models import embedded, hub, soundness, wheels
+from bench.models.files import BUFFERS, Checkpoint, is_pooler, sha256, told
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +108,7 @@ class PretrainedModel:
         if self.path is not None:
             return self.path
         if self.repo is not None:
-            return _snapshot(self.repo, self.revision)
+            return hub.snapshot(self.repo, self.revision)
         return _embedded_folder() if self.name == EMBEDDED else _fetched_folder(self.name)
 
     @property
@@ -385,19 +384,3 @@ def _fetched_folder(name: str) -> Path:
     if found is None:
         raise RequestError(f"model {name!r} is not in {wheels.cache()}; get it with: doorbench models get {name}.")
     return found
-
-
-@functools.cache
-def _snapshot(repo: str, revision: str | None) -> Path:
-    import huggingface_hub
-
-    patterns = ["*.safetensors", "*.safetensors.index.json", "config.json", *TOKENIZER_FILES, "*.model"]
-    options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
-    try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, **options))
-    except Exception as error:  # the library raises a dozen kinds, and each means that the model is not here
-        raise RequestError(
-            f"model {repo} at {revision} cannot be loaded: {told(error)}. "
-            f"To get it, run `hf download {repo} --revision {revision}` on a machine with network, or point HF_HOME "
-            "to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
-        ) from error

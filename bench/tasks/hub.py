@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError
-from bench.models.files import told
+from bench.models import hub
 from bench.tasks.assemble import Columns, assemble, count_labels
 from bench.tasks.tables import TextTable
 
@@ -76,12 +76,13 @@ def fetch(data_set: DataSet, revision: str) -> dict[str, Any]:
     import datasets
 
     try:
-        splits = datasets.load_dataset(data_set.repo, data_set.config, revision=revision, keep_in_memory=False)
+        with hub.without_retries():
+            splits = datasets.load_dataset(data_set.repo, data_set.config, revision=revision, keep_in_memory=False)
     except Exception as error:  # the library raises a dozen kinds; all of them mean that the data set is not available
         call = f"load_dataset({data_set.repo!r}, {data_set.config!r}, revision={revision!r})"
         raise RequestError(
             f"data set {data_set.repo} ({data_set.config or 'default'}) at {revision} cannot be loaded: "
-            f"{told(error)}. "
+            f"{hub.why_not(error)}. "
             f'To get it, run `python -c "from datasets import load_dataset; {call}"` on a machine with network, '
             "or point HF_HOME to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
         ) from error
