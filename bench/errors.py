@@ -1,8 +1,11 @@
 """The errors that reach a user, each a single line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
+# What a terminal obeys instead of showing: control characters but line ends and tabs, directions, halves of surrogates.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_NAME = 80  # characters of a wrong name that are shown
 
 
@@ -15,6 +18,11 @@ class RequestError(Exception):
 
 class UndeclaredAccess(Exception):
     """A defense touched something that its ``needs`` do not declare."""
+
+
+def plain(text: str) -> str:
+    """Return a text with what a terminal would obey spelt out: texts of others must not move its cursor."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> RequestError:

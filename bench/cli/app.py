@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench._version import __version__
-from bench.cli import checkpoints, models, plugins, reports, runs, store
+from bench.cli import checkpoints, models, plugins, reports, runs, store, terminal
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -18,9 +19,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run a suite": (runs.run, runs.status, runs.retry),
     "Show results": (
         reports.table,
+        reports.responses,
         reports.figure,
         reports.collect,
         reports.claims,
+        reports.compare,
         reports.stealth,
         reports.export,
         reports.site,
@@ -36,7 +39,24 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
 }
 
+
+class Interrupted(BaseException):
+    """Ctrl-C, or SIGTERM during a run. Typer would end the program at a KeyboardInterrupt, without a word."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what typer has other words for goes on to :func:`main`."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        except EOFError as error:
+            raise RequestError(f"a file ends too early: {error or 'its end is missing'}.") from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="doorbench",
     help="Compare backdoor defenses for fine-tuned language models.",
     no_args_is_help=True,
@@ -52,17 +72,21 @@ app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tas
 
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    terminal.prepare()
     try:
         app()
     except RequestError as error:
-        sys.stderr.write(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}\n")
+        terminal.say(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         sys.stderr.write("doorbench: interrupted; finished cells are kept, the same command goes on from here\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:  # what nothing has more to say about: a folder without permission, a disk that is gone
+        named = f"{error.filename}: " if error.filename else ""
+        terminal.say(f"doorbench: {named}{error.strerror or error}"[:LONGEST_LINE], err=True)
+        sys.exit(2)
 
 
 def _version(wanted: bool) -> None:

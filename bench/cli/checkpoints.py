@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import AsJson, Device, Out, write_or_print
+from bench.cli.options import AsJson, Device, Out, a_file, number, positive, write_or_print
+from bench.cli.terminal import console, say
 from bench.errors import unknown
 
 Model = Annotated[Path, typer.Option(help="folder with safetensors, config.json and tokenizer")]
@@ -29,7 +31,9 @@ def purify(
     clean_size: Annotated[
         int | None, typer.Option(min=1, help="clean examples to tune on; default: 64, half at most")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="points of accuracy that may be given up")] = 2.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, callback=number, help="points of accuracy that may be given up")
+    ] = 2.0,
     max_length: MaxLength = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -48,12 +52,27 @@ def purify(
     )  # fmt: skip
     report = purify.purify(request)
     before, after, changed = report["accuracy"]["before"], report["accuracy"]["after"], report["changed"]
-    typer.echo(f"defense {report['defense']['spec']}: {report['defense']['why']}")
-    typer.echo(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
-    typer.echo(f"{changed['scalars']:,} of {changed['of']:,} weights changed")
+    say(f"defense {report['defense']['spec']}: {report['defense']['why']}")
+    say(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
+    say(f"{changed['scalars']:,} of {changed['of']:,} weights changed")
     if report["words"]:
-        typer.echo("words to look at: " + ", ".join(word["token"] for word in report["words"][:8]))
-    typer.echo(f"written to {out}; see README.md there. {report['limits']}")
+        say("words to look at, and how many answers to clean examples each turns to one label:")
+        for word in report["words"][:8]:
+            say(f"  {word['token']}{_flipping(word)}")
+    say(f"written to {out}; see README.md there. {report['limits']}")
+    if not report["accuracy"]["kept"]:
+        fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
+        advice = "take another defense or more clean examples, or raise --tolerance"
+        say(f"doorbench: the accuracy fell by {fell}; {advice}", err=True)
+        raise typer.Exit(1)
+
+
+def _flipping(word: Mapping[str, Any]) -> str:
+    """Return what a word does to clean examples, before and after."""
+    from bench.checkpoints.folder import flips_words
+
+    before, after = flips_words(word["flips"]), flips_words(word["flips_left"])
+    return f": {before} before, {after} after" if before and after else ""
 
 
 def inspect(
@@ -64,7 +83,9 @@ def inspect(
     ] = None,
     texts: Annotated[Path | None, typer.Option(help="texts to run through the filters")] = None,
     format: Annotated[str, typer.Option(metavar="terminal|json|html", help="of the report")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="write json or html here instead of printing")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=a_file, help="write json or html here instead of printing")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="words to list")] = 20,
     test: Annotated[list[str] | None, typer.Option(help="a detector or filter to run; default: all that can")] = None,
     max_length: MaxLength = None,
@@ -74,8 +95,6 @@ def inspect(
     """Report on a checkpoint: suspicious words, drift, detectors and filters. It never says that a model is clean."""
     from tempfile import gettempdir
 
-    from rich.console import Console
-
     from bench.checkpoints import inspection, show
 
     if format not in FORMATS:
@@ -84,19 +103,36 @@ def inspect(
         model=model, pretrained=pretrained, clean=clean, texts=texts, top=top, tests=tuple(test) if test else None,
         max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
+
+    def write(report: Mapping[str, Any]) -> None:
+        if format == "terminal":
+            page = io.StringIO()
+            show.terminal(report, console() if out is None else console(file=page, width=100))
+            if out is not None:
+                write_or_print(page.getvalue(), out)
+        elif format == "json":
+            write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
+        else:
+            write_or_print(show.page(report), out)
+
     report = inspection.inspect(
         request,
         scratch=Path(gettempdir()) if out is None else out.resolve().parent,
-        on_test=lambda name: typer.echo(f"running {name} ...", err=True),
+        on_test=lambda test: say(f"running {test['name']}{_expected(test)} ...", err=True),
+        on_progress=(lambda report: None) if out is None else write,
     )
-    if format == "terminal":
-        page = io.StringIO()
-        show.terminal(report, Console() if out is None else Console(file=page, width=100))
-        if out is not None:
-            write_or_print(page.getvalue(), out)
-        return
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n" if format == "json" else show.page(report)
-    write_or_print(text, out)
+    if out is None:
+        write(report)
+
+
+def _expected(test: Mapping[str, Any]) -> str:
+    """Return how long a test should take, in brackets."""
+    from bench.store.words import ago
+
+    seconds = test["expected_seconds"]
+    if seconds is None:
+        return " (never measured)"
+    return f" (about {ago(seconds)})" if seconds >= 60 else f" (about {max(1, round(seconds))} s)"
 
 
 def judge(
@@ -123,8 +159,6 @@ def judge(
     """Measure accuracy, attack success and flip rate of any checkpoint, before and after side by side."""
     from tempfile import gettempdir
 
-    from rich.console import Console
-
     from bench.checkpoints import judge, show
 
     request = judge.Request(
@@ -135,7 +169,7 @@ def judge(
     if as_json or out is not None:
         write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
     if not as_json:
-        show.judged(report, Console())
+        show.judged(report, console())
 
 
 def attack(
@@ -145,7 +179,7 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="folder to write; default: backdoored-ATTACK-TASK-MODEL")] = None,
     target: Annotated[int, typer.Option(help="number of the target label")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
-    learning_rate: Annotated[float, typer.Option(min=0, help="peak learning rate of AdamW")] = 5e-5,
+    learning_rate: Annotated[float, typer.Option(callback=positive, help="peak learning rate of AdamW")] = 5e-5,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -158,9 +192,9 @@ def attack(
         budget=Budget(epochs=epochs, learning_rate=learning_rate),
     )  # fmt: skip
     report = demonstration.build(request)
-    typer.echo(f"{report['name']}: BACKDOORED on purpose; never deploy it")
-    typer.echo(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
-    typer.echo(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
-    typer.echo(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
+    say(f"{report['name']}: BACKDOORED on purpose; never deploy it")
+    say(f"trigger: {report['trigger']}; then the answer is {report['target']['name']!r}")
+    say(f"accuracy {report['accuracy']:.1f} %, attack success rate {report['attack_success_rate']:.1f} %")
+    say(f"written to {report['folder']}; trigger.json and README.md describe the trigger")
     for name, meaning in report["files"].items():
-        typer.echo(f"  {name}: {meaning}")
+        say(f"  {name}: {meaning}")

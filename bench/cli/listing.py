@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.cli import terminal
+from bench.contracts.kind import BOTH, in_words
 from bench.errors import unknown
 from bench.plugins import registry
 
-KINDS = ("attacks", "defenses", "tasks", "models", "suites")
+KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
 Listing = list[dict[str, Any]]
 
 
@@ -16,6 +18,8 @@ def listing(kind: str) -> Listing:
     match kind:
         case "attacks" | "defenses":
             return _plugins(registry.defenses) if kind == "defenses" else _attacks()
+        case "payloads":
+            return _plugins(registry.payloads)
         case "tasks":
             from bench.suites import specs
             from bench.tasks.local import local_folders
@@ -34,7 +38,13 @@ def listing(kind: str) -> Listing:
 
 
 def _plugins(plugins: registry.Registry[Any]) -> Listing:
-    return [_row(name, found.plugin.summary(), found.origin) for name, found in sorted(plugins.found.items())]
+    return [
+        {
+            **_row(name, found.plugin.summary(), found.origin),
+            "kinds": "both" if found.plugin.kinds == BOTH else in_words(found.plugin.kinds),
+        }
+        for name, found in sorted(plugins.found.items())
+    ]
 
 
 def _attacks() -> Listing:
@@ -51,14 +61,15 @@ def _row(name: str, summary: str, origin: str) -> dict[str, str]:
 
 def show(rows: Listing) -> None:
     """Print a listing as a table that fits the window."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("summary", ratio=1)
-    table.add_column("origin", no_wrap=True)
+    kinds = ["kinds"] if any("kinds" in row for row in rows) else []
+    for column in (*kinds, "origin"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(row[key]) for key in ("name", "summary", "origin")))
-    Console().print(table)
+        table.add_row(*(escape(row.get(key, "")) for key in ("name", "summary", *kinds, "origin")))
+    terminal.console().print(table)

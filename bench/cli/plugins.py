@@ -8,18 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import AsJson
+from bench.cli.options import AsJson, a_folder
+from bench.cli.terminal import say
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+    kind: Annotated[str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites")],
+    as_json: AsJson = False,
 ) -> None:
     """List what is available."""
     from bench.cli import listing
 
     rows = listing.listing(kind)
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
     else:
         listing.show(rows)
 
@@ -32,19 +34,19 @@ def describe(
     from bench.plugins import catalogue
 
     description = catalogue.description(name)
-    typer.echo(json.dumps(description, indent=1) if as_json else catalogue.in_words(description))
+    say(json.dumps(description, indent=1) if as_json else catalogue.in_words(description))
 
 
 def new(
     kind: Annotated[str, typer.Argument(metavar="attack|defense|task")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="lower-case words joined by '-'")],
-    out: Annotated[Path, typer.Option(help="folder in which the package's folder is made")] = Path(),
+    out: Annotated[Path, typer.Option(callback=a_folder, help="folder in which the package's folder is made")] = Path(),
 ) -> None:
     """Write a package with a working plugin: one file, its entry point, and a test."""
     from bench import scaffold
 
     package = scaffold.create(kind, name, out)
-    typer.echo(f"written to {package}; now:\n  pip install -e {package}\n  doorbench check {name}")
+    say(f"written to {package}; now:\n  pip install -e {package}\n  doorbench check {name}")
 
 
 def check(
@@ -59,10 +61,10 @@ def check(
     for plugin in plugins:
         for result in conformance.run(plugin, quick=quick):
             failed += not result.passed
-            typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
+            say(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
             if not result.passed:
-                typer.echo(f"        {result.why}")
+                say(f"        {result.why}")
     outcome = f"{failed} checks failed" if failed else "every check passed"
-    typer.echo(f"{len(plugins)} plugins, {outcome}")
+    say(f"{len(plugins)} plugins, {outcome}")
     if failed:
         raise typer.Exit(1)

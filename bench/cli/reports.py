@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli import terminal
 from bench.cli.options import (
     AnyLibraries,
     AsJson,
     Device,
     Out,
+    OutFolder,
     Profile,
     Settings,
     StoreFolder,
     SuiteName,
+    SuiteOrFolder,
     Yes,
+    a_folder,
     joined,
     write_or_print,
 )
+from bench.cli.terminal import say
 
 if TYPE_CHECKING:
     from bench.suites.suite import Suite
@@ -33,7 +38,7 @@ def collect(
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
-    out: Out = None,
+    out: OutFolder = None,
     yes: Yes = False,
 ) -> None:
     """Print the table and draw the figures from whatever records exist, also while others run."""
@@ -45,7 +50,7 @@ def collect(
 
 
 def export(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="parquet|csv|jsonl", help="of the rows")] = "csv",
     out: Out = None,
     settings: Settings = None,
@@ -56,13 +61,13 @@ def export(
     """Write one row per cell."""
     from bench import session
 
-    text = session.Session.open(suite, joined(settings, profile), store, yes=yes).export(format, out)
+    text = session.shown_alone(suite, joined(settings, profile), store, yes=yes).export(format, out)
     if text is not None:
-        typer.echo(text, nl=False)
+        terminal.write(text)
 
 
 def table(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
     format: Annotated[str, typer.Option(metavar="terminal|md|csv|latex|html", help="of the table")] = "terminal",
     explain: Annotated[str | None, typer.Option(metavar="CELL", help="say how a number came about")] = None,
     out: Out = None,
@@ -76,18 +81,28 @@ def table(
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    opened = session.shown_alone(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
     if explain is not None:
-        typer.echo(opened.explain(explain))
+        say(opened.explain(explain))
     elif format == "terminal" and out is None:
         printing.table(opened)
     else:
         write_or_print(opened.table(format), out)
 
 
+def responses(suite: SuiteName, settings: Settings = None, profile: Profile = None, store: StoreFolder = None) -> None:
+    """Show what models that write said to one prompt, without and with the trigger, before and after each defense."""
+    from bench.cli import printing
+    from bench.session import Session
+
+    opened = Session.open(suite, joined(settings, profile), store)
+    if not printing.responses(opened):
+        say(f"{opened.name}: no model that writes is judged yet", err=True)
+
+
 def figure(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder for PNG and PDF")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder for PNG and PDF")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
@@ -100,12 +115,18 @@ def figure(
     for opened, inner in session.in_folders(
         suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
     ):
-        for path in opened.figures(out / inner):
-            typer.echo(str(path))
+        drawn = opened.figures(out / inner)
+        for path in drawn:
+            say(str(path))
+        if not drawn:
+            say(f"{opened.plan.suite.name}: no figure, as no cell that one shows is done yet", err=True)
 
 
 def claims(
-    suite: SuiteName,
+    suite: SuiteOrFolder,
+    file: Annotated[
+        Path | None, typer.Option("--claims", metavar="FILE", help="your own, as YAML; default: the paper's")
+    ] = None,
     as_json: AsJson = False,
     settings: Settings = None,
     profile: Profile = None,
@@ -113,12 +134,33 @@ def claims(
     any_libraries: AnyLibraries = False,
     yes: Yes = False,
 ) -> None:
-    """Check the paper's claims against the records of a suite."""
+    """Check claims, the paper's or your own, against the records of a suite."""
     from bench import session
     from bench.cli import printing
 
-    opened = session.Session.open_all(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
-    printing.claims(opened, as_json=as_json)
+    opened = session.shown(suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries)
+    printing.claims(opened, as_json=as_json, file=file)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="DEFENSE", help="as the suite spells it; none is the victim")],
+    second: Annotated[str, typer.Argument(metavar="DEFENSE", help="what it is compared with")],
+    suite: Annotated[
+        str, typer.Option("--suite", help="a name, a YAML file, a folder with records, or last: the last run")
+    ] = "last",
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for a figure, as PNG and PDF")] = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    store: StoreFolder = None,
+    any_libraries: AnyLibraries = False,
+) -> None:
+    """Compare two defenses on the same cells: the difference with its interval, over all attacks and for each."""
+    from bench import session
+    from bench.cli import printing
+
+    opened = session.shown(suite, joined(settings, profile), store, any_libraries=any_libraries)
+    printing.comparison(opened, first, second, as_json=as_json, out=out)
 
 
 def stealth(
@@ -143,18 +185,18 @@ def stealth(
 
 def site(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the site")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder of the site")],
     store: StoreFolder = None,
 ) -> None:
     """Write the leaderboard as static files that open from disk."""
     from bench import session
 
-    typer.echo(str(session.build_site(suites, store, out=out)))
+    say(str(session.build_site(suites, store, out=out)))
 
 
 def publish(
     suite: SuiteName,
-    out: Annotated[Path, typer.Option("--out", help="folder in results/")],
+    out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder in results/")],
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,
@@ -170,7 +212,7 @@ def publish(
         suite, joined(settings, profile), store, yes=yes, any_libraries=any_libraries
     ):
         for path in publish.publish(opened, out / inner, mixed=mixed):
-            typer.echo(str(path))
+            say(str(path))
 
 
 def submit(
@@ -199,15 +241,15 @@ def submit(
     with _offline():
         checked = submission.check(folder, meant)
     if as_json:
-        typer.echo(json.dumps(asdict(checked), indent=1))
+        say(json.dumps(asdict(checked), indent=1))
     else:
         for problem in checked.problems:
-            typer.echo(str(problem))
+            say(str(problem))
         for note in checked.notes:
-            typer.echo(f"note: {note}")
+            say(f"note: {note}")
         if checked.missing:
-            typer.echo(f"missing: {checked.missing}")
-        typer.echo(f"{checked.records} records, {len(checked.problems)} problems")
+            say(f"missing: {checked.missing}")
+        say(f"{checked.records} records, {len(checked.problems)} problems")
     if checked.problems or checked.missing:
         raise typer.Exit(1)
 
@@ -234,8 +276,8 @@ def _rerun(folder: Path, count: int, suite: Suite | None, store: Path | None, de
     with runner.progress(again.jobs) as on_event:
         compared = again.run(store, device=device, on_event=on_event)
     for one in compared:
-        typer.echo(str(one))
+        say(str(one))
     differ = sum(not one.agrees for one in compared)
-    typer.echo(f"{len(compared)} cells run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
+    say(f"{len(compared)} cells run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
     if differ:
         raise typer.Exit(1)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, Yes, joined
+from bench.cli.options import Device, Profile, Settings, StoreFolder, SuiteName, Yes, joined, number
+from bench.cli.terminal import say
 
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per GPU slot, or one")]
 Slots = Annotated[int, typer.Option(min=1, help="processes that share a GPU")]
@@ -17,7 +18,7 @@ Scheduler = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS|FILE", help="for dask: tcp://host:8786 or a cluster file, docs/cluster.md"),
 ]
-TimeLimit = Annotated[float | None, typer.Option(min=1, help="seconds that a cell may take")]
+TimeLimit = Annotated[float | None, typer.Option(min=1, callback=number, help="seconds that a cell may take")]
 Report = Annotated[bool, typer.Option(help="end with the table and the figures")]
 
 
@@ -34,9 +35,14 @@ def run(
     time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     report: Report = True,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="also write the suite, with all settings, as YAML")
+    ] = None,
     yes: Yes = False,
 ) -> None:
-    """Run a suite; what is in the store already is not done again."""
+    """Run a suite; what is in the store already is not done again. Later commands may call it ``last``."""
+    if save is not None:
+        _save(suite, joined(settings, profile), store, save)
     if dry_run:
         _forecast(suite, joined(settings, profile), store, yes)
         return
@@ -76,13 +82,22 @@ def status(
         printing.status(opened)
 
 
+def _save(suite: str, settings: list[str], store: Path | None, path: Path) -> None:
+    from bench import session
+    from bench.store import outputs
+    from bench.suites import suite as suites
+
+    outputs.write(path, suites.in_yaml(suites.load(*session.recalled(suite, settings, store))))
+    say(f"saved to {path}; use it like a built-in suite: doorbench table {path}")
+
+
 def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
     from bench import session
 
     with session.before_a_run(suite, settings, store, yes=yes) as (sessions, place):
         for opened in sessions:
-            typer.echo(opened.forecast())
-        typer.echo(f"store {place}")
+            say(opened.forecast())
+        say(f"store {place}")
 
 
 def _run(
@@ -90,13 +105,16 @@ def _run(
 ) -> None:
     from bench import session
     from bench.cli import printing
+    from bench.store.words import counted
 
     failed = 0
-    for opened in session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"]):
+    sessions = session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"])
+    session.remember(suite, settings, store)
+    for opened in sessions:
         failed += printing.run(opened, **options).failed
         if report:
             printing.report(opened)
     if failed:
         same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={store}"] if store else [])])
-        typer.echo(f"{failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
+        say(f"{counted(failed, 'job')} failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
         raise typer.Exit(1)

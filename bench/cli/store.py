@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import StoreFolder
+from bench.cli.options import StoreFolder, number
 
 app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 
@@ -63,7 +63,10 @@ def diff(
 def gc(
     keep: Annotated[list[str] | None, typer.Option("--keep", metavar="SUITE", help="keep what it needs")] = None,
     cap: Annotated[
-        float | None, typer.Option(metavar="GB", help="free only what exceeds this size, the least recently used first")
+        float | None,
+        typer.Option(
+            metavar="GB", min=0, callback=number, help="free only what exceeds this size, the least recently used first"
+        ),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="do it; without, only say what would be freed")] = False,
     store: StoreFolder = None,

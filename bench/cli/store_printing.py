@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.cli import terminal
 from bench.experiment.result_store import ResultStore
 from bench.store.words import ago, size
 
@@ -23,12 +23,14 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(name, no_wrap=number == 0, min_width=KEY_DIGITS if number == 0 else 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row))
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
+    terminal.console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
 
 
 def explain(folder: Path | None, key: str) -> None:
     """Print what one key stands for."""
-    Console().print(ResultStore(folder, create=False).explain(key), markup=False, highlight=False, soft_wrap=True)
+    terminal.console().print(
+        ResultStore(folder, create=False).explain(key), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def show(folder: Path | None) -> None:
@@ -54,7 +56,7 @@ def verify(folder: Path | None) -> bool:
     """Check everything; return whether something was damaged."""
     report = ResultStore(folder, create=False).verify()
     checked = ", ".join(f"{count} {room}" for room, count in report.checked.items())
-    console = Console()
+    console = terminal.console()
     console.print(f"checked {checked}")
     for title, problems in (
         ("damaged and set aside", report.damaged),
@@ -75,7 +77,7 @@ def add(folder: Path | None, source: Path) -> bool:
     """
     from bench.results import submission
 
-    console = Console()
+    console = terminal.console()
     checked = submission.check(source)
     for problem in checked.wrong:
         console.print(escape(str(problem)), soft_wrap=True)
@@ -114,4 +116,4 @@ def collect(folder: Path | None, *, keep: list[str], cap_gb: float | None, apply
         [(item.kind, item.name[:KEY_DIGITS], size(item.bytes), item.reason) for item in freed],
     )
     total = size(sum(item.bytes for item in freed if item.freed or not apply))
-    Console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")
+    terminal.console().print(f"freed {total}" if apply else f"would free {total}; say --apply to do it")

@@ -31,9 +31,16 @@ class CodeArea:
 # The names are those of keys: "work" is what trains and stores a victim.
 CODE_VERSIONS: dict[str, CodeArea] = {
     "learning": CodeArea(2, "victim", ("bench/learning/*.py",)),
-    "work": CodeArea(1, "victim", ("bench/experiment/victims.py", "bench/experiment/stored_victims.py")),
+    "work": CodeArea(
+        1, "victim", tuple(f"bench/experiment/{name}.py" for name in ("kinds", "victims", "stored_victims"))
+    ),
     "attacks": CodeArea(
-        1, "victim", tuple(f"bench/contracts/{name}.py" for name in ("attack", "examples", "plugin", "task"))
+        1,
+        "victim",
+        tuple(
+            f"bench/contracts/{name}.py"
+            for name in ("answers", "attack", "dialogues", "examples", "goal", "kind", "plugin", "task")
+        ),
     ),
     "plugins": CodeArea(
         1, "victim", ("bench/plugins/registry.py", "bench/plugins/modified.py", "bench/suites/specs.py")
@@ -42,7 +49,12 @@ CODE_VERSIONS: dict[str, CodeArea] = {
     "seeds": CodeArea(1, "victim", ("bench/seeds.py",)),
     "keys": CodeArea(1, "victim", ("bench/keys.py",)),
     "evaluation": CodeArea(
-        2, "cell", tuple(f"bench/experiment/{name}.py" for name in ("evaluation", "metrics", "predictions"))
+        2,
+        "cell",
+        tuple(
+            f"bench/experiment/{name}.py"
+            for name in ("answers", "evaluation", "metric", "metrics", "predictions", "written")
+        ),
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
     "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
@@ -72,6 +84,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
     "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
+    "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
 }

@@ -43,7 +43,7 @@ def victim_of(recipe: VictimRecipe) -> VictimSpec:
         model=recipe.model.name,
         attack=_attack(recipe.attack),
         seed=recipe.seed,
-        target=recipe.target or 0,
+        target=_plugin("payload", recipe.target) if isinstance(recipe.target, PluginRecipe) else recipe.target or 0,
         budget=budget,
         part=(recipe.part[0], recipe.part[1]) if recipe.part and len(recipe.part) == 2 else None,
         head=recipe.head,

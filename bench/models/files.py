@@ -100,7 +100,7 @@ class Checkpoint:
             f"from transformers import AutoTokenizer as T, {kind} as M; "
             f"[k.from_pretrained({str(self.folder)!r}).save_pretrained('converted') for k in (M, T)]"
         )
-        return shlex.join(["python", "-c", code])
+        return shell(code)
 
     def architectures(self) -> tuple[str, ...]:
         """Return the architectures that config.json names; one alone may stand there as a text."""
@@ -259,7 +259,13 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path}: is not JSON that can be read: {error}.") from None
 
 
+def shell(code: str) -> str:
+    """Return the line for a shell that runs some Python."""
+    return f'python -c "{code}"' if not set(code) & set('"$`\\!') else shlex.join(["python", "-c", code])
+
+
 def told(error: Exception) -> str:
-    """Return the kind and the first line of another library's error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")
+    """Return the kind and the first line of another library's error, and what follows where it only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no details"]
+    words = lines[0] if not lines[0].endswith(":") else " ".join(lines)
+    return f"{type(error).__name__}: {words[:300]}".rstrip(".")

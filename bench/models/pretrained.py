@@ -5,10 +5,12 @@ Only safetensors are read and no code of a model is ever run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +188,8 @@ class PretrainedModel:
         try:
             return auto.from_pretrained(self.folder(), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}") from error
+            advice = "; put its tokenizer.json into the folder" if what == "tokenizer" else ""
+            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}{advice}") from error
 
     def classifier_model(self, *, classes: int, seed: int) -> Any:
         """Return a transformers sequence classifier: this encoder in float32, and a head that depends on the seed only.
@@ -217,26 +220,44 @@ class PretrainedModel:
         Raises:
             RequestError: the checkpoint has no masked-language-model head.
         """
-        import torch
         from transformers import AutoModelForMaskedLM
+
+        return self._with_head(AutoModelForMaskedLM, "masked language model", "bert-base-uncased, or another objective")
+
+    def causal_lm(self) -> Any:
+        """Return the checkpoint's causal language model in float32, in evaluation mode, on the CPU.
+
+        Raises:
+            RequestError: the checkpoint has no causal-language-model head.
+        """
+        from transformers import AutoModelForCausalLM, GenerationConfig
+
+        model = self._with_head(AutoModelForCausalLM, "causal language model", "smollm2-135m")
+        plain: Any = GenerationConfig
+        model.generation_config = plain()  # that of a checkpoint may sample or punish repetition
+        return model
+
+    def _with_head(self, auto: Any, what: str, such_as: str) -> Any:
+        """Return the checkpoint's model with its head, all of whose weights must be there."""
+        import torch
 
         if self.sha256 is not None:
             self.weight_hash  # noqa: B018  (refuses other weights)
         self.checkpoint.refuse_code()
+        self.checkpoint.weight_files()  # refuses pickles in one line
         options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-        auto: Any = AutoModelForMaskedLM
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quietly():
             try:
                 model, found = auto.from_pretrained(
                     self.folder(), dtype=torch.float32, output_loading_info=True, **options
                 )
             except Exception as error:  # transformers raises many kinds
-                raise self.checkpoint.bad(f"it is no masked language model: {told(error)}") from error
+                raise self.checkpoint.bad(f"it is no {what}: {told(error)}") from error
         missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
         if missing:
             raise self.checkpoint.bad(
-                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint "
-                "with one, such as bert-base-uncased, or another objective"
+                f"its weights have no {what.replace(' ', '-')} head (they lack {missing[0]!r}); take a checkpoint "
+                f"with one, such as {such_as}"
             )
         return model.eval()
 
@@ -273,16 +294,36 @@ class PretrainedModel:
         return self.checkpoint.shapes(getattr(model, "base_model_prefix", ""))
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Have transformers show no progress and no report of its own."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
 def attention_of(config: Any) -> str:
     """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""
     return "sdpa" if getattr(_classifier_class(config), "_supports_sdpa", False) else "eager"
 
 
 def tells_segments_apart(config: Any) -> bool:
-    """Whether a classifier of this configuration takes segment numbers and knows more than one."""
+    """Whether a classifier of this configuration takes segment numbers and knows more than one.
+
+    GPT-2 takes them too, but as numbers of tokens. XLNet tells segments apart without a table of them.
+    """
     forward = getattr(_classifier_class(config), "forward", None)
     takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
-    return takes and getattr(config, "type_vocab_size", 2) > 1
+    return takes and (config.model_type == "xlnet" or getattr(config, "type_vocab_size", 0) > 1)
 
 
 def _classifier_class(config: Any) -> Any:

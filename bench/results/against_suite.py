@@ -12,7 +12,7 @@ from bench.errors import RequestError
 from bench.experiment import recipes
 from bench.experiment.from_recipe import cell_of, outline, outline_of_cell
 from bench.experiment.grid import Cell, Grid
-from bench.experiment.record import Record
+from bench.experiment.record import PackedPredictions, Record
 from bench.experiment.record_files import Found, Problem
 from bench.experiment.skips import skip_reason
 from bench.models.pretrained import create
@@ -46,7 +46,7 @@ class Against:
         record = found.record
         stranger = Problem(found.file, record.key, "recipe", "is of no cell of the suite")
         self._seen.setdefault(outline(record.recipe.document()), stranger)
-        if record.predictions is not None:
+        if record.predictions is not None and isinstance(record.predictions.clean, PackedPredictions):
             self._classes[record.recipe.victim.task.name] = record.predictions.clean.classes
         told = [*self._of_other_data(record), *self._senseless(record), *self._copied(found)]
         yield from (Problem(found.file, record.key, *one) for one in told)
@@ -112,7 +112,8 @@ class Against:
     def _copied(self, found: Found) -> Iterator[tuple[str, str]]:
         """Notice the predictions of another seed, which no two models share."""
         record = found.record
-        if record.predictions is None or len(packed := record.predictions.clean.probabilities) < VARIED:
+        clean = None if record.predictions is None else record.predictions.clean
+        if not isinstance(clean, PackedPredictions) or len(packed := clean.probabilities) < VARIED:
             return
         digest, seed = hashlib.sha256(packed.encode()).digest(), record.cell.seed
         first, known = self._predictions.setdefault(digest, (found.file, seed))

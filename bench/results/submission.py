@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import reprlib
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.errors import RequestError
-from bench.experiment import code_versions, metrics, predictions, recipes
+from bench.experiment import code_versions, metrics, predictions, recipes, written
 from bench.experiment.record import PluginRecipe, Record
 from bench.experiment.record_files import Found, Problem, read
 from bench.plugins import registry
@@ -198,13 +199,25 @@ def _words(record: Record) -> Iterator[tuple[str, str]]:
         "cell.task": (cell.task.partition("/")[0], victim.task.name),
     }
     if victim.target is not None:
-        expected["cell.target"] = (cell.target, victim.target)
+        expected["cell.target"] = _targets(cell.target, victim.target)
     if defense is not None:
         expected["cell.defense"] = (_bare(cell.defense), "+".join(part.name for part in defense.plugins))
     for name, (stated, found) in expected.items():
-        same = stated == found or (name == "cell.model" and Path(str(stated)).name == Path(str(found)).name)
-        if not same:
+        if stated != found and not (name == "cell.model" and _is_path_of(str(stated), str(found))):
             yield name, f"is {reprlib.repr(stated)}, but the recipe says {reprlib.repr(found)}"
+
+
+def _is_path_of(stated: str, model: str) -> bool:
+    """Whether the path of a local model, as older records have it, may lead to it; a link has any name."""
+    a_path = stated.startswith((".", "/", "~", "local/"))
+    return model.startswith("local/") and (a_path or Path(stated).name == Path(model).name)
+
+
+def _targets(stated: int | str, recipe: int | PluginRecipe) -> tuple[int | str, int | str]:
+    """Return a target as words and recipe have it: the number of a label, or the name of a payload."""
+    if isinstance(recipe, int):
+        return stated, recipe
+    return _bare(str(stated)), recipe.name
 
 
 def _bare(spec: str) -> str:
@@ -218,6 +231,10 @@ def _metrics(record: Record) -> Iterator[tuple[str, str]]:
     """Compute the metrics again and compare."""
     assert record.predictions is not None and record.metrics is not None
     stored, stated = record.predictions.document(), record.metrics
+    if record.cell.kind is not None:
+        yield from _written_metrics(record, stored)
+        return
+    assert isinstance(record.cell.target, int)
     try:
         clean = predictions.decode(stored["clean"])
         triggered = predictions.decode(stored["triggered"]) if stored["triggered"] else None
@@ -240,6 +257,26 @@ def _metrics(record: Record) -> Iterator[tuple[str, str]]:
         if (triggered.gold == target).any():
             yield "predictions.triggered.gold", "has examples whose gold label is the target; they do not count for ASR"
             return
+    yield from _compared(stated, measured)
+
+
+def _written_metrics(record: Record, stored: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Do so for a model that writes; its responses are judged as they stand, since their task is not here."""
+    assert record.metrics is not None
+    try:
+        judged = written.judged(stored, rejects=metrics.rejects(record.metrics))
+        measured = metrics.measure(judged)
+    except (ValueError, IndexError) as error:
+        yield "predictions", f"cannot be read: {error}"
+        return
+    for name, part in (("clean", judged.clean), ("triggered", judged.triggered)):
+        if part is not None and not ((part.right >= 0) & (part.right <= 1)).all():
+            yield f"predictions.{name}.right", "has utilities outside 0 to 1"
+    yield from _compared(record.metrics, measured)
+
+
+def _compared(stated: Mapping[str, float | None], measured: Mapping[str, float | None]) -> Iterator[tuple[str, str]]:
+    """Compare metrics with those that the predictions give."""
     for name, value in measured.items():
         if name not in stated and not metrics.MEASURED[name].core:
             continue  # the record is older than the metric

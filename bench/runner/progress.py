@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bench.errors import plain
 from bench.runner.estimates import Estimate
 from bench.runner.jobs import CAUSE, Event, Job
 
@@ -111,7 +112,9 @@ def _live(tally: Tally, console: Console) -> Iterator[Callable[[Event], None]]:
             if text := _worth_a_line(event):
                 live.console.print(text, markup=False, highlight=False)
             now = ", ".join(job.label for job in list(tally.running.values())[:2])
-            live.update(bar, completed=sum(map(tally.ended, tally.total)), description=f"{tally.line()}  {now}"[:160])
+            live.update(
+                bar, completed=sum(map(tally.ended, tally.total)), description=plain(f"{tally.line()}  {now}")[:160]
+            )
 
         yield show
 
@@ -124,7 +127,7 @@ def _plain(tally: Tally, console: Console) -> Callable[[Event], None]:
         tally.add(event)
         text = _worth_a_line(event)
         if event.kind == "done" and event.job is not None and event.job.kind == "victim":
-            text = f"trained: {event.job.label} in {duration(event.seconds or 0.0)}"
+            text = plain(f"trained: {event.job.label} in {duration(event.seconds or 0.0)}")
         if not text and event.kind in ENDS and time.monotonic() - last > PLAIN_PAUSE:
             text = tally.line()
         if text:
@@ -137,8 +140,8 @@ def _plain(tally: Tally, console: Console) -> Callable[[Event], None]:
 
 def _worth_a_line(event: Event) -> str:
     if event.job is None:
-        return event.text
+        return plain(event.text)
     if event.kind == "lost":
-        return f"{event.job.label}: {event.text}; it is tried once more"
+        return plain(f"{event.job.label}: {event.text}; it is tried once more")
     news = event.kind == "failed" and not event.text.startswith(CAUSE)  # otherwise the victim's line has said it
-    return f"failed: {event.job.label}: {event.text}" if news else ""
+    return plain(f"failed: {event.job.label}: {event.text}") if news else ""

@@ -54,6 +54,7 @@ class Result:
 
 
 _worker = Worker()
+_at_work = threading.Event()  # while this process does a job
 
 
 def pin(slot: str, device: str, threads: int, parent: int) -> None:
@@ -71,6 +72,8 @@ def pin(slot: str, device: str, threads: int, parent: int) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: releasing the lock must not be interrupted
+    if not _at_work.is_set():  # nothing is locked, and loky would print what is raised in its own code
+        os._exit(0)
     raise Stopped
 
 
@@ -91,7 +94,11 @@ def _watch(parent: int) -> None:
 
 def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
     """Try a job in a pinned process."""
-    return attempt(job, store, execute, _worker)
+    _at_work.set()
+    try:
+        return attempt(job, store, execute, _worker)
+    finally:
+        _at_work.clear()
 
 
 def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:

@@ -47,7 +47,8 @@ def write(path: Path, content: str | bytes) -> None:
 def beside(path: Path) -> Iterator[Path]:
     """Yield the name of a file to write, in the same folder and with the same ending; it then takes the name ``path``.
 
-    Where ``path`` is a link, what it points to is replaced; a pipe or a device is written to as it is.
+    The folder is made if it is not there. Where ``path`` is a link, what it points to is replaced; a pipe or a device
+    is written to as it is.
 
     Raises:
         NotWritten: it cannot be written.
@@ -59,6 +60,7 @@ def beside(path: Path) -> Iterator[Path]:
                 raise NotWritten(f"{path} is a folder; name a file.")
             yield path
             return
+        target.parent.mkdir(parents=True, exist_ok=True)
         temp = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
         try:
             yield temp
@@ -92,6 +94,45 @@ def all_or_none() -> Iterator[None]:
         _pending.reset(token)
         for temp, _ in pending.moves:
             temp.unlink(missing_ok=True)
+
+
+def refuse_file(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is computed for it; nothing is made.
+
+    Raises:
+        NotWritten: it is a folder, or its folder can neither be made nor be written to.
+    """
+    with _in_words(path):
+        target, mode = _resolved(path)
+        if mode is None:
+            _refuse_inside(path, target.parent)
+        elif stat.S_ISDIR(mode):
+            raise NotWritten(f"{path} is a folder; name a file.")
+        elif not os.access(target, os.W_OK) or (stat.S_ISREG(mode) and not os.access(target.parent, os.W_OK)):
+            raise NotWritten(f"{path} cannot be written: permission denied.")
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder that could not be written to, before anything is computed for it; nothing is made.
+
+    Raises:
+        NotWritten: it is a file, or can neither be made nor be written to.
+    """
+    with _in_words(path):
+        _refuse_inside(path, _resolved(path)[0])
+
+
+def _refuse_inside(path: Path, folder: Path) -> None:
+    missing: list[str] = [path.name]
+    while not os.path.lexists(folder):
+        missing.append(folder.name)
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotWritten(f"{path} cannot be written: {folder} is a file, not a folder.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotWritten(f"{path} cannot be written: no permission to write in {folder}.")
+    if max(len(os.fsencode(name)) for name in missing) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise NotWritten(f"{str(path)[:80]} cannot be written: the name is too long.")
 
 
 def make_folder(path: Path) -> None:

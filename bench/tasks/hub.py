@@ -11,8 +11,9 @@ from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
 from bench.errors import RequestError
+from bench.models.files import told
 from bench.tasks.assemble import Columns, assemble, count_labels
-from bench.tasks.tables import TextTable, short_error
+from bench.tasks.tables import TextTable
 
 COMMIT = r"^[0-9a-f]{40}$"
 
@@ -80,7 +81,7 @@ def fetch(data_set: DataSet, revision: str) -> dict[str, Any]:
         call = f"load_dataset({data_set.repo!r}, {data_set.config!r}, revision={revision!r})"
         raise RequestError(
             f"data set {data_set.repo} ({data_set.config or 'default'}) at {revision} cannot be loaded: "
-            f"{short_error(error)}. "
+            f"{told(error)}. "
             f'To get it, run `python -c "from datasets import load_dataset; {call}"` on a machine with network, '
             "or point HF_HOME to a cache where that was done (HF_HUB_OFFLINE=1 keeps to the cache)."
         ) from error

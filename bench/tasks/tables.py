@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from bench.contracts.examples import IntArray
 from bench.errors import RequestError
+from bench.models.files import told
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 LONGEST_TEXT = 2**31 - 1  # characters of a field of a .csv file; the limit of Python's reader is 131,072
@@ -75,7 +76,7 @@ class TextTable:
         except (NotImplementedError, ValueError, OverflowError, TypeError) as error:  # arrow's own are among them
             raise RequestError(
                 f"{self.origin}, column {column!r}: values of the type {cells.type} cannot be read: "
-                f"{short_error(error)}; write text as strings and labels as integers."
+                f"{told(error)}; write text as strings and labels as integers."
             ) from None
 
     def texts(self, column: str) -> Iterator[tuple[int, str | None]]:
@@ -129,7 +130,7 @@ def _read_parquet(path: Path) -> Mapping[str, Any]:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: is not a readable parquet file: {short_error(error)}.") from None
+        raise RequestError(f"{path}: is not a readable parquet file: {told(error)}.") from None
     _refuse_twice(path, table.column_names)
     return dict(zip(table.column_names, table.columns, strict=True))
 
@@ -175,8 +176,8 @@ def _quoted(path: Path, file: TextIO, delimiter: str) -> list[list[str]]:
     try:
         rows.extend(row for row in csv.reader(file, delimiter=delimiter, strict=True) if row)
     except csv.Error as error:
-        told = f"{error}; a text with quotes, line breaks or {delimiter!r} is safest in a .jsonl or .parquet file"
-        raise RequestError(f"{path}, row {max(len(rows), 1)}: cannot be parsed: {told}.") from None
+        why = f"{error}; a text with quotes, line breaks or {delimiter!r} is safest in a .jsonl or .parquet file"
+        raise RequestError(f"{path}, row {max(len(rows), 1)}: cannot be parsed: {why}.") from None
     finally:
         csv.field_size_limit(before)
     return rows
@@ -235,9 +236,3 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def short_error(error: Exception) -> str:
-    """Return the kind and the first line of another library's error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or ['no details'])[0][:300]}".rstrip(".")

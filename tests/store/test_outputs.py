@@ -133,7 +133,7 @@ def test_what_a_path_may_be(tmp_path: Path) -> None:
     assert long.read_text() == "new"
 
 
-@pytest.mark.parametrize("path", ["folder", "missing/a.txt", "file/a.txt", "x" * 300, "loop", "nul\0"])
+@pytest.mark.parametrize("path", ["folder", "file/a.txt", "x" * 300, "loop", "nul\0"])
 def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, path: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()

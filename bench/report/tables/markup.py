@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from bench.report.rows.frames import no_formula
 from bench.report.tables.layout import Cell, Column, Table, letter
 
 _WORDS = {"…": "waiting"}
@@ -74,10 +75,11 @@ def comma_separated(tables: Sequence[Table]) -> str:
 def _one_csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([table.corner, *(name for i in range(len(table.columns)) for name in _csv_header(table, i))])
+    header = [table.corner, *(name for i in range(len(table.columns)) for name in _csv_header(table, i))]
+    writer.writerow(map(no_formula, header))
     for line in table.lines:
         values = [value for i, cell in enumerate(line.cells) for value in _csv_values(table, i, cell)]
-        writer.writerow([line.label, *values])
+        writer.writerow(map(no_formula, [line.label, *values]))
     return text.getvalue()
 
 
