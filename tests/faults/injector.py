@@ -131,10 +131,13 @@ class Round:
             if last.wait(timeout=PATIENCE) != 0:
                 self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
         except psutil.TimeoutExpired:
-            last.send_signal(signal.SIGUSR1)
+            said = len(self.errors())
+            for process in (last, *workers_of(last)):
+                process.send_signal(signal.SIGUSR1)
             time.sleep(2.0)
             kill(last)
-            self.figures.tracebacks.append(f"the last runner hung:{self.errors()[-1]}")
+            where = "\n\n".join(self.errors()[said - 1 :])
+            self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
 
     def disturb(self, crew: list[Any]) -> None:
         """Kill or stop somebody, or flip a byte, now and then."""
