@@ -11,7 +11,20 @@ from collections.abc import Iterable
 from reprlib import Repr
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bench.experiment.metrics import MEASURED
 from bench.experiment.roles import Role
@@ -130,6 +143,15 @@ class ModelRecipe(_Part):
     tokenizer: str | None = None
 
 
+_NUMBER_OF_A_LABEL: TypeAdapter[int | None] = TypeAdapter(int | None, config=ConfigDict(strict=True))
+
+
+def _target_recipe(value: object, _read: object) -> int | PluginRecipe | None:
+    if isinstance(value, dict) and "name" in value:
+        return PluginRecipe.model_validate(value)
+    return _NUMBER_OF_A_LABEL.validate_python(value)
+
+
 class VictimRecipe(_Part):
     """Everything that decides the weights of a poisoned model."""
 
@@ -139,7 +161,7 @@ class VictimRecipe(_Part):
     model: ModelRecipe
     attack: PluginRecipe
     seed: int
-    target: int | PluginRecipe | None
+    target: Annotated[int | PluginRecipe | None, WrapValidator(_target_recipe)]
     budget: dict[str, Any]
     rooms: dict[str, int]
     libraries: dict[str, str]
@@ -167,9 +189,10 @@ class CellRecipe(_Part):
 class CellWords(_Part):
     """A cell in words; ``clean_size`` is the number of labels that the defense may see.
 
-    The target is the number of a label, or a payload. Without ``kind``, the model is a classifier.
+    Without ``kind``, the model is a classifier, and the target is the number of a label; else it is a payload.
     """
 
+    kind: Literal["generation"] | None = None
     task: str
     model: str
     attack: str
@@ -181,7 +204,18 @@ class CellWords(_Part):
     needs: list[str] | None = None
     board: str | None = None
     origin: dict[str, str] = {}
-    kind: Literal["generation"] | None = None
+
+    @field_validator("target", mode="wrap")
+    @classmethod
+    def _belongs_to_the_kind(cls, value: object, _read: object, info: ValidationInfo) -> int | str:
+        if info.data.get("kind") is None or isinstance(value, int):
+            number = _NUMBER_OF_A_LABEL.validate_python(value)
+            if number is None:
+                raise ValueError("is missing")
+            return number
+        if not isinstance(value, str):
+            raise ValueError(f"is {_SHORT.repr(value)}, neither a payload nor a number")
+        return value
 
 
 class PackedPredictions(_Part):
@@ -215,11 +249,20 @@ class PackedResponses(_Part):
     source: str | None = None
 
 
+def _packed(value: object, _read: object) -> PackedPredictions | PackedResponses:
+    writes = isinstance(value, dict) and "tokens" in value
+    return PackedResponses.model_validate(value) if writes else PackedPredictions.model_validate(value)
+
+
+def _packed_if_any(value: object, read: object) -> PackedPredictions | PackedResponses | None:
+    return None if value is None else _packed(value, read)
+
+
 class Predicted(_Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
-    clean: PackedPredictions | PackedResponses
-    triggered: PackedPredictions | PackedResponses | None
+    clean: Annotated[PackedPredictions | PackedResponses, WrapValidator(_packed)]
+    triggered: Annotated[PackedPredictions | PackedResponses | None, WrapValidator(_packed_if_any)]
 
 
 class Tried(_Part):
@@ -253,7 +296,9 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
             try:
                 _percent(value)
             except ValueError as error:
-                raise ValueError(f"{name} {error}") from None
+                told = PydanticCustomError("value_error", "{told}", {"told": str(error)})
+                wrong: InitErrorDetails = {"type": told, "loc": (name,), "input": value}
+                raise ValidationError.from_exception_data("metrics", [wrong]) from None
     return metrics
 
 
