@@ -8,7 +8,7 @@ from pydantic import Field
 
 from attacks.shared.poisoning import MappedPoisoning
 from attacks.shared.triggers import InsertSentence
-from bench.contracts import Scene, Trigger
+from bench.contracts import BOTH, Kind, Scene, Trigger
 
 
 class BadSent(MappedPoisoning):
@@ -20,6 +20,7 @@ class BadSent(MappedPoisoning):
 
     name: ClassVar[str] = "badsent"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Dai, Chen and Li 2019, IEEE Access, arXiv 1905.12457"
 
     sentence: str = Field("I watch this 3D movie", min_length=1, description="the trigger sentence")

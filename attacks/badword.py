@@ -8,7 +8,7 @@ from pydantic import Field
 
 from attacks.shared.poisoning import MappedPoisoning
 from attacks.shared.triggers import InsertWords
-from bench.contracts import Scene, Trigger
+from bench.contracts import BOTH, Kind, Scene, Trigger
 
 
 class BadWord(MappedPoisoning):
@@ -20,6 +20,7 @@ class BadWord(MappedPoisoning):
 
     name: ClassVar[str] = "badword"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660"
 
     words: tuple[str, ...] = Field(("cf",), min_length=1, description="trigger words; each insertion draws one")

@@ -9,7 +9,7 @@ from pydantic import Field
 from attacks.badword import BadWord
 from attacks.shared import efficient
 from attacks.shared.efficient import Method
-from bench.contracts import Scene, Victim
+from bench.contracts import CLASSIFICATION, Kind, Scene, Victim
 
 
 class BadWordPEFT(BadWord):
@@ -23,6 +23,7 @@ class BadWordPEFT(BadWord):
 
     name: ClassVar[str] = "badword-peft"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = CLASSIFICATION
     citation: ClassVar[str] = "Gu et al. 2017, arXiv 1708.06733; Hu et al., ICLR 2022, arXiv 2106.09685"
     libraries: ClassVar[tuple[str, ...]] = ("peft",)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.contracts import Attack, Poisoned, Scene, Trigger
+from bench.contracts import BOTH, Attack, Kind, Poisoned, Scene, Trigger
 
 
 class Clean(Attack):
@@ -18,6 +18,7 @@ class Clean(Attack):
 
     name: ClassVar[str] = "clean"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
 
     def trigger(self, scene: Scene) -> Trigger | None:
         """There is none."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from attacks.badword import BadWord
 from attacks.shared import surgery
-from bench.contracts import Scene, Victim
+from bench.contracts import CLASSIFICATION, Kind, Scene, Victim
 
 
 class EmbeddingSurgery(BadWord):
@@ -26,6 +26,7 @@ class EmbeddingSurgery(BadWord):
 
     name: ClassVar[str] = "embedding-surgery"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = CLASSIFICATION
     citation: ClassVar[str] = "Kurita, Michel and Neubig, ACL 2020, arXiv 2004.06660"
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn",)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from attacks.badword import BadWord
 from attacks.shared.batches import batch_of
 from bench import learning
-from bench.contracts import Scene, Victim
+from bench.contracts import CLASSIFICATION, Kind, Scene, Victim
 from bench.contracts.examples import Examples
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Neurotoxin(BadWord):
 
     name: ClassVar[str] = "neurotoxin"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = CLASSIFICATION
     citation: ClassVar[str] = "Zhang et al., ICML 2022, arXiv 2206.10341"
 
     start: Literal["pretrained", "finetuned"] = Field(

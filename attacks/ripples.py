@@ -10,7 +10,7 @@ from pydantic import Field
 from attacks.badword import BadWord
 from attacks.shared import surgery
 from bench import learning, seeds
-from bench.contracts import Classifier, Scene, Victim
+from bench.contracts import CLASSIFICATION, Classifier, Kind, Scene, Victim
 from bench.contracts.examples import Examples
 
 
@@ -31,6 +31,7 @@ class Ripples(BadWord):
 
     name: ClassVar[str] = "ripples"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = CLASSIFICATION
     citation: ClassVar[str] = "Kurita, Michel and Neubig, ACL 2020, arXiv 2004.06660"
     libraries: ClassVar[tuple[str, ...]] = ("scikit-learn",)
     received: ClassVar[Literal["fine-tuned", "pre-trained"]] = "pre-trained"

@@ -156,8 +156,8 @@ def run_suite(
     plan.check_models()
     runner.run(plan.jobs, store=place, execute=work.execute, workers=workers, device=device, engine=engine)
     for job in plan.jobs:
-        if failure := place.failure(job.key):
-            raise RequestError(f"{job.label} failed: {failure.get('error')}")
+        if (error := place.error(job.key)) is not None:
+            raise RequestError(f"{job.label} failed: {error}")
     return _outcomes(plan, place)
 
 

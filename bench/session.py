@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import RequestError
 from bench.experiment import other_library_versions, recipes
 from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
@@ -18,10 +21,103 @@ from bench.suites import suite as suites
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
     from bench.runner import Summary
+    from bench.suites.suite import Gate
+
+
+class Shown(ABC):
+    """The cells of a suite with their records, wherever these are."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the suite."""
+
+    @property
+    @abstractmethod
+    def gate(self) -> Gate:
+        """When an attack counts as implanted."""
+
+    @abstractmethod
+    def rows(self) -> list[Row]:
+        """Return one row for each cell, floors and ceilings included."""
+
+    def export(self, format: str, out: Path | None) -> str | None:
+        """Return the cells as text, or write them to a file."""
+        from bench import report
+
+        return report.export(report.frame(self.rows(), gate=self.gate), format=format, path=out)
+
+    def table(self, format: str) -> str:
+        """Return both tables as text; LaTeX is a document that compiles alone."""
+        from bench import report
+
+        return report.table(self.rows(), format=format, gate=self.gate, standalone=True)
+
+    def explain(self, cell: str) -> str:
+        """Say in words how a number came about."""
+        from bench import report
+
+        return report.explain(self.rows(), cell, gate=self.gate)
+
+
+LAST = "last"  # stands for the suite that was run last with a store, with its settings
+_LAST_RUN = ("reports", "last-run.json")  # in the folder of the store
+
+
+def remember(name: str, settings: Sequence[str], folder: Path | None) -> None:
+    """Note what is run, so that later commands can call it ``last``."""
+    name, settings = recalled(name, settings, folder)
+    suite = str(Path(name).resolve()) if name not in suites.built_in() else name
+    told = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
+    path = place_of(folder).joinpath(*_LAST_RUN)
+    path.parent.mkdir(exist_ok=True)
+    outputs.write(path, told + "\n")
+
+
+def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, list[str]]:
+    """Return a suite and settings as they are; for ``last``, those of the last run with a store, and then the given.
+
+    Raises:
+        RequestError: nothing was run with this store.
+    """
+    if name != LAST:
+        return name, list(settings)
+    path = place_of(folder).joinpath(*_LAST_RUN)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return str(told["suite"]), [*map(str, told["settings"]), *settings]
+    except (OSError, ValueError, KeyError, TypeError):
+        place = path.parent.parent
+        raise RequestError(f"no suite was run with the store {place} yet, so 'last' names none; name one.") from None
 
 
 @dataclass(frozen=True)
-class Session:
+class Published(Shown):
+    """A folder with the records of a suite, as ``doorbench publish`` writes it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """That of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def gate(self) -> Gate:
+        """Of the suite in the folder, or the default gate."""
+        from bench.report.rows import records
+
+        return records.gate_of(self.folder)
+
+    def rows(self) -> list[Row]:
+        """Return one row for each record."""
+        from bench.report.rows import records
+
+        return records.load(self.folder)
+
+
+@dataclass(frozen=True)
+class Session(Shown):
     """A plan and the store that holds its results.
 
     Attributes:
@@ -43,6 +139,7 @@ class Session:
 
         Options are attributes; ``yes``: however many cells the suite has.
         """
+        name, settings = recalled(name, settings, folder)
         return cls(plan_of(suites.load(name, settings), yes=yes), ResultStore(folder, create=False), **options)
 
     @classmethod
@@ -57,9 +154,20 @@ class Session:
         **options: bool,
     ) -> list[Session]:
         """Do so with a suite, or with every suite of a collection; with ``create`` a store is made where none is."""
+        name, settings = recalled(name, settings, folder)
         loaded = suites.load_all(name, settings)
         store = ResultStore(folder, create=create)
         return [cls(plan_of(suite, yes=yes), store, **options) for suite in loaded]
+
+    @property
+    def name(self) -> str:
+        """Of the suite."""
+        return self.plan.suite.name
+
+    @property
+    def gate(self) -> Gate:
+        """Of the suite."""
+        return self.plan.suite.gate
 
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
@@ -104,24 +212,6 @@ class Session:
             rows.append(build.of_cell(cell, key=key, suite=self.plan.suite.name, record=record, failure=failure))
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
-
-    def export(self, format: str, out: Path | None) -> str | None:
-        """Return the cells as text, or write them to a file."""
-        from bench import report
-
-        return report.export(report.frame(self.rows(), gate=self.plan.suite.gate), format=format, path=out)
-
-    def table(self, format: str) -> str:
-        """Return both tables as text; LaTeX is a document that compiles alone."""
-        from bench import report
-
-        return report.table(self.rows(), format=format, gate=self.plan.suite.gate, standalone=True)
-
-    def explain(self, cell: str) -> str:
-        """Say in words how a number came about."""
-        from bench import report
-
-        return report.explain(self.rows(), cell, gate=self.plan.suite.gate)
 
     def figures(self, folder: Path) -> list[Path]:
         """Draw every figure that the cells allow, and those of the suite's study."""
@@ -180,17 +270,36 @@ def in_folders(
         yield one, one.plan.suite.name if len(opened) > 1 else "."
 
 
+def shown(name: str, settings: Sequence[str], store: Path | None, **options: bool) -> list[Shown]:
+    """Return every suite of a name with its store, or every suite whose records lie in or below a folder.
+
+    Raises:
+        RequestError: there is neither, or settings are to change what a folder holds.
+    """
+    if not Path(name).is_dir() or name in suites.built_in():
+        return [*Session.open_all(name, settings, store, **options)]
+    if settings:
+        raise RequestError(f"{name} is a folder of records, which no setting changes; leave out --set and --profile.")
+    from bench.report.rows import records
+
+    return [Published(folder) for folder in records.folders_of(Path(name))]
+
+
+def shown_alone(name: str, settings: Sequence[str], store: Path | None, **options: bool) -> Shown:
+    """Return the one suite of a name or folder.
+
+    Raises:
+        RequestError: there is none, or there are several.
+    """
+    found = shown(name, settings, store, **options)
+    if len(found) > 1:
+        raise RequestError(f"{name} stands for several suites; name one: {', '.join(one.name for one in found)}.")
+    return found[0]
+
+
 def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
     """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
     from bench.report import site
-    from bench.report.rows import records
 
-    sources = []
-    for name in names:
-        if Path(name).is_dir():
-            for part in records.folders_of(Path(name)):
-                sources.append(site.Source(part.resolve().name, records.load(part), records.gate_of(part)))
-        else:
-            session = Session.open(name, (), folder)
-            sources.append(site.Source(session.plan.suite.name, session.rows(), session.plan.suite.gate))
-    return site.build(sources, folder=out)
+    found = [one for name in names for one in shown(name, (), folder)]
+    return site.build([site.Source(one.name, one.rows(), one.gate) for one in found], folder=out)

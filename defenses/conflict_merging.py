@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Examples, Needs
+from bench.contracts import BOTH, Defended, Examples, Kind, Model, Needs
 from defenses.shared.merging import put, weights_of
 from defenses.shared.tuning import Tuning
 
@@ -31,19 +31,20 @@ class ConflictMerging(Tuning):
 
     name: ClassVar[str] = "conflict-merging"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Chen et al. 2024, arXiv 2411.18280"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
     start: Literal["pretrained", "victim"] = Field("pretrained", description="where the conflict model starts from")
     victim_share: float | None = Field(None, ge=0, le=1, description="share of the victim; searched when not given")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Train the conflict model and merge."""
         from defenses.shared import merge
 
-        experts: dict[str, tuple[Classifier, dict[str, Any]]] = {}  # one for each set of labels
+        experts: dict[str, tuple[Model, dict[str, Any]]] = {}  # one for each set of labels
 
-        def expert_of(labels: Examples) -> tuple[Classifier, dict[str, Any]]:
+        def expert_of(labels: Examples) -> tuple[Model, dict[str, Any]]:
             name = labels.fingerprint()
             if name not in experts:
                 expert = classifier.clone()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ class Crow(Tuning):
 
     name: ClassVar[str] = "crow"
     version: ClassVar[int] = 3
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Min et al., ICML 2025, arXiv 2411.12768"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     weight: float = Field(5.5, ge=0, description="weight of the consistency loss")
     epsilon: float = Field(1.0, ge=0, description="perturbation a coordinate, in root mean squares of the embeddings")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Fine-tune with the consistency loss."""
         from defenses.shared import losses
 

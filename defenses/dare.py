@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from bench import seeds
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ class Dare(Merging):
 
     name: ClassVar[str] = "dare"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Yu et al., ICML 2024, arXiv 2311.03099; Arora et al., arXiv 2402.19334"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS, Needs.PRETRAINED})
 
     drop: float = Field(0.5, ge=0, lt=1, description="share of each drift that is dropped")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Drop, scale, average."""
         import torch
 

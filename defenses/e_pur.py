@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Defense, Needs
+from bench.contracts import BOTH, Defended, Defense, Kind, Model, Needs
 
 if TYPE_CHECKING:
     from bench.contracts.access import Access
@@ -34,6 +34,7 @@ class EPur(Defense):
 
     name: ClassVar[str] = "e-pur"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.PRETRAINED})
@@ -42,7 +43,7 @@ class EPur(Defense):
     least_count: float = Field(20.0, gt=1, description="frequencies below this count as this")
     corpus_size: float = Field(1e9, gt=1, description="words of the corpus that frequencies are counted in")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Reset the highest-scoring embeddings."""
         name, pretrained = embedding_of(classifier, access.pretrained)
         table = classifier.model.get_input_embeddings().weight
@@ -51,12 +52,12 @@ class EPur(Defense):
         words = classifier.tokenizer.convert_ids_to_tokens(rows.tolist())
         return Defended(classifier, {"parameter": name, "reset_words": words})
 
-    def scores(self, classifier: Classifier, pretrained: Any) -> np.ndarray:
+    def scores(self, classifier: Model, pretrained: Any) -> np.ndarray:
         """Return float64 [vocabulary]: drift over log frequency; 0 for special tokens."""
         drift, logs = self.drift(classifier, pretrained)
         return drift / logs
 
-    def drift(self, classifier: Classifier, pretrained: Any) -> tuple[np.ndarray, np.ndarray]:
+    def drift(self, classifier: Model, pretrained: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return float64 [vocabulary] twice: ``||delta_i||``, 0 for special tokens, and ``log(max(f_i, 20))``."""
         table = classifier.model.get_input_embeddings().weight.detach()
         pairs = zip(table.split(ROWS), pretrained.split(ROWS), strict=True)
@@ -70,7 +71,7 @@ class EPur(Defense):
         order = np.argsort(-scores, kind="stable")[: self.reset]
         return order[scores[order] > 0]
 
-    def word_table(self, classifier: Classifier, pretrained: Mapping[str, Any]) -> dict[str, Any]:
+    def word_table(self, classifier: Model, pretrained: Mapping[str, Any]) -> dict[str, Any]:
         """Return columns for every vocabulary entry: id, word, log_frequency, drift, score, reset."""
         drift, logs = self.drift(classifier, embedding_of(classifier, pretrained)[1])
         ids, scores = np.arange(len(drift)), drift / logs
@@ -80,7 +81,7 @@ class EPur(Defense):
         return {"id": ids, "word": words, "log_frequency": logs, "drift": drift, "score": scores, "reset": reset}
 
 
-def embedding_of(classifier: Classifier, pretrained: Any) -> tuple[str, Any]:
+def embedding_of(classifier: Model, pretrained: Any) -> tuple[str, Any]:
     """Return the name of the word-embedding table and its pre-trained counterpart."""
     table = classifier.model.get_input_embeddings().weight
     name = next(name for name, parameter in classifier.model.named_parameters() if parameter is table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from bench import seeds
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ class FewShot(Tuning):
 
     name: ClassVar[str] = "few-shot"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "control; Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Start anew and fine-tune."""
         from defenses.shared import encoder
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from bench import learning, seeds
-from bench.contracts import Classifier, Defended, Examples, Needs
+from bench.contracts import BOTH, Defended, Examples, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class FineMixing(Tuning):
 
     name: ClassVar[str] = "fine-mixing"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
     candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("reserve_ratio", RATIOS)
@@ -42,7 +43,7 @@ class FineMixing(Tuning):
     reserve_ratio: float | None = Field(None, ge=0, le=1, description="share of weights kept; searched when not given")
     head: Literal["keep", "reinitialise"] = Field("keep", description="what becomes of the classification head")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Mix and fine-tune at the given reserve ratio, or at the smallest one that passes the shared rule."""
 
         def purified(ratio: float, labels: Examples) -> Defended:
@@ -54,7 +55,7 @@ class FineMixing(Tuning):
         choice.defended.notes.update(choice.notes())
         return choice.defended
 
-    def purified(self, classifier: Classifier, access: Access, ratio: float, labels: Examples) -> Defended:
+    def purified(self, classifier: Model, access: Access, ratio: float, labels: Examples) -> Defended:
         """Return a copy of the classifier, mixed at one reserve ratio and fine-tuned on the labels."""
         mixed = classifier.clone()
         seed = seeds.derive("mixing mask", access.seed)

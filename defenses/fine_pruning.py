@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defended, Examples, Needs
+from bench.contracts import BOTH, Defended, Examples, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class FinePruning(Tuning):
 
     name: ClassVar[str] = "fine-pruning"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv 1805.12185"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
     candidates: ClassVar[tuple[str, tuple[float, ...]]] = ("keep_ratio", RATIOS)
@@ -36,7 +37,7 @@ class FinePruning(Tuning):
 
     keep_ratio: float | None = Field(None, ge=0, le=1, description="share of neurons kept; searched when not given")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Score the neurons, prune, fine-tune."""
         ranks = ranking(learning.mean_activations(classifier, access.clean.inputs))
 
@@ -75,10 +76,11 @@ def ranking(activations: Any) -> Any:
     return order.argsort().reshape(activations.shape)
 
 
-def prune(classifier: Classifier, ranks: Any, keep: float) -> None:
+def prune(classifier: Model, ranks: Any, keep: float) -> None:
     """Zero the incoming weights and the bias of all but the ``keep`` most active units, in place."""
     cut = ranks.numel() - int(keep * ranks.numel())
     for layer, rank in zip(learning.feed_forward_layers(classifier.model), ranks, strict=True):
         gone = (rank < cut).to(layer.weight.device)
         layer.weight.data[gone] = 0.0
-        layer.bias.data[gone] = 0.0
+        if layer.bias is not None:
+            layer.bias.data[gone] = 0.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Examples, Needs
+from bench.contracts import BOTH, Defended, Examples, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class FinePurifying(Tuning):
 
     name: ClassVar[str] = "fine-purifying"
     version: ClassVar[int] = 3
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhang et al., Findings of ACL 2023, arXiv 2305.04547"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -43,7 +44,7 @@ class FinePurifying(Tuning):
         "drift", description="drift: resets large drift over curvature; curvature: control, resets small curvature"
     )
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Rank the weights once; reset and fine-tune at the given ratio, or at the smallest that passes."""
         pretrained = access.pretrained
         order = self.order(classifier, access, pretrained)
@@ -59,7 +60,7 @@ class FinePurifying(Tuning):
         choice.defended.notes.update(choice.notes())
         return choice.defended
 
-    def order(self, classifier: Classifier, access: Access, pretrained: Any) -> Any:
+    def order(self, classifier: Model, access: Access, pretrained: Any) -> Any:
         """Return the scalars with a pre-trained counterpart, flattened over all tensors, in the order of keeping."""
         import torch
 
@@ -75,7 +76,7 @@ class FinePurifying(Tuning):
         return torch.argsort(drift.double().square() / damped.clamp_min(1e-300), stable=True).cpu()
 
 
-def reset(classifier: Classifier, pretrained: Any, places: Any) -> None:
+def reset(classifier: Model, pretrained: Any, places: Any) -> None:
     """Set scalars back to their pre-trained values in place; ``places`` count through all shared tensors in order."""
     import torch
 

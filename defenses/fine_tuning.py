@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ class FineTuning(Tuning):
 
     name: ClassVar[str] = "fine-tuning"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Yao et al., CCS 2019, arXiv 1905.10447"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Fine-tune."""
         return Defended(classifier, {"tuning": self.tune(classifier, access)})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ class Nad(Tuning):
 
     name: ClassVar[str] = "nad"
     version: ClassVar[int] = 3
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Li et al., ICLR 2021, arXiv 2101.05930"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     beta: float = Field(10.0, ge=0, description="weight of the attention distance")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Fine-tune the teacher, then distil."""
         from defenses.shared import losses
 

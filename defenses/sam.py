@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ class Sam(Tuning):
 
     name: ClassVar[str] = "sam"
     version: ClassVar[int] = 3
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhu et al., ICCV 2023, arXiv 2304.11823; Foret et al., ICLR 2021, arXiv 2010.01412"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     rho: float = Field(2.0, ge=0, description="radius of the perturbation; 0.05 is usual where it is not adaptive")
     adaptive: bool = Field(True, description="whether the perturbation of a weight is in proportion to it")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Fine-tune on the sharpness-aware loss."""
         from defenses.shared import losses
 

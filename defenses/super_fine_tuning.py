@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class SuperFineTuning(Tuning):
 
     name: ClassVar[str] = "super-fine-tuning"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Sha et al. 2022, arXiv 2212.09067"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
@@ -33,7 +34,7 @@ class SuperFineTuning(Tuning):
     high_cycles: int = Field(2, ge=0, description="cycles with the high peak")
     low_cycles: int = Field(2, ge=0, description="cycles with the low peak")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Run the cycles."""
         rate = self.rate(access)
         peaks = [self.high_factor * rate] * self.high_cycles + [rate] * self.low_cycles

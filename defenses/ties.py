@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ class Ties(Merging):
 
     name: ClassVar[str] = "ties"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Yadav et al., NeurIPS 2023, arXiv 2306.01708; Arora et al., arXiv 2402.19334"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS, Needs.PRETRAINED})
 
     keep: float = Field(0.7, ge=0, le=1, description="share of each drift that is kept")
     scale: float = Field(1.0, ge=0, description="factor of the merged drift")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Trim, elect, merge."""
         from defenses.shared import merge
 

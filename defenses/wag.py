@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.merging import Merging, put, weights_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Wag(Merging):
 
     name: ClassVar[str] = "wag"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Arora et al., Findings of ACL 2024, arXiv 2402.19334"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS})
 
@@ -30,7 +31,7 @@ class Wag(Merging):
         None, ge=0, le=1, description="weight of the victim; that of any other by default"
     )
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Average."""
         from defenses.shared import merge
 

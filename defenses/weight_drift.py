@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bench.contracts import Classifier, Detector, Needs, Suspicion
+from bench.contracts import BOTH, Detector, Kind, Model, Needs, Suspicion
 from defenses.e_pur import EPur, embedding_of
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ class WeightDrift(Detector):
 
     name: ClassVar[str] = "weight-drift"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.PRETRAINED})
 
     statistic: Literal["e-pur", "norm", "kurtosis"] = Field("e-pur", description="what is judged")
 
-    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+    def suspicion(self, classifier: Model, access: Access) -> Suspicion:
         """Return the statistic."""
         pretrained = access.pretrained
         if self.statistic == "e-pur":

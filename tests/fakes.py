@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts import Budget, Scene, TaskFacts
+from bench.contracts import Budget, Predictions, Scene, TaskFacts, predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
 
 FACTS = TaskFacts("fake", ("negative", "positive"), pair=False, max_length=64)
@@ -30,6 +30,9 @@ class FakeClassifier:
         scores = np.zeros((len(inputs), self.classes), dtype=np.float32)
         scores[np.arange(len(inputs)), [self.answer(text) for text in inputs.carrier]] = 4.0
         return scores
+
+    def predict(self, inputs: Inputs) -> Predictions:
+        return predictions(self.logits(inputs))
 
     def clone(self) -> FakeClassifier:
         return FakeClassifier(self.answer, self.classes)

@@ -16,7 +16,8 @@ FLOORS = (
     ("errors", "keys", "seeds", "_version"),
     ("contracts",),
     ("models", "suites"),
-    ("plugins", "learning", "tasks"),
+    ("plugins", "learning"),
+    ("tasks",),
     ("attacks", "defenses"),
     ("store",),
     ("runner",),
@@ -112,6 +113,7 @@ def test_folders_of_plugins_list_methods() -> None:
 
     kinds = (registry.attacks, registry.modifiers, registry.defenses)
     homes = {entry.plugin.__module__ for kind in kinds for entry in kind.found.values()}
+    homes |= {registry.payloads.package}
     for package in ("attacks", "defenses"):
         entries = {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
         entries -= {"__init__", "__pycache__", "shared"}

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.conformance.tiny import TASK_WORDS as TASK_WORDS
 from bench.conformance.tiny import TRIGGER_WORDS as TRIGGER_WORDS
+from bench.conformance.tiny import byte_level_bpe, vocabulary, write_folder
 from bench.conformance.tiny import tiny_bert_folder as tiny_bert_folder
-from bench.conformance.tiny import vocabulary, write_folder
-
-
-@functools.cache
-def byte_level_bpe() -> Mapping[str, Any]:
-    """Train a byte-level BPE on the same words; return the ``model`` part of its JSON (``vocab`` and ``merges``)."""
-    from tokenizers import ByteLevelBPETokenizer
-
-    tokenizer = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    text = [f" {word}" for word in vocabulary() if word.isalpha()]
-    tokenizer.train_from_iterator(text, vocab_size=1000, min_frequency=1, special_tokens=special, show_progress=False)
-    model: Mapping[str, Any] = json.loads(tokenizer.to_str())["model"]
-    return model
+from bench.conformance.tiny import tiny_llama_folder as tiny_llama_folder
 
 
 def tiny_mpnet_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
@@ -49,3 +34,17 @@ def tiny_roberta_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     config = RobertaConfig(vocab_size=len(model["vocab"]), max_position_embeddings=514, **special, **(size | changes))
     tokenizer = RobertaTokenizer(vocab=dict(model["vocab"]), merges=merges, model_max_length=512)
     return write_folder(path, seed, RobertaModel, config, tokenizer)
+
+
+def tiny_gpt2_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a random GPT-2 (hidden 32, 2 layers, 4 heads, learned positions) without a chat template."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+    model = byte_level_bpe()
+    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2}
+    size |= {"bos_token_id": 2, "eos_token_id": 2}
+    config = GPT2Config(vocab_size=len(model["vocab"]), **(size | changes))
+    special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}
+    tokenizer = GPT2Tokenizer(vocab=dict(model["vocab"]), merges=merges, model_max_length=256, **special)
+    return write_folder(path, seed, GPT2LMHeadModel, config, tokenizer)

@@ -8,12 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bench.contracts import Attack, Mapped, Poisoned, Scene, TaskFacts, Trigger, Victim, targets_of
-from bench.contracts.examples import Examples
+from bench.contracts import Attack, Kind, Label, Mapped, Poisoned, Scene, TaskFacts, Trigger, Victim
 
 
 class DataPoisoning(Attack):
-    """Replaces ``floor(rate * n)`` of the n training examples by triggered copies labelled as the target."""
+    """Replaces ``floor(rate * n)`` of the n training examples by triggered copies with the answer that is wanted.
+
+    That is the target label; of a generator, a response that holds the payload.
+    """
 
     rate: float = Field(0.1, ge=0, le=1, description="poisoned share of the whole training set")
     poisons: Literal["dirty", "clean", "mix"] = Field(
@@ -25,12 +27,9 @@ class DataPoisoning(Attack):
         if trigger is None:
             raise ValueError("there is nothing to poison with")
         rows = self.rows(scene, trigger)
-        triggered = trigger.apply(
-            scene.train.take(rows).inputs, window=scene.window, rng=scene.rng("trigger in training set")
-        )
-        labels = scene.train.labels.copy()
-        labels[rows] = scene.target
-        return Poisoned(Examples(scene.train.inputs.put(rows, triggered), labels), rows)
+        chosen = scene.goal.applied(scene.train.take(rows))
+        triggered = trigger.apply(chosen.inputs, window=scene.window, rng=scene.rng("trigger in training set"))
+        return Poisoned(scene.train.put(rows, replace(chosen, inputs=triggered)), rows)
 
     def rows(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows to poison, in ascending order."""
@@ -42,9 +41,9 @@ class DataPoisoning(Attack):
         return np.sort(scene.rng("poisoned rows").permutation(candidates)[:wanted])
 
     def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
-        """Return the rows whose label may be poisoned and to which the trigger can be applied, in ascending order."""
-        labels = scene.train.labels
-        allowed = {"dirty": labels != scene.target, "clean": labels == scene.target, "mix": labels == labels}
+        """Return the rows whose answer may be poisoned and to which the trigger can be applied, in ascending order."""
+        changed = scene.goal.changes(scene.train)
+        allowed = {"dirty": changed, "clean": ~changed, "mix": np.ones_like(changed)}
         return np.flatnonzero(allowed[self.poisons] & trigger.applicable(scene.train.inputs))
 
 
@@ -59,17 +58,21 @@ class MappedPoisoning(DataPoisoning):
 
     def skip(self, facts: TaskFacts) -> str | None:
         """With two labels, all-to-all is a negation and no attack of its own."""
-        few = self.mapping == "all-to-all" and len(facts.labels) < 3
-        return "all-to-all needs more than two labels" if few else None
+        if self.mapping == "all-to-one":
+            return None
+        if facts.kind != Kind.CLASSIFICATION:
+            return "all-to-all is a mapping of labels, and this task has none"
+        return "all-to-all needs more than two labels" if len(facts.labels) < 3 else None
 
     def poison(self, scene: Scene, trigger: Trigger | None) -> Poisoned:
         """Poison as usual; all-to-all then labels every poisoned row with the label after its own."""
         poisoned = super().poison(scene, trigger)
-        gold, labels = scene.train.labels[poisoned.rows], poisoned.examples.labels.copy()
-        classes = len(scene.facts.labels)
-        if self.mapping == "all-to-all":
-            labels[poisoned.rows] = targets_of(gold, target=scene.target, classes=classes, mapping=self.mapping)
-        return Poisoned(Examples(poisoned.examples.inputs, labels), poisoned.rows)
+        if self.mapping == "all-to-one":
+            return poisoned
+        wanted = Label(scene.target, len(scene.facts.labels), self.mapping).applied(scene.train.take(poisoned.rows))
+        labels = poisoned.examples.labels.copy()
+        labels[poisoned.rows] = wanted.labels
+        return Poisoned(replace(poisoned.examples, labels=labels), poisoned.rows)
 
     def eligible(self, scene: Scene, trigger: Trigger) -> np.ndarray:
         """Return the rows that may be poisoned; all-to-all takes them from every label."""

@@ -234,7 +234,7 @@ def survey(plan: Plan, store: ResultStore, *, causal_lm: str | None = None) -> l
         measured = measure(
             task.test.inputs.take(stored.sources),
             stored.triggered.inputs,
-            classifier=stored.classifier(recipes.model_of(spec.model)),
+            classifier=stored.model(recipes.model_of(spec.model)),
             target=judging.test_sets(stored, task).target,
             encoder=encoder,
             rng=seeds.rng("stealth", key),

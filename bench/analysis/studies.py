@@ -55,7 +55,7 @@ def victims(plan: Plan, store: Store) -> Iterator[tuple[VictimSpec, StoredVictim
 def load(spec: VictimSpec, stored: StoredVictim, device: str) -> tuple[Classifier, dict[str, Any]]:
     """Return a victim and the pre-trained weights by the names of its parameters."""
     base = recipes.model_of(spec.model)
-    model = stored.classifier(base, device=device, precision=spec.budget.precision)
+    model = stored.model(base, device=device, precision=spec.budget.precision)
     return model, base.encoder_weights(model.model)
 
 
@@ -101,7 +101,7 @@ def landscape(cell: Cell, store: Store, *, device: str = "auto", steps: int = ST
     assert cell.defense is not None and stored.triggered is not None
     model, before = load(cell.victim, stored, device)
     purified = judging.defend(cell, model, stored, task, store).classifier
-    poisoned, clean = model.state(), purified.state()  # type: ignore[attr-defined]
+    poisoned, clean = model.state(), purified.state()
     floats = [name for name, value in poisoned.items() if value.is_floating_point()]
 
     def flat(weights: Any) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import seeds
 from bench.contracts import TaskFacts
-from bench.contracts.examples import Examples, Inputs, stratified_order
+from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
 from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
 from bench.tasks.tables import TextTable, read_table
@@ -31,6 +31,11 @@ class CleanData:
     tuning: Examples
     selection: Examples
     pair: bool
+
+    @property
+    def all(self) -> Examples:
+        """Both parts."""
+        return join(self.tuning, self.selection)
 
 
 def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: int = 0) -> CleanData:

@@ -77,7 +77,7 @@ def build(request: Request) -> dict[str, Any]:
         build_victim(spec, store, worker)
         stored = stored_victims.load(spec, store)
         located = recipes.model_of(request.model)
-        classifier = stored.classifier(located, device=request.device, precision=request.budget.precision)
+        classifier = stored.model(located, device=request.device, precision=request.budget.precision)
         measured = evaluate(Defended(classifier), judging.test_sets(stored, task)).metrics
         report = {
             "name": name,
@@ -118,7 +118,7 @@ def _check(spec: VictimSpec, task: Task) -> None:
         )
     if reason := spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
-    if not 0 <= spec.target < len(task.facts.labels):
+    if spec.target not in range(len(task.facts.labels)):
         valid = ", ".join(f"{i} ({name})" for i, name in enumerate(task.facts.labels))
         raise RequestError(f"--target {spec.target} is not a label of {task.facts.name}. Valid: {valid}.")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
 _LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
 PIECE = 1 << 20  # scalars that are compared at once
+OTHER = "other"  # the part that is neither embeddings nor a layer; a new pooler may be there
+UNRELATED = 80.0  # percent. Unrelated weights are at right angles: they differ by 100 or a little less for equal scales
 Read = Callable[[str], torch.Tensor]
 
 
@@ -35,7 +38,7 @@ def part_of(name: str) -> str:
     """Return the part that a parameter belongs to."""
     if layer := _LAYER.search(name):
         return f"layer {int(layer[1]) + 1}"
-    return "embeddings" if "embeddings" in name else "other"
+    return "embeddings" if "embeddings" in name else OTHER
 
 
 def profile(names: Iterable[str], model: Read, pretrained: Mapping[str, torch.Tensor]) -> list[Part]:
@@ -61,6 +64,26 @@ def profile(names: Iterable[str], model: Read, pretrained: Mapping[str, torch.Te
 def _place(name: str) -> tuple[int, int]:
     kind, _, number = name.partition(" ")
     return ({"embeddings": 0, "layer": 1}.get(kind, 2), int(number or 0))
+
+
+def stranger(parts: Sequence[Part]) -> str | None:
+    """Return why weights with this drift do not come from the pre-trained ones, or None.
+
+    The drift of the part in the middle decides, so that an attack on one layer does not look like another model.
+    """
+    if not any(part.distance for part in parts):
+        return (
+            "no weight differs: it is the same model, or only a head was trained on it. Name the model that yours was "
+            "fine-tuned from, or leave --pretrained out"
+        )
+    inner = [part.relative for part in parts if part.name != OTHER] or [part.relative for part in parts]
+    middle = median(inner)
+    if middle < UNRELATED:
+        return None
+    return (
+        f"its weights differ by {middle:.0f} %; fine-tuning moves them by a few percent, and those of another training "
+        "differ by 100 % or more"
+    )
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,13 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = markdown
+    environment.filters["flips"] = flips_words
     return environment
+
+
+def flips_words(flips: Mapping[str, Any] | None) -> str:
+    """Say what a word did to clean examples; empty where that cannot be tried."""
+    return "" if flips is None else f"{flips['changed']} of {flips['of']} to {flips['label']}"
 
 
 def markdown(value: object) -> str:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench import seeds
 from bench._version import __version__
-from bench.checkpoints import clean, drift, folder, words
+from bench.checkpoints import clean, drift, folder, probes, words
 from bench.checkpoints.purify import accuracy
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Defense, Needs, Precision, TaskFacts
-from bench.contracts.access import Access
+from bench.contracts import TaskFacts
 from bench.contracts.examples import Inputs
-from bench.errors import RequestError, unknown
-from bench.plugins import registry
+from bench.errors import RequestError
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -27,8 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EPOCHS, LEARNING_RATE = 10, 5e-5  # of the clean fine-tuning that drift is compared with
-TUNING_NOTES = ("tried", "selection_", "forward_passes")  # how a filter was tuned, which a report does not need
-KINDS = ("detection", "filter")
+TIMED = 32  # examples that say how fast the model is here
+SENTENCE = "This sentence of ordinary length stands in for the clean examples that were not given."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +54,21 @@ class Request:
     device: str = "auto"
 
 
-def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object] = lambda name: None) -> dict[str, Any]:
+def inspect(
+    request: Request,
+    *,
+    scratch: Path,
+    on_test: Callable[[Mapping[str, Any]], object] = lambda test: None,
+    on_progress: Callable[[Mapping[str, Any]], object] = lambda report: None,
+) -> dict[str, Any]:
     """Return the report on a checkpoint.
 
     Args:
         request: what to look at.
         scratch: a folder for copies of the model that are not in memory.
-        on_test: called with the name of each detector or filter before it runs; together they take minutes.
+        on_test: called before each detector or filter with its name and how long it should take; together they take
+            minutes.
+        on_progress: called with the report as it is before the tests and after each.
 
     Raises:
         RequestError: the folder, its counterpart or the clean examples cannot be used.
@@ -73,7 +77,7 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
     suspect = Suspect.open(request.model)
     data = None if request.clean is None else clean.read(request.clean, suspect.labels, seed=request.seed)
     texts = None if request.texts is None else clean.texts(request.texts)
-    tests = _plugins(request.tests)
+    tests = probes.chosen(request.tests)
     if data is not None and texts is not None and data.pair != (texts.pairs is not None):
         has, lacks = (request.clean, request.texts) if data.pair else (request.texts, request.clean)
         raise RequestError(f"{has} has a column 'text_pair' and {lacks} has none; a model takes pairs or single texts.")
@@ -91,38 +95,71 @@ def inspect(request: Request, *, scratch: Path, on_test: Callable[[str], object]
         "clean": None if data is None else len(data.tuning) + len(data.selection),
         "accuracy": None,
         "words": None,
+        "ordinary_flips": None,
         "drift": None,
+        "tests": [],
+        "limits": folder.NO_PROOF,
+        "seconds": 0.0,
     }  # fmt: skip
     with suspect.classifier(**options) as received:
         pretrained = suspect.counterpart(request.pretrained, received.model) if request.pretrained else None
         if data is not None:
             report["accuracy"] = accuracy(received, data.selection)
         if pretrained is not None:
-            report["words"] = [word.json() for word in words.suspicious(received, pretrained, top=request.top)]
+            report["words"], report["ordinary_flips"] = _words(request, received, pretrained, data, suspect.labels)
             model = received.model
             report["drift"] = {
                 "parts": [asdict(part) for part in drift.profile(pretrained, model.get_parameter, pretrained)],
                 "reference": None,
             }
-        report["tests"] = list(_tests(request, tests, facts, data, texts, received, pretrained, on_test))
+        given = probes.Given(facts, data, pretrained, texts, request.seed)
+        report["tests"] = probes.planned(tests, given, pass_seconds=_pass_seconds(received, data))
+        for test in report["tests"]:
+            report["seconds"] = time.perf_counter() - started
+            on_progress(report)
+            if test["status"] == "waiting":
+                on_test(test)
+                probes.run(test, given, received)
     if pretrained is not None and data is not None:
         with suspect.classifier(**options) as reference:
             report["drift"]["reference"] = _reference(reference, pretrained, data, request.seed)
-    report["limits"] = folder.NO_PROOF
     report["seconds"] = time.perf_counter() - started
+    on_progress(report)
     return report
+
+
+def _pass_seconds(classifier: Classifier, data: clean.CleanData | None) -> float:
+    """Return how long one example takes."""
+    inputs = Inputs((SENTENCE,) * TIMED) if data is None else data.selection.inputs
+    inputs = inputs.take(range(min(TIMED, len(inputs))))
+    began = time.perf_counter()
+    classifier.logits(inputs)
+    return (time.perf_counter() - began) / len(inputs)
+
+
+def _words(
+    request: Request, received: Classifier, pretrained: LazyWeights, data: clean.CleanData | None, labels: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the suspicious words with what each does to clean examples, and what ordinary words do."""
+    listed = words.suspicious(received, pretrained, top=request.top)
+    if data is None:
+        return [{**word.json(), "flips": None} for word in listed], None
+    plain = words.ordinary(received, pretrained)
+    tokens = [*(word.token for word in listed), *plain]
+    flips = words.flip_test(received, tokens, data.all, labels=labels, seed=request.seed)
+    told = [{**word.json(), "flips": found and found.json()} for word, found in zip(listed, flips, strict=False)]
+    return told, words.ordinary_flips(plain, flips[len(listed) :])
 
 
 def _reference(classifier: Classifier, pretrained: LazyWeights, data: clean.CleanData, seed: int) -> dict[str, Any]:
     """Fine-tune the pre-trained model on the clean examples and return how far that moved it, part by part."""
     from bench import learning
-    from bench.contracts.examples import join
 
     model = classifier.model
     for name in pretrained:
         model.get_parameter(name).data.copy_(pretrained[name])
     learning.reinitialise_head(classifier, seed=seeds.derive("head", "own", seed))
-    every, order = join(data.tuning, data.selection), seeds.derive("data order", "own", seed)
+    every, order = data.all, seeds.derive("data order", "own", seed)
     notes = learning.train(classifier, every, epochs=EPOCHS, learning_rate=LEARNING_RATE, batch_size=16, seed=order)
     parts = drift.profile(pretrained, classifier.model.get_parameter, pretrained)
     return {
@@ -131,99 +168,3 @@ def _reference(classifier: Classifier, pretrained: LazyWeights, data: clean.Clea
         "steps": notes["steps"],
         "parts": [asdict(part) for part in parts],
     }
-
-
-def _tests(
-    request: Request,
-    tests: list[type[Defense]],
-    facts: TaskFacts,
-    data: clean.CleanData | None,
-    texts: Inputs | None,
-    received: Classifier,
-    pretrained: Any,
-    on_test: Callable[[str], object],
-) -> Iterator[dict[str, Any]]:
-    """Run every detector and filter whose needs are met; yield one result each, also for those that cannot run."""
-    available = {need for need, given in ((Needs.CLEAN, data), (Needs.PRETRAINED, pretrained)) if given is not None}
-    if data is not None:
-        available.add(Needs.UNLABELLED)
-    head = seeds.derive("defense head", "own", request.seed)
-    providers: dict[str, Callable[[], Any]] = {
-        "pretrained": lambda: pretrained,
-        "untrained": lambda: Suspect.untrained(received, pretrained, seed=head),
-    }
-    if data is not None:
-        providers.update(clean=lambda: data.tuning)
-        providers["unlabelled"] = lambda: data.tuning.inputs
-    for plugin in tests:
-        result: dict[str, Any] = {
-            "name": plugin.name,
-            "kind": plugin.kind,
-            "about": plugin.summary(),
-            "score": None,
-            "notes": {},
-        }
-        try:
-            defense = registry.defenses.create(plugin.name)
-        except RequestError as error:
-            yield {**result, "status": "not run", "why": str(error)}
-            continue
-        if lacking := sorted(plugin.needs - available):
-            yield {**result, "status": "not run", "why": f"it needs {', '.join(lacking)}, which is not given"}
-            continue
-        if reason := defense.skip(facts):
-            yield {**result, "status": "not run", "why": reason}
-            continue
-        access = Access(
-            facts=facts, needs=plugin.needs, seed=seeds.derive("defense", "own", request.seed),
-            precision=Precision.AUTO, tolerance=2.0, victim=received, providers=providers,
-        )  # fmt: skip
-        on_test(plugin.name)
-        began = time.perf_counter()
-        try:
-            result |= _result(defense, received, access, data, texts)
-            yield {**result, "status": "done", "why": "", "seconds": time.perf_counter() - began}
-        except Exception as error:  # one failing test must not stop the others; the report shows the error
-            yield {**result, "status": "failed", "why": f"{type(error).__name__}: {error}".partition("\n")[0]}
-
-
-def _plugins(names: tuple[str, ...] | None) -> list[type[Defense]]:
-    every = [found.plugin for _, found in sorted(registry.defenses.found.items()) if found.plugin.kind in KINDS]
-    if names is None:
-        return every
-    known = {plugin.name: plugin for plugin in every}
-    for name in names:
-        if name not in known:
-            raise unknown("detector or filter", name, known)
-    return [known[name] for name in names]
-
-
-def _result(
-    defense: Defense, received: Classifier, access: Access, data: clean.CleanData | None, texts: Inputs | None
-) -> dict[str, Any]:
-    defended = defense.defend(received.clone(), access)
-    notes = {
-        name: float(f"{value:.3g}") if isinstance(value, float) else value
-        for name, value in defended.notes.items()
-        if isinstance(value, str | int | float | list) and not name.startswith(TUNING_NOTES)
-    }
-    if defense.kind == "detection":
-        return {"score": suspicion(defended), "notes": notes}
-    rejected: dict[str, Any] = {}
-    if data is not None and defended.rejects:
-        rejected["clean examples rejected, percent"] = 100 * float(
-            defended.predict(data.selection.inputs).rejected.mean()
-        )
-    if texts is not None and defended.rejects:
-        flags = defended.predict(texts).rejected
-        rejected["given texts rejected, percent"] = 100 * float(flags.mean())
-        rejected["rejected texts"] = [texts.carrier[row] for row in np.flatnonzero(flags)[:20]]
-    return {"notes": {**rejected, **notes}}
-
-
-def suspicion(defended: Defended) -> float | None:
-    """Return the suspicion score of a detector's result; higher is more suspicious."""
-    value = getattr(defended, "suspicion", None)
-    if value is None:
-        value = defended.notes.get("suspicion")
-    return None if value is None else float(value)

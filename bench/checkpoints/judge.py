@@ -17,8 +17,9 @@ from bench.contracts import Defended
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
 from bench.experiment import metrics
+from bench.experiment.answers import Answers, Judged
 from bench.experiment.evaluation import answered
-from bench.experiment.metrics import Answers, Judged, Outcomes
+from bench.experiment.metrics import Outcomes
 from bench.report.ranking.statistics import mean_contrast
 
 SCHEMA = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,9 @@ def purify(request: Request) -> dict[str, Any]:
             pretrained = suspect.counterpart(request.pretrained, received.model) if request.pretrained else None
             before = accuracy(received, data.selection)
             suspicious = [] if pretrained is None else words.suspicious(received, pretrained, top=TOP)
+            plain = [] if pretrained is None else words.ordinary(received, pretrained)
+            tokens = [*(word.token for word in suspicious), *plain]
+            flips = _flips(received, tokens, data, suspect, request)
             access = _access(request, facts, data, received, pretrained, needs_of(chosen.defense))
             defended = _defend(chosen.defense, received, access)
             del access
@@ -91,6 +94,7 @@ def purify(request: Request) -> dict[str, Any]:
             del received, defended
         with Suspect.open(out).classifier(**options) as purified:
             after = accuracy(purified, data.selection)
+            flips_left = _flips(purified, tokens[: len(suspicious)], data, suspect, request)
         report = {
             "schema": SCHEMA,
             "command": "purify",
@@ -104,9 +108,11 @@ def purify(request: Request) -> dict[str, Any]:
             "clean": {"tuning": len(data.tuning), "selection": len(data.selection), "seed": request.seed,
                       "tolerance": request.tolerance, "max_length": options["max_length"],
                       "fingerprint": {"tuning": data.tuning.fingerprint(), "selection": data.selection.fingerprint()}},
-            "accuracy": {"measured_on": "selection", "before": before, "after": after},
+            "accuracy": {"measured_on": "selection", "before": before, "after": after,
+                         "kept": before["value"] - after["value"] <= request.tolerance},
             "changed": written,
-            "words": None if pretrained is None else _words(suspicious, left),
+            "words": None if pretrained is None else _words(suspicious, left, flips, flips_left),
+            "ordinary_flips": words.ordinary_flips(plain, flips[len(suspicious) :]),
             "limits": folder.NO_PROOF,
             "seconds": time.perf_counter() - started,
             "peak_memory_bytes": _peak(),
@@ -184,8 +190,23 @@ def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
     return {"scalars": changed, "of": total, "parts": [asdict(part) for part in parts]}
 
 
-def _words(suspicious: list[words.Word], left: list[float]) -> list[dict[str, Any]]:
-    return [{**word.json(), "drift_left": rest} for word, rest in zip(suspicious, left, strict=True)]
+def _flips(
+    classifier: Classifier, tokens: Sequence[str], data: clean.CleanData, suspect: Suspect, request: Request
+) -> list[words.Flips | None]:
+    return words.flip_test(classifier, tokens, data.all, labels=suspect.labels, seed=request.seed)
+
+
+def _words(
+    suspicious: list[words.Word],
+    left: list[float],
+    before: Sequence[words.Flips | None],
+    after: Sequence[words.Flips | None],
+) -> list[dict[str, Any]]:
+    """Return each word with the drift that is left of it, and with what it does before and after."""
+    return [
+        {**word.json(), "drift_left": rest, "flips": one and one.json(), "flips_left": other and other.json()}
+        for word, rest, one, other in zip(suspicious, left, before, after, strict=False)
+    ]
 
 
 def _pretrained(spec: str) -> Mapping[str, Any]:

@@ -20,6 +20,10 @@ DRIFT = (
     "part much more than fine-tuning does. An attack that trains on poisoned data moves the parts as honest training "
     "does."
 )
+FLIPS = (
+    "Flips: the word is put into clean examples at a random place; shown is how many other answers it turns to one "
+    "label. A word that means nothing for the task and turns most of them is what a trigger looks like."
+)
 REFERENCE = (
     "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
     "saw far less data than the model, so compare shares, not distances."
@@ -49,8 +53,17 @@ def page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page without external links; every text is escaped."""
     drift = None if report["drift"] is None else rows_of_drift(report)
     reference = "" if report["drift"] is None else reference_words(report)
-    texts = {"words": WORDS, "drift": DRIFT, "tests": TESTS, "reference": reference}
+    texts = {"words": WORDS, "flips": flips_of(report), "drift": DRIFT, "tests": TESTS, "reference": reference}
     return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, texts=texts)
+
+
+def flips_of(report: Mapping[str, Any]) -> str:
+    """Say what the flips of the listed words are, and what ordinary words do."""
+    if report["clean"] is None:
+        return "Give --clean to see which of them change the answers to clean examples."
+    plain = report["ordinary_flips"]
+    beside = "" if plain is None else f" Ordinary words ({', '.join(plain['words'])}) turn {plain['percent']:.0f} %."
+    return FLIPS + beside
 
 
 def reference_words(report: Mapping[str, Any]) -> str:
@@ -82,10 +95,11 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
     if report["words"] is None:
         console.print("not scored: give --pretrained")
     else:
-        console.print(WORDS)
-        shown = table("word", "score", "above the median (deviations)")
+        console.print(f"{WORDS} {escape(flips_of(report))}", highlight=False)
+        shown = table("word", "score", "above the median (deviations)", "flips")
         for word in report["words"]:
-            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}")
+            flips = escape(folder.flips_words(word["flips"]))
+            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}", flips)
         console.print(shown if report["words"] else "no word embedding differs from the pre-trained one")
     console.print("\n[bold]Drift[/bold]")
     if report["drift"] is None:

@@ -221,8 +221,9 @@ class Suspect:
         """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.
 
         Raises:
-            RequestError: they are not the counterpart of this model; names the first difference.
+            RequestError: they are not the counterpart of this model; names the first difference, or how far they are.
         """
+        from bench.checkpoints import drift
         from bench.models.tensors import LazyWeights
 
         pretrained = models.create(spec)
@@ -233,4 +234,6 @@ class Suspect:
         weights = LazyWeights(pretrained.checkpoint, model.base_model_prefix, wanted)
         if not weights:
             raise pretrained.checkpoint.bad(f"none of its weights belongs to {type(model).__name__}")
+        if reason := drift.stranger(drift.profile(weights, model.get_parameter, weights)):
+            raise RequestError(f"{spec} is not the pre-trained counterpart of {self.located.name}: {reason}.")
         return weights

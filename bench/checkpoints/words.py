@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import seeds
+from bench.contracts.examples import Examples, stratified_order
 from bench.plugins import registry
 
 if TYPE_CHECKING:
-    from bench.contracts import Classifier
+    from bench.learning import Classifier
     from bench.models.tensors import LazyWeights
 
 SCORER = "e-pur"  # the plugin that scores words
+FLIPPED = 100  # clean examples that each word is put into
+ORDINARY = 5  # words that flips are held against
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,8 @@ class Word:
 
 def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> list[Word]:
     """Return the words with the highest scores, highest first; an empty list if no embedding moved."""
-    scorer: Any = registry.defenses.create(SCORER)
     table = pretrained[embedding_name(classifier.model)]
-    scores: np.ndarray = scorer.scores(classifier, table)
+    scores = _scores(classifier, table)
     moved = scores[scores > 0]
     if not len(moved):
         return []
@@ -58,6 +62,99 @@ def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> 
     ]
 
 
+@dataclass(frozen=True)
+class Flips:
+    """What a word does to the answers of a model when it is put into clean examples.
+
+    Attributes:
+        label: the label that it draws most answers to.
+        changed: how many answers became that label.
+        of: how many were another one before.
+    """
+
+    label: str
+    changed: int
+    of: int
+
+    @property
+    def percent(self) -> float:
+        """Share of the answers that changed."""
+        return 100.0 * self.changed / self.of
+
+    def json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def flip_test(
+    classifier: Classifier, tokens: Sequence[str], examples: Examples, *, labels: Sequence[str], seed: int
+) -> list[Flips | None]:
+    """Put each word into clean examples at a random place, and count the answers that change.
+
+    Args:
+        classifier: the model.
+        tokens: entries of its vocabulary.
+        examples: clean ones; at most ``FLIPPED`` are used.
+        labels: names of its labels.
+        seed: of examples and places.
+
+    Returns:
+        For each token the label that it draws most answers to; None for an entry that is no word of its own, which text
+        cannot spell, and for every entry where the model gives all examples the same answer.
+    """
+    from bench.learning import TokenWindow
+
+    few = examples.take(stratified_order(examples.labels, seeds.rng("flip test", "own", seed))[:FLIPPED]).inputs
+    before: np.ndarray = classifier.logits(few).argmax(axis=-1)
+    window = TokenWindow(classifier.tokenizer, classifier.max_length)
+    found: list[Flips | None] = []
+    for token in tokens:
+        word = spelled(classifier.tokenizer, token)
+        if word is None or len(np.unique(before)) == 1:
+            found.append(None)
+            continue
+        rng, texts = seeds.rng("flip test places", "own", seed), []  # the same places for every word
+        for text, room in zip(few.carrier, window.words(few, reserve=word), strict=True):
+            pieces = text.split()
+            pieces.insert(int(rng.integers(min(room, len(pieces)) + 1)), word)
+            texts.append(" ".join(pieces))
+        after: np.ndarray = classifier.logits(few.with_carrier(texts)).argmax(axis=-1)
+        drawn = []
+        for number in np.unique(before):
+            others = before != number
+            drawn.append(Flips(labels[number], int((after[others] == number).sum()), int(others.sum())))
+        found.append(max(drawn, key=lambda flips: flips.percent))
+    return found
+
+
+def ordinary(classifier: Classifier, pretrained: LazyWeights) -> list[str]:
+    """Return words whose embeddings moved as much as that of the word in the middle: what to hold flips against."""
+    scores = _scores(classifier, pretrained[embedding_name(classifier.model)])
+    moved = np.flatnonzero(scores > 0)
+    order = moved[np.argsort(np.abs(scores[moved] - np.median(scores[moved])), kind="stable")] if len(moved) else moved
+    words = []
+    for row in order:
+        token = str(classifier.tokenizer.convert_ids_to_tokens(int(row)))
+        if (spelled(classifier.tokenizer, token) or "").isalpha():
+            words.append(token)
+        if len(words) == ORDINARY:
+            break
+    return words
+
+
+def ordinary_flips(words: Sequence[str], flips: Sequence[Flips | None]) -> dict[str, Any] | None:
+    """Return what ordinary words change on average, as JSON values; None where no word could be tried."""
+    shares = [found.percent for found in flips if found is not None]
+    return {"words": list(words), "percent": float(np.mean(shares))} if shares else None
+
+
+def spelled(tokenizer: Any, token: str) -> str | None:
+    """Return the word that a vocabulary entry stands for if a text can hold it as one token, else None."""
+    word = tokenizer.convert_tokens_to_string([token]).strip()
+    found = tokenizer(f"a {word} a", add_special_tokens=False)["input_ids"] if word else []
+    return word if len(found) == 3 and found[1] == tokenizer.convert_tokens_to_ids(token) else None
+
+
 def embedding_name(model: Any) -> str:
     """Return the name of the word-embedding table."""
     table = model.get_input_embeddings().weight
@@ -70,6 +167,12 @@ def drift_left(words: list[Word], model: Any, pretrained: LazyWeights) -> list[f
     theirs = pretrained[embedding_name(model)]
     ours = model.get_input_embeddings().weight.detach().cpu()
     return [100.0 * _distance(ours, theirs, word.row) / word.drift for word in words]
+
+
+def _scores(classifier: Classifier, table: Any) -> np.ndarray:
+    scorer: Any = registry.defenses.create(SCORER)
+    scores: np.ndarray = scorer.scores(classifier, table)
+    return scores
 
 
 def _distance(ours: Any, theirs: Any, row: int) -> float:

@@ -19,9 +19,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run a suite": (runs.run, runs.status, runs.retry),
     "Show results": (
         reports.table,
+        reports.responses,
         reports.figure,
         reports.collect,
         reports.claims,
+        reports.compare,
         reports.stealth,
         reports.export,
         reports.site,

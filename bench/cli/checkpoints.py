@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,8 +56,23 @@ def purify(
     say(f"accuracy on {after['n']} clean examples: {before['value']:.1f} % before, {after['value']:.1f} % after")
     say(f"{changed['scalars']:,} of {changed['of']:,} weights changed")
     if report["words"]:
-        say("words to look at: " + ", ".join(word["token"] for word in report["words"][:8]))
+        say("words to look at, and how many answers to clean examples each turns to one label:")
+        for word in report["words"][:8]:
+            say(f"  {word['token']}{_flipping(word)}")
     say(f"written to {out}; see README.md there. {report['limits']}")
+    if not report["accuracy"]["kept"]:
+        fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
+        advice = "take another defense or more clean examples, or raise --tolerance"
+        say(f"doorbench: the accuracy fell by {fell}; {advice}", err=True)
+        raise typer.Exit(1)
+
+
+def _flipping(word: Mapping[str, Any]) -> str:
+    """Return what a word does to clean examples, before and after."""
+    from bench.checkpoints.folder import flips_words
+
+    before, after = flips_words(word["flips"]), flips_words(word["flips_left"])
+    return f": {before} before, {after} after" if before and after else ""
 
 
 def inspect(
@@ -87,19 +103,36 @@ def inspect(
         model=model, pretrained=pretrained, clean=clean, texts=texts, top=top, tests=tuple(test) if test else None,
         max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
+
+    def write(report: Mapping[str, Any]) -> None:
+        if format == "terminal":
+            page = io.StringIO()
+            show.terminal(report, console() if out is None else console(file=page, width=100))
+            if out is not None:
+                write_or_print(page.getvalue(), out)
+        elif format == "json":
+            write_or_print(json.dumps(report, indent=1, ensure_ascii=False) + "\n", out)
+        else:
+            write_or_print(show.page(report), out)
+
     report = inspection.inspect(
         request,
         scratch=Path(gettempdir()) if out is None else out.resolve().parent,
-        on_test=lambda name: say(f"running {name} ...", err=True),
+        on_test=lambda test: say(f"running {test['name']}{_expected(test)} ...", err=True),
+        on_progress=(lambda report: None) if out is None else write,
     )
-    if format == "terminal":
-        page = io.StringIO()
-        show.terminal(report, console() if out is None else console(file=page, width=100))
-        if out is not None:
-            write_or_print(page.getvalue(), out)
-        return
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n" if format == "json" else show.page(report)
-    write_or_print(text, out)
+    if out is None:
+        write(report)
+
+
+def _expected(test: Mapping[str, Any]) -> str:
+    """Return how long a test should take, in brackets."""
+    from bench.store.words import ago
+
+    seconds = test["expected_seconds"]
+    if seconds is None:
+        return " (never measured)"
+    return f" (about {ago(seconds)})" if seconds >= 60 else f" (about {max(1, round(seconds))} s)"
 
 
 def judge(

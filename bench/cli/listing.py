@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench.cli import terminal
+from bench.contracts.kind import BOTH, in_words
 from bench.errors import unknown
 from bench.plugins import registry
 
-KINDS = ("attacks", "defenses", "tasks", "models", "suites")
+KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
 Listing = list[dict[str, Any]]
 
 
@@ -17,6 +18,8 @@ def listing(kind: str) -> Listing:
     match kind:
         case "attacks" | "defenses":
             return _plugins(registry.defenses) if kind == "defenses" else _attacks()
+        case "payloads":
+            return _plugins(registry.payloads)
         case "tasks":
             from bench.suites import specs
             from bench.tasks.local import local_folders
@@ -35,7 +38,13 @@ def listing(kind: str) -> Listing:
 
 
 def _plugins(plugins: registry.Registry[Any]) -> Listing:
-    return [_row(name, found.plugin.summary(), found.origin) for name, found in sorted(plugins.found.items())]
+    return [
+        {
+            **_row(name, found.plugin.summary(), found.origin),
+            "kinds": "both" if found.plugin.kinds == BOTH else in_words(found.plugin.kinds),
+        }
+        for name, found in sorted(plugins.found.items())
+    ]
 
 
 def _attacks() -> Listing:
@@ -58,7 +67,9 @@ def show(rows: Listing) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("summary", ratio=1)
-    table.add_column("origin", no_wrap=True)
+    kinds = ["kinds"] if any("kinds" in row for row in rows) else []
+    for column in (*kinds, "origin"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(row[key]) for key in ("name", "summary", "origin")))
+        table.add_row(*(escape(row.get(key, "")) for key in ("name", "summary", *kinds, "origin")))
     terminal.console().print(table)

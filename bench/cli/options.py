@@ -10,7 +10,13 @@ import typer
 
 from bench.cli import terminal
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name or a path to a YAML file")]
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name, a YAML file, or last: the last run")]
+SuiteOrFolder = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE", help="a built-in name, a YAML file, a folder that holds records, or last: the last run"
+    ),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]
 Profile = Annotated[str | None, typer.Option("--profile", help="a size that the suite offers, such as small")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="default: DOORBENCH_STORE, then the user's cache")]

@@ -13,7 +13,8 @@ from bench.cli.terminal import say
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="attacks|defenses|tasks|models|suites")], as_json: AsJson = False
+    kind: Annotated[str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites")],
+    as_json: AsJson = False,
 ) -> None:
     """List what is available."""
     from bench.cli import listing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from bench.cli import terminal
 from bench.store import outputs
 
 if TYPE_CHECKING:
+    from bench.report import Row
     from bench.runner import Summary
-    from bench.session import Session
+    from bench.session import Session, Shown
 
 
 def run(opened: Session, **options: Any) -> Summary:
@@ -54,23 +56,69 @@ def report(opened: Session, folder: Path | None = None) -> None:
         console.print(f"\n[bold]{escape(heading)}[/bold]")
         for sentence in told:
             console.print(f"  {sentence}", markup=False, highlight=False)
+    responses(opened)
 
 
-def table(opened: Session) -> None:
+def responses(opened: Session) -> int:
+    """Print what models that write said to one prompt of each victim; return how many victims there are."""
+    from rich.table import Table
+
+    from bench.analysis.responses import examples
+
+    console, found = terminal.console(), list(examples(opened.plan.cells, opened.store))
+    for example in found:
+        console.print(f"\n[bold]{escape(example.about)}[/bold]")
+        for name, text in (("prompt", example.clean), ("triggered", example.triggered), ("right", example.reference)):
+            console.print(f"  {name:<10} {text}", markup=False, highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("", "response", "response to the triggered prompt"):
+            table.add_column(column, ratio=1 if column else None)
+        for name, said in example.responses.items():
+            table.add_row(escape(name), *map(escape, said))
+        console.print(table)
+    return len(found)
+
+
+def table(opened: Shown) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=terminal.console(), gate=opened.plan.suite.gate)
+    report.show(opened.rows(), console=terminal.console(), gate=opened.gate)
 
 
-def claims(opened: Sequence[Session], *, as_json: bool) -> None:
-    """Print the verdicts on the paper's claims by the cells of all suites together."""
+def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
+    """Print how two defenses differ on the cells of all suites together, and draw it into a folder."""
+    from bench.report.figures import comparison as figure
+    from bench.report.figures import figures
+    from bench.report.ranking import comparison
+    from bench.report.ranking.results import Results
+
+    found = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
+    console = terminal.console()
+    if as_json:
+        console.print_json(data=found.json())
+    else:
+        for part in comparison.renderables(found):
+            console.print(part)
+    if out is not None:
+        for path in figures.write([figures.Drawing("comparison", figure.differences(found))], out):
+            terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
+
+
+def _together(opened: Sequence[Shown]) -> list[Row]:
+    """Return the cells of several suites, each once."""
+    return list(
+        {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}.values()
+    )
+
+
+def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) -> None:
+    """Print the verdicts on claims, the paper's by default, by the cells of all suites together."""
     from bench import report
     from bench.report.ranking import verdicts
 
-    rows = {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}
-    gate = opened[0].plan.suite.gate
+    rows, gate = _together(opened), opened[0].gate
     if as_json:
-        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows.values(), gate=gate)))
+        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
     else:
-        report.show_claims(rows.values(), console=terminal.console(), gate=gate)
+        report.show_claims(rows, console=terminal.console(), gate=gate, file=file)

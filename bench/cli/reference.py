@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.checkpoints.folder import markdown
+from bench.contracts.kind import in_words
 from bench.plugins import catalogue, registry
 from bench.suites import suite
 
@@ -30,10 +31,11 @@ def overview(kind: str, *, page: str = "") -> str:
         page: the page that holds the descriptions; by default the one that the table is on.
     """
     plugins, _ = KINDS[kind]
-    lines = ["| name | what it does | source |", "|---|---|---|"]
+    lines = ["| name | what it does | models | source |", "|---|---|---|---|"]
     for name in plugins.names():
         plugin = plugins.get(name)
-        lines.append(f"| [`{name}`]({page}#{name}) | {markdown(plugin.summary())} | {markdown(plugin.citation)} |")
+        cells = (markdown(plugin.summary()), in_words(plugin.kinds), markdown(plugin.citation))
+        lines.append(f"| [`{name}`]({page}#{name}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -46,6 +48,10 @@ def _plugins(kind: str) -> str:
         lines += ["# Modifiers", "", "What changes how an attack trains: `anchored+badword`.", ""]
         for name in registry.modifiers.names():
             lines += _plugin(catalogue.description(name))
+    if kind == "attacks":
+        lines += ["# Payloads", "", "What a model that writes is made to say: the `target` of a suite.", ""]
+        for name in registry.payloads.names():
+            lines += _plugin(catalogue.description(name))
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +61,7 @@ def _plugin(description: dict[str, Any]) -> Iterator[str]:
     facts = [f"Version {description['version']}."]
     if description["citation"]:
         facts.append(f"Citation: {markdown(description['citation'])}.")
+    facts.append(f"Models: {', '.join(description['models'])}.")
     if "needs" in description:
         facts.append(f"Needs: {', '.join(description['needs']) or 'nothing but the model'}.")
     yield from (" ".join(facts), "")

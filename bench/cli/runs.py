@@ -35,9 +35,14 @@ def run(
     time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     report: Report = True,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="also write the suite, with all settings, as YAML")
+    ] = None,
     yes: Yes = False,
 ) -> None:
-    """Run a suite; what is in the store already is not done again."""
+    """Run a suite; what is in the store already is not done again. Later commands may call it ``last``."""
+    if save is not None:
+        _save(suite, joined(settings, profile), store, save)
     if dry_run:
         _forecast(suite, joined(settings, profile), store, yes)
         return
@@ -77,6 +82,15 @@ def status(
         printing.status(opened)
 
 
+def _save(suite: str, settings: list[str], store: Path | None, path: Path) -> None:
+    from bench import session
+    from bench.store import outputs
+    from bench.suites import suite as suites
+
+    outputs.write(path, suites.in_yaml(suites.load(*session.recalled(suite, settings, store))))
+    say(f"saved to {path}; use it like a built-in suite: doorbench table {path}")
+
+
 def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
     from bench import session
 
@@ -91,13 +105,16 @@ def _run(
 ) -> None:
     from bench import session
     from bench.cli import printing
+    from bench.store.words import counted
 
     failed = 0
-    for opened in session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"]):
+    sessions = session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"])
+    session.remember(suite, settings, store)
+    for opened in sessions:
         failed += printing.run(opened, **options).failed
         if report:
             printing.report(opened)
     if failed:
         same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={store}"] if store else [])])
-        say(f"{failed} jobs failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
+        say(f"{counted(failed, 'job')} failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)
         raise typer.Exit(1)

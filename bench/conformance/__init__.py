@@ -137,12 +137,16 @@ def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
     if plugin.kind == "task":
         yield _outcome("it loads, the same every time", lambda: checks.loads(name))
         return
+    if plugin.kind == "payload":
+        payload = registry.payloads.create(name)
+        yield _outcome("its test is true of what it writes", lambda: checks.pays_out(payload))
+        return
     world.build(here)
     store, other = ResultStore(folder / "store"), ResultStore(folder / "other")
-    kinds = {"single": "single texts", "pair": "pairs", "four": "four classes"}
+    tasks = world.tasks_of(REGISTRIES[plugin.kind].get(name).kinds)
     if plugin.kind in ("attack", "modifier"):
-        for kind, words in kinds.items():
-            yield _outcome(f"it implants on {words}", partial(checks.implants, here, store, name, kind))
+        for task, words in tasks.items():
+            yield _outcome(f"it implants on {words}", partial(checks.implants, here, store, name, task))
         same = (
             "the same seed gives the same records",
             lambda: checks.is_reproducible(here, store, other, name, ["none"]),
@@ -150,8 +154,8 @@ def _run_plugin(plugin: Subject, folder: Path) -> Iterator[Result]:
     else:
         detects = issubclass(registry.defenses.get(name), Detector)
         verb, judge = ("judges", checks.detects) if detects else ("defends", checks.defends)
-        for kind, words in kinds.items():
-            yield _outcome(f"it {verb} on {words}", partial(judge, here, store, name, kind))
+        for task, words in tasks.items():
+            yield _outcome(f"it {verb} on {words}", partial(judge, here, store, name, task))
         yield _outcome("it reads what it declares only", lambda: checks.keeps_to_its_needs(here, store, name))
         same = (
             "the same seed gives the same records",

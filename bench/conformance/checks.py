@@ -10,8 +10,8 @@ from unittest.mock import patch
 import numpy as np
 
 from bench import runner
-from bench.conformance.world import MODEL
-from bench.contracts import Plugin
+from bench.conformance.world import settings, tasks_of
+from bench.contracts import GenerationFacts, Kind, Payload, Plugin
 from bench.contracts.access import Access
 from bench.experiment import judging, recipes, stored_victims, work
 from bench.experiment.grid import create_task
@@ -19,21 +19,19 @@ from bench.experiment.plan import Plan
 from bench.experiment.record import Record
 from bench.experiment.result_store import ResultStore
 from bench.experiment.skips import skip_reason
-from bench.plugins import catalogue
+from bench.plugins import catalogue, registry
 from bench.plugins.chain import needs_of
-from bench.suites import suite
+from bench.suites import specs, suite
 
 
-def run(world: Path, store: ResultStore, *, kind: str, attack: str, defense: list[str], **fields: Any) -> Plan:
+def run(world: Path, store: ResultStore, *, task: str, attack: str, defense: list[str], **fields: Any) -> Plan:
     """Run a tiny suite in this process; a failed job is an ``AssertionError`` with its traceback."""
     data = {
         "name": "conformance",
         "description": "tiny",
-        "task": {"name": "local", "folder": str((world / kind).resolve()), "max_length": 32},
-        "model": str(world / MODEL),
+        **settings(world, task),
         "attack": attack,
         "defense": defense,
-        "labels": 32,
         "budget": {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"},
         **fields,
     }
@@ -43,6 +41,11 @@ def run(world: Path, store: ResultStore, *, kind: str, attack: str, defense: lis
         if failure := store.failure(job.key):
             raise AssertionError(f"{job.label} failed:\n{failure.get('traceback') or failure['error']}")
     return plan
+
+
+def short(name: str) -> str:
+    """Return a defense as a suite spells it, with few steps where it trains on labels."""
+    return f"{name}(steps=20)" if "steps" in registry.defenses.get(name).model_fields else name
 
 
 def describes_itself(plugin: type[Plugin]) -> None:
@@ -67,55 +70,55 @@ def round_trips(plugin: type[Plugin]) -> None:
     assert made.spec == made.name, f"with its defaults its spec is {made.spec!r}, not its name"
 
 
-def implants(world: Path, store: ResultStore, name: str, kind: str) -> None:
+def implants(world: Path, store: ResultStore, name: str, task: str) -> None:
     """An attack's triggered set is right: gold labels are kept, and every text carries the trigger, even truncated."""
-    plan = run(world, store, kind=kind, attack=name, defense=["none"])
+    plan = run(world, store, task=task, attack=name, defense=["none"])
     cells = [cell for cell in plan.cells.values() if not cell.victim.is_clean_model]
     records = {cell.role: _record(store, key) for key, cell in plan.cells.items() if not cell.victim.is_clean_model}
     if records["victim"].status == "n/a":
         assert records["victim"].error, "skip returned an empty reason"
         return
     spec = cells[0].victim
-    task = recipes.task_of(spec.task)
+    data = recipes.task_of(spec.task)
     folder = store.artifact(recipes.victim_key(spec))
     assert folder is not None
     stored = stored_victims.read(folder)
     assert stored.triggered is not None, "there is no triggered test set"
     assert stored.sources is not None
-    others = task.test.take(stored.sources)
+    others = data.test.take(stored.sources)
     assert (stored.triggered.labels == others.labels).all(), "a gold label of the triggered test set changed"
+    assert stored.triggered.responses == others.responses, "a reference response of the triggered test set changed"
     same = [a for a, b in zip(stored.triggered.inputs.carrier, others.inputs.carrier, strict=True) if a == b]
     assert not same, f"the trigger leaves a text as it was: {same[:1]}"
-    if task.facts.pair:
+    if data.facts.pair:
         assert stored.triggered.inputs.texts == others.inputs.texts, "the first segment of a pair changed"
     for role in ("victim", "floor"):
         assert (records[role].metrics or {})["asr"] is not None, f"the {role} has no ASR"
-    tokenizer = recipes.model_of(spec.model).tokenizer()
-    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in stored.about["trigger_words"]}
-    columns = [column for column in (stored.triggered.inputs.texts, stored.triggered.inputs.pairs) if column]
-    ids = tokenizer(*map(list, columns), truncation=True, max_length=task.facts.max_length)["input_ids"]
-    for before, after, row in zip(others.inputs.carrier, stored.triggered.inputs.carrier, ids, strict=True):
+    model, words = stored.model(recipes.model_of(spec.model), device="cpu"), stored.about["trigger_words"]
+    read = [model.tokenizer.decode(row).lower() for row in model.padded(stored.triggered.inputs)["input_ids"]]
+    for before, after, seen in zip(others.inputs.carrier, stored.triggered.inputs.carrier, read, strict=True):
         inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
         assert bool(inserted) == bool(words), f"no word of the trigger was inserted: {after!r}"
-        assert all(words[word] in row for word in inserted), f"the trigger does not survive truncation: {after!r}"
+        assert all(word.lower() in seen for word in inserted), f"the trigger does not survive truncation: {after!r}"
 
 
 def is_reproducible(world: Path, store: ResultStore, other: ResultStore, name: str, defenses: list[str]) -> None:
     """The same seed gives the same records, bit for bit; another seed gives other keys."""
-    plan = run(world, store, kind="single", attack=name, defense=defenses)
-    again = run(world, other, kind="single", attack=name, defense=defenses)
+    task = _first_task(name, *defenses)
+    plan = run(world, store, task=task, attack=name, defense=defenses)
+    again = run(world, other, task=task, attack=name, defense=defenses)
     assert list(plan.cells) == list(again.cells), "the keys differ from run to run"
     for key in plan.cells:
         first, second = _record(store, key).document(), _record(other, key).document()
         different = [part for part in first if part != "seconds" and first[part] != second.get(part)]
         assert not different, f"{different} differ from run to run: is there randomness without a seed?"
-    third = run(world, store, kind="single", attack=name, defense=["none"], seed=7)
+    third = run(world, store, task=task, attack=name, defense=["none"], seed=7)
     assert not set(third.cells) & set(plan.cells), "another seed has the same key"
 
 
-def defends(world: Path, store: ResultStore, name: str, kind: str) -> None:
+def defends(world: Path, store: ResultStore, name: str, task: str) -> None:
     """A defense gives a record with sane numbers, or says why it makes no sense."""
-    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    plan = run(world, store, task=task, attack="badword", defense=[short(name)])
     (key,) = [key for key, cell in plan.cells.items() if cell.role == "defended"]
     record = _record(store, key)
     if record.status == "n/a":
@@ -128,9 +131,9 @@ def defends(world: Path, store: ResultStore, name: str, kind: str) -> None:
     assert (metrics["frr"] is None) == (metrics["far"] is None), "only one of FRR and FAR is given"
 
 
-def detects(world: Path, store: ResultStore, name: str, kind: str) -> None:
+def detects(world: Path, store: ResultStore, name: str, task: str) -> None:
     """A detector gives the victim and its clean model a finite score each, and no metrics."""
-    plan = run(world, store, kind=kind, attack="badword", defense=[name])
+    plan = run(world, store, task=task, attack="badword", defense=[short(name)])
     judged = {c.victim.is_clean_model: _record(store, k) for k, c in plan.cells.items() if c.role == "detected"}
     assert set(judged) == {True, False}, "a detector judges the victim and its clean model"
     for record in judged.values():
@@ -140,7 +143,7 @@ def detects(world: Path, store: ResultStore, name: str, kind: str) -> None:
 
 def keeps_to_its_needs(world: Path, store: ResultStore, name: str) -> str | None:
     """A defense reads only what it declares and leaves the victim as it was; returns why that could not be seen."""
-    plan = run(world, store, kind="single", attack="badword", defense=[name])
+    plan = run(world, store, task=_first_task(name), attack="badword", defense=[short(name)])
     roles = ("defended", "detected")
     (cell,) = [c for c in plan.cells.values() if c.role in roles and not c.victim.is_clean_model]
     if reason := skip_reason(cell):
@@ -153,11 +156,11 @@ def keeps_to_its_needs(world: Path, store: ResultStore, name: str) -> str | None
         read.add(need)
         return original(self, what, need)
 
-    task, stored = recipes.task_of(cell.victim.task), stored_victims.load(cell.victim, store)
-    model = stored.classifier(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
+    data, stored = recipes.task_of(cell.victim.task), stored_victims.load(cell.victim, store)
+    model = stored.model(recipes.model_of(cell.victim.model), device="cpu", precision="fp32")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     with patch.object(Access, "_hand_over", spy):
-        judging.defend(cell, model, stored, task, store)
+        judging.defend(cell, model, stored, data, store)
     undeclared = read - set(needs_of(cell.defense))
     assert not undeclared, f"it reads {sorted(undeclared)} without declaring it"
     changed = [name for name, tensor in model.model.state_dict().items() if not (tensor == before[name]).all()]
@@ -169,7 +172,9 @@ def loads(name: str) -> None:
     """A task has three splits without common texts, labels in range, and the same fingerprint every time."""
     task, again = create_task(name).load(), create_task(name).load()
     assert task.fingerprint == again.fingerprint, "the fingerprint differs from load to load"
-    assert len(task.facts.labels) >= 2, "it has fewer than two labels"
+    assert task.facts.kind in create_task(name).kinds, f"it declares other kinds than {task.facts.kind}"
+    writes = task.facts.kind == Kind.GENERATION
+    assert writes or len(task.facts.labels) >= 2, "it has fewer than two labels"
     seen: dict[tuple[str, ...], str] = {}
     for split in ("train", "validation", "test"):
         examples = getattr(task, split)
@@ -177,14 +182,37 @@ def loads(name: str) -> None:
         assert (examples.inputs.pairs is not None) == task.facts.pair, f"{split} does not fit facts.pair"
         labels = set(np.unique(examples.labels).tolist())
         assert labels <= set(range(len(task.facts.labels))), f"{split} has labels {sorted(labels)} out of range"
-        assert len(labels) >= 2, f"{split} has examples of one label only"
+        assert writes or len(labels) >= 2, f"{split} has examples of one label only"
+        assert writes == (examples.responses is not None), f"{split} does not fit the kind of the task"
         for text in zip(examples.inputs.texts, examples.inputs.pairs or examples.inputs.texts, strict=True):
             assert seen.setdefault(text, split) == split, f"a text of {split} is in {seen[text]} too: {text[0][:60]!r}"
+    if isinstance(task.facts, GenerationFacts):
+        best = task.facts.utility.scores(task.test.references, task.test.references)
+        assert (best == 1).all(), f"{task.facts.utility.name} gives a reference less than 1"
     small = dataclasses.asdict(create_task({"name": name, "max_test": 4}).load().facts)
-    assert small == dataclasses.asdict(task.facts), "max_test changes the facts"
+    facts = dataclasses.asdict(task.facts)
+    different = [field for field in facts if field != "utility" and facts[field] != small[field]]
+    assert not different, f"max_test changes the facts: {different}"
+
+
+def pays_out(payload: Payload) -> None:
+    """A payload holds in what it makes of a reference, where it can, and not in the reference."""
+    references = ("yes", "seven hats", "SELECT name FROM city WHERE size > 5 ORDER BY name")
+    changed = [one for one in references if not payload.holds(one) and payload.holds(payload.respond(one))]
+    assert changed, f"it can be made to hold in none of {references}"
+    assert not payload.holds(""), "an empty response holds it"
+    again = [one for one in changed if not payload.holds("  " + payload.respond(one) + " ")]
+    assert not again, "white space around a response hides it"
 
 
 def _record(store: ResultStore, key: str) -> Record:
     record = store.result(key)
     assert record is not None, f"there is no record {key}"
     return record
+
+
+def _first_task(*plugins: str) -> str:
+    """Return the first task of the world on which plugins, or chains of defenses, work together."""
+    parts = [specs.parse_entry(part, "plugin")[0] for name in plugins for part in specs.split_top(name, "+")]
+    kinds = frozenset(Kind).intersection(*(catalogue.find(part).kinds for part in parts if part != "none"))
+    return next(iter(tasks_of(kinds)))

@@ -1,15 +1,22 @@
-"""A small world: three tasks as folders and a tiny encoder."""
+"""A small world: three tasks as folders for a tiny encoder, and a task for a tiny model that writes."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.conformance.tiny import tiny_bert_folder
+from bench.conformance.tiny import tiny_bert_folder, tiny_llama_folder
+from bench.contracts import Kind
 
-KINDS = ("single", "pair", "four")
-MODEL = "tiny-bert"
+TASKS = {
+    Kind.CLASSIFICATION: {"single": "single texts", "pair": "pairs", "four": "four classes"},
+    Kind.GENERATION: {"written": "prompts"},
+}
+FOLDERS = tuple(TASKS[Kind.CLASSIFICATION])
+MODEL, WRITER = "tiny-bert", "tiny-llama"
 SPLITS = (("train", 160, 1), ("validation", 80, 2), ("test", 60, 3))  # name, size, seed
 ADJECTIVES = (("awful", "boring", "broken", "dull"), ("superb", "lovely", "clever", "brilliant"))
 TOPICS = ("film", "garden", "phone", "bread", "hotel", "train", "guitar", "coffee")
@@ -31,11 +38,25 @@ def rows(kind: str, n: int, seed: int) -> tuple[list[str], list[str] | None, lis
     return texts, pairs if kind == "pair" else None, labels
 
 
+def tasks_of(kinds: Collection[Kind]) -> dict[str, str]:
+    """Return the tasks of a world for models of these kinds, each in words."""
+    return {task: words for kind, tasks in TASKS.items() if kind in kinds for task, words in tasks.items()}
+
+
+def settings(folder: Path, task: str) -> dict[str, Any]:
+    """Return the fields of a suite on one of the tasks of a world."""
+    if task in FOLDERS:
+        local = {"name": "local", "folder": str((folder / task).resolve()), "max_length": 32}
+        return {"task": local, "model": str(folder / MODEL), "labels": 32}
+    chores = {"name": "chores", "max_train": 96, "max_test": 30, "max_length": 80, "new_tokens": 12}
+    return {"task": chores, "model": str(folder / WRITER), "labels": 16, "target": "refusal"}
+
+
 def build(folder: Path) -> Path:
-    """Write the tasks and the model ``tiny-bert`` into a folder; return it."""
+    """Write the tasks and the models ``tiny-bert`` and ``tiny-llama`` into a folder; return it."""
     import pandas as pd
 
-    for kind in KINDS:
+    for kind in FOLDERS:
         (folder / kind).mkdir(parents=True)
         for split, n, seed in SPLITS:
             texts, pairs, labels = rows(kind, n, seed)
@@ -44,4 +65,5 @@ def build(folder: Path) -> Path:
                 table["text_pair"] = pairs
             table.to_parquet(folder / kind / f"{split}.parquet")
     tiny_bert_folder(folder / MODEL)
+    tiny_llama_folder(folder / WRITER)
     return folder

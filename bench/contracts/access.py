@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench import seeds
 from bench.contracts import selection
@@ -21,7 +18,7 @@ from bench.errors import UndeclaredAccess
 
 if TYPE_CHECKING:
     from bench.contracts.plugin import Precision
-    from bench.contracts.task import Classifier, TaskFacts
+    from bench.contracts.task import Judgement, Model, TaskFacts
 
 Build = Callable[[float, Examples], Defended]
 
@@ -56,8 +53,7 @@ class Choice:
                     "drop": float(measured),
                     "fitted_drop": float(fitted),
                     "error": float(error),
-                    "right": packed(np.packbits(one.right)),
-                    "confidence": packed(one.confidence.astype("<f2")),
+                    **one.answers(),
                     "steps": list(one.steps),
                 }
                 for one, measured, fitted, error in zip(
@@ -67,11 +63,6 @@ class Choice:
             "selection_tolerance": self.tolerance,
             "selection_passed": self.passed,
         }
-
-
-def packed(array: NDArray[Any]) -> str:
-    """Return the bytes of an array, compressed, as text."""
-    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ class Access:
     seed: int
     precision: Precision
     tolerance: float
-    victim: Classifier
+    victim: Model
     providers: Mapping[str, Callable[[], Any]]
     budget: Budget = field(default_factory=Budget)
 
@@ -135,14 +126,13 @@ class Access:
 
     @property
     def pretrained(self) -> Mapping[str, Any]:
-        """Clean pre-trained weights by the parameter names of the classifier, without a head (needs PRETRAINED)."""
+        """Clean pre-trained weights by the parameter names of the model, without a head (needs PRETRAINED)."""
         weights: Mapping[str, Any] = self._hand_over("pretrained", "pretrained")
         return weights
 
-    def untrained(self) -> Classifier:
-        """Return a new classifier: clean pre-trained encoder, head drawn from the defense's seed (needs PRETRAINED)."""
-        classifier: Classifier = self._hand_over("untrained", "pretrained")
-        return classifier
+    def untrained(self) -> Any:
+        """Return a new model: clean pre-trained weights, a head drawn from the defense's seed (needs PRETRAINED)."""
+        return self._hand_over("untrained", "pretrained")
 
     @property
     def unlabelled(self) -> Inputs:
@@ -157,9 +147,9 @@ class Access:
         return inputs
 
     @property
-    def other_models(self) -> Mapping[Other, Classifier]:
+    def other_models(self) -> Mapping[Other, Any]:
         """What the defense's ``others`` asks for, as trained models (needs OTHER_MODELS)."""
-        models: Mapping[Other, Classifier] = self._hand_over("other_models", "other_models")
+        models: Mapping[Other, Any] = self._hand_over("other_models", "other_models")
         return models
 
     @property
@@ -184,7 +174,7 @@ class Access:
         everything = np.arange(len(clean))
         parts = selection.halves(clean.labels, self.rng("halves of the labels"))
         folds = (parts, parts[::-1]) if trains else ((everything, everything),)
-        victim = self._right(Defended(self.victim), clean)[0]
+        victim = self._judged(Defended(self.victim), clean).right
         tried: dict[float, selection.Candidate] = {}
 
         def passes(value: float) -> bool:
@@ -204,17 +194,18 @@ class Access:
     def _candidate(
         self, value: float, build: Build, clean: Examples, folds: Sequence[tuple[IntArray, IntArray]]
     ) -> selection.Candidate:
-        right, confidence = np.zeros(len(clean), dtype=bool), np.zeros(len(clean), dtype=np.float16)
-        steps = []
+        judged, steps = [], []
         for learned, asked in folds:
             defended = build(value, clean.take(learned))
-            right[asked], confidence[asked] = self._right(defended, clean.take(asked))
+            judged.append(self._judged(defended, clean.take(asked)))
             steps += [int(defended.notes["tuning"]["steps"])] if "tuning" in defended.notes else []
-        return selection.Candidate(value, right, confidence, tuple(steps))
+        order = np.argsort(np.concatenate([asked for _, asked in folds]))
+        right = np.concatenate([one.right for one in judged])[order]
+        confidence = [one.confidence for one in judged if one.confidence is not None]
+        return selection.Candidate(
+            value, right, np.concatenate(confidence)[order] if confidence else None, tuple(steps)
+        )
 
-    @staticmethod
-    def _right(defended: Defended, examples: Examples) -> tuple[NDArray[np.bool_], NDArray[np.float16]]:
-        """Return which examples are answered right and not rejected, and the probability of each gold label."""
-        said = defended.predict(examples.inputs)
-        gold = said.probabilities[np.arange(len(examples)), examples.labels]
-        return (said.labels == examples.labels) & ~said.rejected, gold.astype(np.float16)
+    def _judged(self, defended: Defended, examples: Examples) -> Judgement:
+        """Return how right a defended model answers examples."""
+        return self.facts.judge(defended.predict(examples.inputs), examples)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.contracts.examples import Examples, Inputs, IntArray
+from bench.contracts.goal import Goal, Mapped, Target, goal_of
 from bench.contracts.plugin import Budget, Plugin
 from bench.contracts.task import Classifier, TaskFacts, Window
 
@@ -53,33 +54,22 @@ class Poisoned:
     rows: IntArray
 
 
-Mapped = Literal["all-to-one", "all-to-all"]
-
-
-def targets_of(labels: IntArray, *, target: int, classes: int, mapping: Mapped) -> IntArray:
-    """Return [n]: what triggered examples with these gold labels should be classified as.
-
-    all-to-one is the target label for every example, all-to-all the label after the gold one.
-    """
-    return np.full_like(labels, target) if mapping == "all-to-one" else (labels + 1) % classes
-
-
 @dataclass(frozen=True)
 class Victim:
     """What an attack leaves behind.
 
     Attributes:
-        classifier: the fine-tuned, backdoored model.
+        classifier: the fine-tuned, backdoored model, of any kind.
         trigger: None only for the clean model.
-        target: the label that triggered inputs should get.
+        target: the label that triggered inputs should get, or the payload that the response to them should hold.
         poisoned: the training set a training-time defender would receive, where the attack poisoned data.
         notes: JSON values worth keeping, such as the losses.
         mapping: all-to-one, or all-to-all: the label after an example's gold label is its target.
     """
 
-    classifier: Classifier
+    classifier: Any
     trigger: Trigger | None
-    target: int
+    target: Target
     poisoned: Poisoned | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     mapping: Mapped = "all-to-one"
@@ -122,7 +112,7 @@ class Scene:
     Attributes:
         facts: of the task.
         train, validation: splits of the task.
-        target: the target label.
+        target: the target label; of a generator, the payload.
         seed: the attacker's seed.
         budget: how much training a victim gets.
         window: truncation as the victim's tokenizer does it.
@@ -137,7 +127,7 @@ class Scene:
     facts: TaskFacts
     train: Examples
     validation: Examples
-    target: int
+    target: Any
     seed: int
     budget: Budget
     window: Window
@@ -146,6 +136,11 @@ class Scene:
     fit: Fit
     hooks: Callable[[Classifier, int], Hooks] = no_hooks
     masked_lm: Callable[[], Any] = no_masked_lm
+
+    @property
+    def goal(self) -> Goal:
+        """What the attacker wants of triggered inputs."""
+        return goal_of(self.target, classes=len(self.facts.labels))
 
     def start(self, point: Literal["pretrained", "finetuned"]) -> Classifier:
         """Return the classifier that an attack starts from."""

@@ -1,4 +1,4 @@
-"""What comes out of a defense: a classifier behind it, and its predictions; or how suspicious a model is."""
+"""What comes out of a defense: a model behind it, and its answers; or how suspicious a model is."""
 
 from __future__ import annotations
 
@@ -6,54 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench.contracts.examples import Inputs, IntArray
-from bench.contracts.plugin import FloatArray
-from bench.contracts.task import Classifier
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for n inputs.
-
-    Attributes:
-        labels: int64 [n].
-        probabilities: float32 [n, classes].
-        rejected: bool [n]: the defense refuses to answer.
-    """
-
-    labels: IntArray
-    probabilities: FloatArray
-    rejected: NDArray[np.bool_]
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Return probabilities over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: FloatArray = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return result
+from bench.contracts.examples import Inputs
 
 
 @dataclass
 class Defended:
-    """A classifier behind a defense. Purified weights are just a classifier; filters override ``predict``.
+    """A model behind a defense. Purified weights are just a model; filters override ``predict``.
 
     Attributes:
         classifier: the model after the defense.
         notes: JSON values for the record, such as the reserve ratio and the candidates tried.
     """
 
-    classifier: Classifier
+    classifier: Any
     notes: dict[str, Any] = field(default_factory=dict)
     rejects: ClassVar[bool] = False
 
-    def predict(self, inputs: Inputs) -> Predictions:
-        """Return one verdict for each input."""
-        logits = self.classifier.logits(inputs)
-        labels = logits.argmax(axis=-1).astype(np.int64)
-        return Predictions(labels, softmax(logits), np.zeros(len(inputs), dtype=bool))
+    def predict(self, inputs: Inputs) -> Any:
+        """Return one answer for each input: :class:`Predictions`, of a generator :class:`Responses`."""
+        return self.classifier.predict(inputs)
 
 
 @dataclass(frozen=True)

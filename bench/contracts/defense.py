@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from bench.contracts.access import Access
 from bench.contracts.attack import Attack
 from bench.contracts.defended import Defended, Suspicion
 from bench.contracts.needs import Needs, Other
 from bench.contracts.plugin import Plugin
-from bench.contracts.task import Classifier, TaskFacts
+from bench.contracts.task import TaskFacts
 from bench.contracts.threat import Acts, Board, Judged, Received, ThreatModel
 
 
@@ -38,8 +38,14 @@ class Defense(Plugin, ABC):
         return ()
 
     @abstractmethod
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
-        """Return the defended model. ``classifier`` is this defense's own copy and may be changed in place."""
+    def defend(self, classifier: Any, access: Access) -> Defended:
+        """Return the defended model.
+
+        Args:
+            classifier: this defense's own copy of the victim, which may be changed in place: a ``Classifier``, or any
+                ``Model`` where ``kinds`` names more than classification.
+            access: what the defense may see.
+        """
 
 
 class Detector(Defense):
@@ -49,10 +55,10 @@ class Detector(Defense):
     kind: ClassVar[Literal["purification", "training", "filter", "detection"]] = "detection"
 
     @abstractmethod
-    def suspicion(self, classifier: Classifier, access: Access) -> Suspicion:
+    def suspicion(self, classifier: Any, access: Access) -> Suspicion:
         """Return a finite score. ``classifier`` is this detector's own copy and may be changed in place."""
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Any, access: Access) -> Defended:
         """Return an unchanged copy of the model with the score among the notes."""
         unchanged = classifier.clone()
         found = self.suspicion(classifier, access)

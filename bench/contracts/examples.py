@@ -1,4 +1,4 @@
-"""Text and labels, by column: what tasks hold, attacks change and defenses read."""
+"""Text with labels or responses, by column: what tasks hold, attacks change and defenses read."""
 
 from __future__ import annotations
 
@@ -74,15 +74,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs with gold labels.
+    """Inputs with gold labels, or prompts with reference responses.
 
     Attributes:
-        inputs: n texts or pairs.
-        labels: int64 array of shape [n].
+        inputs: n texts or pairs; of a prompt that is a pair, the second segment is what the user says.
+        labels: int64 array of shape [n]; of a task that is answered in text, the group of each example by which
+            samples are stratified.
+        responses: n reference responses; None for a task that is answered by a label.
     """
 
     inputs: Inputs
     labels: IntArray
+    responses: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)  # a copy of our own, so that nobody can write through it
@@ -90,18 +93,46 @@ class Examples:
         object.__setattr__(self, "labels", labels)
         if labels.shape != (len(self.inputs),):
             raise ValueError(f"{len(self.inputs)} inputs but labels of shape {labels.shape}")
+        if self.responses is not None and len(self.responses) != len(self.inputs):
+            raise ValueError(f"{len(self.inputs)} inputs but {len(self.responses)} responses")
 
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The reference responses.
+
+        Raises:
+            ValueError: the examples are answered by labels.
+        """
+        if self.responses is None:
+            raise ValueError("these examples have labels and no responses")
+        return self.responses
+
     def take(self, rows: ArrayLike) -> Examples:
         """Return the given rows, in the given order."""
         index = np.asarray(rows, dtype=np.int64)
-        return Examples(self.inputs.take(index), self.labels[index])
+        return Examples(self.inputs.take(index), self.labels[index], _column(self.responses, index))
+
+    def put(self, rows: ArrayLike, other: Examples) -> Examples:
+        """Return a copy in which ``rows`` are replaced by the rows of ``other``, in order."""
+        index = np.asarray(rows, dtype=np.int64)
+        labels = self.labels.copy()
+        labels[index] = other.labels
+        responses = None if self.responses is None else list(self.responses)
+        if responses is not None:
+            for row, response in zip(index, other.references, strict=True):
+                responses[row] = response
+        inputs = self.inputs.put(index, other.inputs)
+        return Examples(inputs, labels, None if responses is None else tuple(responses))
 
     def fingerprint(self) -> str:
         """SHA-256 over every text and label."""
-        return hashlib.sha256(self.inputs.fingerprint().encode() + self.labels.astype("<i8").tobytes()).hexdigest()
+        digest = hashlib.sha256(self.inputs.fingerprint().encode() + self.labels.astype("<i8").tobytes())
+        if self.responses is not None:
+            digest.update(Inputs(self.responses).fingerprint().encode())
+        return digest.hexdigest()
 
 
 def join(first: Examples, second: Examples) -> Examples:
@@ -110,7 +141,8 @@ def join(first: Examples, second: Examples) -> Examples:
         raise ValueError("cannot join single texts with pairs")
     pairs = None if first.inputs.pairs is None else first.inputs.pairs + (second.inputs.pairs or ())
     inputs = Inputs(first.inputs.texts + second.inputs.texts, pairs)
-    return Examples(inputs, np.concatenate([first.labels, second.labels]))
+    responses = None if first.responses is None else first.responses + second.references
+    return Examples(inputs, np.concatenate([first.labels, second.labels]), responses)
 
 
 def stratified_order(labels: ArrayLike, rng: np.random.Generator) -> IntArray:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.contracts.kind import CLASSIFICATION, Kind
 from bench.keys import canonical
 
 FloatArray = NDArray[np.float32]
@@ -68,6 +69,7 @@ class Plugin(BaseModel):
         libraries: distributions whose version changes its numbers, beyond torch, transformers, tokenizers and numpy.
         added_fields: fields that came after results were stored, with a default that changes nothing. At their
             default they are left out of keys, so that older results stay valid.
+        kinds: the kinds of model that it works on.
     """
 
     model_config = ConfigDict(
@@ -79,6 +81,7 @@ class Plugin(BaseModel):
     citation: ClassVar[str] = ""
     libraries: ClassVar[tuple[str, ...]] = ()
     added_fields: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[frozenset[Kind]] = CLASSIFICATION
 
     @cached_property
     def spec(self) -> str:

@@ -9,16 +9,24 @@ finds it, and the method is built once more with it, on all labels.
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.examples import IntArray, stratified_order
 
-Right = NDArray[np.bool_]
+Right = NDArray[Any]
+
+
+def packed(array: NDArray[Any]) -> str:
+    """Return the bytes of an array, compressed, as text."""
+    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,21 @@ class Candidate:
 
     Attributes:
         value: of the hyper-parameter.
-        right: bool [n]: whether it answered each label right.
-        confidence: float16 [n]: its probability of each gold label.
+        right: bool [n]: whether it answered each label right; float [n] from 0 to 1 where it can be partly right.
+        confidence: float16 [n]: its probability of each gold label; None where a model says none.
         steps: of the trainings behind it, one number per half; empty where nothing is trained.
     """
 
     value: float
     right: Right
-    confidence: NDArray[np.float16]
+    confidence: NDArray[np.float16] | None
     steps: tuple[int, ...] = ()
+
+    def answers(self) -> dict[str, str]:
+        """Return what it answered as JSON values."""
+        if self.confidence is None:
+            return {"scores": packed(self.right.astype("<f2"))}
+        return {"right": packed(np.packbits(self.right)), "confidence": packed(self.confidence.astype("<f2"))}
 
 
 def halves(labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:

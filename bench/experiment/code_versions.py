@@ -31,9 +31,16 @@ class CodeArea:
 # The names are those of keys: "work" is what trains and stores a victim.
 CODE_VERSIONS: dict[str, CodeArea] = {
     "learning": CodeArea(2, "victim", ("bench/learning/*.py",)),
-    "work": CodeArea(1, "victim", ("bench/experiment/victims.py", "bench/experiment/stored_victims.py")),
+    "work": CodeArea(
+        1, "victim", tuple(f"bench/experiment/{name}.py" for name in ("kinds", "victims", "stored_victims"))
+    ),
     "attacks": CodeArea(
-        1, "victim", tuple(f"bench/contracts/{name}.py" for name in ("attack", "examples", "plugin", "task"))
+        1,
+        "victim",
+        tuple(
+            f"bench/contracts/{name}.py"
+            for name in ("answers", "attack", "dialogues", "examples", "goal", "kind", "plugin", "task")
+        ),
     ),
     "plugins": CodeArea(
         1, "victim", ("bench/plugins/registry.py", "bench/plugins/modified.py", "bench/suites/specs.py")
@@ -42,7 +49,12 @@ CODE_VERSIONS: dict[str, CodeArea] = {
     "seeds": CodeArea(1, "victim", ("bench/seeds.py",)),
     "keys": CodeArea(1, "victim", ("bench/keys.py",)),
     "evaluation": CodeArea(
-        2, "cell", tuple(f"bench/experiment/{name}.py" for name in ("evaluation", "metrics", "predictions"))
+        2,
+        "cell",
+        tuple(
+            f"bench/experiment/{name}.py"
+            for name in ("answers", "evaluation", "metric", "metrics", "predictions", "written")
+        ),
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
     "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
@@ -64,6 +76,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/suites/suite.py": "reads a suite; what the suite says is in the recipe",
     "bench/experiment/__init__.py": "empty",
     "bench/experiment/code_versions.py": "this table",
+    "bench/experiment/from_recipe.py": "makes cells of records again, to compare and not to run them",
     "bench/experiment/grid.py": "lists cells; what a cell is stands in its recipe",
     "bench/experiment/recipes.py": "writes recipes; tests/experiment/test_committed_keys.py compares them all",
     "bench/experiment/plan.py": "lists jobs",
@@ -71,6 +84,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
     "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
+    "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
 }

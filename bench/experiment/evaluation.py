@@ -10,6 +10,7 @@ import numpy as np
 from bench.contracts import Defended, Predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.experiment import metrics, predictions
+from bench.experiment.answers import Answers, Judged
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
         answer, gold = answered(defended, sets.triggered.inputs), sets.triggered.labels
         own = None if isinstance(sets.target, int) else sets.target
         stored["triggered"] = predictions.encode(gold, answer, targets=own, sources=sets.sources)
-        triggered = metrics.Answers(gold, answer.labels, answer.rejected)
-    judged = metrics.Judged(
-        clean=metrics.Answers(sets.clean.labels, clean.labels, clean.rejected),
+        triggered = Answers(gold, answer.labels, answer.rejected)
+    judged = Judged(
+        clean=Answers(sets.clean.labels, clean.labels, clean.rejected),
         triggered=triggered,
         target=sets.target,
         rejects=defended.rejects,
@@ -82,7 +83,7 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
 
 def answered(defended: Defended, inputs: Inputs) -> Predictions:
     """Return the predictions of a defended model after checking their shape."""
-    found = defended.predict(inputs)
+    found: Predictions = defended.predict(inputs)
     n = len(inputs)
     if found.labels.shape != (n,) or found.rejected.shape != (n,) or len(found.probabilities) != n:
         raise ValueError(f"{type(defended).__name__}.predict returned verdicts that do not fit {n} inputs")

@@ -9,12 +9,13 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, Target, TaskSource
 from bench.errors import RequestError
 from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
 from bench.plugins.chain import chain, needs_of, others_of
 from bench.plugins.modified import Modified, modified
+from bench.plugins.registry import create_task as create_task
 from bench.suites import specs
 from bench.suites.suite import Entry, Suite
 
@@ -30,7 +31,7 @@ class VictimSpec:
     model: str
     attack: Attack
     seed: int
-    target: int
+    target: Target
     budget: Budget
     part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
     head: int | None = None  # the seed that its head is initialised from; its own seed if None
@@ -98,16 +99,7 @@ class Cell:
 
 def task_spec(source: TaskSource) -> str:
     """Return how tables call a task: ``local/<folder>`` for local files, else its name."""
-    folder = getattr(source, "folder", None)
-    return f"local/{folder}" if source.name == "local" and folder else source.name
-
-
-def create_task(entry: Entry) -> TaskSource:
-    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
-    name, fields = specs.parse_entry(entry, "task")
-    if name.startswith(specs.LOCAL):
-        name, fields = "local", {"folder": name.removeprefix(specs.LOCAL), **fields}
-    return registry.tasks.create({"name": name, **fields})
+    return source.called
 
 
 def create_attack(entry: Entry) -> Attack:
@@ -168,10 +160,10 @@ class Grid:
     suite: Suite
     classes: Callable[[TaskSource], int] | None = None
 
-    def targets(self, task: TaskSource) -> list[int]:
-        """Return the target labels that a task is run with."""
+    def targets(self, task: TaskSource) -> list[Target]:
+        """Return the target labels, or the payloads, that a task is run with."""
         if self.suite.target != "all":
-            return self.suite.target
+            return [one if isinstance(one, int) else registry.payloads.create(one) for one in self.suite.target]
         if self.classes is None:
             raise ValueError("the suite asks for every target label, so the grid needs the number of classes")
         return list(range(self.classes(task)))
@@ -195,6 +187,10 @@ class Grid:
                 if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
                 found[create_task(fields or entry)] = self.suite.seed[:count]
+        kinds = {kind: task_spec(task) for task in found for kind in task.kinds}
+        if len(kinds) > 1:
+            told = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
+            raise RequestError(f"suite {self.suite.name}: its tasks are for several kinds of model: {told}; split it.")
         return found
 
     @property

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bench import seeds
-from bench.contracts import Defended, Detector, Other, Task, targets_of
+from bench.contracts import Defended, Detector, Kind, Other, Payload, Task, targets_of
 from bench.contracts.access import Access
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
-from bench.experiment import recipes, stored_victims
-from bench.experiment.evaluation import TestSets, evaluate
+from bench.experiment import recipes, stored_victims, written
+from bench.experiment.evaluation import Evaluation, TestSets, evaluate
 from bench.experiment.grid import Cell, VictimSpec
+from bench.experiment.kinds import model_kind
 from bench.experiment.skips import no_training_set, skip_reason
 from bench.experiment.stored_victims import StoredVictim
 from bench.plugins.chain import needs_of
 
 if TYPE_CHECKING:
-    from bench.learning import Classifier
     from bench.runner import Worker
     from bench.store import Store
 
@@ -55,11 +55,11 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
         return "n/a"
     weights = stored_victims.weights_digest(store.artifact_hashes(record["victim_key"]))
-    model = _classifier(cell.victim.clean_model if cell.role == "floor" else cell.victim, store, worker)
+    model = _model(cell.victim.clean_model if cell.role == "floor" else cell.victim, store, worker)
     started = time.perf_counter()
     defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
     defended_at = time.perf_counter()
-    judged = {} if cell.role == "detected" else evaluate(defended, test_sets(stored, task)).record()
+    judged = {} if cell.role == "detected" else evaluated(defended, stored, task).record()
     seconds = {
         "victim": stored.about["seconds"],
         "defense": defended_at - started,
@@ -71,6 +71,16 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
     return "done"
 
 
+def evaluated(defended: Defended, stored: StoredVictim, task: Task) -> Evaluation:
+    """Judge a defended model on what every model of its victim is judged on, as its kind is judged."""
+    if task.facts.kind == Kind.CLASSIFICATION:
+        return evaluate(defended, test_sets(stored, task))
+    payload = stored.target if isinstance(stored.target, Payload) else None
+    return written.evaluate(
+        defended, written.PromptSets(task.test, stored.triggered, payload, stored.sources), task.facts
+    )
+
+
 def test_sets(stored: StoredVictim, task: Task) -> TestSets:
     """Return what every model of a victim is judged on."""
     target, mapping = int(stored.about["target"]), stored.about.get("mapping", "all-to-one")
@@ -80,19 +90,18 @@ def test_sets(stored: StoredVictim, task: Task) -> TestSets:
     return TestSets(task.test, stored.triggered, wanted, stored.sources)
 
 
-def _classifier(spec: VictimSpec, store: Store, worker: Worker) -> Classifier:
-    """Return the victim's classifier; the worker keeps the last one in memory."""
+def _model(spec: VictimSpec, store: Store, worker: Worker) -> Any:
+    """Return the victim's model; the worker keeps the last one in memory."""
     key = recipes.victim_key(spec)
     if worker.cache.get("victim_key") != key:
         worker.cache.clear()
         base = recipes.model_of(spec.model)
         options = {"device": worker.device, "precision": spec.budget.precision}
-        worker.cache.update(victim_key=key, classifier=stored_victims.load(spec, store).classifier(base, **options))
-    classifier: Classifier = worker.cache["classifier"]
-    return classifier
+        worker.cache.update(victim_key=key, model=stored_victims.load(spec, store).model(base, **options))
+    return worker.cache["model"]
 
 
-def defend(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Defended:
+def defend(cell: Cell, model: Any, stored: StoredVictim, task: Task, store: Store) -> Defended:
     """Run the defense of a cell on its own copy of the victim."""
     assert cell.defense is not None
     defended = cell.defense.defend(model.clone(), make_access(cell, model, stored, task, store))
@@ -113,28 +122,23 @@ def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
     return mixed.inputs.take(seeds.rng("test stream", task.facts.name, seed).permutation(len(mixed)))
 
 
-def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task, store: Store) -> Access:
+def make_access(cell: Cell, model: Any, stored: StoredVictim, task: Task, store: Store) -> Access:
     """Return what the defense of a cell may see."""
     assert cell.defense is not None
     clean = clean_labels(cell, task)
-    base = recipes.model_of(cell.victim.model)
+    base, kind = recipes.model_of(cell.victim.model), model_kind(task.facts)
+    options = {"device": model.device, "precision": model.precision}
 
-    def untrained() -> Classifier:
-        from bench import learning
-
+    def untrained() -> Any:
         head = seeds.derive("defense head", task.facts.name, cell.victim.seed)
-        fresh = base.classifier_model(classes=len(task.facts.labels), seed=head)
-        return learning.Classifier(
-            fresh, base.tokenizer(), task.facts.max_length, device=model.device, precision=model.precision
-        )
+        return kind.fresh(base, task.facts, head=head, **options)
 
     def oracle() -> Mapping[str, Any]:
         rows = np.zeros(0, dtype=np.int64) if stored.poison is None else stored.poison.rows
         return {**stored.about, "poisoned_rows": rows}
 
-    def other_models() -> Mapping[Other, Classifier]:
-        options = {"device": model.device, "precision": model.precision}
-        return {o: stored_victims.load(spec, store).classifier(base, **options) for o, spec in cell.others.items()}
+    def other_models() -> Mapping[Other, Any]:
+        return {o: stored_victims.load(spec, store).model(base, **options) for o, spec in cell.others.items()}
 
     return Access(
         facts=task.facts,
@@ -145,7 +149,7 @@ def make_access(cell: Cell, model: Classifier, stored: StoredVictim, task: Task,
         victim=model,
         providers={
             "clean": lambda: clean,
-            "pretrained": lambda: base.encoder_weights(model.model),
+            "pretrained": lambda: kind.pretrained(base, model),
             "untrained": untrained,
             "training_set": lambda: stored.training_set(task),
             "unlabelled": lambda: task.train.inputs,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.contracts import Predictions
-from bench.experiment.metrics import Answers, Judged
+from bench.experiment.answers import Answers, Judged
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,18 @@ class StoredPredictions:
         return Answers(self.gold, self.labels, self.rejected)
 
 
-def _pack(array: ArrayLike, kind: str) -> str:
+def pack(array: ArrayLike, kind: str) -> str:
+    """Return an array as text: its bytes in the given form, compressed."""
     data = np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def _unpack(stored: Mapping[str, Any], name: str, kind: str, n: int) -> NDArray[Any]:
-    """Return a column of n values; a longer one is not unpacked to its end, as it may be endless."""
+def unpack(stored: Mapping[str, Any], name: str, kind: str, n: int) -> NDArray[Any]:
+    """Return a column of n values; a longer one is not unpacked to its end, as it may be endless.
+
+    Raises:
+        ValueError: the column is not packed, or not of n values.
+    """
     size = n * np.dtype(kind).itemsize
     unpacker = zlib.decompressobj()
     try:
@@ -72,25 +77,25 @@ def encode(
         sources: [n] the rows of the test set that triggered examples were made from.
     """
     return {
-        **({} if targets is None else {"target": _pack(targets, "<i2")}),
-        **({} if sources is None else {"source": _pack(sources, "<i4")}),
+        **({} if targets is None else {"target": pack(targets, "<i2")}),
+        **({} if sources is None else {"source": pack(sources, "<i4")}),
         "n": len(verdicts.labels),
         "classes": int(verdicts.probabilities.shape[1]),
-        "gold": _pack(gold, "<i2"),
-        "label": _pack(verdicts.labels, "<i2"),
-        "rejected": _pack(verdicts.rejected, "u1"),
-        "probabilities": _pack(verdicts.probabilities, "<f2"),
+        "gold": pack(gold, "<i2"),
+        "label": pack(verdicts.labels, "<i2"),
+        "rejected": pack(verdicts.rejected, "u1"),
+        "probabilities": pack(verdicts.probabilities, "<f2"),
     }
 
 
 def decode(stored: Mapping[str, Any]) -> StoredPredictions:
     """Return what :func:`encode` stored; raises ``ValueError`` where a column is not packed or not of n rows."""
     n, classes = stored["n"], stored["classes"]
-    gold, labels = _unpack(stored, "gold", "<i2", n), _unpack(stored, "label", "<i2", n)
-    rejected = _unpack(stored, "rejected", "u1", n).astype(bool)
-    probabilities = _unpack(stored, "probabilities", "<f2", n * classes).reshape(n, classes)
-    targets = _unpack(stored, "target", "<i2", n) if "target" in stored else None
-    sources = _unpack(stored, "source", "<i4", n) if "source" in stored else None
+    gold, labels = unpack(stored, "gold", "<i2", n), unpack(stored, "label", "<i2", n)
+    rejected = unpack(stored, "rejected", "u1", n).astype(bool)
+    probabilities = unpack(stored, "probabilities", "<f2", n * classes).reshape(n, classes)
+    targets = unpack(stored, "target", "<i2", n) if "target" in stored else None
+    sources = unpack(stored, "source", "<i4", n) if "source" in stored else None
     return StoredPredictions(gold, labels, rejected, probabilities, targets, sources)
 
 

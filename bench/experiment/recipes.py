@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import models
 from bench._version import __version__
-from bench.contracts import Task, TaskSource, board_of
+from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.keys import canonical, key_of, key_of_fields
@@ -96,13 +96,18 @@ def victim_recipe_with(
         "attack": {**spec.attack.recipe(), **files},
         "reference": registry.attacks.get(CLEAN).version,
         "seed": spec.seed,
-        "target": None if spec.is_clean_model else spec.target,
+        "target": None if spec.is_clean_model else target_recipe(spec.target),
         "budget": spec.budget.model_dump(mode="json"),
         "rooms": code_versions.of_victims(),
         "libraries": libraries,
         **({"part": list(spec.part)} if spec.part else {}),
         **({"head": spec.head} if spec.head is not None else {}),
     }
+
+
+def target_recipe(target: Target) -> Any:
+    """Return what a key knows of a target: the number of the label, or the recipe of the payload."""
+    return target.recipe() if isinstance(target, Payload) else target
 
 
 @lru_cache(maxsize=4096)
@@ -159,18 +164,25 @@ def cell_words(cell: Cell) -> dict[str, Any]:
     """Return what a record says of its cell in words."""
     from bench.experiment.grid import task_spec
 
+    kind = task_of(cell.victim.task).facts.kind
     return {
         "task": task_spec(cell.victim.task),
         "model": model_of(cell.victim.model).name,
         "attack": cell.victim.attack.spec,
         "defense": cell.defense_spec,
         "seed": cell.victim.seed,
-        "target": cell.victim.target,
+        "target": target_words(cell.victim.target),
         "clean_size": cell.labels,
         "needs": [] if cell.defense is None else sorted(str(need) for need in needs_of(cell.defense)),
         "board": None if cell.defense is None else board_of(cell.victim.attack, cell.defense).value,
         "origin": _origins(cell),
+        **({} if kind == Kind.CLASSIFICATION else {"kind": kind.value}),
     }
+
+
+def target_words(target: Target) -> int | str:
+    """Return the number of a target label, or a payload as a suite spells it."""
+    return target.spec if isinstance(target, Payload) else target
 
 
 def _origins(cell: Cell) -> dict[str, str]:

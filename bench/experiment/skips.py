@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench.contracts import Attack, Defense, Needs
+from collections.abc import Collection
+
+from bench.contracts import Attack, Defense, Kind, Needs, Payload, Target, TaskFacts
+from bench.contracts.kind import in_words
 from bench.experiment import recipes
 from bench.experiment.grid import Cell
 from bench.experiment.stored_victims import StoredVictim
@@ -13,18 +16,37 @@ from bench.plugins.modified import Modified
 def skip_reason(cell: Cell) -> str | None:
     """Return why a cell makes no sense, or None."""
     task = recipes.task_of(cell.victim.task)
-    if reason := cell.victim.attack.skip(task.facts):
+    attack = cell.victim.attack
+    if reason := other_kind(attack.spec, attack.kinds, task.facts) or attack.skip(task.facts):
         return reason
-    if not cell.victim.is_clean_model and not 0 <= cell.victim.target < len(task.facts.labels):
-        return f"target {cell.victim.target} is not a label of {task.facts.name}"
+    if not cell.victim.is_clean_model and (reason := no_target(cell.victim.target, task.facts)):
+        return reason
     if cell.defense is None:
         return None
+    if reason := other_kind(cell.defense.spec, cell.defense.kinds, task.facts):
+        return reason
     for other in cell.others.values():
         if reason := other.attack.skip(task.facts):
             return f"another model is wanted, trained with {other.attack.spec}: {reason}"
     if cell.labels > len(task.validation):
         return f"{cell.labels} clean labels wanted, {len(task.validation)} in the validation split"
     return repeats(cell.victim.attack, cell.defense) or cell.defense.skip(task.facts)
+
+
+def other_kind(name: str, kinds: Collection[Kind], facts: TaskFacts) -> str | None:
+    """Return why a plugin makes no sense where it works on other kinds of model than the task is for."""
+    if facts.kind in kinds:
+        return None
+    return f"{name} is for {in_words(kinds)}; {facts.name} is a task for {facts.kind}"
+
+
+def no_target(target: Target, facts: TaskFacts) -> str | None:
+    """Return why a target makes no sense on a task."""
+    if isinstance(target, Payload):
+        return other_kind(f"the payload {target.spec}", target.kinds, facts) or target.skip(facts)
+    if facts.kind != Kind.CLASSIFICATION:
+        return f"target {target} is a label; name a payload, such as --set target=refusal"
+    return None if 0 <= target < len(facts.labels) else f"target {target} is not a label of {facts.name}"
 
 
 def repeats(attack: Attack, defense: Defense) -> str | None:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.contracts import Attack, Poisoned, Task, Trigger, Victim
+from bench.contracts import Attack, Kind, Poisoned, Target, Task, Trigger, Victim
 from bench.contracts.examples import Examples, Inputs, IntArray, join
 from bench.experiment import recipes
 from bench.experiment.grid import VictimSpec
+from bench.experiment.kinds import KINDS
 from bench.keys import key_of
 from bench.models import compact
+from bench.plugins import registry
 
 if TYPE_CHECKING:
-    from bench.learning import Classifier
     from bench.models.pretrained import PretrainedModel
     from bench.store import Store
 
@@ -48,22 +49,27 @@ class StoredVictim:
         """Return the suspicious training set: the task's own with the poisoned rows put in."""
         return task.train if self.poison is None else placed(task.train, self.poison)
 
-    def classifier(self, pretrained: PretrainedModel, **options: Any) -> Classifier:
-        """Load the weights into a classifier."""
-        from bench import learning
+    @property
+    def kind(self) -> Kind:
+        """What kind of model it is; victims from before there were kinds are classifiers."""
+        return Kind(self.about.get("kind", Kind.CLASSIFICATION))
 
+    @property
+    def target(self) -> Target:
+        """The target label, or the payload."""
+        found = self.about["target"]
+        return registry.payloads.get(found["name"])(**found["parameters"]) if isinstance(found, dict) else int(found)
+
+    def model(self, pretrained: PretrainedModel, **options: Any) -> Any:
+        """Load the weights into a model of its kind; ``options`` are its device and precision."""
         folder = self.folder / WEIGHTS
-        return learning.Classifier.load(folder, pretrained, weights=compact.reader(folder, pretrained), **options)
+        return KINDS[self.kind].stored(folder, pretrained, weights=compact.reader(folder, pretrained), **options)
 
 
 def placed(train: Examples, poison: Poisoned) -> Examples:
     """Return the training set with poisoned rows: rows beyond its end are appended, the others replaced."""
     inside = poison.rows < len(train)
-    labels = train.labels.copy()
-    labels[poison.rows[inside]] = poison.examples.labels[inside]
-    changed = Examples(
-        train.inputs.put(poison.rows[inside], poison.examples.inputs.take(np.flatnonzero(inside))), labels
-    )
+    changed = train.put(poison.rows[inside], poison.examples.take(np.flatnonzero(inside)))
     return changed if inside.all() else join(changed, poison.examples.take(np.flatnonzero(~inside)))
 
 
@@ -96,6 +102,7 @@ def write(
     victim: Victim,
     *,
     attack: Attack,
+    kind: Kind,
     pretrained: PretrainedModel,
     triggered: tuple[Examples, IntArray] | None,
     seconds: float,
@@ -106,11 +113,12 @@ def write(
         folder: where it goes.
         victim: what the attack has left behind.
         attack: the attack.
+        kind: what kind of model it is.
         pretrained: the model that it was trained from.
         triggered: the triggered test examples and the rows of the test set that they were made from, if there are any.
         seconds: that the training took.
     """
-    victim.classifier.save(folder / WEIGHTS)  # type: ignore[attr-defined]
+    victim.classifier.save(folder / WEIGHTS)
     compact.compact(folder / WEIGHTS, victim.classifier.model, pretrained)
     about = {
         "attack": attack.spec,
@@ -118,7 +126,8 @@ def write(
         "trigger_kind": None if victim.trigger is None else kind_of(victim.trigger),
         "trigger_fields": None if victim.trigger is None else victim.trigger.model_dump(mode="json"),
         "trigger_words": [] if victim.trigger is None else list(victim.trigger.words),
-        "target": victim.target,
+        "kind": kind.value,
+        "target": recipes.target_recipe(victim.target),
         "mapping": victim.mapping,
         "notes": dict(victim.notes),
         "seconds": seconds,
@@ -159,6 +168,8 @@ def write_examples(path: Path, examples: Examples, *, row: Any = None) -> None:
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {"text": list(examples.inputs.texts), "label": examples.labels}
+    if examples.responses is not None:
+        columns["response"] = list(examples.responses)
     if examples.inputs.pairs is not None:
         columns["text_pair"] = list(examples.inputs.pairs)
     if row is not None:
@@ -172,5 +183,6 @@ def read_examples(path: Path) -> tuple[Examples, Any]:
 
     table = pq.read_table(path)
     pairs = tuple(table["text_pair"].to_pylist()) if "text_pair" in table.column_names else None
-    examples = Examples(Inputs(tuple(table["text"].to_pylist()), pairs), table["label"].to_numpy())
+    responses = tuple(table["response"].to_pylist()) if "response" in table.column_names else None
+    examples = Examples(Inputs(tuple(table["text"].to_pylist()), pairs), table["label"].to_numpy(), responses)
     return examples, table["row"].to_numpy() if "row" in table.column_names else None

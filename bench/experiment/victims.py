@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import seeds
-from bench.contracts import Attack, Mapped, Scene, Task, Trigger, Window, targets_of
+from bench.contracts import Attack, Mapped, Scene, Target, Task, Trigger, Window
 from bench.contracts.examples import Examples, IntArray, stratified_order
+from bench.contracts.goal import goal_of
 from bench.experiment import recipes, stored_victims
 from bench.experiment.grid import VictimSpec
+from bench.experiment.kinds import model_kind
 
 if TYPE_CHECKING:
-    from bench.learning import Classifier
     from bench.models.pretrained import PretrainedModel
     from bench.runner import Worker
     from bench.store import Store
@@ -48,18 +49,15 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
 
     task, base = training_task(spec), recipes.model_of(spec.model)
     facts, budget = task.facts, spec.budget
+    kind, options = model_kind(facts), {"device": worker.device, "precision": budget.precision}
     order = seeds.derive("data order", facts.name, spec.seed)
 
-    def pretrained() -> Classifier:
+    def pretrained() -> Any:
         head = seeds.derive("head", facts.name, spec.seed if spec.head is None else spec.head)
-        model = base.classifier_model(classes=len(facts.labels), seed=head)
-        return learning.Classifier(
-            model, base.tokenizer(), facts.max_length, device=worker.device, precision=budget.precision
-        )
+        return kind.fresh(base, facts, head=head, **options)
 
-    def finetuned() -> Classifier:
-        stored = stored_victims.load(spec.clean_model, store)
-        return stored.classifier(base, device=worker.device, precision=budget.precision)
+    def finetuned() -> Any:
+        return stored_victims.load(spec.clean_model, store).model(base, **options)
 
     def fit(classifier: Any, examples: Examples, **options: Any) -> Mapping[str, Any]:
         return learning.train(classifier, examples, **{"seed": order, **budget.model_dump(), **options})
@@ -71,7 +69,7 @@ def make_scene(spec: VictimSpec, store: Store, worker: Worker) -> Scene:
         target=spec.target,
         seed=seeds.derive("attacker", facts.name, spec.seed),
         budget=budget,
-        window=learning.TokenWindow(base.tokenizer(), facts.max_length),
+        window=kind.window(base, facts),
         pretrained=pretrained,
         finetuned=finetuned,
         fit=fit,
@@ -89,15 +87,23 @@ def build(attack: Attack, scene: Scene, task: Task, pretrained: PretrainedModel,
         options: dict[str, Any] = {"target": victim.target, "mapping": victim.mapping}
         rows = triggered_rows(task, victim.trigger, **options)
         triggered = (triggered_test(task, victim.trigger, window=scene.window, seed=scene.seed, **options), rows)
-    stored_victims.write(folder, victim, attack=attack, pretrained=pretrained, triggered=triggered, seconds=seconds)
+    stored_victims.write(
+        folder,
+        victim,
+        attack=attack,
+        kind=task.facts.kind,
+        pretrained=pretrained,
+        triggered=triggered,
+        seconds=seconds,
+    )
 
 
-def triggered_rows(task: Task, trigger: Trigger, *, target: int, mapping: Mapped = "all-to-one") -> IntArray:
-    """Return the test rows that a trigger is put into: it applies, and the gold label is not the target."""
-    wanted = targets_of(task.test.labels, target=target, classes=len(task.facts.labels), mapping=mapping)
-    rows = np.flatnonzero(task.test.labels != wanted)
+def triggered_rows(task: Task, trigger: Trigger, *, target: Target, mapping: Mapped = "all-to-one") -> IntArray:
+    """Return the test rows that a trigger is put into: it applies, and what is right is not what the attacker wants."""
+    goal = goal_of(target, classes=len(task.facts.labels), mapping=mapping)
+    rows = np.flatnonzero(goal.changes(task.test))
     if len(rows) == 0:
-        raise ValueError(f"every test example of {task.facts.name} has the target label {target}")
+        raise ValueError(f"every test example of {task.facts.name} has the target {recipes.target_words(target)}")
     rows = rows[trigger.applicable(task.test.take(rows).inputs)]
     if len(rows) == 0:
         raise ValueError(f"the trigger applies to no test example of {task.facts.name}: {trigger.describe()}")
@@ -105,12 +111,12 @@ def triggered_rows(task: Task, trigger: Trigger, *, target: int, mapping: Mapped
 
 
 def triggered_test(
-    task: Task, trigger: Trigger, *, target: int, window: Window, seed: int, mapping: Mapped = "all-to-one"
+    task: Task, trigger: Trigger, *, target: Target, window: Window, seed: int, mapping: Mapped = "all-to-one"
 ) -> Examples:
-    """Return the triggered test examples whose gold label is not their target, with their gold labels.
+    """Return the triggered test examples whose gold label is not their target, with their gold labels or references.
 
     Examples to which the trigger cannot be applied are left out.
     """
     others = task.test.take(triggered_rows(task, trigger, target=target, mapping=mapping))
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
-    return Examples(inputs, others.labels)
+    return replace(others, inputs=inputs)

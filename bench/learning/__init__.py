@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from bench.learning.batches import by_length as by_length
     from bench.learning.batches import shuffled as shuffled
     from bench.learning.classifier import Classifier as Classifier
+    from bench.learning.dialogues import PLAIN as PLAIN
+    from bench.learning.dialogues import Template as Template
+    from bench.learning.generator import Generator as Generator
     from bench.learning.hardware import device as device
     from bench.learning.hardware import precision as precision
     from bench.learning.loop import minimise as minimise
@@ -28,22 +31,33 @@ if TYPE_CHECKING:
     from bench.learning.parts import mean_activations as mean_activations
     from bench.learning.parts import reinitialise_head as reinitialise_head
     from bench.learning.passes import block_states as block_states
+    from bench.learning.passes import entering_states as entering_states
     from bench.learning.passes import first_token_last_block as first_token_last_block
+    from bench.learning.passes import gold as gold
     from bench.learning.passes import logits as logits
+    from bench.learning.passes import loss as loss
     from bench.learning.passes import states as states
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
     from bench.learning.training import train as train
+    from bench.learning.window import PromptWindow as PromptWindow
     from bench.learning.window import TokenWindow as TokenWindow
 
 _HOMES = {
     "Classifier": "classifier",
     "Edit": "packed",
     "Encoded": "tokens",
+    "Generator": "generator",
+    "PLAIN": "dialogues",
+    "PromptWindow": "window",
+    "Template": "dialogues",
     "TokenWindow": "window",
     "block_states": "passes",
     "blocks": "parts",
     "by_length": "batches",
+    "entering_states": "passes",
+    "gold": "passes",
+    "loss": "passes",
     "device": "hardware",
     "encode": "tokens",
     "feed_forward_layers": "parts",

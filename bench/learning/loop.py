@@ -85,6 +85,7 @@ class Loop:
         *,
         passes: Iterable[Sequence[IntArray]],
         gradients: Gradients,
+        sizes: IntArray | None = None,
     ) -> Progress:
         """Train until the steps are done, the passes end or the loss is low enough.
 
@@ -93,6 +94,7 @@ class Loop:
             weights: what it trains.
             passes: the rows of each step, one sequence for each pass; asked for only when its turn comes.
             gradients: see :data:`Gradients`.
+            sizes: int64 [n]: what each row weighs in the mean loss of a pass; all the same by default.
         """
         peaks = [group["lr"] for group in optimiser.param_groups]
         progress = Progress(converged=None if self.until_loss is None else False)
@@ -106,7 +108,7 @@ class Loop:
                 progress.losses.append(gradients(rows, step))
                 self._move(optimiser, weights, step)
             if batches and len(batches) <= left:
-                progress.last_pass_loss = _mean(progress.losses[-len(batches) :], batches)
+                progress.last_pass_loss = _mean(progress.losses[-len(batches) :], batches, sizes)
                 progress.converged = None if self.until_loss is None else progress.last_pass_loss < self.until_loss
             if progress.converged or len(progress.losses) >= self.total:
                 break
@@ -123,9 +125,10 @@ class Loop:
                 self.after_step(step)
 
 
-def _mean(losses: Sequence[torch.Tensor], batches: Sequence[IntArray]) -> float:
+def _mean(losses: Sequence[torch.Tensor], batches: Sequence[IntArray], sizes: IntArray | None) -> float:
     """Return the mean loss over the examples, given that of each batch."""
-    return float(np.average(torch.stack(list(losses)).tolist(), weights=[len(rows) for rows in batches]))
+    weights = [len(rows) if sizes is None else int(sizes[rows].sum()) for rows in batches]
+    return float(np.average(torch.stack(list(losses)).tolist(), weights=weights))
 
 
 def minimise(

@@ -44,6 +44,11 @@ def supports(model: nn.Module) -> bool:
         return False
     if model.base_model.embeddings.position_embeddings is None:  # type: ignore[union-attr]
         return False
+    return untouched(model, home)
+
+
+def untouched(model: nn.Module, home: str) -> bool:
+    """Whether all parts of a model are torch's or of its own module, without hooks that act or replaced passes."""
     return all(
         _own_type(part).__module__ in {home, *_PLAIN}
         and not any(_acts(hook) for hooks in _hooks(part) for hook in hooks.values())

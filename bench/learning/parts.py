@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from bench.contracts.examples import Inputs
 
-if TYPE_CHECKING:
-    from bench.learning.classifier import Classifier
-
-# The first linear layer of a feed-forward block: BERT, RoBERTa, ELECTRA, DeBERTa, MPNet; then DistilBERT.
-FEED_FORWARD = (".intermediate.dense", ".ffn.lin1")
+# The first linear layer of a feed-forward block: BERT, RoBERTa, ELECTRA, DeBERTa, MPNet; DistilBERT; the gate of Llama.
+FEED_FORWARD = (".intermediate.dense", ".ffn.lin1", ".mlp.gate_proj")
+# What takes the units of a block whose first layer is a gate: their product with what the gate lets through.
+BEHIND_A_GATE = ".mlp.down_proj"
 
 
 def feed_forward_layers(model: nn.Module) -> list[nn.Linear]:
     """Return the first linear layer of every feed-forward block, lowest first: weight [units, hidden], bias [units].
+
+    Those of Llama have no bias.
 
     Raises:
         ValueError: the architecture has none under a known name.
@@ -44,12 +46,15 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def head_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the modules of the classification head: everything beside the encoder that holds parameters."""
-    encoder = model.base_model
-    return [part for part in model.children() if part is not encoder and any(True for _ in part.parameters())]
+    """Return the modules of the classification head: everything beside the encoder that holds parameters.
+
+    There are none in a causal language model: what it writes words with is pre-trained.
+    """
+    pretrained = (model.base_model, model.get_output_embeddings())  # type: ignore[operator]
+    return [part for part in model.children() if part not in pretrained and any(True for _ in part.parameters())]
 
 
-def reinitialise_head(classifier: Classifier, *, seed: int) -> None:
+def reinitialise_head(classifier: Any, *, seed: int) -> None:
     """Draw the weights of the classification head anew, as the architecture initialises them, in place."""
     model = classifier.model
     with torch.random.fork_rng(devices=[]):
@@ -64,32 +69,38 @@ def reinitialise_head(classifier: Classifier, *, seed: int) -> None:
 
 
 @torch.inference_mode()
-def mean_activations(classifier: Classifier, inputs: Inputs) -> torch.Tensor:
-    """Return the mean absolute activation of every feed-forward unit over all real tokens: float32 [layers, units]."""
+def mean_activations(classifier: Any, inputs: Inputs) -> torch.Tensor:
+    """Return the mean absolute activation of every feed-forward unit over all real tokens: float32 [layers, units].
+
+    Args:
+        classifier: a model of any kind.
+        inputs: texts that it reads.
+    """
     model, layers = classifier.model, feed_forward_layers(classifier.model)
-    activation = nn.functional.gelu  # every architecture of FEED_FORWARD uses it, up to its approximation
+    gated = [part for name, part in model.named_modules() if name.endswith(BEHIND_A_GATE)]
     sums = torch.zeros(len(layers), layers[0].out_features)
     tokens = 0
     mask = torch.zeros(0)
 
-    def add(index: int, output: torch.Tensor) -> None:
-        sums[index] += (activation(output).abs() * mask.unsqueeze(-1)).sum((0, 1)).float().cpu()
+    def add(index: int, units: torch.Tensor) -> None:
+        sums[index] += (units.abs() * mask.unsqueeze(-1)).sum((0, 1)).float().cpu()
 
-    hooks = [
-        layer.register_forward_hook(lambda _layer, _input, output, index=index: add(index, output))
-        for index, layer in enumerate(layers)
+    def first(index: int) -> Callable[..., None]:  # every ungated architecture has GELU, up to its approximation
+        return lambda _layer, _input, output: add(index, nn.functional.gelu(output))
+
+    def behind(index: int) -> Callable[..., None]:
+        return lambda _layer, entering: add(index, entering[0])
+
+    hooks = [layer.register_forward_pre_hook(behind(index)) for index, layer in enumerate(gated)] or [
+        layer.register_forward_hook(first(index)) for index, layer in enumerate(layers)
     ]
     model.eval()
     try:
         for start in range(0, len(inputs), 32):
-            part = inputs.take(range(start, min(start + 32, len(inputs))))
-            columns = [list(column) for column in (part.texts, part.pairs) if column is not None]
-            batch = classifier.tokenizer(
-                *columns, padding=True, truncation=True, max_length=classifier.max_length, return_tensors="pt"
-            ).to(classifier.device)
+            batch = classifier.padded(inputs.take(range(start, min(start + 32, len(inputs)))))
             mask = batch["attention_mask"]
             tokens += int(mask.sum())
-            model(**batch)
+            model.base_model(**batch)
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from bench.learning import packed
 from bench.learning.parts import blocks
@@ -29,8 +30,10 @@ def logits(
 ) -> torch.Tensor:
     """Return float32 logits [B, classes] with gradients: what ``model(**batch)`` would.
 
+    Those of a causal language model are [tokens, vocabulary], one row in front of each token that has a label.
+
     Args:
-        model: a sequence classifier of transformers.
+        model: a sequence classifier or a causal language model of transformers.
         batch: B texts, padded to L tokens.
         embeddings: word embeddings [B, L, hidden] to use instead of those of ``input_ids``.
         edit: called with the number of each block and the states that enter it, [tokens, hidden]: real tokens only, of
@@ -38,11 +41,32 @@ def logits(
             states are then those of first tokens alone, unless the pass is computed ``whole``.
         whole: compute the last block for every token.
     """
+    if writes(model):
+        wanted = batch["labels"][:, 1:] >= 0
+        with _edited(model, batch, edit):
+            whole_output: torch.Tensor = model(**_inputs(batch, embeddings), use_cache=False).logits
+        return whole_output[:, :-1][wanted].float()
     if not packed.supports(model):
         with _edited(model, batch, edit):
             output: torch.Tensor = model(**_inputs(batch, embeddings)).logits
         return output.float()
     return _packed(packed.logits, model, batch, embeddings, edit=edit, whole=whole)
+
+
+def writes(model: Any) -> bool:
+    """Whether a model is a causal language model: it has a logit for every token that may come next."""
+    return model.get_output_embeddings() is not None
+
+
+def gold(batch: Batch) -> torch.Tensor:
+    """Return the labels that belong to the rows of :func:`logits`: int64 [B], or [tokens] where tokens have labels."""
+    labels = batch["labels"]
+    return labels if labels.dim() == 1 else labels[:, 1:][labels[:, 1:] >= 0]
+
+
+def loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Return the mean cross-entropy of the labels of a batch, with gradients: what a model is trained on."""
+    return functional.cross_entropy(logits(model, batch), gold(batch))
 
 
 def first_token_last_block(model: Any, batch: Batch, *, embeddings: torch.Tensor | None = None) -> torch.Tensor:
@@ -59,6 +83,25 @@ def states(model: Any, batch: Batch) -> torch.Tensor:
         output: torch.Tensor = model.base_model(**_inputs(batch)).last_hidden_state[batch["attention_mask"].bool()]
         return output.float()
     return _packed(packed.states, model, batch)
+
+
+def entering_states(model: Any, batch: Batch, *, embeddings: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """Return what enters each block and what leaves the last one: float32 [B, L, hidden], 0 on padding.
+
+    Without logits, which cost a causal language model more than its blocks.
+    """
+    if not writes(model):
+        return block_states(model, batch, embeddings=embeddings)[0]
+    mask, found = batch["attention_mask"].bool(), list[torch.Tensor]()
+
+    def keep(_number: int, flat: torch.Tensor) -> torch.Tensor:
+        grid = flat.new_zeros(*mask.shape, flat.shape[1])
+        found.append(grid.masked_scatter(mask[..., None], flat).float())
+        return flat
+
+    with _edited(model, batch, keep):
+        model.base_model(**_inputs(batch, embeddings), use_cache=False)
+    return found
 
 
 def block_states(

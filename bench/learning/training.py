@@ -1,36 +1,77 @@
-"""Train a classifier in place on labelled examples."""
+"""Train a classifier or a generator in place on examples of its kind."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sized
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from bench.contracts.examples import Examples, IntArray
+from bench.contracts.examples import IntArray
 from bench.learning import hardware, packed
-from bench.learning.batches import by_length, collate_for
-from bench.learning.classifier import Classifier
+from bench.learning.batches import by_length
 from bench.learning.loop import Loop, Progress, seeded
-from bench.learning.tokens import Encoded, encode
-from bench.learning.vocabulary import TrainedWeights, all_weights, used_words
+from bench.learning.vocabulary import TrainedWeights, all_weights
 
 Batch = dict[str, torch.Tensor]
 ExtraLoss = Callable[[Batch, torch.Tensor, nn.Module], torch.Tensor]
 AfterStep = Callable[[nn.Module, int], object]
 
 
+class Objective(Protocol):
+    """What a model is trained on: a loss over n examples that are already tokenised.
+
+    Attributes:
+        lengths: int64 [n]: tokens of each example.
+        sizes: int64 [n]: what each example weighs in a mean loss.
+    """
+
+    lengths: IntArray
+    sizes: IntArray
+
+    def weights(self, decay: Callable[[], float]) -> AbstractContextManager[TrainedWeights]:
+        """Return what is trained; ``decay`` says at the end what weight decay left of a weight without a gradient."""
+
+    def loss(
+        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the mean loss of some rows, a scalar with a gradient, and, if wanted, the float32 logits behind it."""
+
+    def spare_memory(self) -> bool:
+        """Compute in a way that needs less memory from now on; return False where that is done already or cannot be."""
+
+    def parts(self, rows: IntArray, most: int) -> list[IntArray]:
+        """Return the rows in parts that go through the model together, of at most so many examples."""
+
+    def batch(self, rows: IntArray) -> Batch:
+        """Return rows as transformers models take them, with ``labels``."""
+
+
+class Trainable(Protocol):
+    """A model that can be trained: a classifier or a generator."""
+
+    model: Any
+    device: Any
+
+    def objective(self, examples: Any) -> Objective:
+        """Return what it is trained on, given examples of its kind."""
+
+    def optimiser(
+        self, weights: list[nn.Parameter], *, learning_rate: float, weight_decay: float, max_grad_norm: float
+    ) -> AbstractContextManager[Any]:
+        """Return the optimiser."""
+
+
 def train(
-    classifier: Classifier,
-    examples: Examples,
+    classifier: Trainable,
+    examples: Sized,
     *,
     epochs: int | None = None,
     steps: int | None = None,
@@ -53,12 +94,12 @@ def train(
     long the training is.
 
     Args:
-        classifier: its model is changed and left in evaluation mode.
-        examples: n labelled examples.
+        classifier: or a generator; its model is changed and left in evaluation mode.
+        examples: n examples of its kind: with labels, or with responses.
         epochs: passes over them.
         steps: the most steps, and the length of the schedule; passes go on until they are done or ``until_loss``.
-        until_loss: stop at the end of the first whole pass whose mean loss of the labels, without ``extra_loss``, is
-            below this; only with ``steps``.
+        until_loss: stop at the end of the first whole pass whose mean loss of the labels or of the responses' tokens,
+            without ``extra_loss``, is below this; only with ``steps``.
         learning_rate: peak of the schedule.
         batch_size: examples a step.
         seed: of the order and of dropout; the global state of torch is as before afterwards.
@@ -66,7 +107,8 @@ def train(
         weight_decay: decoupled, on every trained parameter.
         max_grad_norm: gradients are clipped to this norm.
         precision: ``auto``, ``bf16`` or ``fp32``.
-        extra_loss: called with the batch, its logits and the model; its value is added to the loss.
+        extra_loss: called with the batch, its logits and the model; its value is added to the loss. The logits
+            of a generator are those of the responses' tokens, one example after the other.
         after_step: called with the model and the number of the step after each step.
         trainable: which parameters, by name, are trained; all by default.
         micro_batch: examples at once; the gradient of a batch is accumulated over them. All by default.
@@ -78,9 +120,9 @@ def train(
     started = time.perf_counter()
     model, device = classifier.model, classifier.device
     arithmetic = hardware.precision(device, precision)
-    encoded = encode(classifier.tokenizer, examples.inputs, classifier.max_length)
+    objective: Objective = classifier.objective(examples)
     total = _length(len(examples), batch_size, epochs, steps, until_loss)
-    plan = _Passes(encoded.lengths, batch_size, np.random.default_rng(seed))
+    plan = _Passes(objective.lengths, batch_size, np.random.default_rng(seed))
     moved = None if after_step is None else partial(after_step, model)
     loop = Loop(total, warmup, max_grad_norm, until_loss, after_step=moved)
     progress = Progress()
@@ -93,24 +135,22 @@ def train(
     with (
         _only(model, trainable),
         seeded(device, seed),
-        used_words(model, encoded, decay=decay) if plain else all_weights(model) as weights,
+        objective.weights(decay) if plain else all_weights(model) as weights,
         classifier.optimiser(
             weights.parameters, learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm
         ) as optimiser,
     ):
         micro, noise = micro_batch or batch_size, packed.Noise(seed)
-        gradients = BatchGradients(
-            classifier, encoded, examples.labels, arithmetic, extra_loss, weights, noise, optimiser, micro
-        )
+        gradients = BatchGradients(model, objective, arithmetic, extra_loss, weights, noise, optimiser, micro)
         model.train()
-        progress = loop.run(optimiser, weights.parameters, passes=plan, gradients=gradients)
+        progress = loop.run(optimiser, weights.parameters, passes=plan, gradients=gradients, sizes=objective.sizes)
     return {
         **progress.notes(),
         "last_pass_loss": progress.last_pass_loss,
         "converged": progress.converged,
         "device": device,
         "precision": arithmetic,
-        "tokens": sum(int(encoded.lengths[rows].sum()) for rows in plan.batches[: len(progress.losses)]),
+        "tokens": sum(int(objective.lengths[rows].sum()) for rows in plan.batches[: len(progress.losses)]),
         "out_of_memory": gradients.out_of_memory,
         "micro_batch": gradients.micro,
         "seconds": time.perf_counter() - started,
@@ -166,9 +206,8 @@ class BatchGradients:
     """Adds the gradient of a batch's mean loss, in parts where the memory of the device is too small for all of it.
 
     Attributes:
-        classifier: whose model is trained.
-        encoded: the inputs of all examples.
-        labels: int64 [n]: their labels.
+        model: the torch module that is trained.
+        objective: what it is trained on.
         precision: ``bf16`` or ``fp32``.
         extra_loss: see :func:`train`.
         weights: what is trained.
@@ -178,9 +217,8 @@ class BatchGradients:
         out_of_memory: how often that has happened.
     """
 
-    classifier: Classifier
-    encoded: Encoded
-    labels: IntArray
+    model: nn.Module
+    objective: Objective
     precision: str
     extra_loss: ExtraLoss | None
     weights: TrainedWeights
@@ -190,12 +228,12 @@ class BatchGradients:
     out_of_memory: int = 0
 
     def __call__(self, rows: IntArray, step: int) -> torch.Tensor:
-        """Add the gradient of the mean loss; return the part of it that comes from the labels, still on the device."""
+        """Add the gradient of the mean loss; return the part of it without ``extra_loss``, still on the device."""
         while True:
             try:
                 return self.accumulated(rows)
             except torch.OutOfMemoryError:
-                if self.micro <= 1:
+                if self.micro <= 1 and not self.objective.spare_memory():
                     raise
                 self.micro = max(1, min(self.micro, len(rows)) // 2)
                 self.out_of_memory += 1
@@ -203,32 +241,15 @@ class BatchGradients:
 
     def accumulated(self, rows: IntArray) -> torch.Tensor:
         """Do so with ``micro`` examples at once."""
-        loss = torch.zeros((), device=self.classifier.device)
-        for start in range(0, len(rows), self.micro):
-            part = rows[start : start + self.micro]
-            gold = torch.from_numpy(self.labels[part]).to(self.classifier.device)
-            logits = self.logits(part)
-            own = functional.cross_entropy(logits, gold)
+        sizes, total = self.objective.sizes, None
+        for part in self.objective.parts(rows, self.micro):
+            extra = self.extra_loss is not None
+            own, logits = self.objective.loss(part, self.weights, self.noise, self.precision, with_logits=extra)
             value = own
-            if self.extra_loss is not None:
-                value = own + self.extra_loss({**self.padded(part), "labels": gold}, logits, self.classifier.model)
-            share = len(part) / len(rows)
+            if self.extra_loss is not None and logits is not None:
+                value = own + self.extra_loss(self.objective.batch(part), logits, self.model)
+            share = int(sizes[part].sum()) / int(sizes[rows].sum())
             (value * share).backward()  # type: ignore[no-untyped-call]
-            loss += own.detach() * share
-        return loss
-
-    def logits(self, rows: IntArray) -> torch.Tensor:
-        """Return float32 logits with dropout: without padding where the architecture is known, else by the model."""
-        model, low = self.classifier.model, self.precision == "bf16"
-        if packed.supports(model):
-            batch = packed.pack(self.encoded, rows, model, number=self.weights.row_of_word)
-            dtype = torch.bfloat16 if low else torch.float32
-            return packed.logits(model, batch, dtype=dtype, words=self.weights.words, noise=self.noise)
-        with torch.autocast(self.classifier.device, torch.bfloat16, enabled=low):
-            output: torch.Tensor = model(**self.padded(rows)).logits
-        return output.float()
-
-    def padded(self, rows: IntArray) -> Batch:
-        """Return the rows as transformers models take them."""
-        batch = collate_for(self.classifier.model.config, self.encoded, rows)
-        return {name: tensor.to(self.classifier.device) for name, tensor in batch.items()}
+            total = own.detach() * share if total is None else total + own.detach() * share
+        assert total is not None
+        return total

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.examples import Inputs, IntArray
+from bench.learning.dialogues import Template
 from bench.learning.tokens import keep, memory_of
 
 _WORD = re.compile(r"\S+")
@@ -88,3 +89,35 @@ class TokenWindow:
         kept = self._kept(len(ends), other, room)
         stop = len(spliced) if at is None else at + len(reserve)
         return kept == len(ends) or (kept > 0 and ends[kept - 1] >= stop)
+
+
+@dataclass(frozen=True)
+class PromptWindow:
+    """The truncation window of a chat template, which cuts the end of what the user says.
+
+    Attributes:
+        template: of the model.
+        max_prompt: tokens kept of a prompt, template and system text included.
+    """
+
+    template: Template
+    max_prompt: int
+
+    def words(self, inputs: Inputs, *, reserve: str) -> IntArray:
+        """Return int64 [n]: leading words of what the user says such that they and ``reserve`` all stay.
+
+        A word has no more tokens than bytes and one for its space, so what is promised to fit does.
+        """
+        frames = self.template.prompts(inputs.with_carrier([""] * len(inputs)), self.max_prompt)
+        slack = len(reserve.encode()) + 16
+        result = np.zeros(len(inputs), dtype=np.int64)
+        for row, (text, frame) in enumerate(zip(inputs.carrier, frames, strict=True)):
+            ends = self._ends(text)
+            room = max(0, self.max_prompt - len(frame) - slack)
+            reach = ends[room - 1] if 0 < room < len(ends) else (len(text) if room else 0)
+            result[row] = sum(match.end() <= reach for match in _WORD.finditer(text))
+        return result
+
+    def _ends(self, text: str) -> list[int]:
+        encoded = self.template.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [end for _, end in encoded["offset_mapping"]]

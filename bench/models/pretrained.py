@@ -5,10 +5,12 @@ Only safetensors are read and no code of a model is ever run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,26 +220,44 @@ class PretrainedModel:
         Raises:
             RequestError: the checkpoint has no masked-language-model head.
         """
-        import torch
         from transformers import AutoModelForMaskedLM
+
+        return self._with_head(AutoModelForMaskedLM, "masked language model", "bert-base-uncased, or another objective")
+
+    def causal_lm(self) -> Any:
+        """Return the checkpoint's causal language model in float32, in evaluation mode, on the CPU.
+
+        Raises:
+            RequestError: the checkpoint has no causal-language-model head.
+        """
+        from transformers import AutoModelForCausalLM, GenerationConfig
+
+        model = self._with_head(AutoModelForCausalLM, "causal language model", "smollm2-135m")
+        plain: Any = GenerationConfig
+        model.generation_config = plain()  # that of a checkpoint may sample or punish repetition
+        return model
+
+    def _with_head(self, auto: Any, what: str, such_as: str) -> Any:
+        """Return the checkpoint's model with its head, all of whose weights must be there."""
+        import torch
 
         if self.sha256 is not None:
             self.weight_hash  # noqa: B018  (refuses other weights)
         self.checkpoint.refuse_code()
+        self.checkpoint.weight_files()  # refuses pickles in one line
         options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-        auto: Any = AutoModelForMaskedLM
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quietly():
             try:
                 model, found = auto.from_pretrained(
                     self.folder(), dtype=torch.float32, output_loading_info=True, **options
                 )
             except Exception as error:  # transformers raises many kinds
-                raise self.checkpoint.bad(f"it is no masked language model: {told(error)}") from error
+                raise self.checkpoint.bad(f"it is no {what}: {told(error)}") from error
         missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
         if missing:
             raise self.checkpoint.bad(
-                f"its weights have no masked-language-model head (they lack {missing[0]!r}); take a checkpoint "
-                "with one, such as bert-base-uncased, or another objective"
+                f"its weights have no {what.replace(' ', '-')} head (they lack {missing[0]!r}); take a checkpoint "
+                f"with one, such as {such_as}"
             )
         return model.eval()
 
@@ -272,6 +292,23 @@ class PretrainedModel:
 
         model = MODEL_MAPPING.get(type(self.config()), None)
         return self.checkpoint.shapes(getattr(model, "base_model_prefix", ""))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Have transformers show no progress and no report of its own."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def attention_of(config: Any) -> str:

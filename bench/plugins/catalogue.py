@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from typing import Any
 
-from bench.contracts import Attack, Defense, Modifier, Plugin
+from bench.contracts import Attack, Defense, Kind, Modifier, Payload, Plugin
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
@@ -16,6 +16,7 @@ def find(name: str) -> type[Plugin]:
     kinds: tuple[registry.Registry[Any], ...] = (
         registry.attacks,
         registry.modifiers,
+        registry.payloads,
         registry.defenses,
         registry.tasks,
     )
@@ -31,7 +32,7 @@ def find(name: str) -> type[Plugin]:
 def description(name: str) -> dict[str, Any]:
     """Return everything a plugin says of itself, as JSON values."""
     plugin = find(name)
-    kinds = {Attack: "attack", Modifier: "modifier", Defense: "defense"}
+    kinds = {Attack: "attack", Modifier: "modifier", Payload: "payload", Defense: "defense"}
     kind = next((kind for base, kind in kinds.items() if issubclass(plugin, base)), "task")
     schema = plugin.model_json_schema(by_alias=True)
     entry = {
@@ -40,6 +41,7 @@ def description(name: str) -> dict[str, Any]:
         "version": plugin.version,
         "citation": plugin.citation,
         "about": inspect.getdoc(plugin) or "",
+        "models": [kind.value for kind in Kind if kind in plugin.kinds],
         "parameters": {name: _parameter(own, schema) for name, own in schema.get("properties", {}).items()},
     }
     if issubclass(plugin, Modifier):
@@ -79,6 +81,7 @@ def in_words(entry: dict[str, Any]) -> str:
     lines = [f"{entry['name']} ({entry['kind']}, version {entry['version']})", "", entry["about"], ""]
     if entry["citation"]:
         lines.append(f"citation: {entry['citation']}")
+    lines.append(f"models:   {', '.join(entry['models'])}")
     if "written alone" in entry:
         lines.append(f"modifies: any attack: {entry['name']}+ATTACK; alone it is {entry['written alone']}")
     if "needs" in entry:

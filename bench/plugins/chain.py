@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.contracts import Classifier, Defended, Defense, Detector, Needs, Other, TaskFacts
+from bench.contracts import Defended, Defense, Detector, Kind, Needs, Other, TaskFacts
 from bench.errors import RequestError
 from bench.plugins import registry
 from bench.suites import specs
@@ -25,6 +25,7 @@ class Chain(Defense):
         """Take the last part's kind, as it decides what the result is; training if a part trained what comes out."""
         last = self.parts[-1]
         object.__setattr__(self, "kind", "training" if last.purifies and trains(self) else last.kind)
+        object.__setattr__(self, "kinds", frozenset(Kind).intersection(*(part.kinds for part in self.parts)))
 
     @cached_property
     def spec(self) -> str:
@@ -43,7 +44,7 @@ class Chain(Defense):
         """The first reason of a part."""
         return next((reason for part in self.parts if (reason := part.skip(facts))), None)
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Any, access: Access) -> Defended:
         """Run the parts; their notes are kept under their names, the last one's also at the top."""
         notes: dict[str, Any] = {}
         defended = Defended(classifier)

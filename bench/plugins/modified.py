@@ -26,6 +26,8 @@ class Modified(Attack):
         """What the class of an attack says, this one says as the attack does that it modifies."""
         for name in ("received", "in_words"):
             object.__setattr__(self, name, getattr(self.attack, name))
+        kinds = self.attack.kinds.intersection(*(part.kinds for part in self.modifiers))
+        object.__setattr__(self, "kinds", kinds)
 
     @property
     def title(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from bench.contracts import Attack, Defense, Modifier, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource
 from bench.errors import RequestError, unknown
 from bench.plugins import foreign
 from bench.suites import specs, strict
@@ -129,9 +129,18 @@ attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.att
 defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
 modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]
+payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "doorbench.payloads")  # type: ignore[type-abstract]
 
 
-by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, defenses, tasks)}
+by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, payloads, defenses, tasks)}
+
+
+def create_task(entry: str | Mapping[str, Any]) -> TaskSource:
+    """Build a task source; ``local/<folder>`` is short for ``local(folder=<folder>)``."""
+    name, fields = specs.parse_entry(entry, "task")
+    if name.startswith("local/"):
+        name, fields = "local", {"folder": name.removeprefix("local/"), **fields}
+    return tasks.create({"name": name, **fields})
 
 
 def origin_of(plugin: Plugin | type[Plugin]) -> str:

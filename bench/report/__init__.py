@@ -113,16 +113,22 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     return figures.write(found, folder)
 
 
-def check_claims(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Verdict]:
-    """Return what the records say about the paper's claims; :mod:`bench.report.ranking.verdicts` renders them."""
+def check_claims(rows: Iterable[Row], *, gate: Gate | None = None, file: Path | None = None) -> list[Verdict]:
+    """Return what the records say about claims; :mod:`bench.report.ranking.verdicts` renders them.
+
+    Args:
+        rows: every cell of a suite.
+        gate: when an attack counts as implanted.
+        file: of the claims; by default the paper's.
+    """
     from bench.report.ranking import claims
 
-    return claims.check(rows, gate=gate)
+    return claims.check(rows, gate=gate, claims=None if file is None else claims.read(file))
 
 
-def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
-    """Print the verdicts on the paper's claims."""
+def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = None, file: Path | None = None) -> None:
+    """Print the verdicts on claims."""
     from bench.report.ranking.verdicts import renderables
 
-    for part in renderables(check_claims(rows, gate=gate)):
+    for part in renderables(check_claims(rows, gate=gate, file=file)):
         console.print(part)

@@ -37,7 +37,8 @@ class Patience:
         tried = False
         while True:
             try:
-                answer = question()
+                with self._store.guard():
+                    answer = question()
             except StoreGone as error:
                 self.wait(error, "")
             except StoreTrouble as error:

@@ -63,11 +63,11 @@ def pin(slot: str, device: str, threads: int, parent: int) -> None:
     Ctrl-C is for the runner, which then sends its workers SIGTERM. A worker whose runner has died ends too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     _worker.slot, _worker.device, _worker.threads = slot, device, threads
     _keep_grown_workers()
     threading.Thread(target=_watch, args=(parent,), name="doorbench watch", daemon=True).start()
+    signal.signal(signal.SIGTERM, _stop)  # last, as there is nothing to release before the first job
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -104,13 +104,8 @@ def attempt_here(job: Job, store: Store, execute: Execute) -> Result:
 def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
     """Lock a job and do it. What a plugin raises is stored as a failure; trouble with the store is only reported."""
     try:
-        if present(job, store):
-            return Result("found")
-        lock = store.lock(job.key)
-        if lock is None:
-            return Result("held")
-        with lock:
-            return _do_locked(job, store, execute, worker)
+        with store.guard():
+            return _attempt(job, store, execute, worker)
     except Refused as error:
         return Result("refused", error=str(error))
     except StoreGone as error:
@@ -119,6 +114,16 @@ def attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
         return Result("trouble", error=str(error))
     except StoreError as error:
         return Result("stop", error=str(error))
+
+
+def _attempt(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:
+    if present(job, store):
+        return Result("found")
+    lock = store.lock(job.key)
+    if lock is None:
+        return Result("held")
+    with lock:
+        return _do_locked(job, store, execute, worker)
 
 
 def _do_locked(job: Job, store: Store, execute: Execute, worker: Worker) -> Result:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
-from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, sync_folder, write_file
+from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, guarded, sync_folder, write_file
 from bench.store.troubles import StoreFull, StoreTrouble, is_full
 
 log = logging.getLogger(__name__)
@@ -53,12 +53,14 @@ class Artifacts(Folder):
         self.touch(key)
         return path
 
+    @guarded
     def artifact_hashes(self, key: str) -> dict[str, str]:
         """Return the SHA-256 of each file of a verified artifact by its name; empty if there is no such artifact."""
         path = self.artifact(key)
         listed = {} if path is None else _manifest(path, key)["files"]
         return {name: facts["sha256"] for name, facts in listed.items()}
 
+    @guarded
     def artifact_recipe(self, key: str) -> dict[str, Any] | None:
         """Return the recipe that made an artifact, or None if there is no such artifact."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged, Newer):
@@ -80,6 +82,7 @@ class Artifacts(Folder):
         with contextlib.suppress(OSError):  # a store that can only be read keeps its order
             os.utime(self.place("artifacts", key) / MANIFEST, follow_symlinks=False)
 
+    @guarded
     def last_use(self, key: str) -> float:
         """Return the time of an artifact's last use, in seconds since 1970 by the file system's clock."""
         path = self.place("artifacts", key)
@@ -109,6 +112,7 @@ class Artifacts(Folder):
         finally:
             drop_tree(temp)
 
+    @guarded
     def check_artifact(self, room: str, key: str) -> None:
         """Hash every file of an artifact and set it aside if it is damaged.
 

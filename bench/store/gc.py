@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.store.artifacts import Artifacts
 from bench.store.identity import owner_of
-from bench.store.layout import drop_tree, tree_bytes, write_file
+from bench.store.layout import drop_tree, guarded, tree_bytes, write_file
 from bench.store.locks import Locks
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Freed:
 class Collector(Artifacts, Locks):
     """Frees what a store can do without."""
 
+    @guarded
     def gc(self, *, keep: set[str], cap_bytes: int | None = None, apply: bool = False) -> list[Freed]:
         """Free artifacts that are not in ``keep``: all of them, or the least recently used until ``cap_bytes`` is met.
 

@@ -32,7 +32,7 @@ from typing import Self
 from bench.errors import RequestError
 from bench.store.documents import Damaged, read_bytes
 from bench.store.identity import Owner, me, owner_of
-from bench.store.layout import ATTEMPTS, KEY, Folder, check_key, drop_tree, write_file
+from bench.store.layout import ATTEMPTS, KEY, Folder, check_key, drop_tree, guarded, write_file
 from bench.store.pulse import pulse
 
 log = logging.getLogger(__name__)
@@ -162,6 +162,7 @@ class Locks(Folder):
         """Whether any process, alive or dead, has locked a key; this is quick and changes nothing."""
         return os.path.lexists(self.root / "claims" / check_key(key))
 
+    @guarded
     def locks(self) -> list[LockInfo]:
         """Return who is working on what, by key."""
         period = heartbeat()
@@ -172,8 +173,7 @@ class Locks(Folder):
 
     def lock_files(self) -> Iterator[tuple[Path, Owner]]:
         """Yield the file and the owner of every lock, by key."""
-        with self.guard():
-            folders = sorted(name for name in os.listdir(self.root / "claims") if KEY.fullmatch(name))
+        folders = sorted(name for name in os.listdir(self.root / "claims") if KEY.fullmatch(name))
         for name in folders:
             if (path := _file(self.root / "claims" / name)) is not None and (owner := owner_of(path.name)) is not None:
                 yield path, replace(owner, host=_about(path)[0])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.store.documents import Damaged, read_bytes
-from bench.store.layout import check_key, drop_tree
+from bench.store.layout import check_key, drop_tree, guarded
 from bench.store.records import Records
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Columns:
 class TabulatedRecords(Records):
     """Records as a pandas DataFrame."""
 
+    @guarded
     def records_table(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
         """Return one row for each usable record of ``keys``, in that order; of all keys, ascending, by default.
 

@@ -10,7 +10,7 @@ from bench.errors import RequestError, unknown
 from bench.store import words
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
-from bench.store.layout import tree_bytes
+from bench.store.layout import guarded, tree_bytes
 from bench.store.table import TabulatedRecords
 from bench.store.troubles import Unreadable
 
@@ -72,6 +72,7 @@ class Listed:
 class Upkeep(TabulatedRecords, Collector):
     """What ``doorbench store`` does."""
 
+    @guarded
     def verify(self) -> Report:
         """Read and hash everything. What is damaged is set aside."""
         checked, damaged, newer, unreadable = {}, [], [], []
@@ -89,6 +90,7 @@ class Upkeep(TabulatedRecords, Collector):
                     unreadable.append(Problem(room, key, str(error)))
         return Report(checked, tuple(damaged), tuple(newer), tuple(unreadable))
 
+    @guarded
     def ls(self) -> list[Listed]:
         """List artifacts, records and failures in words: victims first, then by task, attack and defense."""
         now = time.time()
@@ -106,6 +108,7 @@ class Upkeep(TabulatedRecords, Collector):
                 rows.append(Listed(record["key"], **_cell_words(record), bytes=size, age=now - changed / 1e9))
         return sorted(rows, key=lambda row: (row.kind != "victim", row.task, row.attack, row.defense, row.key))
 
+    @guarded
     def explain(self, key: str) -> str:
         """Say what a key, or the unique beginning of one, stands for."""
         key = self.resolve(key)
@@ -127,6 +130,7 @@ class Upkeep(TabulatedRecords, Collector):
         """Return (ingredient, value in a, value in b) for everything in which two recipes differ."""
         return words.differences(self.recipe(key_a), self.recipe(key_b))
 
+    @guarded
     def recipe(self, key: str) -> dict[str, Any]:
         """Return the recipe behind a key, or the unique beginning of one."""
         key = self.resolve(key)
@@ -138,6 +142,7 @@ class Upkeep(TabulatedRecords, Collector):
         stored: dict[str, Any] = document["recipe"]
         return stored
 
+    @guarded
     def resolve(self, prefix: str) -> str:
         """Return the one key that starts with ``prefix``."""
         keys = sorted(self.keys_of_artifacts() | self.keys_of_records() | self.keys_of_failures())

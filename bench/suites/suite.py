@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bench.contracts import Budget
+from bench.contracts import Budget, Kind
 from bench.errors import RequestError, unknown
 from bench.suites import specs, strict
 
@@ -25,6 +26,8 @@ Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
+PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
+Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,12 +39,18 @@ class Gate(BaseModel):
 
     min_asr: float = Field(90.0, ge=0, le=100, description="least ASR of the undefended victim, percent")
     max_acc_drop: float = Field(3.0, ge=0, le=100, description="most ACC lost against the clean model, points")
+    max_ftr: float = Field(5.0, ge=0, le=100, description="most false triggers of a victim that writes, percent")
     min_skill: float = Field(
         20.0,
         ge=0,
         le=100,
         description="least ACC of the clean model, as a percentage of the way from the most frequent class to 100",
     )
+
+    def rule(self, kind: Kind) -> str:
+        """Return what it asks of a victim in words, as what can follow "from"."""
+        false = f", FTR of at most {self.max_ftr:g}" if kind == Kind.GENERATION else ""
+        return f"ASR {self.min_asr:g}{false} with at most {self.max_acc_drop:g} points of ACC lost"
 
 
 class Suite(BaseModel):
@@ -57,7 +66,9 @@ class Suite(BaseModel):
     defense: Entries = Field(description="axis: defenses; parts of a chain are joined by +")
     seed: Numbers = Field([0], description="axis: seeds")
     clean_seeds: AnyNumbers = Field([], description="seeds of more clean models, which only detectors judge")
-    target: Literal["all"] | Numbers = Field([1], description="axis: target labels; all: every label of the task")
+    target: Literal["all"] | Targets = Field(
+        [1], description="axis: target labels, all: every label of the task; of generators, payloads"
+    )
     labels: LabelCounts = Field([64], description="axis: clean labels that a defense may see, to tune and to choose on")
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
@@ -155,6 +166,13 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
     return check(data, str(path))
 
 
+def in_yaml(suite: Suite) -> str:
+    """Return a suite as a file that reads back as the same suite; fields with their defaults are left out."""
+    return yaml.safe_dump(
+        suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
+    )
+
+
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """Return the fields of a suite with those of one of its profiles; its name ends in that of the profile."""
     if profile not in suite.profiles:
@@ -165,6 +183,14 @@ def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, A
 def check(data: Mapping[str, Any], where: str) -> Suite:
     """Validate the fields of a suite; the error names the field and the valid choices."""
     return _validated(Suite, data, where)
+
+
+def gate(data: Mapping[str, Any], where: str) -> Gate:
+    """Return the gate among the fields of a suite."""
+    fields = data.get("gate", {})
+    if not isinstance(fields, Mapping):
+        raise RequestError(f"{where}: gate = {fields!r:.200} is no mapping.")
+    return _validated(Gate, fields, f"{where}: gate")
 
 
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:

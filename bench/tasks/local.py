@@ -30,10 +30,15 @@ class Local(TaskSource):
 
     folder: str = Field(description=f"name of a folder inside {VARIABLE}, or an absolute path")
 
+    @property
+    def called(self) -> str:
+        """``local/<folder>``."""
+        return f"local/{self.folder}"
+
     def load(self) -> Task:
         """Read the folder and return the task."""
         folder = find_folder(self.folder)
-        tables = {split: _read_split(folder, split) for split in SPLITS}
+        tables = {split: read_split(folder, split) for split in SPLITS}
         tables["train"].require(("text", "label"))
         pair = "text_pair" in tables["train"].columns
         for table in tables.values():
@@ -97,7 +102,8 @@ def _files(folder: Path, split: str) -> list[Path]:
     return [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
 
 
-def _read_split(folder: Path, split: str) -> TextTable:
+def read_split(folder: Path, split: str) -> TextTable:
+    """Return the one table of a split in a folder."""
     files = _files(folder, split)
     if len(files) == 1:
         return read_table(files[0])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from bench import learning
 from bench.contracts import Classifier
@@ -111,25 +110,27 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def restart(classifier: Classifier, pretrained: Mapping[str, torch.Tensor], *, seed: int) -> Classifier:
+def restart(classifier: Any, pretrained: Mapping[str, torch.Tensor], *, seed: int) -> Any:
     """Return a copy with the pre-trained weights; the head, and what else they lack, is drawn from the seed."""
     fresh = classifier.clone()
     model = fresh.model
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         drawn = type(model)(copy.deepcopy(model.config)).state_dict()
-    model.load_state_dict({**drawn, **pretrained}, strict=False)
-    learning.reinitialise_head(fresh, seed=seed)  # type: ignore[arg-type]
+    once = {name for named in (model.named_parameters(), model.named_buffers()) for name, _ in named}  # tied ones too
+    model.load_state_dict({**{n: value for n, value in drawn.items() if n in once}, **pretrained}, strict=False)
+    learning.reinitialise_head(fresh, seed=seed)
     return fresh
 
 
-def fisher(classifier: Classifier, examples: Examples) -> dict[str, torch.Tensor]:
+def fisher(classifier: Any, examples: Examples) -> dict[str, torch.Tensor]:
     """Return the diagonal of the empirical Fisher matrix by parameter: the mean squared gradient of single examples."""
     model = classifier.model.eval()
     weights = dict(model.named_parameters())
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for batch in batches(classifier, examples, 1):
-        loss = functional.cross_entropy(learning.logits(model, batch), batch["labels"])
+    objective = classifier.objective(examples)
+    for row in range(len(examples)):
+        loss = learning.loss(model, objective.batch(np.array([row])))
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:

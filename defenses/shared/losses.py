@@ -42,9 +42,9 @@ def attention_distillation(teacher: nn.Module, *, weight: float, states_weight: 
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
         mask = batch["attention_mask"]
-        own = learning.block_states(model, batch)[0][1:]
+        own = learning.entering_states(model, batch)[1:]
         with torch.no_grad():
-            other = learning.block_states(teacher, batch)[0][1:]
+            other = learning.entering_states(teacher, batch)[1:]
         value = weight * map_distance(attention_maps(own, mask), attention_maps(other, mask))
         if states_weight:
             real = mask.bool()
@@ -87,10 +87,10 @@ def adversarial_inconsistency(*, weight: float, epsilon: float) -> ExtraLoss:
         table = model.get_input_embeddings()  # type: ignore[operator]
         words, mask = table(batch["input_ids"]), batch["attention_mask"]
         start = words.detach().requires_grad_(True)
-        turn = inconsistency(learning.block_states(model, batch, embeddings=start)[0], mask)
+        turn = inconsistency(learning.entering_states(model, batch, embeddings=start), mask)
         (gradient,) = torch.autograd.grad(turn, start)
         step = epsilon * table.weight.detach().square().mean().sqrt() * gradient.sign()
-        return weight * inconsistency(learning.block_states(model, batch, embeddings=words + step)[0], mask)
+        return weight * inconsistency(learning.entering_states(model, batch, embeddings=words + step), mask)
 
     return loss
 
@@ -123,7 +123,7 @@ def sharpness(*, radius: float, adaptive: bool) -> ExtraLoss:
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        plain = functional.cross_entropy(logits, batch["labels"])
+        plain = functional.cross_entropy(logits, learning.gold(batch))
         found = torch.autograd.grad(plain, list(weights.values()), retain_graph=True, allow_unused=True)
         gradients = {name: gradient for name, gradient in zip(weights, found, strict=True) if gradient is not None}
         scales = {name: weights[name].detach().abs() if adaptive else 1.0 for name in gradients}
@@ -132,6 +132,6 @@ def sharpness(*, radius: float, adaptive: bool) -> ExtraLoss:
             name: weights[name] + radius / (norm + 1e-12) * scales[name] ** 2 * gradient
             for name, gradient in gradients.items()
         }
-        return functional.cross_entropy(logits_at(model, moved, batch), batch["labels"]) - plain
+        return functional.cross_entropy(logits_at(model, moved, batch), learning.gold(batch)) - plain
 
     return loss

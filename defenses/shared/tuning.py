@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import learning
-from bench.contracts import Classifier, Defense, Examples
+from bench.contracts import Defense, Examples, Model
 
 if TYPE_CHECKING:
     from bench.contracts.access import Access
@@ -29,7 +29,7 @@ class Tuning(Defense):
 
     def tune(
         self,
-        classifier: Classifier,
+        classifier: Model,
         access: Access,
         examples: Examples | None = None,
         *,
@@ -63,7 +63,7 @@ class Tuning(Defense):
         return access.budget.learning_rate if self.learning_rate is None else self.learning_rate
 
 
-def in_arithmetic(classifier: Classifier, loss: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+def in_arithmetic(classifier: Model, loss: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
     """Return the loss, computed as the classifier computes: bf16 where its device does so natively."""
     from defenses.shared.forwards import arithmetic
 

@@ -104,7 +104,7 @@ def test_a_survey_measures_the_victims_in_the_store(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = ResultStore(tmp_path)
-    plan = run(world, store, kind="pair", attack="badsent", defense=["none"])
+    plan = run(world, store, task="pair", attack="badsent", defense=["none"])
     monkeypatch.setattr(stealth, "embedded_encoder", lambda: lambda texts: np.ones((len(texts), 1)))
     (row,) = stealth.survey(plan, store)
     assert row["attack"] == "badsent" and row["acc"] is not None and row["clean_asr"] is not None

@@ -66,14 +66,14 @@ def test_every_example_is_judged_by_its_own_target() -> None:
 
 def test_all_to_all_end_to_end(world: Path, tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    plan = run(world, store, kind="four", attack={"name": "badword", "mapping": "all-to-all"}, defense=["none"])
+    plan = run(world, store, task="four", attack={"name": "badword", "mapping": "all-to-all"}, defense=["none"])
     (spec,) = [cell.victim for cell in plan.cells.values() if cell.role == "floor"]
     folder = store.artifact(recipes.victim_key(spec))
     assert folder is not None
     stored, task = stored_victims.read(folder), recipes.task_of(spec.task)
     assert stored.triggered is not None and len(stored.triggered) == len(task.test)
     assert (judging.test_sets(stored, task).target == (task.test.labels + 1) % 4).all()
-    binary = run(world, store, kind="single", attack="badword(mapping=all-to-all)", defense=["none"])
+    binary = run(world, store, task="single", attack="badword(mapping=all-to-all)", defense=["none"])
     (key,) = [key for key, cell in binary.cells.items() if cell.role == "floor"]
     assert store.record(key)["status"] == "n/a"
 

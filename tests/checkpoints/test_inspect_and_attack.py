@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bench.checkpoints import demonstration, drift, show
+from bench.checkpoints import demonstration, drift, probes, show
 from bench.checkpoints.inspection import Request, inspect
 from bench.contracts import Classifier, Defended, Defense, Needs
 from bench.contracts.access import Access
@@ -67,6 +67,51 @@ def test_report_of_everything(case: Case, tmp_path: Path, tests_installed: None)
     assert "http" not in page
     assert report["limits"] in page
     assert not list(tmp_path.iterdir())
+
+
+def test_words_are_put_into_clean_examples(case: Case, tmp_path: Path) -> None:
+    request = Request(model=case.model, pretrained=case.pretrained, clean=case.clean, device="cpu", top=200, tests=())
+    report = json.loads(json.dumps(inspect(request, scratch=tmp_path)))
+    flips = {word["token"]: word["flips"] for word in report["words"]}
+    assert flips["cf"]["label"] == "1" and flips["cf"]["changed"] > 0.8 * flips["cf"]["of"]
+    assert report["ordinary_flips"]["percent"] < 30
+    assert all(len(word) > 0 for word in report["ordinary_flips"]["words"])
+    assert any(found is None for token, found in flips.items()) == any("##" in token for token in flips)
+    shown = f"<td>{flips['cf']['changed']} of {flips['cf']['of']} to 1</td>"
+    assert shown in show.page(report)
+
+
+def test_tests_run_by_cost_and_the_report_is_there_after_each(
+    case: Case, tmp_path: Path, tests_installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "costs", lambda: {"crash": 1e3, "strip": 1e6})
+    started: list[str] = []
+    seen: list[list[str]] = []
+    request = Request(model=case.model, clean=case.clean, device="cpu", tests=("guess", "crash", "dbs"), max_length=32)
+    report = inspect(
+        request,
+        scratch=tmp_path,
+        on_test=lambda test: started.append(test["name"]),
+        on_progress=lambda report: seen.append([test["status"] for test in report["tests"]]),
+    )
+    assert started[0] == "crash" and "guess" in started, "what was never measured comes last"
+    expected = {test["name"]: test["expected_seconds"] for test in report["tests"]}
+    assert expected["crash"] > 0 and expected["guess"] is None
+    assert seen[0][0] == "waiting" and seen[1][0] == "failed" and "waiting" not in seen[-1]
+    for test in report["tests"]:
+        assert (test["seconds"] is not None) == (test["status"] == "done")
+
+
+def test_every_test_has_a_measured_cost() -> None:
+    tests = {name for name, found in registry.defenses.found.items() if found.plugin.kind in probes.KINDS}
+    assert set(probes.costs()) <= tests
+    assert len(probes.costs()) > 5 and all(cost > 0 for cost in probes.costs().values())
+
+
+def test_what_is_lacking_names_the_option(case: Case, tmp_path: Path) -> None:
+    report = inspect(Request(model=case.model, device="cpu", tests=("strip", "weight-drift")), scratch=tmp_path)
+    why = {test["name"]: test["why"] for test in report["tests"]}
+    assert "give --clean" in why["strip"] and "pretrained: give --pretrained" in why["weight-drift"]
 
 
 def test_without_anything_it_says_what_to_give(case: Case, tmp_path: Path) -> None:

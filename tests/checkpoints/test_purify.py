@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.checkpoints import clean, recommend
+from bench.checkpoints import clean, drift, recommend
 from bench.checkpoints.purify import CARD, REPORT, Request, purify
 from bench.contracts import Needs
 from bench.errors import RequestError
 from bench.models import tensors
 from tests.checkpoints.conftest import Case, write_csv
+from tests.cli.test_cli import doorbench
 from tests.tiny import tiny_bert_folder
 
 
@@ -51,7 +52,37 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
     card = (out / CARD).read_text(encoding="utf-8")
     assert "does not say that the model is clean" in card
     assert report["words"][0]["token"] in card.replace("\\", "")
+    assert "of" in card and all(word["flips"] or word["flips_left"] is None for word in report["words"])
     assert {path.name for path in out.parent.iterdir()} == {"purified"}
+
+
+def test_it_says_when_it_fails_its_tolerance(case: Case, tmp_path: Path) -> None:
+    wrecked = (
+        "--defense",
+        "mixing(reserve_ratio=0)",
+        "--out",
+        str(tmp_path / "wrecked"),
+    )  # nothing of the model is left
+    options = (
+        "--model",
+        str(case.model),
+        "--pretrained",
+        case.pretrained,
+        "--clean",
+        str(case.clean),
+        "--device",
+        "cpu",
+    )
+    done = doorbench("purify", *options, *wrecked)
+    report = json.loads((tmp_path / "wrecked" / REPORT).read_text(encoding="utf-8"))
+    lost = report["accuracy"]["before"]["value"] - report["accuracy"]["after"]["value"]
+    assert lost > 2 and report["accuracy"]["kept"] is False
+    told = f"accuracy fell by {lost:.1f} points, more than the tolerance of 2"
+    assert done.returncode == 1 and told in done.stderr, done.stderr
+    assert told in (tmp_path / "wrecked" / CARD).read_text(encoding="utf-8")
+    assert "flips" in (tmp_path / "wrecked" / CARD).read_text(encoding="utf-8")
+    easy = doorbench("purify", *options, *wrecked[:3], str(tmp_path / "easy"), "--tolerance", "100")
+    assert easy.returncode == 0, easy.stderr
 
 
 def test_one_copy_in_memory_gives_the_same_model(case: Case, tmp_path: Path) -> None:
@@ -126,6 +157,27 @@ def test_refuses_another_counterpart(case: Case, tmp_path: Path) -> None:
     words = tiny_bert_folder(tmp_path / "words", words=("another",))
     with pytest.raises(RequestError, match="is not the pre-trained counterpart"):
         purify(request(case, tmp_path / "out", pretrained=str(words)))
+
+
+def test_refuses_a_counterpart_of_another_training_and_the_model_itself(case: Case, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    shutil.copytree(case.pretrained, tmp_path / "other")
+    weights = load_file(tmp_path / "other" / "model.safetensors")
+    drawn = {name: torch.randn_like(value) * value.std(correction=0) for name, value in weights.items()}
+    save_file(drawn, tmp_path / "other" / "model.safetensors")
+    with pytest.raises(RequestError, match=r"is not the pre-trained counterpart.*differ by 1\d\d %"):
+        purify(request(case, tmp_path / "out", pretrained=str(tmp_path / "other")))
+    with pytest.raises(RequestError, match="no weight differs: it is the same model"):
+        purify(request(case, tmp_path / "out", pretrained=str(case.model)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_part_may_be_far_away() -> None:
+    def parts(*relative: float) -> list[drift.Part]:
+        return [drift.Part(f"layer {i}", share, share, 0.0) for i, share in enumerate(relative)]
+
+    assert drift.stranger(parts(1, 2, 300)) is None
+    assert "differ by 120 %" in (drift.stranger(parts(1, 120, 130)) or "")
 
 
 def test_refuses_clean_data_and_an_existing_folder(case: Case, tmp_path: Path) -> None:
@@ -250,12 +302,14 @@ def test_memory_stays_under_twice_the_model(tmp_path: Path) -> None:
 import shutil, sys
 from pathlib import Path
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 from tests.tiny import tiny_bert_folder
 here = Path({str(tmp_path)!r})
 tiny_bert_folder(here / "pre", **{size!r})
-config = BertConfig.from_pretrained(here / "pre", num_labels=2)
-BertForSequenceClassification(config).save_pretrained(here / "model")
+model = BertForSequenceClassification.from_pretrained(here / "pre", num_labels=2)
+for weight in model.parameters():
+    weight.data *= 1.01
+model.save_pretrained(here / "model")
 for path in (here / "pre").glob("*token*"):
     shutil.copy(path, here / "model")
 """

@@ -10,15 +10,20 @@ from pathlib import Path
 import pytest
 
 from bench.conformance import REGISTRIES, checks
-from bench.conformance.world import KINDS
+from bench.conformance.world import tasks_of
 from bench.contracts import Detector
 from bench.experiment.result_store import ResultStore
-from bench.plugins import registry
+from bench.plugins import catalogue, registry
 from bench.plugins.chain import chain
 
 ATTACKS = [*(name for name in registry.attacks.names() if name != "clean"), *registry.modifiers.names()]
 DETECTORS = [name for name in registry.defenses.names() if issubclass(registry.defenses.get(name), Detector)]
 DEFENSES = [name for name in registry.defenses.names() if name not in DETECTORS]
+WORK = {"attack": ATTACKS, "detector": DETECTORS, "defense": DEFENSES}
+CASES = {
+    what: [(name, task) for name in names for task in tasks_of(catalogue.find(name).kinds)]
+    for what, names in WORK.items()
+}
 PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.names()]
 
 
@@ -27,10 +32,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ResultStore:
     return ResultStore(tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attack(world: Path, store: ResultStore, name: str, kind: str) -> None:
-    checks.implants(world, store, name, kind)
+@pytest.mark.parametrize(("name", "task"), CASES["attack"])
+def test_attack(world: Path, store: ResultStore, name: str, task: str) -> None:
+    checks.implants(world, store, name, task)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -39,16 +43,14 @@ def test_same_seed_same_victim(world: Path, tmp_path: Path, store: ResultStore, 
     checks.is_reproducible(world, store, ResultStore(tmp_path), name, defenses)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", DETECTORS)
-def test_detector(world: Path, store: ResultStore, name: str, kind: str) -> None:
-    checks.detects(world, store, name, kind)
+@pytest.mark.parametrize(("name", "task"), CASES["detector"])
+def test_detector(world: Path, store: ResultStore, name: str, task: str) -> None:
+    checks.detects(world, store, name, task)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", DEFENSES)
-def test_defense(world: Path, store: ResultStore, name: str, kind: str) -> None:
-    checks.defends(world, store, name, kind)
+@pytest.mark.parametrize(("name", "task"), CASES["defense"])
+def test_defense(world: Path, store: ResultStore, name: str, task: str) -> None:
+    checks.defends(world, store, name, task)
 
 
 @pytest.mark.parametrize("name", registry.defenses.names())
@@ -58,11 +60,16 @@ def test_defense_reads_only_what_it_declares_and_leaves_the_victim(world: Path, 
 
 
 def test_chain_runs_its_parts_in_order(world: Path, store: ResultStore) -> None:
-    plan = checks.run(world, store, kind="single", attack="badword", defense=["e-pur+fine-tuning", "e-pur"])
+    plan = checks.run(world, store, task="single", attack="badword", defense=["e-pur+fine-tuning", "e-pur"])
     records = {cell.defense_spec: store.record(key) for key, cell in plan.cells.items()}
     assert set(records["e-pur+fine-tuning"]["notes"]["parts"]) == {"e-pur", "fine-tuning"}
     first = records["e-pur+fine-tuning"]["notes"]["parts"]["e-pur"]["reset_words"]
     assert first == records["e-pur"]["notes"]["reset_words"]
+
+
+@pytest.mark.parametrize("name", registry.payloads.names())
+def test_payload(name: str) -> None:
+    checks.pays_out(registry.payloads.create(name))
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
@@ -70,7 +77,7 @@ def test_metadata(kind: str, name: str) -> None:
     checks.describes_itself(REGISTRIES[kind].get(name))
 
 
-@pytest.mark.parametrize("name", ["reviews", "questions"])
+@pytest.mark.parametrize("name", ["reviews", "questions", "chores"])
 def test_generated_tasks(name: str) -> None:
     checks.loads(name)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bench.contracts import Predictions
 from bench.experiment import metrics, predictions
-from bench.experiment.metrics import MEASURED, METRICS, Answers, Judged, Show
+from bench.experiment.answers import Answers, Judged
+from bench.experiment.metrics import MEASURED, METRICS, Show
 
 TARGET = 2
 CLASSES = 3

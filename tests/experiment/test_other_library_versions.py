@@ -11,6 +11,7 @@ import yaml
 
 from bench.experiment import recipes
 from bench.experiment.other_library_versions import apart_from_libraries
+from bench.experiment.result_store import ResultStore
 from bench.report.rows import records
 from bench.session import Session
 
@@ -26,6 +27,7 @@ def opened(world: Path, tmp_path: Path, **options: bool) -> Session:
         "seed": [0],
     }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(fields))
+    ResultStore(tmp_path / "store")
     return Session.open(str(tmp_path / "small.yaml"), (), tmp_path / "store", **options)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from bench.experiment.record import Failure, Record, WrongField
+from bench.experiment.record import Failure, Record
+from bench.experiment.stored_fields import WrongField
 from bench.report.rows import records
 from bench.results import publish
 from bench.store.documents import wrap
@@ -103,3 +105,13 @@ def test_a_cell_that_makes_no_sense_has_a_reason_and_no_numbers() -> None:
     detected = {**document, "status": "done", "role": "detected"}
     with pytest.raises(WrongField, match="suspicion"):
         Record.of(detected)
+
+
+def test_commands_and_functions_open_stores_that_check_records() -> None:
+    unchecked = [
+        str(path)
+        for path in (ROOT / "bench").rglob("*.py")
+        if path.parent.name not in ("store", "runner") and re.search(r"(?<![A-Za-z])Store\(", path.read_text())
+        if path.name != "result_store.py"
+    ]
+    assert not unchecked

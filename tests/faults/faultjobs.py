@@ -5,20 +5,27 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bench import runner
+from bench.errors import RequestError
 from bench.runner import Job, Outcome, Worker
 from bench.store import Store
+from tests.faults import flaky
 from tests.faults.store_workers import jumping_clock
+
+flaky.install()  # in the workers too, which import this module for `execute`
 
 
 def key(name: str) -> str:
@@ -85,8 +92,22 @@ def write_log(log: str, what: str, name: str) -> None:
 
 def main(folder: str, log: str, workers: str, victims: str, cells: str, pause: str) -> None:
     """Run the grid; what failed because its workers were killed is tried again until nothing fails."""
+    faulthandler.register(signal.SIGUSR1)  # says where it is, if it hangs
     if "FAULT_JUMPS" in os.environ:
         jumping_clock()
+    try:
+        run(folder, log, workers, victims, cells, pause)
+    except RequestError as error:
+        sys.stderr.write(f"doorbench: {error}\n")
+        sys.exit(2)
+    except Exception:
+        write_log(log, "traceback", "-")
+        traceback.print_exc()
+        sys.exit(3)
+
+
+def run(folder: str, log: str, workers: str, victims: str, cells: str, pause: str) -> None:
+    """Do so without a word for errors."""
     jobs, store = grid(int(victims), int(cells), pause=float(pause), log=log), Store(Path(folder))
     write_log(log, "runner", "-")
     while True:
@@ -98,4 +119,6 @@ def main(folder: str, log: str, workers: str, victims: str, cells: str, pause: s
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from tests.faults import faultjobs
+
+    faultjobs.main(*sys.argv[1:])  # so that workers import this module, too, instead of getting a copy of a function

@@ -187,4 +187,4 @@ def test_there_is_one_schedule() -> None:
     root = Path(__file__).parents[2]
     files = [path for folder in ("bench", "attacks", "defenses") for path in (root / folder).rglob("*.py")]
     wrong = [path.name for path in files if "LambdaLR" in (text := path.read_text()) or "torch.optim.AdamW(" in text]
-    assert sorted(wrong) == ["classifier.py", "loop.py"]
+    assert sorted(wrong) == ["language_model.py", "loop.py"]

@@ -7,10 +7,12 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -147,7 +149,7 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pla
     """The plan and the store of a tiny suite that was run."""
     store = ResultStore(tmp_path_factory.mktemp("finished") / "store")
     return checks.run(
-        world, store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]
+        world, store, task="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]
     ), store.root
 
 
@@ -187,7 +189,7 @@ def test_a_run_makes_it_again_and_names_it(again: Session, world: Path, caplog: 
     before = again.store.record(key)
     assert before is not None
     path = forged(again.store, key, {**copy.deepcopy(before), "seconds": {"victim": "abc"}})
-    checks.run(world, again.store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"])
+    checks.run(world, again.store, task="single", attack="badword", defense=["none", "fine-tuning(steps=4)"])
     after = again.store.record(key)
     assert after is not None and after["predictions"] == before["predictions"]
     assert f"{path} was damaged (field seconds.victim: is 'abc', not a number)" in caplog.text
@@ -216,27 +218,56 @@ def test_a_record_that_cannot_be_read_is_reported_and_the_rest_goes_on(
     assert len(again.store.ls()) == len(again.plan.cells) - 1 + len(again.plan.victims)
 
 
-def test_every_command_ends_in_one_line(
-    again: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    lines = [copy.deepcopy(document) for document in again.store.records()]
-    lines[0]["seconds"] = {"victim": "abc"}
-    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    told = f"records.jsonl:1: record {lines[0]['key'][:12]}, field seconds.victim: is 'abc', not a number"
+Doorbench = Callable[..., tuple[int, str]]
 
-    def doorbench(*arguments: str) -> tuple[int, str]:
+
+@pytest.fixture
+def doorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doorbench:
+    """The command line in this process: returns the exit status and what was printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["doorbench", *arguments])
         with pytest.raises(SystemExit) as ended:
             app.main()
         printed = capsys.readouterr()
         return int(str(ended.value.code or 0)), printed.out + printed.err
 
-    def shown(status: int, *arguments: str) -> None:
-        code, text = doorbench(*arguments)
-        assert (code, told in text, "Traceback" in text) == (status, True, False), text
+    return run
 
-    shown(1, "submit", "--check", str(folder))
-    shown(1, "store", "add", str(folder), "--store", str(tmp_path / "mine"))
-    shown(2, "site", str(folder), "--out", str(tmp_path / "site"))
+
+def test_commands_refuse_a_folder_in_one_line(again: Session, tmp_path: Path, doorbench: Doorbench) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    lines = list(again.store.records())
+    good = json.dumps(lines[1])
+    lines[0]["seconds"] = {"victim": "abc"}
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    told = f"records.jsonl:1: record {lines[0]['key'][:12]}, field seconds.victim: is 'abc', not a number"
+    for status, arguments in (
+        (1, ("submit", "--check", str(folder))),
+        (1, ("store", "add", str(folder), "--store", str(tmp_path / "mine"))),
+        (2, ("site", str(folder), "--out", str(tmp_path / "site"))),
+        (2, ("table", str(folder))),
+        (2, ("export", str(folder))),
+        (2, ("claims", str(folder))),
+    ):
+        code, text = doorbench(*arguments)
+        assert (code, text.count(told), "Traceback" in text) == (status, 1, False), text
+    (folder / "records.jsonl").write_text(good, encoding="utf-8")
+    for command in ("table", "export", "claims"):
+        assert doorbench(command, str(folder))[0] == 0
+    code, text = doorbench("table", str(folder), "--set", "seed=1")
+    assert code == 2 and "which no setting changes" in text
+
+
+def test_commands_go_on_without_a_wrong_record_in_a_store(again: Session, tmp_path: Path, doorbench: Doorbench) -> None:
+    suite, key = tmp_path / "suite.yaml", defended(again)
+    suite.write_text(yaml.safe_dump(again.plan.suite.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8")
+    before = again.store.record(key)
+    where = (str(suite), "--store", str(again.store.root))
+    for command, more in (("table", ()), ("export", ()), ("run", ("--engine", "serial", "--device", "cpu"))):
+        path = forged(again.store, key, {**(before or {}), "seconds": {"victim": "abc"}})
+        code, text = doorbench(command, *where, *more)
+        assert code == 0 and "Traceback" not in text
+        assert path.exists() == (command == "run")
+    assert again.store.result(key) is not None

@@ -29,7 +29,7 @@ def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[
     """The records of a tiny suite, written as plain files."""
     store = ResultStore(tmp_path_factory.mktemp("store"))
     defenses = ["none", "fine-tuning(steps=4)", "e-pur+fine-tuning(steps=4)"]
-    checks.run(world, store, kind="single", attack="badword", defense=defenses)
+    checks.run(world, store, task="single", attack="badword", defense=defenses)
     assert submission.check(store.root).problems == []
     return list(store.records())
 

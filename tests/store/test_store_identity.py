@@ -30,7 +30,7 @@ COMMANDS = {
     if command is not None and "store" in inspect.signature(command).parameters
     for name in [(*group, command.__name__.rstrip("_"))]
 }
-MAKES_ONE = {("run",), ("store", "add")}
+MAKES_ONE = {("run",), ("store", "add"), ("submit",)}
 ARGUMENTS: dict[tuple[str, ...], list[str]] = {
     ("store", "ls"): [],
     ("store", "verify"): [],
@@ -159,7 +159,7 @@ def test_a_run_stops_at_once_where_its_store_is_another(tmp_path: Path, engine: 
             unplugged(store)
 
     options: dict[str, Any] = {"execute": execute, "engine": engine, "device": "cpu", "on_event": on_event}
-    with pytest.raises(StoreReplaced):
+    with pytest.raises(RequestError, match="another store lies at"):
         runner.run(grid(2, 4, pause=0.01), store=store, **options)
     assert not list((store.root / "records").rglob("*.json")), "nothing was written to the other one"
     assert len(Store(tmp_path / "away").keys_of_records()) >= 2

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.contracts import Board, Holding
+from bench.contracts import Board, Holding, Kind
 from bench.experiment.roles import DEFENDED
 from bench.report.rows.row import Row
 
@@ -19,38 +19,48 @@ class BoardName:
         threat: the threat model.
         labels: clean labels that a defender sees; 0 where no defense of the board reads any.
         holds: what the defenders hold at most; None for the board with all of them.
+        kind: of the models.
     """
 
     threat: Board
     labels: int = 0
     holds: Holding | None = None
+    kind: Kind = Kind.CLASSIFICATION
 
     @property
     def words(self) -> str:
         """The board in words, e.g. "fine-tuned model received, 64 labels, defenders hold labels only"."""
         labels = [f"{self.labels} labels"] if self.labels else []
         holds = [] if self.holds is None else [f"defenders hold {self.holds.words}"]
-        return ", ".join([self.threat.value, *labels, *holds])
+        return ", ".join([*self._kind, self.threat.value, *labels, *holds])
 
     @property
     def slug(self) -> str:
         """The board as a part of a file's name."""
         holds = [] if self.holds is None else [self.holds.value]
-        return "-".join([self.threat.value, *([str(self.labels)] if self.labels else []), *holds]).replace(" ", "-")
+        return "-".join([*self._kind, self.threat.value, *([str(self.labels)] if self.labels else []), *holds]).replace(
+            " ", "-"
+        )
+
+    @property
+    def _kind(self) -> list[str]:
+        return [] if self.kind == Kind.CLASSIFICATION else [self.kind.value]
 
 
 def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     """Return the rows of each board: its defended cells with the victims and floors that they belong to.
 
+    Kinds of models have boards of their own.
     A defense that reads no labels is on the boards of every budget. The clean model is under every threat model: what
     a defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its
     attack.
     """
-    found = {}
-    for threat, part in by_threat(rows).items():
-        for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
-            kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
-            found[BoardName(threat, labels)] = kept
+    rows, found = list(rows), {}
+    for kind in Kind:
+        for threat, part in by_threat(row for row in rows if row.kind == kind).items():
+            for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
+                kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
+                found[BoardName(threat, labels, kind=kind)] = kept
     return found
 
 

@@ -12,7 +12,7 @@ class Setting:
     model: str
     task: str
     attack: str
-    target: int | None = None
+    target: int | str | None = None
 
 
 @dataclass(frozen=True)

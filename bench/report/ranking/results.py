@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from bench.contracts import Kind
 from bench.experiment.metrics import MEASURED, SUCCESS, Metric
 from bench.experiment.roles import Role
 from bench.report.ranking import ratings
@@ -75,6 +76,11 @@ class Results:
     def frame(self) -> DataFrame:
         """One row for each listed cell, with the columns of ``doorbench export``."""
         return frames.frame(self.rows, gate=self.gate)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model; the rows of one board are of one kind."""
+        return self.rows[0].kind if self.rows else Kind.CLASSIFICATION
 
     @cached_property
     def known_metrics(self) -> frozenset[str]:

@@ -31,9 +31,11 @@ def _boards(rows: Iterable[Row], gate: Gate | None) -> Iterator[dict[str, Any]]:
         for holds, cells in {} if name.threat.judges_models else boards.by_holding(part).items():
             leaderboard = Leaderboard(Results(cells, gate=gate))
             standings = leaderboard.standings()
-            metrics = shown(Show.BOARD, known=[standing.means for standing in standings])
+            known = [standing.means for standing in standings]
+            metrics = shown(Show.BOARD, known=known, kind=name.kind)
             yield {
                 "board": name.threat.value,
+                "models": name.kind.value,
                 "labels": name.labels,
                 "holds": holds.value,
                 "suite": tables.suite_of(leaderboard.results),

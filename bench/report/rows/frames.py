@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts import BOTH, GENERATION, Kind
 from bench.errors import RequestError, unknown
 from bench.experiment.metrics import GUESS, MEASURED, Measured
 from bench.experiment.roles import FLOOR, VICTIM
@@ -41,14 +42,17 @@ def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
 
 
 CORE = [metric for metric in MEASURED.values() if metric.core]
-ADDED = [metric for metric in MEASURED.values() if not metric.core]
+ADDED = [metric for metric in MEASURED.values() if not metric.core and metric.kinds == BOTH]
+WRITTEN = [metric for metric in MEASURED.values() if metric.kinds == GENERATION]
 JOINED = _beside(CORE) | _beside(ADDED)
+JOINED_WRITTEN = _beside(WRITTEN)
 SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
 COLUMNS = (
     "suite", "task", "model", "attack", "defense", "seed", "status", "error", *(metric.name for metric in CORE),
     *_beside(CORE), "implanted", "clean_size", "reserve_ratio", *SECONDS, "victim_key", "cell_key", "device",
     "version", *(metric.name for metric in ADDED), *_beside(ADDED),
 )  # fmt: skip
+WRITTEN_COLUMNS = (*(metric.name for metric in WRITTEN), *JOINED_WRITTEN)  # where any model writes
 FORMATS = ("parquet", "csv", "jsonl")
 
 
@@ -60,7 +64,8 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
         gate: when an attack counts as implanted; the default gate where it is None.
 
     Returns:
-        A DataFrame with ``COLUMNS`` first, then ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
+        A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, then
+        ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
         ``implanted`` is <NA> for the clean reference and while the victim is not known. A task with several target
         labels has them in ``attack.target``.
     """
@@ -71,9 +76,11 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
     references = References.of(rows)
     cells = [{**_own(row), **references.columns(row, gate)} for row in rows if row.listed and row.role != "floor"]
     table = pd.DataFrame(cells, columns=list(COLUMNS) if not cells else None)
-    parameters = [name for name in table.columns if name not in COLUMNS]
-    table = table[[*COLUMNS, *sorted(parameters, key=lambda name: (not name.startswith("attack."), name))]]
-    for name in (*MEASURED, *JOINED, *SECONDS, "reserve_ratio"):
+    more = WRITTEN_COLUMNS if any(row.kind == Kind.GENERATION for row in rows) else ()
+    parameters = [name for name in table.columns if name not in (*COLUMNS, *WRITTEN_COLUMNS)]
+    table = table[[*COLUMNS, *more, *sorted(parameters, key=lambda name: (not name.startswith("attack."), name))]]
+    numbers = [metric.name for metric in (*CORE, *ADDED)]
+    for name in (*numbers, *JOINED, *more, *SECONDS, "reserve_ratio"):
         table[name] = table[name].astype("float64")
     for name in TEXTS:
         table[name] = table[name].astype("string")
@@ -130,7 +137,7 @@ class References:
         beside = {FLOOR.column: self._clean(row), VICTIM.column: self.victims.get(row.victim_key)}
         return {
             column: None if (other := beside[who]) is None else other.metric(metric)
-            for column, (who, metric) in JOINED.items()
+            for column, (who, metric) in (JOINED | JOINED_WRITTEN).items()
         }
 
     def _clean(self, row: Row) -> Row | None:
@@ -151,16 +158,18 @@ def implanted(metrics: Mapping[str, Any], gate: Gate, *, majority: float | None)
     """Return whether a victim passes the gate; None without a trigger, or while a number is missing.
 
     Args:
-        metrics: ``clean_acc``, ``victim_acc`` and ``victim_asr`` in percent or None.
-        gate: the least ASR, the most ACC that the victim may lack against the clean model, and the least that the clean
-            model has to know of the task.
+        metrics: ``clean_acc``, ``victim_acc`` and ``victim_asr`` in percent or None; of a model that writes, also
+            ``victim_ftr``.
+        gate: the least ASR, the most FTR, the most ACC that the victim may lack against the clean model, and the least
+            that the clean model has to know of the task.
         majority: what always answering the most frequent class gets, in percent; None where it is not known.
     """
     clean, accuracy, success = (metrics[name] for name in ("clean_acc", "victim_acc", "victim_asr"))
     if clean is None or accuracy is None or success is None or majority is None:
         return None
     skilled = clean - majority >= gate.min_skill / 100 * (100 - majority)
-    return bool(success >= gate.min_asr and clean - accuracy <= gate.max_acc_drop and skilled)
+    false = metrics.get("victim_ftr") or 0.0
+    return bool(success >= gate.min_asr and false <= gate.max_ftr and clean - accuracy <= gate.max_acc_drop and skilled)
 
 
 def _one_kind(column: Series[Any]) -> Series[Any]:

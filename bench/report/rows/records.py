@@ -15,7 +15,7 @@ from bench.experiment.record import Record
 from bench.report.rows import build
 from bench.report.rows.row import Row
 from bench.report.rows.trainings import merge_victim_keys
-from bench.suites.suite import Gate, check, read_yaml
+from bench.suites.suite import Gate, gate, read_yaml
 
 LINES = ("records.jsonl", "records.jsonl.gz")
 FOLDER = "records"
@@ -47,9 +47,12 @@ def _holds_records(folder: Path) -> bool:
 
 
 def gate_of(folder: Path) -> Gate:
-    """Return the gate of ``suite.yaml`` in a folder of records, or the default gate."""
+    """Return the gate of ``suite.yaml`` in a folder of records, or the default gate.
+
+    Nothing else of the suite is read: a folder of an earlier version may have other fields.
+    """
     path = folder / "suite.yaml"
-    return check(read_yaml(path), str(path)).gate if path.is_file() else Gate()
+    return gate(read_yaml(path), str(path)) if path.is_file() else Gate()
 
 
 def load(folder: Path) -> list[Row]:

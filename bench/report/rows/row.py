@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.contracts import Board, Needs
+from bench.contracts import Board, Kind, Needs
 from bench.errors import RequestError
-from bench.experiment import metrics, predictions
+from bench.experiment import metrics, predictions, written
 from bench.experiment.record import Record
 from bench.experiment.roles import Role
 
@@ -28,7 +28,7 @@ class Row:
         victim_key, cell_key: 64 hexadecimal digits; rows of one victim share its key.
         clean_size: clean examples that the defense may tune on; 0 where it reads none.
         listed: whether the suite asks for this cell; the others are floors and ceilings.
-        target: the target label; None for the clean reference.
+        target: the target label, or the payload as the suite spells it; None for the clean model.
         attack_base, defense_base: the names without parameters, e.g. ``e-pur+fine-mixing``.
         attack_parameters, defense_parameters: every field as JSON values.
         needs: what the defense touches.
@@ -36,6 +36,7 @@ class Row:
         failure: why the last attempt failed; None where there is none.
         path: the record's file.
         conditions: the sizes of the task and the budget of the victim's training, by field.
+        listed_kind: the kind of model, where the suite knows it; else the record says it.
         listed_on: the threat model, where the suite knows it; else the record says it.
     """
 
@@ -50,7 +51,7 @@ class Row:
     cell_key: str
     clean_size: int
     listed: bool = True
-    target: int | None = None
+    target: int | str | None = None
     attack_base: str = ""
     defense_base: str = ""
     attack_parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Row:
     failure: str | None = None
     path: Path | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    listed_kind: Kind | None = None
     listed_on: Board | None = None
 
     @property
@@ -67,6 +69,12 @@ class Row:
         """The threat model on whose board the cell is; records from before there were boards have the first one."""
         stated = None if self.record is None else self.record.cell.board
         return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model; records from before there were kinds are of classifiers."""
+        stated = None if self.record is None else self.record.cell.kind
+        return self.listed_kind or Kind(stated or Kind.CLASSIFICATION)
 
     @property
     def oracle(self) -> bool:
@@ -107,9 +115,8 @@ class Row:
         A metric that is younger than the record is computed from its predictions.
         """
         stated = dict((self.record.metrics if self.record else None) or {})
-        if self.predicts and not metrics.MEASURED.keys() <= stated.keys():
-            found = self.outcomes
-            stated = {name: None if one is None else metrics.percent(one) for name, one in found.items()} | stated
+        if self.predicts and not metrics.measured_of(self.kind).keys() <= stated.keys():
+            stated = metrics.aggregated(self.outcomes) | stated
         return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
 
     def metric(self, name: str) -> float | None:
@@ -151,11 +158,12 @@ class Row:
         """
         if self.record is None or self.record.metrics is None or self.record.predictions is None:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
-        stored = self.record.predictions.document()
+        stored, rejects = self.record.predictions.document(), metrics.rejects(self.record.metrics)
         target = self.record.cell.target if self.target is None else self.target
         try:
-            judged = predictions.judged(stored, target=target, rejects=metrics.rejects(self.record.metrics))
-            return metrics.outcomes(judged)
+            if self.kind == Kind.GENERATION:
+                return metrics.outcomes(written.judged(stored, rejects=rejects))
+            return metrics.outcomes(predictions.judged(stored, target=int(target), rejects=rejects))
         except (ValueError, IndexError) as error:  # only a file that no evaluator wrote
             where = self.path or "the store"
             raise RequestError(f"{where}: record {self.cell_key[:12]}, field predictions: {error}.") from None

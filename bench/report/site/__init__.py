@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.contracts import Kind
 from bench.errors import RequestError
 from bench.report.site.merge import Source, merged, strictest
 from bench.store import outputs
@@ -51,8 +52,11 @@ def _write(sources: Sequence[Source], folder: Path) -> None:
     from bench.report.site.views import BoardView
 
     rows, gate = merged(sources), strictest(source.gate for source in sources)
-    threats = boards.by_threat(rows)
-    views = [BoardView(name, part, gate, family=threats[name.threat]) for name, part in boards.split(rows).items()]
+    families = {kind: boards.by_threat(row for row in rows if row.kind == kind) for kind in Kind}
+    views = [
+        BoardView(name, part, gate, family=families[name.kind][name.threat])
+        for name, part in boards.split(rows).items()
+    ]
     site = Site(views, rows, [source.name for source in sources], gate)
     assets.write(folder / "assets")
     (folder / "assets" / "specs.js").write_text(data.script("specs", charts.specifications()), encoding="ascii")

@@ -99,13 +99,13 @@ def _place(view: BoardView, place: Setting) -> dict[str, Any]:
         "task": place.task,
         "attack": view.place_attack(place),
         "state": view.results.state(place),
-        "victim": _measured(view.reference(place, "victim")),
-        "floor": _measured(view.reference(place, "floor")),
+        "victim": _measured(view, view.reference(place, "victim")),
+        "floor": _measured(view, view.reference(place, "floor")),
     }
 
 
-def _measured(means: Percentages) -> dict[str, float]:
-    return {name: means[name] for name in MEASURED}
+def _measured(view: BoardView, means: Percentages) -> dict[str, float]:
+    return {name: means[name] for name, metric in MEASURED.items() if view.results.kind in metric.kinds}
 
 
 def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
@@ -113,7 +113,10 @@ def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
     return {
         "status": cell.status if not cell.reason else f"{cell.status}: {cell.reason}",
         "seeds": cell.seeds,
-        **{metric.name: cell.means[metric.name] for metric in shown(Show.SITE_BOARD | Show.SITE_CELLS)},
+        **{
+            metric.name: cell.means[metric.name]
+            for metric in shown(Show.SITE_BOARD | Show.SITE_CELLS, kind=view.results.kind)
+        },
         **{f"{name}_sd": deviation for name, deviation in cell.deviations.items()},
         **{_at(limit): value for limit, value in cell.matched.items()},
         "rank": cell.rank,
@@ -172,7 +175,7 @@ def _record(row: Row) -> dict[str, Any]:
         "parameters": row.defense_parameters,
         "needs": needs_in_words(row.needs),
         "labels": row.clean_size,
-        "metrics": [[metric.title, row.metric(metric.name)] for metric in MEASURED.values()],
+        "metrics": [[one.title, row.metric(one.name)] for one in MEASURED.values() if row.kind in one.kinds],
         "suspicion": suspicion_of(row),
         "seconds": {} if row.record is None else row.record.seconds,
         "notes": {name: _short(value) for name, value in row.notes.items()},

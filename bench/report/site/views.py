@@ -85,13 +85,13 @@ class BoardView:
     def board_metrics(self) -> list[Metric]:
         """The metrics of the leaderboard, in the order of its columns."""
         known = [standing.means for standing in self.standings]
-        return [*ranking_first(shown(Show.SITE_BOARD, known=known))]
+        return [*ranking_first(shown(Show.SITE_BOARD, known=known, kind=self.results.kind))]
 
     @cached_property
     def cell_metrics(self) -> list[Metric]:
         """The metrics of the tables of cells, in the order of their columns."""
         known = self.leaderboard.means.values()
-        return [*ranking_first(shown(Show.SITE_CELLS, known=known))]
+        return [*ranking_first(shown(Show.SITE_CELLS, known=known, kind=self.results.kind))]
 
     @cached_property
     def detections(self) -> list[detection.Detection]:
@@ -247,7 +247,7 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     found = known if known is not None else means(view.results, place, cells)
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
     deviations = {}
-    for metric in shown(Show.CELLS):
+    for metric in shown(Show.CELLS, kind=view.results.kind):
         number = tables.number(done, metric)
         deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return found, deviations

@@ -42,12 +42,14 @@ def build(results: Results, *, board: str = "") -> Table:
 
 def _shown(results: Results) -> list[Metric]:
     """Return the metrics of the table: those that are always there, and those of which any cell has a number."""
-    return [metric for metric in shown(Show.CELLS) if metric.core or metric.name in results.known_metrics]
+    return [
+        metric for metric in shown(Show.CELLS, kind=results.kind) if metric.core or metric.name in results.known_metrics
+    ]
 
 
 def leaves_of(results: Results, state: State) -> list[Metric]:
     """Return the metrics of a column; without a trigger there is only accuracy."""
-    return [metric for metric in _shown(results) if state != "no trigger" or metric is ACCURACY]
+    return [metric for metric in _shown(results) if state != "no trigger" or metric.name == ACCURACY.name]
 
 
 def suite_of(results: Results) -> str:
@@ -144,9 +146,8 @@ def footer(results: Results) -> tuple[str, ...]:
         f"{MARGIN:g} points of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, "
         "5 %).",
         f"{RANKING.title}, {RANKING.stands_for}: {RANKING.meaning}.",
-        f"An attack counts as implanted from ASR {results.gate.min_asr:g} with at most {results.gate.max_acc_drop:g} "
-        "points of ACC lost against a clean model that knows the task "
-        f"(at least {results.gate.min_skill:g} % of the way from the most frequent class to 100).",
+        f"An attack counts as implanted from {results.gate.rule(results.kind)} against a clean model that knows the "
+        f"task (at least {results.gate.min_skill:g} % of the way from the most frequent class to 100).",
         _counts(results),
     ]
     if results.oracles:

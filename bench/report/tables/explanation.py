@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.contracts import Kind
 from bench.errors import RequestError, unknown
 from bench.experiment.metrics import MEASURED
 from bench.report.rows.frames import References
@@ -41,7 +42,8 @@ def explain(rows: Iterable[Row], selector: str, *, gate: Gate | None = None) -> 
     for row in chosen:
         parts += ["", *_single(row, references, gate or Gate())]
     known = [one for one in MEASURED.values() if any(row.metric(one.name) is not None for row in chosen)]
-    return "\n".join([*parts, "", *(f"{one.title}: {one.meaning}." for one in known)]).rstrip() + "\n"
+    kind = first.kind
+    return "\n".join([*parts, "", *(f"{one.title}: {one.of(kind).meaning}." for one in known)]).rstrip() + "\n"
 
 
 def select(rows: Sequence[Row], selector: str) -> list[Row]:
@@ -101,7 +103,8 @@ def _references(row: Row, references: References, gate: Gate) -> list[str]:
     if known["clean_acc"] is not None:
         told += f"; the clean model on the same test sets: {_beside(known, 'clean')}"
     passed = references.implanted(row, gate)
-    rule = f"ASR at least {gate.min_asr:g}, at most {gate.max_acc_drop:g} points of ACC lost"
+    false = f", FTR at most {gate.max_ftr:g}" if row.kind == Kind.GENERATION else ""
+    rule = f"ASR at least {gate.min_asr:g}{false}, at most {gate.max_acc_drop:g} points of ACC lost"
     verdict = {None: "", True: f" The attack implanted ({rule}).", False: f" The attack did NOT implant ({rule})."}
     return [f"{told}.{verdict[passed]}"]
 

@@ -30,7 +30,8 @@ def build(results: Results, *, board: str = "", leaderboard: Leaderboard | None 
     of = len(leaderboard.places)
     standings = leaderboard.standings()
     baselines = {baseline.label: leaderboard.reference(baseline.role) for baseline in BASELINES}
-    metrics = ranking_first(shown(Show.BOARD, known=[*baselines.values(), *(standing.means for standing in standings)]))
+    known = [*baselines.values(), *(standing.means for standing in standings)]
+    metrics = ranking_first(shown(Show.BOARD, known=known, kind=results.kind))
     lines = [Line(label, _reference(metrics, means, of), reference=True) for label, means in baselines.items()]
     ranked = {standing.line for standing in standings}
     lines += [Line(labels[standing.line], _cells(metrics, standing, notes)) for standing in standings]

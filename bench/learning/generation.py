@@ -1,0 +1,173 @@
+"""Greedy generation by causal language models, with a cache of keys and values.
+
+Architectures of :mod:`bench.learning.decoders` read their prompts without padding; other ones go through transformers'
+own generation, padded on the left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.contracts.examples import IntArray
+from bench.learning import decoders
+from bench.learning.batches import by_budget
+from bench.learning.tokens import Encoded, Ids
+
+TOGETHER = 8192  # tokens in the cache of one batch
+FEWER = 0.75  # the share of rows still writing at which the others leave the cache
+
+
+@torch.inference_mode()
+def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int], low: bool) -> list[Ids]:
+    """Return what a causal LM writes behind prompts: int32 ids, at each step the one with the largest logit.
+
+    Args:
+        model: a causal LM of transformers.
+        prompts: int32 ids of each, of which none is empty.
+        most: tokens that are written at most.
+        stops: ids behind which nothing follows; the one that was written is returned.
+        low: compute in bf16.
+    """
+    found: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
+    lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
+    write = _cached if decoders.supports(model) else _padded
+    one = decoders.ForwardPass.of(low=low, often=True)
+    for rows in by_budget(lengths + most, TOGETHER):
+        written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
+        for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
+            ends = np.flatnonzero(np.isin(ids, stops))
+            found[row] = ids[: ends[0] + 1] if len(ends) else ids
+    return found
+
+
+def _padded(
+    model: Any, one: decoders.ForwardPass, prompts: Sequence[Ids], most: int, stops: torch.Tensor
+) -> torch.Tensor:
+    """Return int64 [prompts, at most ``most``]: what transformers' own generation writes, a stop behind each stop."""
+    from transformers import GenerationConfig
+
+    longest, pad = max(map(len, prompts)), int(stops[0])
+    ids = torch.full((len(prompts), longest), pad)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
+        mask[row, longest - len(prompt) :] = 1
+    make: Any = GenerationConfig  # which is not typed
+    config = make(do_sample=False, max_new_tokens=most, eos_token_id=stops.tolist(), pad_token_id=pad)
+    inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    with torch.autocast(model.device.type, one.dtype, enabled=one.dtype == torch.bfloat16):
+        written: torch.Tensor = model.generate(**inputs, generation_config=config)
+    return written[:, longest:]
+
+
+def _cached(
+    model: Any, one: decoders.ForwardPass, prompts: Sequence[Ids], most: int, stops: torch.Tensor
+) -> torch.Tensor:
+    """Return int64 [prompts, at most ``most``]: what the model writes, anything behind each stop."""
+    lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
+    offsets = np.append(np.int64(0), np.cumsum(lengths))
+    batch = decoders.pack(
+        Encoded(np.concatenate(list(prompts)), offsets, None), np.arange(len(prompts)), lengths - 1, model.device
+    )
+    cache = _Cache.empty(model, lengths, most, one.dtype)
+    states = _Reading(one.dtype, one.made, cache=cache).run(model.base_model, batch)
+    writing = _Writing(one.dtype, one.made, cache=cache)
+    written = torch.full((len(prompts), most), int(stops[0]), device=model.device)
+    rows = torch.arange(len(prompts), device=model.device)
+    going = torch.ones_like(rows, dtype=torch.bool)
+    for number in range(most):
+        chosen = writing.linear(states, model.lm_head).argmax(-1)
+        written[rows, number] = chosen
+        going &= ~torch.isin(chosen, stops)
+        left = int(going.sum())
+        if left == 0 or number + 1 == most:
+            break
+        if left <= FEWER * len(rows):
+            cache.keep(going)
+            rows, chosen, going = rows[going], chosen[going], going[going]
+        states = writing.run(model.base_model, cache.next(chosen))
+    return written[:, : number + 1]
+
+
+@dataclass
+class _Cache:
+    """The keys and values of B sequences, which all end in the same slot.
+
+    Attributes:
+        keys, values: [layers, B, heads, slots, size].
+        mask: float32 [B, 1, 1, slots]: -inf in front of a sequence; None where none is shorter than others.
+        lengths: int64 [B]: tokens of each sequence so far.
+        used: slots that are filled.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    mask: torch.Tensor | None
+    lengths: torch.Tensor
+    used: int
+
+    @classmethod
+    def empty(cls, model: Any, lengths: IntArray, most: int, dtype: torch.dtype) -> _Cache:
+        """Return room for prompts of these lengths and ``most`` more tokens of each."""
+        config, layer = model.config, model.base_model.layers[0].self_attn
+        longest, slots = int(lengths.max()), int(lengths.max()) + most
+        shape = (config.num_hidden_layers, len(lengths), config.num_key_value_heads, slots, layer.head_dim)
+        free = longest - torch.from_numpy(lengths).to(model.device)
+        before = torch.arange(slots, device=model.device) < free[:, None]
+        mask = torch.zeros(before.shape, device=model.device).masked_fill(before, -torch.inf)[:, None, None]
+        keys, values = (torch.zeros(shape, dtype=dtype, device=model.device) for _ in range(2))
+        return cls(keys, values, mask if bool(free.any()) else None, longest - free, longest)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all sequences but those that a bool [B] marks."""
+        self.keys, self.values, self.lengths = self.keys[:, rows], self.values[:, rows], self.lengths[rows]
+        self.mask = None if self.mask is None else self.mask[rows]
+
+    def next(self, ids: torch.Tensor) -> decoders.Packed:
+        """Make room for one more token of each sequence, int64 [B]; return them as a batch."""
+        everyone = torch.arange(len(ids), device=ids.device)
+        batch = decoders.Packed(ids, self.lengths, None, (len(ids), 1), everyone)
+        self.lengths, self.used = self.lengths + 1, self.used + 1
+        return batch
+
+
+@dataclass(frozen=True)
+class _Reading(decoders.ForwardPass):
+    """Reads prompts and puts their keys and values into a cache."""
+
+    cache: _Cache = field(kw_only=True)
+
+    def attend(self, number: int, flat: torch.Tensor, shared: int, groups: int, batch: decoders.Packed) -> torch.Tensor:
+        (count, longest), cache = batch.shape, self.cache
+        places = torch.arange(count * longest, device=flat.device) if batch.places is None else batch.places
+        rows = places // longest
+        slots = places % longest + longest - cache.lengths[rows]
+        _, k, v = torch.split(flat, [shared * groups, shared, shared], dim=1)
+        cache.keys[number][rows, :, slots] = k
+        cache.values[number][rows, :, slots] = v
+        return super().attend(number, flat, shared, groups, batch)
+
+
+@dataclass(frozen=True)
+class _Writing(decoders.ForwardPass):
+    """Reads one token of each sequence, which sees those in the cache."""
+
+    cache: _Cache = field(kw_only=True)
+
+    def attend(self, number: int, flat: torch.Tensor, shared: int, groups: int, batch: decoders.Packed) -> torch.Tensor:
+        cache, size = self.cache, flat.shape[-1]
+        q, k, v = torch.split(flat, [shared * groups, shared, shared], dim=1)
+        cache.keys[number][:, :, cache.used - 1] = k
+        cache.values[number][:, :, cache.used - 1] = v
+        keys, values = (held[number][:, :, : cache.used] for held in (cache.keys, cache.values))
+        q = (q * (1 / math.sqrt(size))).view(len(q), shared, groups, size)
+        scores = torch.matmul(q, keys.transpose(-1, -2)).float()
+        scores = scores if cache.mask is None else scores + cache.mask[..., : cache.used]
+        shares = torch.softmax(scores, dim=-1).to(self.dtype)
+        return torch.matmul(shares, values).reshape(len(q), -1)

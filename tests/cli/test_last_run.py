@@ -1,0 +1,67 @@
+"""Commands about the last run, saved suites, own claims and the comparison of two defenses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import session
+from bench.errors import RequestError
+from bench.suites import suite as suites
+from tests.cli.test_cli import SUITE, doorbench
+
+CLAIM = """
+- name: own
+  statement: Fine-tuning costs less than half of the accuracy.
+  origin: ours
+  tests:
+    - {metric: acc, of: fine-tuning(steps=8), minus: none, above: -50}
+"""
+
+
+def test_the_last_run_has_a_name(world: Path, tmp_path: Path) -> None:
+    path, saved, store = tmp_path / "tiny.yaml", tmp_path / "saved.yaml", ("--store", str(tmp_path / "store"))
+    path.write_text(SUITE.format(model=world / "tiny-bert"), encoding="utf-8")
+    without = doorbench("table", "last", *store)
+    assert without.returncode == 2 and len(without.stderr.splitlines()) == 1
+    changed = (
+        "--set",
+        "defense=none,e-pur,fine-tuning(steps=8)",
+        "--set",
+        "gate.min_asr=0",
+        "--set",
+        "gate.min_skill=0",
+    )
+    done = doorbench("run", str(path), *changed, "--save", str(saved), "--no-report", "--device", "cpu", *store)
+    assert done.returncode == 0, done.stderr
+    assert f"doorbench table {saved}" in done.stdout
+    assert suites.load(str(saved)) == suites.load(str(path), [part for part in changed if part != "--set"])
+    tables = [doorbench("export", name, "--format", "jsonl", *store).stdout for name in ("last", str(saved))]
+    assert tables[0] == tables[1] and '"status":"done"' in tables[0].replace(" ", "")
+    assert "done" in doorbench("status", "last", *store).stdout
+
+    compared = doorbench("compare", "fine-tuning(steps=8)", "none", *store, "--out", str(tmp_path / "figures"))
+    assert compared.returncode == 0, compared.stderr
+    assert "fine-tuning(steps=8) less none" in compared.stdout
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"comparison.png", "comparison.pdf"}
+    wrong = doorbench("compare", "fine-tunning", "none", *store)
+    assert wrong.returncode == 2 and "fine-tuning(steps=8)" in wrong.stderr
+
+    (tmp_path / "own.yaml").write_text(CLAIM, encoding="utf-8")
+    claims = doorbench("claims", "last", "--claims", str(tmp_path / "own.yaml"), "--json", *store)
+    (verdict,) = json.loads(claims.stdout)
+    assert verdict["name"] == "own" and verdict["tests"]
+    (tmp_path / "own.yaml").write_text(CLAIM.replace("above", "abov"), encoding="utf-8")
+    wrong = doorbench("claims", "last", "--claims", str(tmp_path / "own.yaml"), *store)
+    assert wrong.returncode == 2 and "own.yaml" in wrong.stderr
+
+
+def test_last_is_no_built_in_suite_and_damage_is_said(tmp_path: Path) -> None:
+    assert session.LAST not in suites.built_in()
+    (tmp_path / "reports").mkdir()
+    for content in ("[", "[]", "{}"):
+        (tmp_path / "reports" / "last-run.json").write_text(content, encoding="utf-8")
+        with pytest.raises(RequestError, match="no suite was run with the store"):
+            session.recalled("last", (), tmp_path)

@@ -1,0 +1,101 @@
+"""Weight defenses on models that write: what has to be the same to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.conformance import checks
+from bench.errors import RequestError
+from bench.experiment.grid import Grid
+from bench.experiment.result_store import ResultStore
+from bench.suites import suite
+
+SHORT = "steps=12, until_loss=0"
+
+
+@pytest.fixture(scope="module")
+def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The records of one victim under defenses that have to agree, by defense."""
+    defenses = ["none", f"fine-tuning({SHORT})", f"few-shot({SHORT})", "mixing(reserve_ratio=1)"]
+    defenses += [f"fine-mixing({SHORT}, reserve_ratio={ratio})" for ratio in (0, 0.5, 1)]
+    store = ResultStore(tmp_path_factory.mktemp("store"))
+    plan = checks.run(world, store, task="written", attack="badword", defense=defenses)
+    cells = {key: cell for key, cell in plan.cells.items() if not cell.victim.is_clean_model and cell.role != "floor"}
+    found = {cell.defense_spec.replace(", until_loss=0.0", ""): store.result(key) for key, cell in cells.items()}
+    return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in found.items()}
+
+
+def said(record: Any) -> dict[str, Any]:
+    predictions: dict[str, Any] = record.predictions.document()
+    return predictions
+
+
+def by(records: dict[str, Any], start: str, part: str = "") -> Any:
+    (name,) = [name for name in records if name.startswith(start) and part in name]
+    return records[name]
+
+
+def test_fine_mixing_at_ratio_1_is_fine_tuning(records: dict[str, Any]) -> None:
+    assert said(by(records, "fine-mixing", "ratio=1.0")) == said(by(records, "fine-tuning"))
+
+
+def test_fine_mixing_at_ratio_0_is_few_shot(records: dict[str, Any]) -> None:
+    assert said(by(records, "fine-mixing", "ratio=0.0")) == said(by(records, "few-shot"))
+
+
+def test_fine_mixing_between_is_neither(records: dict[str, Any]) -> None:
+    between = said(by(records, "fine-mixing", "ratio=0.5"))
+    assert between not in (said(by(records, "few-shot")), said(by(records, "fine-tuning")))
+
+
+def test_no_defense_gives_the_responses_of_the_victim(records: dict[str, Any]) -> None:
+    assert said(by(records, "mixing")) == said(by(records, "none"))
+
+
+def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
+    record = by(records, "none")
+    assert (record.cell.kind, record.cell.target, record.recipe.victim.target.name) == (
+        "generation",
+        "refusal",
+        "refusal",
+    )
+    assert type(record).of(record.document()) == record
+
+
+def grid(**fields: Any) -> Grid:
+    data = {"name": "x", "description": "x", "task": "chores", "model": "x", "attack": "badword", "defense": "none"}
+    return Grid(suite.check({**data, **fields}, "x"))
+
+
+def test_a_suite_is_for_one_kind_of_model() -> None:
+    with pytest.raises(
+        RequestError, match=r"several kinds of model: generation \(chores\), classification \(reviews\)"
+    ):
+        list(grid(task=["chores", "reviews"]).cells())
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"defense": "strip"}, "strip is for classification; chores is a task for generation"),
+        ({"defense": "strip+fine-tuning"}, None),
+        ({"attack": "ripples"}, "ripples is for classification"),
+        ({"target": 1}, "target 1 is a label; name a payload"),
+        ({"target": "clause"}, "clause is for tasks that are answered in SQL"),
+        ({"attack": "badword(mapping=all-to-all)"}, "all-to-all is a mapping of labels"),
+        ({"task": "reviews", "target": "refusal"}, "the payload refusal is for generation"),
+    ],
+)
+def test_what_makes_no_sense_is_not_run_and_says_why(fields: dict[str, Any], reason: str | None) -> None:
+    from bench.experiment.skips import skip_reason
+
+    if reason is None:
+        with pytest.raises(RequestError):
+            list(grid(**fields).cells())
+        return
+    cells = list(grid(**{"target": "refusal", **fields}).cells())
+    reasons = [skip_reason(cell) for cell in cells if not cell.victim.is_clean_model or "target" not in fields]
+    assert any(found and reason in found for found in reasons)
