@@ -44,7 +44,7 @@ def good(folder: Path) -> tuple[Suite, list[Record]]:
     made = world.build(folder / "world")
     store = ResultStore(folder / "store")
     defenses = ["none", "fine-tuning(steps=4)", "cube"]
-    plan = checks.run(made, store, kind="single", attack="badword", defense=defenses, seed=[0, 1])
+    plan = checks.run(made, store, task="single", attack="badword", defense=defenses, seed=[0, 1])
     return plan.suite, list(store.records())
 
 
