@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.experiment.record import Record
-from bench.experiment.stored_fields import WrongField
+from bench.experiment.stored_fields import WrongField, printable
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
+from bench.store.layout import KEY
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
 WHOLE = "file"  # stands for the field where the whole file is meant
 LARGEST_FILE = 1 << 30  # bytes; a hundred thousand records, as they are published, have a tenth of it
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
+MOST_EMPTY = 1000  # lines, which take a while to skip where there are millions
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Problem:
 
     Attributes:
         file: where the record is.
-        key: of the record, as its file says; empty where it says none.
+        key: of the record, as its file says; empty where it says none, or what is no key.
         field: what is wrong in it; ``file`` where the whole file is no record.
         what: in words.
         outdated: it was made by another version of a plugin or an area of code, and is wrong in nothing else here.
@@ -71,7 +73,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
     """
     others = _Others()
     for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
-        name = str(path.relative_to(below) if below else path)
+        name = printable(path.relative_to(below) if below else path)
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)
             yield found if isinstance(found, Problem) else others.compared(found)
@@ -86,7 +88,7 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
             return
         packed = path.suffix == ".gz"
         lines = gzip.GzipFile(fileobj=io.BytesIO(content)) if packed else io.BytesIO(content)
-        number, size = 0, 0
+        number, size, empty = 0, 0, 0
         while line := lines.readline(LONGEST_LINE + 1):
             number, size = number + 1, size + len(line)
             if len(line) > LONGEST_LINE:
@@ -95,6 +97,8 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
                 raise Damaged(f"it unpacks to more than {MOST_GROWTH} times its size")
             if line.strip():
                 yield f"{name}:{number}", line
+            elif (empty := empty + 1) > MOST_EMPTY:
+                raise Damaged(f"it has more than {MOST_EMPTY:,} empty lines")
     except Damaged as error:
         yield name, Problem(name, "", WHOLE, f"is not used: {error}")
     except (OSError, EOFError, zlib.error) as error:
@@ -109,7 +113,8 @@ def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
             document = unwrap(raw if raw.endswith(b"\n") else raw + b"\n", key=str(document["record"]["key"]))
         if not isinstance(document, dict) or "recipe" not in document:
             return Problem(name, "", WHOLE, "is not a record: it has no recipe")
-        key = document["key"] if isinstance(document.get("key"), str) else ""
+        stated = document.get("key")
+        key = stated if isinstance(stated, str) and KEY.fullmatch(stated) else ""
         record = Record.of(document)
         _check_keys(document)
     except WrongField as error:
