@@ -25,8 +25,9 @@ from bench.store.layout import KEY
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
 WHOLE = "file"  # stands for the field where the whole file is meant
 LARGEST_FILE = 1 << 30  # bytes; a hundred thousand records, as they are published, have a tenth of it
+MOST_FAULTS = 1000  # of a file, after which the rest is not read
+MOST_EMPTY = 1000  # lines of a file
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
-MOST_EMPTY = 1000  # lines, which take a while to skip where there are millions
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,15 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
     others = _Others()
     for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
         name = printable(path.relative_to(below) if below else path)
+        faults = 0
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)
-            yield found if isinstance(found, Problem) else others.compared(found)
+            found = found if isinstance(found, Problem) else others.compared(found)
+            yield found
+            faults += isinstance(found, Problem)
+            if faults == MOST_FAULTS:
+                yield Problem(name, "", WHOLE, f"is not read to its end: {faults} things are wrong with it so far")
+                break
 
 
 def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
@@ -98,7 +105,7 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
             if line.strip():
                 yield f"{name}:{number}", line
             elif (empty := empty + 1) > MOST_EMPTY:
-                raise Damaged(f"it has more than {MOST_EMPTY:,} empty lines")
+                raise Damaged(f"it has more than {MOST_EMPTY} empty lines")
     except Damaged as error:
         yield name, Problem(name, "", WHOLE, f"is not used: {error}")
     except (OSError, EOFError, zlib.error) as error:

@@ -54,7 +54,8 @@ def check(checkpoint: Checkpoint, *, tokens: int | None = None) -> None:
 
 def positions(settings: Mapping[str, Any]) -> int | None:
     """Return how many tokens a model takes by its configuration, special ones included; None if it names no limit."""
-    most = next((settings[name] for name in _POSITIONS if isinstance(settings.get(name), int)), None)
+    named = (settings.get(name) for name in _POSITIONS)
+    most = next((number for number in named if isinstance(number, int) and number > 0), None)  # XLNet says -1
     if most is not None and settings.get("model_type") in _FROM_BEHIND_PADDING:
         padding = settings.get("pad_token_id")
         most -= 1 + (padding if isinstance(padding, int) and padding >= 0 else 1)
@@ -92,7 +93,8 @@ def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) ->
         raise odd("model_type", "no name of an architecture")
     for field in _WHOLE:
         value = settings.get(field)
-        if value is not None and not (type(value) is int and value > 0):
+        unlimited = field == "max_position_embeddings" and value == -1
+        if value is not None and not unlimited and not (type(value) is int and value > 0):
             raise odd(field, "no whole number above 0")
     named = settings.get("architectures")
     if not (named is None or isinstance(named, str | list)):

@@ -15,8 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.conformance import checks, world
+from bench.contracts import Predictions
 from bench.errors import RequestError
+from bench.experiment import metrics, predictions
 from bench.experiment.result_store import ResultStore
 from bench.keys import key_of
 from bench.results import submission
@@ -158,8 +162,25 @@ def of_the_other_seed(folder: Path, records: list[Record], dice: random.Random) 
         for record in records
         if record["cell"]["seed"] == 1 and record["cell"]["attack"] == first["cell"]["attack"] and is_done(record)
     )
-    copied = {**second, **{name: copy.deepcopy(first[name]) for name in ("metrics", "predictions")}}
-    write(folder, [copied if record is second else record for record in records])
+    lively = first | answered(first, 0)
+    others = {id(first): lively, id(second): {**second, **{name: lively[name] for name in ("metrics", "predictions")}}}
+    write(folder, [others.get(id(record), record) for record in records])
+
+
+def answered(record: Record, seed: int) -> Record:
+    """Return predictions of a model that is never twice as sure, and their metrics."""
+    dice, stored = np.random.default_rng(seed), {}
+    for part in ("clean", "triggered"):
+        old = predictions.decode(record["predictions"][part])
+        first = dice.random(len(old.gold))
+        said = np.stack([first, 1 - first], axis=1)
+        verdicts = Predictions(said.argmax(axis=1), said, np.zeros(len(said), dtype=bool))
+        more = {
+            name: value for name, value in (("targets", old.targets), ("sources", old.sources)) if value is not None
+        }
+        stored[part] = predictions.encode(old.gold, verdicts, **more)
+    judged = predictions.judged(stored, target=record["cell"]["target"], rejects=False)
+    return {"predictions": stored, "metrics": dict(metrics.measure(judged))}
 
 
 def left_out(folder: Path, records: list[Record], dice: random.Random) -> None:
@@ -185,6 +206,7 @@ HARMS: dict[str, Harm] = {
     "bomb of zeros": packed(lambda: (bytes(1 << 24) for _ in range(64))),
     "bomb of spaces": packed(lambda: (b" " * (1 << 24) for _ in range(64))),
     "bomb of empty lines": packed(lambda: (b"\n" * (1 << 22) for _ in range(64))),
+    "bomb of small lines": packed(lambda: (b"{}\n" * (1 << 22) for _ in range(32))),
     "bomb of brackets": packed(lambda: (b"[" * (1 << 24) for _ in range(16))),
     "no archive": beside(lambda folder: (folder / "a.jsonl.gz").write_bytes(b"\x1f\x8b" + bytes(100)) and None),
     "random bytes": beside(lambda folder: (folder / "a.json").write_bytes(random.Random(1).randbytes(5000)) and None),

@@ -63,7 +63,7 @@ def test_what_is_missing_is_said(good: tuple[Suite, list[Record]], tmp_path: Pat
         ("another seed, with its keys", "recipe", "of no cell of the suite"),
         ("other data, with its keys", "recipe.victim.task.fingerprint", "the data here have"),
         ("other weights, with its keys", "recipe.victim.model.weights", "the model here has"),
-        ("predictions of another seed", "predictions.clean", "which has the seed 0"),
+        ("predictions of another seed", "predictions.clean", "which has the seed "),
         ("link to the root", "file", "is a link; records lie in plain files"),
         ("pipe of another name", "file", "is a pipe or a device"),
     ],
