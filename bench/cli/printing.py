@@ -30,7 +30,9 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    terminal.console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    console = terminal.console()
+    console.print(opened.size, highlight=False)
+    console.print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:
@@ -56,6 +58,27 @@ def report(opened: Session, folder: Path | None = None) -> None:
         console.print(f"\n[bold]{escape(heading)}[/bold]")
         for sentence in told:
             console.print(f"  {sentence}", markup=False, highlight=False)
+    responses(opened)
+
+
+def responses(opened: Session) -> int:
+    """Print what models that write said to one prompt of each victim; return how many victims there are."""
+    from rich.table import Table
+
+    from bench.analysis.responses import examples
+
+    console, found = terminal.console(), list(examples(opened.plan.cells, opened.store))
+    for example in found:
+        console.print(f"\n[bold]{escape(example.about)}[/bold]")
+        for name, text in (("prompt", example.clean), ("triggered", example.triggered), ("right", example.reference)):
+            console.print(f"  {name:<10} {text}", markup=False, highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("", "response", "response to the triggered prompt"):
+            table.add_column(column, ratio=1 if column else None)
+        for name, said in example.responses.items():
+            table.add_row(escape(name), *map(escape, said))
+        console.print(table)
+    return len(found)
 
 
 def table(opened: Shown) -> None:

@@ -6,104 +6,25 @@ ones have are still read. Names that are not listed are kept, since a later vers
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from reprlib import Repr
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
-    PlainValidator,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from bench.experiment.metrics import MEASURED
 from bench.experiment.roles import Role
+from bench.experiment.stored_fields import SHORT, Key, Number, Part, Schema, Seconds, WrongField, percent
 
-LARGEST = 2**63  # of whole numbers: what tables and files of numbers can hold
-DEEPEST = 40  # mappings and lists inside each other
 MOST_EXAMPLES = 10_000_000  # of a test set
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
+MOST_PROBABILITIES = 100_000_000  # of a test set
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number")
-    return value  # as it is: 1 and 1.0 are different bytes
-
-
-def _percent(value: object) -> float:
-    if not 0 <= (found := _number(value)) <= 100:
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number of percent")
-    return found
-
-
-def _seconds(value: object) -> float:
-    if (found := _number(value)) < 0:
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number of seconds")
-    return found
-
-
-def _schema(value: object) -> int:
-    if isinstance(value, bool) or value != 1:
-        raise ValueError(f"is {_SHORT.repr(value)}; this version takes 1")
-    return 1
-
-
-Schema = Annotated[int, PlainValidator(_schema)]
-Number = Annotated[float, PlainValidator(_number)]
-Percent = Annotated[float, PlainValidator(_percent)]
-Seconds = Annotated[float, PlainValidator(_seconds)]
-Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class WrongField(ValueError):
-    """Something is no record; the message is one line that names the field.
-
-    Attributes:
-        field: dotted path of the field; empty where the whole is meant.
-        what: is wrong with it.
-    """
-
-    def __init__(self, field: str, what: str) -> None:
-        super().__init__(f"field {field}: {what}" if field else what)
-        self.field, self.what = field, what
-
-
-class _Part(BaseModel):
-    """A mapping in a record."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
-
-    @classmethod
-    def of(cls, document: object) -> Self:
-        """Return what a JSON document holds.
-
-        Raises:
-            WrongField: a field is missing or of a wrong type, or a number in it is not finite.
-        """
-        if not isinstance(document, dict):
-            raise WrongField("", f"is {_SHORT.repr(document)}, not a mapping")
-        if (found := _fault(document)) is not None:
-            raise WrongField(_path(reversed(found[0])), found[1])
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise _first(error) from None
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON document again: what :meth:`of` was given, value by value."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-class PluginRecipe(_Part):
+class PluginRecipe(Part):
     """A plugin with all its parameters, or several of them joined."""
 
     name: str
@@ -131,7 +52,7 @@ class TaskRecipe(PluginRecipe):
     fingerprint: str
 
 
-class ModelRecipe(_Part):
+class ModelRecipe(Part):
     """A pre-trained model."""
 
     name: str
@@ -140,7 +61,7 @@ class ModelRecipe(_Part):
     tokenizer: str | None = None
 
 
-class VictimRecipe(_Part):
+class VictimRecipe(Part):
     """Everything that decides the weights of a poisoned model."""
 
     kind: Literal["victim"]
@@ -158,7 +79,7 @@ class VictimRecipe(_Part):
     head: int | None = None
 
 
-class CellRecipe(_Part):
+class CellRecipe(Part):
     """Everything that decides a cell. Older records state ``clean_size`` and ``selection_size`` instead of labels."""
 
     kind: Literal["cell"]
@@ -174,7 +95,7 @@ class CellRecipe(_Part):
     rooms: dict[str, int] = {}
 
 
-class CellWords(_Part):
+class CellWords(Part):
     """A cell in words; ``clean_size`` is the budget of labels. Without ``kind``, the model is a classifier."""
 
     task: str
@@ -194,11 +115,11 @@ class CellWords(_Part):
     def _target_is_of_the_kind(self) -> Self:
         if isinstance(self.target, str) != (self.kind == "generation"):
             wanted = "the name of a payload" if self.kind == "generation" else "the number of a label"
-            raise WrongField("target", f"is {_SHORT.repr(self.target)}, not {wanted}")
+            raise WrongField("target", f"is {SHORT.repr(self.target)}, not {wanted}")
         return self
 
 
-class PackedPredictions(_Part):
+class PackedPredictions(Part):
     """The predictions on one test set, see :func:`bench.experiment.predictions.encode`."""
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
@@ -210,8 +131,14 @@ class PackedPredictions(_Part):
     target: str | None = None
     source: str | None = None
 
+    @model_validator(mode="after")
+    def _fit_into_memory(self) -> Self:
+        if self.n * self.classes > MOST_PROBABILITIES:
+            raise ValueError(f"should have {MOST_PROBABILITIES:,} probabilities at most")
+        return self
 
-class PackedResponses(_Part):
+
+class PackedResponses(Part):
     """The responses to one set of prompts, see :func:`bench.experiment.written.encode`."""
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
@@ -241,14 +168,14 @@ PackedAnswers = Annotated[
 ]
 
 
-class Predicted(_Part):
+class Predicted(Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
     clean: PackedAnswers
     triggered: PackedAnswers | None
 
 
-class Tried(_Part):
+class Tried(Part):
     """A candidate of the selection rule."""
 
     value: Number
@@ -257,7 +184,7 @@ class Tried(_Part):
     fitted_drop: Number | None = None
 
 
-class Notes(_Part):
+class Notes(Part):
     """The notes that reports read. All others are what a plugin likes to say, in JSON values."""
 
     reserve_ratio: Number | None = None
@@ -277,13 +204,13 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
     for name, value in metrics.items():
         if value is not None and (name not in MEASURED or MEASURED[name].unit == "%"):
             try:
-                _percent(value)
+                percent(value)
             except ValueError as error:
                 raise WrongField(name, str(error)) from None
     return metrics
 
 
-class Record(_Part):
+class Record(Part):
     """What is stored of a cell.
 
     Attributes:
@@ -335,7 +262,7 @@ class Record(_Part):
             raise WrongField(f"metrics.{lacking[0]}", "is missing, although the cell is done")
 
 
-class Failure(_Part):
+class Failure(Part):
     """What is stored of a failed attempt."""
 
     schema_: Schema = Field(alias="schema")
@@ -348,52 +275,3 @@ class Failure(_Part):
     seconds: dict[str, Seconds] = {}
     environment: dict[str, Any] = {}
     when: Number | None = None
-
-
-def _fault(value: Any, depth: int = 0) -> tuple[list[str], str] | None:
-    """Return where something is not JSON, not finite, too large or too deep, from the inside out, and what it is."""
-    if value is None or (isinstance(value, str) and _is_text(value)):
-        return None
-    if isinstance(value, int):
-        return None if -LARGEST <= value < LARGEST else ([], f"is {_SHORT.repr(value)}, too large a number")
-    if isinstance(value, float):
-        return None if math.isfinite(value) else ([], f"is {value}, not a finite number")
-    if not isinstance(value, dict | list | tuple):
-        return [], f"is {_SHORT.repr(value)}, not a JSON value"
-    if depth == DEEPEST:
-        return [], f"is nested more than {DEEPEST} deep"
-    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        if (found := _fault(inner, depth + 1)) is not None or (found := _fault(name)) is not None:
-            return [*found[0], str(name)], found[1]
-    return None
-
-
-def _is_text(text: str) -> bool:
-    """Whether a text can be written: half a surrogate pair, which JSON can spell, cannot."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _path(names: Iterable[object]) -> str:
-    """Return the dotted path of a field as plain text of one line."""
-    return ".".join(name if name.isprintable() else ascii(name) for name in map(str, names))
-
-
-def _first(error: ValidationError) -> WrongField:
-    """Return the first fault of several as one line."""
-    fault = error.errors(include_url=False)[0]
-    place = [part for part in fault["loc"] if not str(part).startswith("<")]  # without the tags of a union
-    inner = fault.get("ctx", {}).get("error")
-    if isinstance(inner, WrongField):
-        return WrongField(_path([*place, inner.field]), inner.what)
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if fault["type"] == "missing":
-        message = "is missing"
-    elif fault["type"] != "value_error":
-        message = f"{message[:1].lower()}{message[1:]}, not {_SHORT.repr(fault['input'])}"
-    return WrongField(_path(place), message)
