@@ -83,6 +83,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
     "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
+    "bench/experiment/record_parts.py": "says what the parts of a record have in common",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
 }

@@ -6,17 +6,12 @@ ones have are still read. Names that are not listed are kept, since a later vers
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from reprlib import Repr
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -27,86 +22,14 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bench.experiment.metrics import MEASURED
+from bench.experiment.record_parts import SHORT, Key, Number, Part, Schema, Seconds, percent
+from bench.experiment.record_parts import WrongField as WrongField
 from bench.experiment.roles import Role
 
-LARGEST = 2**63  # of whole numbers: what tables and files of numbers can hold
-DEEPEST = 40  # mappings and lists inside each other
 MOST_EXAMPLES = 10_000_000  # of a test set
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number")
-    return value  # as it is: 1 and 1.0 are different bytes
-
-
-def _percent(value: object) -> float:
-    if not 0 <= (found := _number(value)) <= 100:
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number of percent")
-    return found
-
-
-def _seconds(value: object) -> float:
-    if (found := _number(value)) < 0:
-        raise ValueError(f"is {_SHORT.repr(value)}, not a number of seconds")
-    return found
-
-
-def _schema(value: object) -> int:
-    if isinstance(value, bool) or value != 1:
-        raise ValueError(f"is {_SHORT.repr(value)}; this version takes 1")
-    return 1
-
-
-Schema = Annotated[int, PlainValidator(_schema)]
-Number = Annotated[float, PlainValidator(_number)]
-Percent = Annotated[float, PlainValidator(_percent)]
-Seconds = Annotated[float, PlainValidator(_seconds)]
-Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class WrongField(ValueError):
-    """Something is no record; the message is one line that names the field.
-
-    Attributes:
-        field: dotted path of the field; empty where the whole is meant.
-        what: is wrong with it.
-    """
-
-    def __init__(self, field: str, what: str) -> None:
-        super().__init__(f"field {field}: {what}" if field else what)
-        self.field, self.what = field, what
-
-
-class _Part(BaseModel):
-    """A mapping in a record."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
-
-    @classmethod
-    def of(cls, document: object) -> Self:
-        """Return what a JSON document holds.
-
-        Raises:
-            WrongField: a field is missing or of a wrong type, or a number in it is not finite.
-        """
-        if not isinstance(document, dict):
-            raise WrongField("", f"is {_SHORT.repr(document)}, not a mapping")
-        if (found := _fault(document)) is not None:
-            raise WrongField(_path(reversed(found[0])), found[1])
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise _first(error) from None
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON document again: what :meth:`of` was given, value by value."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-class PluginRecipe(_Part):
+class PluginRecipe(Part):
     """A plugin with all its parameters, or several of them joined."""
 
     name: str
@@ -134,7 +57,7 @@ class TaskRecipe(PluginRecipe):
     fingerprint: str
 
 
-class ModelRecipe(_Part):
+class ModelRecipe(Part):
     """A pre-trained model."""
 
     name: str
@@ -152,7 +75,7 @@ def _target_recipe(value: object, _read: object) -> int | PluginRecipe | None:
     return _NUMBER_OF_A_LABEL.validate_python(value)
 
 
-class VictimRecipe(_Part):
+class VictimRecipe(Part):
     """Everything that decides the weights of a poisoned model."""
 
     kind: Literal["victim"]
@@ -170,7 +93,7 @@ class VictimRecipe(_Part):
     head: int | None = None
 
 
-class CellRecipe(_Part):
+class CellRecipe(Part):
     """Everything that decides a cell. Older records state ``clean_size`` and ``selection_size`` instead of labels."""
 
     kind: Literal["cell"]
@@ -186,7 +109,7 @@ class CellRecipe(_Part):
     rooms: dict[str, int] = {}
 
 
-class CellWords(_Part):
+class CellWords(Part):
     """A cell in words; ``clean_size`` is the number of labels that the defense may see.
 
     Without ``kind``, the model is a classifier, and the target is the number of a label; else it is a payload.
@@ -214,11 +137,11 @@ class CellWords(_Part):
                 raise ValueError("is missing")
             return number
         if not isinstance(value, str):
-            raise ValueError(f"is {_SHORT.repr(value)}, neither a payload nor a number")
+            raise ValueError(f"is {SHORT.repr(value)}, neither a payload nor a number")
         return value
 
 
-class PackedPredictions(_Part):
+class PackedPredictions(Part):
     """The predictions on one test set, see :func:`bench.experiment.predictions.encode`."""
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
@@ -231,7 +154,7 @@ class PackedPredictions(_Part):
     source: str | None = None
 
 
-class PackedResponses(_Part):
+class PackedResponses(Part):
     """The responses to one set of prompts, see :func:`bench.experiment.written.encode`."""
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
@@ -258,14 +181,14 @@ def _packed_if_any(value: object, read: object) -> PackedPredictions | PackedRes
     return None if value is None else _packed(value, read)
 
 
-class Predicted(_Part):
+class Predicted(Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
     clean: Annotated[PackedPredictions | PackedResponses, WrapValidator(_packed)]
     triggered: Annotated[PackedPredictions | PackedResponses | None, WrapValidator(_packed_if_any)]
 
 
-class Tried(_Part):
+class Tried(Part):
     """A candidate of the selection rule."""
 
     value: Number
@@ -274,7 +197,7 @@ class Tried(_Part):
     fitted_drop: Number | None = None
 
 
-class Notes(_Part):
+class Notes(Part):
     """The notes that reports read. All others are what a plugin likes to say, in JSON values."""
 
     reserve_ratio: Number | None = None
@@ -294,7 +217,7 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
     for name, value in metrics.items():
         if value is not None and (name not in MEASURED or MEASURED[name].unit == "%"):
             try:
-                _percent(value)
+                percent(value)
             except ValueError as error:
                 told = PydanticCustomError("value_error", "{told}", {"told": str(error)})
                 wrong: InitErrorDetails = {"type": told, "loc": (name,), "input": value}
@@ -302,7 +225,7 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
     return metrics
 
 
-class Record(_Part):
+class Record(Part):
     """What is stored of a cell.
 
     Attributes:
@@ -354,7 +277,7 @@ class Record(_Part):
             raise WrongField(f"metrics.{lacking[0]}", "is missing, although the cell is done")
 
 
-class Failure(_Part):
+class Failure(Part):
     """What is stored of a failed attempt."""
 
     schema_: Schema = Field(alias="schema")
@@ -367,48 +290,3 @@ class Failure(_Part):
     seconds: dict[str, Seconds] = {}
     environment: dict[str, Any] = {}
     when: Number | None = None
-
-
-def _fault(value: Any, depth: int = 0) -> tuple[list[str], str] | None:
-    """Return where something is not JSON, not finite, too large or too deep, from the inside out, and what it is."""
-    if value is None or (isinstance(value, str) and _is_text(value)):
-        return None
-    if isinstance(value, int):
-        return None if -LARGEST <= value < LARGEST else ([], f"is {_SHORT.repr(value)}, too large a number")
-    if isinstance(value, float):
-        return None if math.isfinite(value) else ([], f"is {value}, not a finite number")
-    if not isinstance(value, dict | list | tuple):
-        return [], f"is {_SHORT.repr(value)}, not a JSON value"
-    if depth == DEEPEST:
-        return [], f"is nested more than {DEEPEST} deep"
-    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        if (found := _fault(inner, depth + 1)) is not None or (found := _fault(name)) is not None:
-            return [*found[0], str(name)], found[1]
-    return None
-
-
-def _is_text(text: str) -> bool:
-    """Whether a text can be written: half a surrogate pair, which JSON can spell, cannot."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _path(names: Iterable[object]) -> str:
-    """Return the dotted path of a field as plain text of one line."""
-    return ".".join(name if name.isprintable() else ascii(name) for name in map(str, names))
-
-
-def _first(error: ValidationError) -> WrongField:
-    """Return the first fault of several as one line."""
-    fault = error.errors(include_url=False)[0]
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if fault["type"] == "missing":
-        message = "is missing"
-    elif fault["type"] != "value_error":
-        message = f"{message[:1].lower()}{message[1:]}, not {_SHORT.repr(fault['input'])}"
-    return WrongField(_path(fault["loc"]), message)

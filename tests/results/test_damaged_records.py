@@ -149,7 +149,7 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pla
     """The plan and the store of a tiny suite that was run."""
     store = ResultStore(tmp_path_factory.mktemp("finished") / "store")
     return checks.run(
-        world, store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]
+        world, store, task="single", attack="badword", defense=["none", "fine-tuning(steps=4)"]
     ), store.root
 
 
@@ -189,7 +189,7 @@ def test_a_run_makes_it_again_and_names_it(again: Session, world: Path, caplog: 
     before = again.store.record(key)
     assert before is not None
     path = forged(again.store, key, {**copy.deepcopy(before), "seconds": {"victim": "abc"}})
-    checks.run(world, again.store, kind="single", attack="badword", defense=["none", "fine-tuning(steps=4)"])
+    checks.run(world, again.store, task="single", attack="badword", defense=["none", "fine-tuning(steps=4)"])
     after = again.store.record(key)
     assert after is not None and after["predictions"] == before["predictions"]
     assert f"{path} was damaged (field seconds.victim: is 'abc', not a number)" in caplog.text
