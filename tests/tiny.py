@@ -42,7 +42,8 @@ def tiny_gpt2_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
 
     model = byte_level_bpe()
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
-    size = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 2, "eos_token_id": 2}
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2}
+    size |= {"bos_token_id": 2, "eos_token_id": 2}
     config = GPT2Config(vocab_size=len(model["vocab"]), **(size | changes))
     special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}
     tokenizer = GPT2Tokenizer(vocab=dict(model["vocab"]), merges=merges, model_max_length=256, **special)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,10 @@ from bench.checkpoints import clean
 from bench.contracts import Mapped, Trigger, Window, targets_of
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.errors import RequestError, unknown
+from bench.models.files import read_json
 from bench.plugins import registry
+from bench.suites import strict
+from bench.tasks.assemble import rows_with_text
 
 TARGET, ORIGINAL = "target", "original"  # columns of a file, beside those of clean examples
 
@@ -78,7 +80,8 @@ def read(path: Path, labels: Sequence[str], *, target: str | None) -> Triggered:
         raise table.bad(int(same[0]) + 1, "label", "it is the target, so the example cannot show a flip; leave it out")
     originals = None
     if ORIGINAL in table.columns:
-        originals = examples.inputs.with_carrier([str(cell) for cell in table.cells(ORIGINAL)])
+        rows_with_text(table, (ORIGINAL,))
+        originals = examples.inputs.with_carrier(list(table.cells(ORIGINAL)))
     return Triggered(examples, targets, originals, str(path))
 
 
@@ -96,8 +99,8 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
         RequestError: the file cannot be read, the trigger is not known, or fits no example.
     """
     try:
-        told = Description.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        told = strict.validated(Description, read_json(path))
+    except ValidationError as error:
         raise RequestError(f"{path}: describes no trigger: {_first(error)}.") from None
     trigger = _trigger(path, told)
     target = _number(told.label(), labels, where=f"{path}: target")
@@ -139,21 +142,24 @@ def _trigger(path: Path, told: Description) -> Trigger:
     if told.trigger_kind not in kinds:
         raise unknown("trigger_kind", told.trigger_kind, kinds)
     try:
-        return kinds[told.trigger_kind].model_validate(told.trigger_fields)
+        return strict.validated(kinds[told.trigger_kind], told.trigger_fields)
     except ValidationError as error:
         raise RequestError(f"{path}: trigger_fields: {_first(error)}.") from None
 
 
 def _number(label: int | str, labels: Sequence[str], *, where: str) -> int:
-    if str(label) in labels:
-        return list(labels).index(str(label))
-    if str(label).isdecimal() and int(label) < len(labels):
-        return int(label)
-    raise RequestError(f"{where}: {label!r} is no label of the model. Valid: {', '.join(labels)}.")
+    """Return the number of a label; a text may be a name or a number, but not of two labels."""
+    numbered = int(label) if str(label).isascii() and str(label).isdecimal() and int(label) < len(labels) else None
+    named = list(labels).index(label) if isinstance(label, str) and labels.count(label) == 1 else None
+    if numbered is not None and named not in (None, numbered):
+        told = f"the number of the label {labels[numbered]!r} and the name of the label number {named}"
+        raise RequestError(f"{where}: {label!r} is {told}; rename the labels in the model's config.json.")
+    found = named if numbered is None else numbered
+    if found is None:
+        valid = ", ".join(f"{number} ({name})" for number, name in enumerate(labels))
+        raise RequestError(f"{where}: {label!r} is no label of the model. Valid: {valid}.")
+    return found
 
 
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+def _first(error: ValidationError) -> str:
+    return " ".join(part for part in strict.first_fault(error) if part)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +14,7 @@ from bench.cli import terminal
 from bench.cli.options import (
     AnyLibraries,
     AsJson,
+    Device,
     Out,
     OutFolder,
     Profile,
@@ -24,6 +28,9 @@ from bench.cli.options import (
     write_or_print,
 )
 from bench.cli.terminal import say
+
+if TYPE_CHECKING:
+    from bench.suites.suite import Suite
 
 
 def collect(
@@ -211,18 +218,29 @@ def publish(
 def submit(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a folder of records, or a whole store")],
     check: Annotated[bool, typer.Option("--check", help="validate the records")] = False,
+    rerun: Annotated[int, typer.Option(metavar="N", min=0, help="run N random cells again and compare")] = 0,
+    suite: Annotated[str | None, typer.Option(help="of the records; default: suite.yaml in the folder")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="keep what --rerun makes here")] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Check records before they are shared: schema, versions, keys, and metrics against predictions."""
+    """Check records before they are shared: keys, metrics against predictions, what is missing; run some again."""
     import json
     from dataclasses import asdict
 
     from bench.errors import RequestError
     from bench.results import submission
+    from bench.store.words import counted
+    from bench.suites import suite as suites
 
-    if not check:
+    if not (check or rerun):
         raise RequestError("say `doorbench submit --check FOLDER`; how to send a checked folder is in docs/submit.md.")
-    checked = submission.check(folder)
+    meant = None if suite is None else suites.load(suite)
+    if rerun:
+        _rerun(folder, rerun, meant, store, device)
+        return
+    with _offline():
+        checked = submission.check(folder, meant)
     if as_json:
         say(json.dumps(asdict(checked), indent=1))
     else:
@@ -230,6 +248,38 @@ def submit(
             say(str(problem))
         for note in checked.notes:
             say(f"note: {note}")
-        say(f"{checked.records} records, {len(checked.problems)} problems")
-    if checked.problems:
+        if checked.missing:
+            say(f"missing: {checked.missing}")
+        say(f"{counted(checked.records, 'record')}, {counted(len(checked.problems), 'problem')}")
+    if checked.problems or checked.missing:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let nothing be fetched: a check compares with the data and models that are here."""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    before = {name: value for name in offline if (value := os.environ.get(name)) is not None}
+    os.environ.update(offline)
+    try:
+        yield
+    finally:
+        for name in offline:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _rerun(folder: Path, count: int, suite: Suite | None, store: Path | None, device: str) -> None:
+    from bench import runner
+    from bench.results import rerun
+    from bench.store.words import counted
+
+    again = rerun.prepare(folder, count=count, suite=suite)
+    with runner.progress(again.jobs) as on_event:
+        compared = again.run(store, device=device, on_event=on_event)
+    for one in compared:
+        say(str(one))
+    differ = sum(not one.agrees for one in compared)
+    say(f"{counted(len(compared), 'cell')} run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
+    if differ:
         raise typer.Exit(1)

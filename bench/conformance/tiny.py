@@ -103,7 +103,7 @@ def tiny_llama_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
 
     fast: Any = PreTrainedTokenizerFast
     tokenizer = fast(
-        tokenizer_object=_byte_level_tokenizer(), eos_token="<|im_end|>", pad_token="<|im_end|>", model_max_length=512
+        tokenizer_object=byte_level_tokenizer(), eos_token="<|im_end|>", pad_token="<|im_end|>", model_max_length=512
     )
     tokenizer.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in ("<|im_start|>", "<|im_end|>")]
@@ -116,7 +116,8 @@ def tiny_llama_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     return write_folder(path, seed, LlamaForCausalLM, LlamaConfig(vocab_size=len(tokenizer), **options), tokenizer)
 
 
-def _byte_level_tokenizer() -> Any:
+def byte_level_tokenizer() -> Any:
+    """Return a tokenizer of the library ``tokenizers`` in which every text has its bytes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     model = byte_level_bpe()

@@ -76,6 +76,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/suites/suite.py": "reads a suite; what the suite says is in the recipe",
     "bench/experiment/__init__.py": "empty",
     "bench/experiment/code_versions.py": "this table",
+    "bench/experiment/from_recipe.py": "makes cells of records again, to compare and not to run them",
     "bench/experiment/grid.py": "lists cells; what a cell is stands in its recipe",
     "bench/experiment/recipes.py": "writes recipes; tests/experiment/test_committed_keys.py compares them all",
     "bench/experiment/plan.py": "lists jobs",
@@ -83,7 +84,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/work.py": "hands a job to victims.py or judging.py",
     "bench/experiment/other_library_versions.py": "chooses which records to show",
     "bench/experiment/record.py": "checks what was measured; it changes nothing in it",
-    "bench/experiment/record_parts.py": "says what the parts of a record have in common",
+    "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
 }

@@ -10,23 +10,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
+    Discriminator,
     Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    WrapValidator,
-    field_validator,
+    Tag,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bench.experiment.metrics import MEASURED
-from bench.experiment.record_parts import SHORT, Key, Number, Part, Schema, Seconds, percent
-from bench.experiment.record_parts import WrongField as WrongField
 from bench.experiment.roles import Role
+from bench.experiment.stored_fields import SHORT, Key, Number, Part, Schema, Seconds, WrongField, percent
 
 MOST_EXAMPLES = 10_000_000  # of a test set
+MOST_PROBABILITIES = 100_000_000  # of a test set
 
 
 class PluginRecipe(Part):
@@ -66,15 +61,6 @@ class ModelRecipe(Part):
     tokenizer: str | None = None
 
 
-_NUMBER_OF_A_LABEL: TypeAdapter[int | None] = TypeAdapter(int | None, config=ConfigDict(strict=True))
-
-
-def _target_recipe(value: object, _read: object) -> int | PluginRecipe | None:
-    if isinstance(value, dict) and "name" in value:
-        return PluginRecipe.model_validate(value)
-    return _NUMBER_OF_A_LABEL.validate_python(value)
-
-
 class VictimRecipe(Part):
     """Everything that decides the weights of a poisoned model."""
 
@@ -84,7 +70,7 @@ class VictimRecipe(Part):
     model: ModelRecipe
     attack: PluginRecipe
     seed: int
-    target: Annotated[int | PluginRecipe | None, WrapValidator(_target_recipe)]
+    target: int | PluginRecipe | None
     budget: dict[str, Any]
     rooms: dict[str, int]
     libraries: dict[str, str]
@@ -110,12 +96,8 @@ class CellRecipe(Part):
 
 
 class CellWords(Part):
-    """A cell in words; ``clean_size`` is the number of labels that the defense may see.
+    """A cell in words; ``clean_size`` is the budget of labels. Without ``kind``, the model is a classifier."""
 
-    Without ``kind``, the model is a classifier, and the target is the number of a label; else it is a payload.
-    """
-
-    kind: Literal["generation"] | None = None
     task: str
     model: str
     attack: str
@@ -127,18 +109,14 @@ class CellWords(Part):
     needs: list[str] | None = None
     board: str | None = None
     origin: dict[str, str] = {}
+    kind: Literal["generation"] | None = None
 
-    @field_validator("target", mode="wrap")
-    @classmethod
-    def _belongs_to_the_kind(cls, value: object, _read: object, info: ValidationInfo) -> int | str:
-        if info.data.get("kind") is None or isinstance(value, int):
-            number = _NUMBER_OF_A_LABEL.validate_python(value)
-            if number is None:
-                raise ValueError("is missing")
-            return number
-        if not isinstance(value, str):
-            raise ValueError(f"is {SHORT.repr(value)}, neither a payload nor a number")
-        return value
+    @model_validator(mode="after")
+    def _target_is_of_the_kind(self) -> Self:
+        if isinstance(self.target, str) != (self.kind == "generation"):
+            wanted = "the name of a payload" if self.kind == "generation" else "the number of a label"
+            raise WrongField("target", f"is {SHORT.repr(self.target)}, not {wanted}")
+        return self
 
 
 class PackedPredictions(Part):
@@ -152,6 +130,12 @@ class PackedPredictions(Part):
     probabilities: str
     target: str | None = None
     source: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_into_memory(self) -> Self:
+        if self.n * self.classes > MOST_PROBABILITIES:
+            raise ValueError(f"should have {MOST_PROBABILITIES:,} probabilities at most")
+        return self
 
 
 class PackedResponses(Part):
@@ -172,20 +156,23 @@ class PackedResponses(Part):
     source: str | None = None
 
 
-def _packed(value: object, _read: object) -> PackedPredictions | PackedResponses:
-    writes = isinstance(value, dict) and "tokens" in value
-    return PackedResponses.model_validate(value) if writes else PackedPredictions.model_validate(value)
+def _answers(value: object) -> str:
+    """Return the tag of what answers are: labels or texts."""
+    written = "tokens" in value if isinstance(value, dict) else isinstance(value, PackedResponses)
+    return "<responses>" if written else "<predictions>"
 
 
-def _packed_if_any(value: object, read: object) -> PackedPredictions | PackedResponses | None:
-    return None if value is None else _packed(value, read)
+PackedAnswers = Annotated[
+    Annotated[PackedPredictions, Tag("<predictions>")] | Annotated[PackedResponses, Tag("<responses>")],
+    Discriminator(_answers),
+]
 
 
 class Predicted(Part):
     """The predictions on both test sets; the clean model has none on a triggered one of its own."""
 
-    clean: Annotated[PackedPredictions | PackedResponses, WrapValidator(_packed)]
-    triggered: Annotated[PackedPredictions | PackedResponses | None, WrapValidator(_packed_if_any)]
+    clean: PackedAnswers
+    triggered: PackedAnswers | None
 
 
 class Tried(Part):
@@ -219,9 +206,7 @@ def _checked_metrics(metrics: dict[str, float | None]) -> dict[str, float | None
             try:
                 percent(value)
             except ValueError as error:
-                told = PydanticCustomError("value_error", "{told}", {"told": str(error)})
-                wrong: InitErrorDetails = {"type": told, "loc": (name,), "input": value}
-                raise ValidationError.from_exception_data("metrics", [wrong]) from None
+                raise WrongField(name, str(error)) from None
     return metrics
 
 

@@ -16,12 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.record import Record, WrongField
+from bench.experiment.record import Record
+from bench.experiment.stored_fields import WrongField
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
 WHOLE = "file"  # stands for the field where the whole file is meant
+LARGEST_FILE = 1 << 30  # bytes; a hundred thousand records, as they are published, have a tenth of it
+MOST_FAULTS = 1000  # of a file, after which the rest is not read
+MOST_EMPTY = 1000  # lines of a file
 MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records grow threefold
 
 
@@ -70,21 +74,27 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
     others = _Others()
     for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
         name = str(path.relative_to(below) if below else path)
+        faults = 0
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)
-            yield found if isinstance(found, Problem) else others.compared(found)
+            found = found if isinstance(found, Problem) else others.compared(found)
+            yield found
+            faults += isinstance(found, Problem)
+            if faults == MOST_FAULTS:
+                yield Problem(name, "", "file", f"is not read to its end: {faults} things are wrong with it so far")
+                break
 
 
 def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
     """Yield the bytes of each document in a file, with its place."""
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, most=LARGEST_FILE if ".jsonl" in path.suffixes else LONGEST_LINE)
         if ".jsonl" not in path.suffixes:
             yield name, content
             return
         packed = path.suffix == ".gz"
         lines = gzip.GzipFile(fileobj=io.BytesIO(content)) if packed else io.BytesIO(content)
-        number, size = 0, 0
+        number, size, empty = 0, 0, 0
         while line := lines.readline(LONGEST_LINE + 1):
             number, size = number + 1, size + len(line)
             if len(line) > LONGEST_LINE:
@@ -93,6 +103,8 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
                 raise Damaged(f"it unpacks to more than {MOST_GROWTH} times its size")
             if line.strip():
                 yield f"{name}:{number}", line
+            elif (empty := empty + 1) > MOST_EMPTY:
+                raise Damaged(f"it has more than {MOST_EMPTY} empty lines")
     except Damaged as error:
         yield name, Problem(name, "", WHOLE, f"is not used: {error}")
     except (OSError, EOFError, zlib.error) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.experiment.record import Failure, Record, WrongField
+from bench.experiment.record import Failure, Record
+from bench.experiment.stored_fields import WrongField
 from bench.store import Store
 from bench.store.documents import Damaged
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -44,11 +46,26 @@ def shuffled(n: int, batch_size: int, *, epochs: int, rng: np.random.Generator) 
     return [order[at : at + batch_size] for order in orders for at in range(0, n, batch_size)]
 
 
-def collate(encoded: Encoded, rows: IntArray, pad: int) -> dict[str, torch.Tensor]:
-    """Return the rows as padded int64 tensors of shape [rows, longest], as transformers models take them."""
+def collate_for(config: Any, encoded: Encoded, rows: IntArray) -> dict[str, torch.Tensor]:
+    """Return the rows as the model of a configuration takes them, see :func:`collate`."""
+    last = getattr(config, "summary_type", None) == "last"  # XLNet's head reads the last place, padding or not
+    return collate(encoded, rows, config.pad_token_id or 0, left=last)
+
+
+def collate(encoded: Encoded, rows: IntArray, pad: int, *, left: bool = False) -> dict[str, torch.Tensor]:
+    """Return the rows as padded int64 tensors of shape [rows, longest], as transformers models take them.
+
+    Args:
+        encoded: the token ids.
+        rows: which inputs.
+        pad: id of the padding token.
+        left: put the padding before the tokens instead of behind them.
+    """
     places, lengths = encoded.rows(rows)
     longest = int(lengths.max())
     mask = np.arange(longest) < lengths[:, None]
+    if left:
+        mask = mask[:, ::-1]
     ids = np.full(mask.shape, pad, dtype=np.int64)
     ids[mask] = encoded.ids[places]
     batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}

@@ -14,7 +14,7 @@ from torch import nn
 from bench.contracts import FloatArray, Predictions, predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.learning import packed
-from bench.learning.batches import by_budget, collate
+from bench.learning.batches import by_budget, collate_for
 from bench.learning.labels import LabelLoss
 from bench.learning.language_model import WEIGHTS as WEIGHTS
 from bench.learning.language_model import LanguageModel, saved_facts
@@ -64,7 +64,7 @@ class Classifier(LanguageModel):
     def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
         """Return inputs as one batch that transformers models take."""
         encoded = encode(self.tokenizer, inputs, self.max_length)
-        batch = collate(encoded, np.arange(len(inputs)), self.model.config.pad_token_id or 0)
+        batch = collate_for(self.model.config, encoded, np.arange(len(inputs)))
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def predict(self, inputs: Inputs) -> Predictions:
@@ -77,7 +77,7 @@ class Classifier(LanguageModel):
         if packed.supports(self.model):
             batch = packed.pack(encoded, rows, self.model)
             return packed.logits(self.model, batch, dtype=torch.bfloat16 if low else torch.float32)
-        padded = collate(encoded, rows, self.model.config.pad_token_id or 0)
+        padded = collate_for(self.model.config, encoded, rows)
         with torch.autocast(self.device, torch.bfloat16, enabled=low):
             output: torch.Tensor = self.model(
                 **{name: tensor.to(self.device) for name, tensor in padded.items()}

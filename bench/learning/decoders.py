@@ -109,18 +109,6 @@ def answers(encoded: EncodedDialogues, rows: IntArray, device: Any) -> tuple[Pac
     return batch, torch.from_numpy(gold.astype(np.int64)).to(device, non_blocking=True)
 
 
-def answer_states(model: Any, batch: Packed, *, low: bool, recompute: bool = False) -> torch.Tensor:
-    """Return the last states of the tokens whose logits are wanted, normed: [A, hidden], as matrix products take them.
-
-    Args:
-        model: a supported model.
-        batch: its inputs.
-        low: compute matrix products in bf16.
-        recompute: keep only what enters each layer for the backward pass, and compute the rest again there.
-    """
-    return ForwardPass(torch.bfloat16 if low else torch.float32).run(model.base_model, batch, recompute=recompute)
-
-
 def response_logits(
     model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool, recompute: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,15 +119,14 @@ def response_logits(
         encoded: all dialogues.
         rows: which of them go through the model together.
         low: compute in bf16.
-        recompute: see :func:`answer_states`.
+        recompute: keep only what enters each layer for the backward pass, and compute the rest again there.
     """
     if not supports(model):
         return _padded_logits(model, encoded, rows, low=low)
     batch, gold = answers(encoded, rows, model.device)
-    states = answer_states(model, batch, low=low, recompute=recompute)
-    head = model.lm_head.weight
-    dtype = torch.bfloat16 if low else torch.float32
-    return functional.linear(states.to(dtype), head.to(dtype)).float(), gold
+    one = ForwardPass.of(low=low)
+    states = one.run(model.base_model, batch, recompute=recompute)
+    return one.linear(states, model.lm_head).float(), gold
 
 
 def response_loss(
@@ -149,8 +136,9 @@ def response_loss(
     if not supports(model):
         return functional.cross_entropy(*_padded_logits(model, encoded, rows, low=low))
     batch, gold = answers(encoded, rows, model.device)
-    states = answer_states(model, batch, low=low, recompute=recompute)
-    return fused.cross_entropy(states, model.lm_head.weight, gold, torch.bfloat16 if low else torch.float32)
+    one = ForwardPass.of(low=low)
+    states = one.run(model.base_model, batch, recompute=recompute)
+    return fused.cross_entropy(states, model.lm_head.weight, gold, one.dtype)
 
 
 @torch.inference_mode()
@@ -164,7 +152,7 @@ def token_scores(
 
     if not supports(model):
         return score(*_padded_logits(model, encoded, rows, low=low))
-    one = ForwardPass(torch.bfloat16 if low else torch.float32, made={})
+    one = ForwardPass.of(low=low, often=True)
     batch, gold = answers(encoded, rows, model.device)
     states = one.run(model.base_model, batch)
     pieces = zip(*(torch.split(each, fused.AT_ONCE) for each in (states, gold)), strict=True)
@@ -209,6 +197,11 @@ class ForwardPass:
 
     dtype: torch.dtype
     made: dict[nn.Module, tuple[torch.Tensor, torch.Tensor | None]] | None = None
+
+    @classmethod
+    def of(cls, *, low: bool, often: bool = False) -> ForwardPass:
+        """Return a pass in bf16 or float32; ``often`` for several without gradients, which share their weights."""
+        return cls(torch.bfloat16 if low else torch.float32, {} if often else None)
 
     def run(self, decoder: Any, batch: Packed, *, recompute: bool = False) -> torch.Tensor:
         """Return the last states of the wanted tokens, normed: [A, hidden], in ``dtype``."""

@@ -37,7 +37,7 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
     found: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
     write = _cached if decoders.supports(model) else _padded
-    one = decoders.ForwardPass(torch.bfloat16 if low else torch.float32, made={})
+    one = decoders.ForwardPass.of(low=low, often=True)
     for rows in by_budget(lengths + most, TOGETHER):
         written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bench.contracts.examples import Examples, IntArray
 from bench.learning import packed
-from bench.learning.batches import collate
+from bench.learning.batches import collate_for
 from bench.learning.tokens import encode
 from bench.learning.vocabulary import TrainedWeights, used_words
 
@@ -60,6 +60,6 @@ class LabelLoss:
 
     def batch(self, rows: IntArray) -> dict[str, torch.Tensor]:
         """Return rows as transformers models take them, with their labels."""
-        batch = collate(self.encoded, rows, self.model.config.pad_token_id or 0)
+        batch = collate_for(self.model.config, self.encoded, rows)
         batch["labels"] = torch.from_numpy(self.labels[rows])
         return {name: tensor.to(self.device) for name, tensor in batch.items()}

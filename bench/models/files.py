@@ -100,7 +100,7 @@ class Checkpoint:
             f"from transformers import AutoTokenizer as T, {kind} as M; "
             f"[k.from_pretrained({str(self.folder)!r}).save_pretrained('converted') for k in (M, T)]"
         )
-        return shlex.join(["python", "-c", code])
+        return shell(code)
 
     def architectures(self) -> tuple[str, ...]:
         """Return the architectures that config.json names; one alone may stand there as a text."""
@@ -257,6 +257,11 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
         raise RequestError(f"{path}: is not JSON that can be read: {error}.") from None
+
+
+def shell(code: str) -> str:
+    """Return the line for a shell that runs some Python."""
+    return f'python -c "{code}"' if not set(code) & set('"$`\\!') else shlex.join(["python", "-c", code])
 
 
 def told(error: Exception) -> str:

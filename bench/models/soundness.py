@@ -6,14 +6,13 @@ What is missing or odd here would otherwise be replaced by a default of a librar
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.models.files import Checkpoint, read_header
+from bench.models.files import Checkpoint, read_header, shell
 
 _WHOLE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -55,7 +54,8 @@ def check(checkpoint: Checkpoint, *, tokens: int | None = None) -> None:
 
 def positions(settings: Mapping[str, Any]) -> int | None:
     """Return how many tokens a model takes by its configuration, special ones included; None if it names no limit."""
-    most = next((settings[name] for name in _POSITIONS if isinstance(settings.get(name), int)), None)
+    named = (settings.get(name) for name in _POSITIONS)
+    most = next((number for number in named if isinstance(number, int) and number > 0), None)  # XLNet says -1
     if most is not None and settings.get("model_type") in _FROM_BEHIND_PADDING:
         padding = settings.get("pad_token_id")
         most -= 1 + (padding if isinstance(padding, int) and padding >= 0 else 1)
@@ -82,9 +82,7 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
         f"M.from_pretrained({str(checkpoint.folder)!r}).merge_and_unload().save_pretrained('merged')"
     )
     tokenizer = f"copy the tokenizer of its base model {str(base)[:100]!r} beside it"
-    raise checkpoint.bad(
-        f"{told} ({shlex.join(['python', '-c', code])}, then {tokenizer}), or remove the adapter's files"
-    )
+    raise checkpoint.bad(f"{told} ({shell(code)}, then {tokenizer}), or remove the adapter's files")
 
 
 def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
@@ -95,7 +93,8 @@ def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) ->
         raise odd("model_type", "no name of an architecture")
     for field in _WHOLE:
         value = settings.get(field)
-        if value is not None and not (type(value) is int and value > 0):
+        unlimited = field == "max_position_embeddings" and value == -1
+        if value is not None and not unlimited and not (type(value) is int and value > 0):
             raise odd(field, "no whole number above 0")
     named = settings.get("architectures")
     if not (named is None or isinstance(named, str | list)):

@@ -6,6 +6,9 @@ its predictions, and what it says in words from the recipe.
 
 from __future__ import annotations
 
+import os
+import reprlib
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,9 @@ from bench.experiment.record import PluginRecipe, Record
 from bench.experiment.record_files import Found, Problem, read
 from bench.plugins import registry
 from bench.results import publish
+from bench.results.against_suite import Against
+from bench.suites import suite as suites
+from bench.suites.suite import Suite
 
 STATED = ("version", "device", "python", *recipes.LIBRARIES)
 FORMS = ("*.json", "*.jsonl", "*.jsonl.gz")
@@ -28,11 +34,19 @@ EXACT = 1e-9  # percent; metrics are shares of whole numbers
 
 @dataclass
 class Checked:
-    """The outcome of a check."""
+    """The outcome of a check.
+
+    Attributes:
+        records: how many were read.
+        problems: what is wrong with them.
+        notes: what is worth knowing, and what could not be checked.
+        missing: in words, which cells of the suite have no record; empty where all have one or no suite is known.
+    """
 
     records: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: str = ""
 
     @property
     def outdated(self) -> set[str]:
@@ -45,11 +59,12 @@ class Checked:
         return [problem for problem in self.problems if not problem.outdated]
 
 
-def check(folder: Path) -> Checked:
+def check(folder: Path, suite: Suite | None = None) -> Checked:
     """Check every record in a folder.
 
     Args:
         folder: a store, its ``records`` folder, or any folder with records as .json or .jsonl.
+        suite: whose cells the records should be; by default that of a ``suite.yaml`` beside them.
 
     Raises:
         RequestError: the folder is not there or holds no records.
@@ -57,6 +72,8 @@ def check(folder: Path) -> Checked:
     if not folder.is_dir():
         raise RequestError(f"there is no folder {folder}.")
     place, checked, others = _place(folder), Checked(), set[str]()
+    against = Against(suite or suite_of(folder))
+    checked.problems += _no_plain_files(place)
     for found in read(_files(place), below=place):
         if isinstance(found, Problem):
             checked.problems.append(found)
@@ -65,11 +82,14 @@ def check(folder: Path) -> Checked:
         checked.records += 1
         name, record = found.file, found.record
         wrong = [Problem(name, record.key, *told) for told in _wrong(record)]
-        checked.problems += wrong or [Problem(name, record.key, *told, outdated=True) for told in _versions(record)]
+        wrong = wrong or [Problem(name, record.key, *told, outdated=True) for told in _versions(record)]
+        checked.problems += wrong or against.problems(found)
         others |= set(_other_versions(record))
     if not checked.records and not checked.problems:
         raise RequestError(f"{place} holds no records (.json, .jsonl or .jsonl.gz).")
-    checked.notes += sorted(others)
+    checked.problems += against.strangers()
+    checked.missing = against.missing()
+    checked.notes += sorted(others | against.notes)
     return checked
 
 
@@ -83,9 +103,34 @@ def _place(folder: Path) -> Path:
     return folder / "records" if (folder / "records").is_dir() else folder
 
 
+def suite_of(folder: Path) -> Suite | None:
+    """Return the suite of ``suite.yaml`` in a folder of records, if there is one."""
+    path = folder / "suite.yaml"
+    return suites.check(suites.read_yaml(path), str(path)) if path.is_file() and not path.is_symlink() else None
+
+
 def _files(place: Path) -> list[Path]:
     others = {path for name in NO_RECORDS for path in place.rglob(name)}
-    return sorted({path for form in FORMS for path in place.rglob(form)} - others)
+    found = {path for form in FORMS for path in place.rglob(form)} - others
+    return sorted(path for path in found if _kind(path) == "file")
+
+
+def _no_plain_files(place: Path) -> Iterator[Problem]:
+    """Yield what has no place among records: links, pipes, devices, folders that cannot be read."""
+    for folder, folders, names in os.walk(place, onerror=None):
+        for path in (Path(folder, name) for name in sorted([*folders, *names])):
+            if (kind := _kind(path)) not in ("file", "folder"):
+                yield Problem(str(path.relative_to(place)), "", "file", f"is {kind}; records lie in plain files")
+            elif kind == "folder" and not os.access(path, os.R_OK | os.X_OK):
+                yield Problem(str(path.relative_to(place)), "", "file", "cannot be read")
+
+
+def _kind(path: Path) -> str:
+    """Return what a path is, without following a link."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return "a link"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def _wrong(record: Record) -> Iterator[tuple[str, str]]:
@@ -159,7 +204,13 @@ def _words(record: Record) -> Iterator[tuple[str, str]]:
         expected["cell.defense"] = (_bare(cell.defense), "+".join(part.name for part in defense.plugins))
     for name, (stated, found) in expected.items():
         if stated != found and not (name == "cell.model" and _is_path_of(str(stated), str(found))):
-            yield name, f"is {stated!r}, but the recipe says {found!r}"
+            yield name, f"is {reprlib.repr(stated)}, but the recipe says {reprlib.repr(found)}"
+
+
+def _is_path_of(stated: str, model: str) -> bool:
+    """Whether the path of a local model, as older records have it, may lead to it; a link has any name."""
+    a_path = stated.startswith((".", "/", "~", "local/"))
+    return model.startswith("local/") and (a_path or Path(stated).name == Path(model).name)
 
 
 def _targets(stated: int | str, recipe: int | PluginRecipe) -> tuple[int | str, int | str]:
@@ -167,12 +218,6 @@ def _targets(stated: int | str, recipe: int | PluginRecipe) -> tuple[int | str, 
     if isinstance(recipe, int):
         return stated, recipe
     return _bare(str(stated)), recipe.name
-
-
-def _is_path_of(stated: str, model: str) -> bool:
-    """Whether the path of a local model, as older records have it, may lead to it; a link has any name."""
-    a_path = stated.startswith((".", "/", "~", "local/"))
-    return model.startswith("local/") and (a_path or Path(stated).name == Path(model).name)
 
 
 def _bare(spec: str) -> str:

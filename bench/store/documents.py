@@ -57,22 +57,22 @@ def unwrap(raw: bytes, *, key: str) -> dict[str, Any]:
     return document
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Return the content of a plain file; links, folders and pipes are :class:`Damaged`."""
-    return read_with_status(path)[0]
+def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
+    """Return the content of a plain file; links, folders, pipes and files of more than ``most`` bytes are Damaged."""
+    return read_with_status(path, most=most)[0]
 
 
-def read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
+def read_with_status(path: str | Path, *, most: int | None = None) -> tuple[bytes, os.stat_result]:
     """Return the content of a plain file and its status at that moment; an error that may pass gets one more try."""
     try:
-        return _read_with_status(path)
+        return _read_with_status(path, most)
     except OSError as error:
         if error.errno not in PASSING:
             raise
-        return _read_with_status(path)
+        return _read_with_status(path, most)
 
 
-def _read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
+def _read_with_status(path: str | Path, most: int | None) -> tuple[bytes, os.stat_result]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -83,6 +83,8 @@ def _read_with_status(path: str | Path) -> tuple[bytes, os.stat_result]:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise Damaged("it is not a plain file")
+        if most is not None and status.st_size > most:
+            raise Damaged(f"it has {status.st_size:,} bytes, more than {most:,}")
         content = os.read(handle, status.st_size + 1)
         while len(content) != status.st_size and (more := os.read(handle, 1 << 20)):
             content += more

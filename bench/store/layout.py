@@ -99,8 +99,9 @@ class Folder:
 
     def __init__(self, root: Path | None = None, *, create: bool = True) -> None:
         self.root = place_of(root)
-        self._seen: tuple[int, ...] = ()  # device, inode and time of the marker when its id was read last
-        if not os.path.lexists(self.root / MARKER):
+        self.id: str | None = None
+        self._seen: tuple[int, ...] | None = None  # device, inode, time of the marker when its id was read; None: never
+        if not self._is_there():
             if not create:
                 raise StoreMissing(
                     f"there is no store at {self.root}; name one with --store or DOORBENCH_STORE, or make it: "
@@ -108,7 +109,7 @@ class Folder:
                 )
             self._create()
         try:
-            self.id = self._read_marker()
+            self.id, self._seen = self._read_marker(), ()
         except OSError as error:
             raise RequestError(f"{self.root / MARKER} cannot be read: {error.strerror}.") from None
         for room in ROOMS:
@@ -117,6 +118,16 @@ class Folder:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r})"
+
+    def _is_there(self) -> bool:
+        """Whether there is a marker; what the system cannot tell is not taken for a folder without one."""
+        try:
+            os.lstat(self.root / MARKER)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.root} cannot be looked at: {getattr(error, 'strerror', error)}.") from None
+        return True
 
     def _create(self) -> None:
         with self.guard():
@@ -239,7 +250,7 @@ class Folder:
         try:
             status = os.stat(self.root / MARKER)
             seen = (status.st_dev, status.st_ino, status.st_mtime_ns)
-            same = seen == self._seen or self._read_marker() == self.id
+            same = self._seen in (None, seen) or self._read_marker() == self.id
         except OSError:
             raise StoreGone(f"the store {self.root} is gone; is its disk or network folder connected?") from error
         if not same:
@@ -247,7 +258,7 @@ class Folder:
                 f"another store lies at {self.root} now, with another id in its {MARKER}; is the right disk or "
                 "network folder connected? Nothing was written to it."
             ) from error
-        self._seen = seen
+        self._seen = None if self._seen is None else seen
 
     def holds(self, path: object) -> bool:
         """Whether a path, as an error of the system names it, is inside the store."""

@@ -86,7 +86,9 @@ def find_folder(name: str) -> Path:
     if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
             raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
-        error = unknown("task", f"local/{name}", [f"local/{folder}" for folder in local_folders()])
+        error = unknown(
+            "task", f"local/{name}", [f"local/{folder}" for folder in local_folders()], listing="doorbench list tasks"
+        )
         raise RequestError(f"{error} {VARIABLE} is set to {root}.")
     return Path(root) / name
 

@@ -12,7 +12,7 @@ from torch import nn
 from bench import learning
 from bench.contracts import Classifier, FloatArray
 from bench.contracts.examples import Inputs, IntArray
-from bench.learning.batches import by_budget, collate
+from bench.learning.batches import by_budget, collate_for
 
 TOKENS = 4096  # padded tokens that go through a model together
 Batch = dict[str, torch.Tensor]
@@ -21,7 +21,7 @@ Batch = dict[str, torch.Tensor]
 def padded(classifier: Classifier, inputs: Inputs, rows: IntArray) -> Batch:
     """Return some rows of the inputs as padded tensors on the model's device."""
     encoded = learning.encode(classifier.tokenizer, inputs, classifier.max_length)
-    batch = collate(encoded, rows, classifier.model.config.pad_token_id or 0)
+    batch = collate_for(classifier.model.config, encoded, rows)
     return {name: tensor.to(device_of(classifier.model)) for name, tensor in batch.items()}
 
 

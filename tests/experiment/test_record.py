@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from bench.experiment.record import Failure, Record, WrongField
+from bench.experiment.record import Failure, Record
+from bench.experiment.stored_fields import WrongField
 from bench.report.rows import records
 from bench.results import publish
 from bench.store.documents import wrap

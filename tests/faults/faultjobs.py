@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -23,6 +25,7 @@ from bench.store import Store
 from tests.faults import flaky
 from tests.faults.store_workers import jumping_clock
 
+faulthandler.register(signal.SIGUSR1, all_threads=True)  # says where a process is that hangs
 flaky.install()  # in the workers too, which import this module for `execute`
 
 

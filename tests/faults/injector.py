@@ -31,6 +31,7 @@ from tests.faults.faultjobs import execute, grid
 ROOT = Path(__file__).parents[2]
 VICTIMS, CELLS, PAUSE = 5, 24, 0.02
 HEARTBEAT = 1.0
+PATIENCE = 120.0  # seconds that an undisturbed runner may take
 STOPPED = 2.5 * HEARTBEAT  # seconds; longer than an owner counts as alive without a heartbeat
 
 
@@ -120,10 +121,23 @@ class Round:
                 for one in [*workers_of(process), process]:
                     kill(one)
         self.figures.calls.update(self.log.read_text().split())
-        last = self.start(disturbed=False)
-        if last.wait(timeout=300) != 0:
-            self.figures.tracebacks.append(f"the last runner ended with {last.returncode}")
+        self.end_in_peace()
         self.look()
+
+    def end_in_peace(self) -> None:
+        """Let a runner that nobody disturbs do what is left."""
+        last = self.start(disturbed=False)
+        try:
+            if last.wait(timeout=PATIENCE) != 0:
+                self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
+        except psutil.TimeoutExpired:
+            said = len(self.errors())
+            for process in (last, *workers_of(last)):
+                process.send_signal(signal.SIGUSR1)
+            time.sleep(2.0)
+            kill(last)
+            where = "\n\n".join(self.errors()[said - 1 :])
+            self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
 
     def disturb(self, crew: list[Any]) -> None:
         """Kill or stop somebody, or flip a byte, now and then."""
@@ -160,7 +174,7 @@ class Round:
         runner.run(jobs, store=calm, execute=execute, engine="serial", device="cpu")
         store = Store(self.root)
         if not store.verify().ok:  # flipped after it had been used; made again as any other
-            self.start(disturbed=False).wait(timeout=300)
+            self.end_in_peace()
         wanted = {record["key"]: bare(record) for record in calm.records()}
         found = {record["key"]: bare(record) for record in store.records()}
         self.figures.lost += wanted.keys() - found.keys()

@@ -267,6 +267,7 @@ def test_a_run_is_refused_before_it_begins(encoder: Path, tmp_path: Path) -> Non
         ({"model_type": "mpnet", "max_position_embeddings": 514}, 512),
         ({"model_type": "gpt2", "n_positions": 1024}, 1024),
         ({"model_type": "xlnet"}, None),
+        ({"model_type": "xlnet", "max_position_embeddings": -1}, None),
     ],
 )
 def test_positions(settings: dict[str, Any], most: int | None) -> None:

@@ -30,7 +30,7 @@ COMMANDS = {
     if command is not None and "store" in inspect.signature(command).parameters
     for name in [(*group, command.__name__.rstrip("_"))]
 }
-MAKES_ONE = {("run",), ("store", "add")}
+MAKES_ONE = {("run",), ("store", "add"), ("submit",)}
 ARGUMENTS: dict[tuple[str, ...], list[str]] = {
     ("store", "ls"): [],
     ("store", "verify"): [],

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from attacks.shared.paraphrases import read_paraphrases
 from attacks.shared.synonyms import Table
-from bench.checkpoints import clean, recommend
+from bench.checkpoints import clean, recommend, triggered
 from bench.errors import RequestError
 from bench.tasks.local import Local
 from bench.tasks.tables import SUFFIXES, read_table
@@ -57,7 +57,16 @@ def examples(path: Path) -> tuple[Any, ...]:
     return sorted(read.tuning.inputs.texts), sorted(read.tuning.labels.tolist())
 
 
-READERS: dict[str, Callable[[Path], Any]] = {"task": task, "clean": examples, "texts": clean.texts}
+def attacked(path: Path) -> Any:
+    return triggered.read(path, ["neg", "pos", "target"], target="target").examples.inputs
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "task": task,
+    "clean": examples,
+    "texts": clean.texts,
+    "triggered": attacked,
+}
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -96,7 +105,7 @@ def test_what_is_no_text_is_refused_everywhere(tmp_path: Path, reader: str, wron
             assert "row" in told and "column" in told
 
 
-@pytest.mark.parametrize("reader", ["task", "clean"])
+@pytest.mark.parametrize("reader", ["task", "clean", "triggered"])
 @pytest.mark.parametrize("label", [None, 1.5, True, "", "maybe", -1, 9, "1.0", "١"])
 def test_what_is_no_label_is_refused_everywhere(tmp_path: Path, reader: str, label: Any) -> None:
     for suffix in SUFFIXES:
@@ -217,6 +226,22 @@ def test_a_label_is_a_number_or_a_name_and_never_a_guess(
         return
     read = clean.read(path, names)
     assert sorted(np.concatenate([read.tuning.labels, read.selection.labels])) == sorted(labels * 4)
+
+
+@pytest.mark.parametrize("original", [None, "", 5])
+def test_a_text_without_its_trigger_is_a_text(tmp_path: Path, original: Any) -> None:
+    path = write(tmp_path / "x.jsonl", GOOD | {"original": ["a film"] * 7 + [original]})
+    with pytest.raises(RequestError, match="row 8, column 'original'"):
+        attacked(path)
+
+
+def test_a_target_is_a_number_or_a_name_and_never_a_guess(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", GOOD | {"label": [0] * 8})
+    for labels, target, found in ((["neg", "pos"], "pos", 1), (["neg", "pos"], "1", 1), (["0", "1"], "1", 1)):
+        assert set(triggered.read(path, labels, target=target).targets) == {found}
+    for labels, target in ((STARS, "1"), (["neg", "pos"], "2"), (["neg", "pos"], "POS"), (["a", "a"], "a")):
+        with pytest.raises(RequestError, match="target"):
+            triggered.read(path, list(labels), target=target)
 
 
 def test_a_mark_before_json_and_what_is_no_json(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every mapping in a record has in common: how it is read, and what is said of one that is none."""
+"""Fields of what is stored: strict types, and errors of one line that name the field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _number(value: object) -> float:
 
 
 def percent(value: object) -> float:
-    """Return a number from 0 to 100 as it is; anything else is a ``ValueError`` that says so."""
+    """Return a number of percent as it is; raises ``ValueError`` for anything else."""
     if not 0 <= (found := _number(value)) <= 100:
         raise ValueError(f"is {SHORT.repr(value)}, not a number of percent")
     return found
@@ -123,9 +123,13 @@ def _path(names: Iterable[object]) -> str:
 def _first(error: ValidationError) -> WrongField:
     """Return the first fault of several as one line."""
     fault = error.errors(include_url=False)[0]
+    place = [part for part in fault["loc"] if not str(part).startswith("<")]  # without the tags of a union
+    inner = fault.get("ctx", {}).get("error")
+    if isinstance(inner, WrongField):
+        return WrongField(_path([*place, inner.field]), inner.what)
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if fault["type"] == "missing":
         message = "is missing"
     elif fault["type"] != "value_error":
         message = f"{message[:1].lower()}{message[1:]}, not {SHORT.repr(fault['input'])}"
-    return WrongField(_path(fault["loc"]), message)
+    return WrongField(_path(place), message)
