@@ -55,8 +55,11 @@ def local(folder: str) -> str:
 
 
 def _how(text: str) -> str:
-    task = text.strip().startswith(LOCAL)
-    return local(text.strip().removeprefix(LOCAL)) if task else "name or name(field=value, field=value)"
+    return (
+        local(text.strip().removeprefix(LOCAL))
+        if task
+        else "name or name(field=value, field=value), and a text with commas in double quotes"
+    )
 
 
 def parse_entry(entry: str | Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
