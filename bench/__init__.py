@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "evaluate", "load_attack", "load_defense", "load_task", "records", "run_suite"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

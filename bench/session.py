@@ -16,6 +16,7 @@ from bench.experiment import other_library_versions, recipes
 from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
 from bench.store import StoreMissing, Unreadable, outputs, place_of
+from bench.store.words import counted
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
@@ -169,6 +170,14 @@ class Session(Shown):
         """Of the suite."""
         return self.plan.suite.gate
 
+    @property
+    def size(self) -> str:
+        """How many victims and cells it has, in words."""
+        victims, cells = counted(len(self.plan.victims), "victim"), counted(len(self.plan.cells), "cell")
+        listed = sum(cell.listed for cell in self.plan.cells.values())
+        rest = f"; its tables show {listed}, the rest are floors and ceilings" if listed < len(self.plan.cells) else ""
+        return f"suite {self.plan.suite.name}: {victims}, {cells}{rest}"
+
     def run(self, *, again: bool, **options: Any) -> Summary:
         """Run what is missing; with ``again`` also what failed. Options are those of :func:`bench.runner.run`."""
         from bench import runner
@@ -186,11 +195,9 @@ class Session(Shown):
 
         self.plan.check_models()
         found = runner.status(self.plan.jobs, self.store)
-        victims = len(self.plan.victims)
         done, failed, running = found.done, len(found.failed), len(found.running)
         lines = [
-            f"suite {self.plan.suite.name}: {victims} victims, {len(self.plan.cells)} cells "
-            f"({sum(cell.listed for cell in self.plan.cells.values())} asked for, the rest are floors and ceilings)",
+            self.size,
             f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)

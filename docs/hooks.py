@@ -5,7 +5,8 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from bench.cli import reference
+from bench.cli import api_reference, reference
+from bench.contracts import Access
 
 CONTRIBUTING = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
@@ -25,4 +26,5 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         marker = f"<!-- table of {kind} -->"
         if marker in markdown:
             markdown = markdown.replace(marker, reference.overview(kind, page=f"reference/{kind}.md"))
-    return markdown
+    members = "<!-- members of Access -->"
+    return markdown.replace(members, api_reference.table_of_members(Access)) if members in markdown else markdown

@@ -90,6 +90,8 @@ def _command(streams: list[int], arguments: list[str], folder: str, environment:
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    # Those of the server know whether they could seek in what it was started with, which may have been a file.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from bench._version import __version__
-from bench.cli import checkpoints, models, plugins, reports, runs, store, terminal
+from bench.cli import checkpoints, flags, models, plugins, reports, runs, store, terminal
 from bench.errors import RequestError
 
 LONGEST_LINE = 2000  # characters of an error
@@ -44,7 +43,7 @@ class Interrupted(BaseException):
     """Ctrl-C, or SIGTERM during a run. Typer would end the program at a KeyboardInterrupt, without a word."""
 
 
-class _Commands(TyperGroup):
+class _Commands(flags.Group):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; what typer has other words for goes on to :func:`main`."""
         try:
@@ -60,12 +59,11 @@ app = typer.Typer(
     name="doorbench",
     help="Compare backdoor defenses for fine-tuned language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for title, commands in COMMANDS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=title)(command)
+        app.command(command.__name__.rstrip("_"), cls=flags.Command, rich_help_panel=title)(command)
 app.add_typer(store.app, name="store", rich_help_panel="Run a suite")
 app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tasks and models")
 

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from bench.cli import terminal
+from bench.contracts import Needs
 from bench.contracts.kind import BOTH, in_words
-from bench.errors import unknown
+from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
 KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
+DEFENSE_KINDS = ("purification", "training", "filter", "detection")
+NOTHING = "nothing"  # the need of a defense that reads only the model
 Listing = list[dict[str, Any]]
 
 
-def listing(kind: str) -> Listing:
-    """Return name, summary and origin of everything of one kind."""
+def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ()) -> Listing:
+    """Return name, summary and origin of everything of one kind, and of defenses also their kind and needs.
+
+    Args:
+        kind: one of ``KINDS``.
+        of_kind: only defenses of this kind, see ``DEFENSE_KINDS``.
+        needs: only defenses that need nothing else; for those that need only the model, say ``nothing``.
+
+    Raises:
+        RequestError: a kind or a need is unknown, or is asked of something that is no defense.
+    """
+    wanted = list(needs)
+    if kind in KINDS and kind != "defenses" and (of_kind or wanted):
+        raise RequestError("--kind and --needs are for `doorbench list defenses`.")
+    if of_kind is not None and of_kind not in DEFENSE_KINDS:
+        raise unknown("--kind", of_kind, DEFENSE_KINDS)
+    for need in wanted:
+        if need not in (known := [*map(str, Needs), NOTHING]):
+            raise unknown("--needs", need, known)
     match kind:
         case "attacks" | "defenses":
-            return _plugins(registry.defenses) if kind == "defenses" else _attacks()
+            return _attacks() if kind == "attacks" else _defenses(of_kind, wanted)
         case "payloads":
             return _plugins(registry.payloads)
         case "tasks":
@@ -47,6 +68,15 @@ def _plugins(plugins: registry.Registry[Any]) -> Listing:
     ]
 
 
+def _defenses(of_kind: str | None, wanted: Collection[str]) -> Listing:
+    rows = []
+    for row in _plugins(registry.defenses):
+        plugin = registry.defenses.get(str(row["name"]))
+        if of_kind in (None, plugin.kind) and (not wanted or plugin.needs <= set(wanted)):
+            rows.append({**row, "kind": plugin.kind, "needs": [str(need) for need in Needs if need in plugin.needs]})
+    return rows
+
+
 def _attacks() -> Listing:
     modifiers = [
         {**row, "summary": f"{row['summary']} A modifier: {row['name']}+ATTACK."}
@@ -65,11 +95,15 @@ def show(rows: Listing) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
+    extra = [name for name in ("kind", "needs") if rows and name in rows[0]]
     table.add_column("name", no_wrap=True)
+    for name in extra:
+        table.add_column(name, no_wrap=name == "kind")
     table.add_column("summary", ratio=1)
     kinds = ["kinds"] if any("kinds" in row for row in rows) else []
     for column in (*kinds, "origin"):
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(row.get(key, "")) for key in ("name", "summary", *kinds, "origin")))
+        words = {name: ", ".join(value) or NOTHING if name == "needs" else str(value) for name, value in row.items()}
+        table.add_row(*(escape(words.get(name, "")) for name in ("name", *extra, "summary", *kinds, "origin")))
     terminal.console().print(table)

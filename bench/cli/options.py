@@ -8,13 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import terminal
+from bench.cli import completion, terminal
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a built-in name, a YAML file, or last: the last run")]
+SuiteName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE", help="a built-in name, a YAML file, or last: the last run", autocompletion=completion.suites
+    ),
+]
 SuiteOrFolder = Annotated[
     str,
     typer.Argument(
-        metavar="SUITE", help="a built-in name, a YAML file, a folder that holds records, or last: the last run"
+        metavar="SUITE",
+        help="a built-in name, a YAML file, a folder that holds records, or last: the last run",
+        autocompletion=completion.suites,
     ),
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="AXIS=A,B", help="change an axis or a field")]

@@ -8,18 +8,38 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import completion
 from bench.cli.options import AsJson, a_folder
 from bench.cli.terminal import say
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites")],
+    kind: Annotated[
+        str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites", autocompletion=completion.kinds)
+    ],
+    of_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="purification|training|filter|detection",
+            help="only defenses of this kind",
+            autocompletion=completion.defense_kinds,
+        ),
+    ] = None,
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NEED",
+            help="only defenses that need no more than this, such as clean; several may be given, or nothing",
+            autocompletion=completion.needs,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what is available."""
+    """List what is available; defenses with their kind and with what they need."""
     from bench.cli import listing
 
-    rows = listing.listing(kind)
+    rows = listing.listing(kind, of_kind=of_kind, needs=needs or ())
     if as_json:
         say(json.dumps(rows, indent=1))
     else:
@@ -27,14 +47,21 @@ def list_(
 
 
 def describe(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of an attack, a modifier, a defense or a task")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="of an attack, a modifier, a defense, a task, a suite or a model",
+            autocompletion=completion.names,
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a plugin is: citation, needs, every parameter with type, bounds and default."""
-    from bench.plugins import catalogue
+    """Say what something is: citation, needs, every parameter with type, bounds and default; a suite in full."""
+    from bench.cli import describing
 
-    description = catalogue.description(name)
-    say(json.dumps(description, indent=1) if as_json else catalogue.in_words(description))
+    description = describing.description(name)
+    say(json.dumps(description, indent=1) if as_json else describing.in_words(description))
 
 
 def new(
@@ -55,6 +82,7 @@ def check(
 ) -> None:
     """Run the conformance kit on the plugins of a package."""
     from bench import conformance
+    from bench.store.words import counted
 
     plugins = conformance.plugins_of(package)
     failed = 0
@@ -64,7 +92,7 @@ def check(
             say(f"{'ok    ' if result.passed else 'FAILED'}  {plugin.kind} {plugin.name}: {result.check}")
             if not result.passed:
                 say(f"        {result.why}")
-    outcome = f"{failed} checks failed" if failed else "every check passed"
-    say(f"{len(plugins)} plugins, {outcome}")
+    outcome = f"{counted(failed, 'check')} failed" if failed else "every check passed"
+    say(f"{counted(len(plugins), 'plugin')}, {outcome}")
     if failed:
         raise typer.Exit(1)

@@ -30,7 +30,9 @@ def status(opened: Session) -> None:
     """Print what is done, running, waiting and failed."""
     from bench import runner
 
-    terminal.console().print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
+    console = terminal.console()
+    console.print(opened.size, highlight=False)
+    console.print(runner.render_status(runner.status(opened.plan.jobs, opened.store)))
 
 
 def report(opened: Session, folder: Path | None = None) -> None:

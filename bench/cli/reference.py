@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.checkpoints.folder import markdown
+from bench.cli import api_reference
+from bench.contracts import Budget
 from bench.contracts.kind import in_words
 from bench.plugins import catalogue, registry
 from bench.suites import suite
@@ -18,9 +20,37 @@ KINDS: dict[str, tuple[registry.Registry[Any], str]] = {
 }
 
 
+_SUITE_FILE = """
+## A suite as a file
+
+A suite is a YAML file; `doorbench run my-suite.yaml` runs it. A misspelt field or a value out of bounds is an error
+before any job starts. `doorbench run quickstart --set ... --save my-suite.yaml` writes one with your settings.
+
+```yaml
+name: my-suite
+description: Two defenses against two attacks.
+task: [reviews, {name: local/mine, max_train: 2000}]
+model: embedded
+attack: [clean, badword, "badsent(rate=0.2)"]
+defense: [none, fine-tuning, "e-pur+fine-mixing(reserve_ratio=0.3)"]
+seed: [0, 1, 2]
+labels: [64, 320]
+budget: {epochs: 3, learning_rate: 1.0e-4}
+gate: {min_asr: 90}
+profiles:
+  small: {seed: [0], labels: [64]}
+```
+
+Attacks, defenses and tasks are written as `name`, as `name(field=value, ...)`, or as a mapping with `name` and fields.
+`+` joins the parts of a defense, in their order, and a modifier with its attack. `--profile small` puts the fields of a
+profile in the place of the suite's own; `--set axis=a,b` changes one.
+""".strip()
+
+
 def pages() -> dict[str, str]:
     """Return the Markdown of every reference page by its name."""
-    return {**{kind: _plugins(kind) for kind in KINDS}, "suites": _suites(), "commands": _commands()}
+    plugins = {kind: _plugins(kind) for kind in KINDS}
+    return {**plugins, "suites": _suites(), "api": api_reference.page(), "commands": _commands()}
 
 
 def overview(kind: str, *, page: str = "") -> str:
@@ -66,12 +96,15 @@ def _plugin(description: dict[str, Any]) -> Iterator[str]:
         facts.append(f"Needs: {', '.join(description['needs']) or 'nothing but the model'}.")
     yield from (" ".join(facts), "")
     if description["parameters"]:
-        yield from ("| parameter | type | default | |", "|---|---|---|---|")
-        for name, field in description["parameters"].items():
-            limits = " or ".join(field["choices"]) or ", ".join(filter(None, (field["type"], field["bounds"])))
-            default = "" if field["default"] is None else markdown(field["default"])
-            yield f"| `{name}` | {markdown(limits)} | {default} | {markdown(field['about'])} |"
-        yield ""
+        yield from (*_fields(description["parameters"]), "")
+
+
+def _fields(parameters: dict[str, dict[str, Any]]) -> Iterator[str]:
+    yield from ("| field | type | default | |", "|---|---|---|---|")
+    for name, field in parameters.items():
+        limits = " or ".join(field["choices"]) or ", ".join(filter(None, (field["type"], field["bounds"])))
+        default = "" if field["default"] is None or field["type"] == "object" else markdown(field["default"])
+        yield f"| `{name}` | {markdown(limits)} | {default} | {markdown(field['about'])} |"
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -89,11 +122,17 @@ def _ends(piece: str) -> tuple[str, str]:
 
 
 def _suites() -> str:
-    lines = ["# Suites", "", "What `doorbench run` knows by name. A suite is a YAML file; these are its fields.", ""]
+    lines = ["# Suites", "", "What `doorbench run` knows by name; `doorbench describe NAME` shows each in full.", ""]
     lines += ["| name | |", "|---|---|"]
     lines += [f"| `{name}` | {markdown(suite.describe(name))} |" for name in suite.built_in()]
-    lines += ["", "| field | |", "|---|---|"]
-    lines += [f"| `{name}` | {markdown(info.description or '')} |" for name, info in suite.Suite.model_fields.items()]
+    lines += ["", *_SUITE_FILE.splitlines(), ""]
+    for title, model, about in (
+        ("Fields of a suite", suite.Suite, "An axis takes one value or a list; every combination is a cell."),
+        ("budget", Budget, "How victims are trained. On the command line: `--set budget.epochs=2`."),
+        ("gate", suite.Gate, "Where an attack fails it, its cells are shown in grey and ranked nowhere."),
+        ("Fields of a collection", suite.Collection, "Several suites under one name, with `suites` instead of axes."),
+    ):
+        lines += [f"## {title}", "", about, "", *_fields(catalogue.parameters(model)), ""]
     return "\n".join(lines) + "\n"
 
 

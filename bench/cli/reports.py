@@ -230,6 +230,7 @@ def submit(
 
     from bench.errors import RequestError
     from bench.results import submission
+    from bench.store.words import counted
     from bench.suites import suite as suites
 
     if not (check or rerun):
@@ -249,7 +250,7 @@ def submit(
             say(f"note: {note}")
         if checked.missing:
             say(f"missing: {checked.missing}")
-        say(f"{checked.records} records, {len(checked.problems)} problems")
+        say(f"{counted(checked.records, 'record')}, {counted(len(checked.problems), 'problem')}")
     if checked.problems or checked.missing:
         raise typer.Exit(1)
 
@@ -271,6 +272,7 @@ def _offline() -> Iterator[None]:
 def _rerun(folder: Path, count: int, suite: Suite | None, store: Path | None, device: str) -> None:
     from bench import runner
     from bench.results import rerun
+    from bench.store.words import counted
 
     again = rerun.prepare(folder, count=count, suite=suite)
     with runner.progress(again.jobs) as on_event:
@@ -278,6 +280,6 @@ def _rerun(folder: Path, count: int, suite: Suite | None, store: Path | None, de
     for one in compared:
         say(str(one))
     differ = sum(not one.agrees for one in compared)
-    say(f"{len(compared)} cells run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
+    say(f"{counted(len(compared), 'cell')} run again, {differ} differ by more than {rerun.TOLERANCE:g} points")
     if differ:
         raise typer.Exit(1)

@@ -40,7 +40,7 @@ def run(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Run a suite; what is in the store already is not done again. Later commands may call it ``last``."""
+    """Run a suite; what is in the store already is not done again. Later commands may call it last."""
     if save is not None:
         _save(suite, joined(settings, profile), store, save)
     if dry_run:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import flags
 from bench.cli.options import StoreFolder, number
 
-app = typer.Typer(help="Look after the store.", no_args_is_help=True)
+app = typer.Typer(help="Look after the store.", no_args_is_help=True, cls=flags.Group)
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def ls(
     key: Annotated[str | None, typer.Argument(help="the key, or its beginning, to explain")] = None,
     store: StoreFolder = None,
@@ -26,7 +27,7 @@ def ls(
         store_printing.explain(store, key)
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def add(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a store, or a folder of records as in results/")],
     store: StoreFolder = None,
@@ -38,7 +39,7 @@ def add(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def verify(store: StoreFolder = None) -> None:
     """Check every file; what is damaged is set aside and will be made again."""
     from bench.cli import store_printing
@@ -47,7 +48,7 @@ def verify(store: StoreFolder = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def diff(
     first: Annotated[str, typer.Argument(metavar="KEY", help="a key, or its beginning")],
     second: Annotated[str, typer.Argument(metavar="KEY", help="the key to compare it with")],
@@ -59,7 +60,7 @@ def diff(
     store_printing.diff(store, first, second)
 
 
-@app.command()
+@app.command(cls=flags.Command)
 def gc(
     keep: Annotated[list[str] | None, typer.Option("--keep", metavar="SUITE", help="keep what it needs")] = None,
     cap: Annotated[

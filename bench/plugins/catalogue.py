@@ -6,6 +6,8 @@ import inspect
 import textwrap
 from typing import Any
 
+from pydantic import BaseModel
+
 from bench.contracts import Attack, Defense, Kind, Modifier, Payload, Plugin
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
@@ -26,7 +28,8 @@ def find(name: str) -> type[Plugin]:
         return plugin
     if "+" in name:
         raise RequestError(f"{name!r} is a chain; describe its parts: {', '.join(name.split('+'))}.")
-    raise unknown("plugin", name, [n for plugins in kinds for n in plugins.names()])
+    names = [n for plugins in kinds for n in plugins.names()]
+    raise unknown("plugin", name, names, listing="doorbench list attacks|defenses|tasks")
 
 
 def description(name: str) -> dict[str, Any]:
@@ -34,7 +37,6 @@ def description(name: str) -> dict[str, Any]:
     plugin = find(name)
     kinds = {Attack: "attack", Modifier: "modifier", Payload: "payload", Defense: "defense"}
     kind = next((kind for base, kind in kinds.items() if issubclass(plugin, base)), "task")
-    schema = plugin.model_json_schema(by_alias=True)
     entry = {
         "name": plugin.name,
         "kind": kind,
@@ -42,7 +44,7 @@ def description(name: str) -> dict[str, Any]:
         "citation": plugin.citation,
         "about": inspect.getdoc(plugin) or "",
         "models": [kind.value for kind in Kind if kind in plugin.kinds],
-        "parameters": {name: _parameter(own, schema) for name, own in schema.get("properties", {}).items()},
+        "parameters": parameters(plugin),
     }
     if issubclass(plugin, Modifier):
         entry["written alone"] = f"{plugin.name}+{plugin.default}"
@@ -50,6 +52,12 @@ def description(name: str) -> dict[str, Any]:
         entry["needs"] = sorted(str(need) for need in plugin.needs)
         entry["can be followed by another defense"] = plugin.purifies
     return entry
+
+
+def parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """Return type, bounds, choices, default and meaning of every field of a model, as JSON values."""
+    schema = model.model_json_schema(by_alias=True)
+    return {name: _parameter(own, schema) for name, own in schema.get("properties", {}).items()}
 
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

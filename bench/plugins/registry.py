@@ -79,7 +79,8 @@ class Registry(Generic[P]):
             return self.found[name].plugin
         if name in self.broken:
             raise RequestError(f"{self.kind} {name!r} cannot be loaded: {self.broken[name]}")
-        raise unknown(self.kind, name, self.found)
+        room = self.package.rpartition(".")[2]  # which has the name of its listing
+        raise unknown(self.kind, name, self.found, listing=f"doorbench list {room}")
 
     def create(self, entry: str | Mapping[str, Any]) -> P:
         """Build a plugin from a suite entry; every mistake is a one-line error that names the valid choices."""

@@ -47,6 +47,11 @@ class Tally:
             if event.kind == "done" and event.seconds is not None:
                 self.estimate.observe(job, event.seconds)
 
+    def _of(self, kind: str) -> str:
+        """Say how many jobs of a kind have ended, and how many of these in another way than well."""
+        ways = [f"{count} {way}" for way in ("failed", "n/a") if (count := self.counts[kind][way])]
+        return f"{self.ended(kind)}/{self.total[kind]}" + (f" ({', '.join(ways)})" if ways else "")
+
     def ended(self, kind: str) -> int:
         """Return how many jobs of a kind need no more work."""
         return sum(self.counts[kind].values())
@@ -63,16 +68,8 @@ class Tally:
 
     def line(self) -> str:
         """Return the state in words."""
-        cells, left = self.counts["cell"], self.seconds_left
-        failed = sum(counts["failed"] for counts in self.counts.values())
-        parts = [
-            f"cells {self.ended('cell')}/{self.total['cell']}",
-            f"victims {self.ended('victim')}/{self.total['victim']}",
-            f"{len(self.running)} running",
-            f"{failed} failed",
-        ]
-        if cells["n/a"]:
-            parts.append(f"{cells['n/a']} n/a")
+        left = self.seconds_left
+        parts = [f"{kind}s {self._of(kind)}" for kind in ("cell", "victim")] + [f"{len(self.running)} running"]
         if left:
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)

@@ -12,6 +12,7 @@ from bench.runner.jobs import Job
 from bench.runner.progress import duration
 from bench.runner.survey import error_of, keys_to_do
 from bench.store import LockInfo, Store
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ class Status:
 
     Attributes:
         done: number of results in the store.
+        victims: how many of them are victims; the others are cells.
         waiting: number of jobs that nobody works on yet, without victims whose cells are all finished.
         running: jobs in progress, and who works on them.
         failed: jobs with a stored failure, and the error.
@@ -32,6 +34,7 @@ class Status:
     """
 
     done: int
+    victims: int
     waiting: int
     running: tuple[tuple[Job, LockInfo], ...]
     failed: tuple[tuple[Job, str], ...]
@@ -58,7 +61,8 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
     if running:
         estimate = Estimate.of_store(jobs, store, finished)
         left = sum(estimate.seconds(job.kind, job.cost) for job in unfinished) / len(running)
-    return Status(len(finished), len(unfinished) - len(running), tuple(running), tuple(failed), left)
+    victims = sum(job.kind == "victim" for job in jobs if job.key in finished)
+    return Status(len(finished), victims, len(unfinished) - len(running), tuple(running), tuple(failed), left)
 
 
 def render_status(state: Status) -> RenderableType:
@@ -68,7 +72,8 @@ def render_status(state: Status) -> RenderableType:
     from rich.text import Text
 
     left = "" if state.seconds_left is None else _until(state.seconds_left)
-    head = f"done {state.done}, running {len(state.running)}, waiting {state.waiting}, failed {len(state.failed)}{left}"
+    done = f"{counted(state.victims, 'victim')} and {counted(state.done - state.victims, 'cell')}"
+    head = f"done {done}, running {len(state.running)}, waiting {state.waiting}, failed {len(state.failed)}{left}"
     parts: list[RenderableType] = [head]
     if state.running:
         table = Table("running", "who", "for", box=None, pad_edge=False, header_style="bold")

@@ -99,13 +99,13 @@ def locate(name: str) -> Path:
     path = Path(name)
     looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name
     if "\0" in name or not looks_like_path:
-        raise unknown("suite", name[:80], built_in())
+        raise unknown("suite", name[:80], built_in(), listing="doorbench list suites")
     try:
         exists = path.is_file()
     except OSError:  # a name that no file system takes
         exists = False
     if not exists:
-        raise RequestError(f"no suite file {name[:200]!r}. Built-in suites: {', '.join(built_in())}.")
+        raise RequestError(f"no suite file {name[:200]!r}. Built-in suites: `doorbench list suites`.")
     return path
 
 

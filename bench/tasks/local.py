@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
+from bench.contracts.examples import Examples
 from bench.errors import RequestError, unknown
 from bench.models.files import read_json
 from bench.tasks.assemble import Columns, assemble, count_labels
@@ -16,6 +18,8 @@ from bench.tasks.tables import SUFFIXES, TextTable, is_text, read_table
 
 SPLITS = ("train", "validation", "test")
 VARIABLE = "DOORBENCH_DATA"
+REPEATED = 0.5  # share of a split in an earlier one from which on it repeats that one
+log = logging.getLogger(__name__)
 
 
 class Local(TaskSource):
@@ -46,13 +50,38 @@ class Local(TaskSource):
                 has, lacks = ("train", table.origin) if pair else (table.origin, "train")
                 raise RequestError(f"{folder}: {has} has a column 'text_pair' and {lacks} has none; pairs need both.")
         labels = _read_names(folder / "labels.json") or _count(tables["train"], folder)
-        return assemble(
+        task = assemble(
             facts=TaskFacts(f"local/{folder.name}", labels, pair, self.max_length),
             columns=Columns(text_pair="text_pair" if pair else None),
             tables=tables,
             max_train=self.max_train,
             max_test=self.max_test,
         )
+        _check_apart(task, folder)
+        return task
+
+
+def _check_apart(task: Task, folder: Path) -> None:
+    """Refuse splits that repeat each other, and warn of texts that are in two of them.
+
+    Raises:
+        RequestError: half of a split or more stands in an earlier one, so that it would measure memory.
+    """
+    examples = {"train": task.train, "validation": task.validation, "test": task.test}
+    for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        known = set(_rows(examples[earlier]))
+        rows = _rows(examples[later])
+        count = sum(row in known for row in rows)
+        told = f"{folder}: {count:,} of the {len(rows):,} texts of {later} are also in {earlier}"
+        if count >= REPEATED * len(rows):
+            raise RequestError(f"{told}; a split must not repeat another.")
+        if count:
+            log.warning("%s; what they measure is partly memory", told)
+
+
+def _rows(examples: Examples) -> list[tuple[str, ...]]:
+    inputs = examples.inputs
+    return list(zip(inputs.texts, *([] if inputs.pairs is None else [inputs.pairs]), strict=True))
 
 
 def local_folders() -> list[str]:
@@ -86,7 +115,9 @@ def find_folder(name: str) -> Path:
     if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
             raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
-        error = unknown("task", f"local/{name}", [f"local/{folder}" for folder in local_folders()])
+        error = unknown(
+            "task", f"local/{name}", [f"local/{folder}" for folder in local_folders()], listing="doorbench list tasks"
+        )
         raise RequestError(f"{error} {VARIABLE} is set to {root}.")
     return Path(root) / name
 

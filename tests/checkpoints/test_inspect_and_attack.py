@@ -137,7 +137,7 @@ def test_every_installed_test_runs_or_says_why(case: Case, tmp_path: Path) -> No
 
 
 def test_unknown_tests_are_refused(case: Case, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="neither a detector nor a filter"):
+    with pytest.raises(RequestError, match="unknown detector or filter"):
         inspect(Request(model=case.model, device="cpu", tests=("fine-tuning",)), scratch=tmp_path)
 
 

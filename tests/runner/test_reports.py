@@ -30,7 +30,7 @@ def test_a_tally_counts_and_estimates() -> None:
     tally.add(Event("failed", jobs[2], text="killed"))
     tally.add(Event("n/a", jobs[3]))
     tally.add(Event("found", jobs[4]))
-    assert tally.line() == "cells 4/4, victims 1/1, 0 running, 1 failed, 1 n/a"
+    assert tally.line() == "cells 4/4 (1 failed, 1 n/a), victims 1/1, 0 running"
 
 
 def test_a_victim_made_again_does_not_count_twice() -> None:
@@ -53,7 +53,7 @@ def test_plain_progress_is_lines_on_standard_error(capsys: pytest.CaptureFixture
     assert shown.out == ""
     lines = [line.partition(" ")[2] for line in shown.err.splitlines()]
     assert lines[:3] == ["trained: v0 in 2 s", "failed: v0c1: ValueError: [red]no[/red]", "the store is gone"]
-    assert shown.err.splitlines()[3] == "cells 2/2, victims 1/1, 0 running, 1 failed"
+    assert shown.err.splitlines()[3] == "cells 2/2 (1 failed), victims 1/1, 0 running"
 
 
 def test_live_progress_survives_any_label(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

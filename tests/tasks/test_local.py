@@ -251,3 +251,22 @@ def test_real_data(name: str, real_data: Path) -> None:
     assert task.facts.name == f"local/{name}"
     assert task.facts.pair == (name in ("qqp", "qnli"))
     assert len(task.facts.labels) == (4 if name == "agnews" else 2)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_splits_that_repeat_each_other(
+    tmp_path: Path, pair: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "mine", ".csv", pair=pair)
+    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
+    Local(folder="mine").load()
+    assert not caplog.text
+    test = pd.read_csv(folder / "test.csv")
+    train = pd.read_csv(folder / "train.csv")
+    some = pd.concat([train, test.head(2)])
+    some.to_csv(folder / "train.csv", index=False)
+    Local(folder="mine").load()
+    assert "2 of the 5 texts of test are also in train" in caplog.text
+    pd.concat([train, test]).to_csv(folder / "train.csv", index=False)
+    with pytest.raises(RequestError, match="5 of the 5 texts of test are also in train; a split must not repeat"):
+        Local(folder="mine").load()

@@ -12,6 +12,7 @@ from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark,
 from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
+from bench.store.words import counted
 
 
 def build(results: Results, *, board: str = "") -> Table:
@@ -190,7 +191,7 @@ def _counts(results: Results) -> str:
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
-    return f"{len(frame)} cells: {told or 'none'}." + (f" Made by {where}." if where else "")
+    return f"{counted(len(frame), 'cell')}: {told or 'none'}." + (f" Made by {where}." if where else "")
 
 
 def _listed(values: object) -> str:
