@@ -53,7 +53,9 @@ def task(path: Path) -> tuple[Any, ...]:
     folder.mkdir(exist_ok=True)
     (folder / f"train{path.suffix}").write_bytes(path.read_bytes())
     for split in ("validation", "test"):
-        write(folder / f"{split}.csv", apart(split))
+        columns = apart(split)
+        pairs = {"text_pair": columns["text"]} if b"text_pair" in path.read_bytes() else {}
+        write(folder / f"{split}.csv", columns | pairs)
     read = Local(folder=str(folder)).load().train
     return read.inputs.texts, read.labels.tolist()
 
