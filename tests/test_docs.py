@@ -38,6 +38,7 @@ attack: [clean, badword]
 defense: [none, "fine-mixing(reserve_ratio=0.5, steps=4)", e-pur]
 labels: 32
 budget: {epochs: 1, learning_rate: 0.001}
+gate: {min_asr: 0, max_acc_drop: 100, min_skill: 0}
 """
 # Python runs this file first in every process: it makes the built-in names of the documentation small.
 _SMALL = """

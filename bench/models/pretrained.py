@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
 from bench.models import embedded, soundness, wheels
+from bench.models.architectures import attention_of, tells_segments_apart
 from bench.models.files import TOKENIZER_FILES, Checkpoint, is_pooler, sha256, told
 
 if TYPE_CHECKING:
@@ -309,27 +309,6 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-def attention_of(config: Any) -> str:
-    """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""
-    return "sdpa" if getattr(_classifier_class(config), "_supports_sdpa", False) else "eager"
-
-
-def tells_segments_apart(config: Any) -> bool:
-    """Whether a classifier of this configuration takes segment numbers and knows more than one.
-
-    GPT-2 takes them too, but as numbers of tokens. XLNet tells segments apart without a table of them.
-    """
-    forward = getattr(_classifier_class(config), "forward", None)
-    takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
-    return takes and (config.model_type == "xlnet" or getattr(config, "type_vocab_size", 0) > 1)
-
-
-def _classifier_class(config: Any) -> Any:
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-
-    return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
 
 
 def _embedded_folder() -> Path:
