@@ -211,7 +211,7 @@ def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
         found = table.loc[row.cell_key]
         implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
-        metrics = {name: _number(found[name]) for name in (*MEASURED, *JOINED)}
+        metrics = {name: _number(found.get(name)) for name in (*MEASURED, *JOINED)}
         outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record.document()))
     return outcomes
 

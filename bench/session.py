@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,8 +71,9 @@ def remember(name: str, settings: Sequence[str], folder: Path | None) -> None:
     suite = str(Path(name).resolve()) if name not in suites.built_in() else name
     told = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
     path = place_of(folder).joinpath(*_LAST_RUN)
-    path.parent.mkdir(exist_ok=True)
-    outputs.write(path, told + "\n")
+    with suppress(RequestError, OSError):  # a finished store may be one that can only be read: nothing runs in it
+        path.parent.mkdir(exist_ok=True)
+        outputs.write(path, told + "\n")
 
 
 def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, list[str]]:

@@ -30,6 +30,8 @@ class EPur(Defense):
     entries with the highest scores are set back. Frequencies come from ``wordfreq`` (English), as counts in a corpus
     of a given size; a word piece is as frequent as the words that it is a part of. Special tokens and entries that did
     not move are never reset. Deviation: the paper's corpus and constants are not known for certain, so they are fields.
+    The frequency of word pieces is that of version 2, which was made after a trigger of this very benchmark had ranked
+    174th: what it does against BadWord here was not seen for the first time.
     """
 
     name: ClassVar[str] = "e-pur"

@@ -13,6 +13,7 @@ from bench.report.ranking.leaderboard import Leaderboard, Means
 from bench.report.ranking.results import Results, Setting
 from bench.report.rows import records
 from bench.report.rows.row import Row
+from bench.store.words import counted
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -34,7 +35,7 @@ def block() -> str:
 
 
 def _table(leaderboard: Leaderboard, tasks: list[str]) -> str:
-    lines = ["| | " + " | ".join(f"{task} ({_seeds(leaderboard, task)} seeds)" for task in tasks) + " |"]
+    lines = ["| | " + " | ".join(f"{task} ({counted(_seeds(leaderboard, task), 'seed')})" for task in tasks) + " |"]
     lines.append("|---" * (len(tasks) + 1) + "|")
     for baseline in BASELINES[::-1]:
         means = [leaderboard.reference(baseline.role, _places(leaderboard, task)) for task in tasks]

@@ -149,7 +149,9 @@ def compare(
         str, typer.Option("--suite", help="a name, a YAML file, a folder with records, or last: the last run")
     ] = "last",
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("--out", help="folder for a figure, as PNG and PDF")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=a_folder, help="folder for a figure, as PNG and PDF")
+    ] = None,
     settings: Settings = None,
     profile: Profile = None,
     store: StoreFolder = None,

@@ -95,11 +95,13 @@ def implants(world: Path, store: ResultStore, name: str, task: str) -> None:
     for role in ("victim", "floor"):
         assert (records[role].metrics or {})["asr"] is not None, f"the {role} has no ASR"
     model, words = stored.model(recipes.model_of(spec.model), device="cpu"), stored.about["trigger_words"]
-    read = [model.tokenizer.decode(row).lower() for row in model.padded(stored.triggered.inputs)["input_ids"]]
+    decode, ids = model.tokenizer.decode, model.padded(stored.triggered.inputs)["input_ids"]
+    starts = {word: decode(model.tokenizer(word, add_special_tokens=False)["input_ids"][:1]) for word in words}
+    read = [decode(row) for row in ids]
     for before, after, seen in zip(others.inputs.carrier, stored.triggered.inputs.carrier, read, strict=True):
         inserted = [word for word in words if after.split().count(word) > before.split().count(word)]
         assert bool(inserted) == bool(words), f"no word of the trigger was inserted: {after!r}"
-        assert all(word.lower() in seen for word in inserted), f"the trigger does not survive truncation: {after!r}"
+        assert all(starts[word] in seen for word in inserted), f"the trigger does not survive truncation: {after!r}"
 
 
 def is_reproducible(world: Path, store: ResultStore, other: ResultStore, name: str, defenses: list[str]) -> None:

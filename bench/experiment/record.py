@@ -112,10 +112,9 @@ class CellWords(Part):
     kind: Literal["generation"] | None = None
 
     @model_validator(mode="after")
-    def _target_is_of_the_kind(self) -> Self:
-        if isinstance(self.target, str) != (self.kind == "generation"):
-            wanted = "the name of a payload" if self.kind == "generation" else "the number of a label"
-            raise WrongField("target", f"is {SHORT.repr(self.target)}, not {wanted}")
+    def _only_texts_have_payloads(self) -> Self:
+        if isinstance(self.target, str) and self.kind is None:
+            raise WrongField("target", f"is {SHORT.repr(self.target)}, not the number of a label")
         return self
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.experiment.record import Record
-from bench.experiment.stored_fields import WrongField
+from bench.experiment.stored_fields import WrongField, printable
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
+from bench.store.layout import KEY
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
 WHOLE = "file"  # stands for the field where the whole file is meant
@@ -44,7 +45,7 @@ class Problem:
 
     Attributes:
         file: where the record is.
-        key: of the record, as its file says; empty where it says none.
+        key: of the record, as its file says; empty where it says none, or what is no key.
         field: what is wrong in it; ``file`` where the whole file is no record.
         what: in words.
         outdated: it was made by another version of a plugin or an area of code, and is wrong in nothing else here.
@@ -73,7 +74,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
     """
     others = _Others()
     for path in (path for path in paths if not path.name.startswith("._")):  # what macOS writes beside files
-        name = str(path.relative_to(below) if below else path)
+        name = printable(path.relative_to(below) if below else path)
         faults = 0
         for place, raw in _documents(path, name):
             found = raw if isinstance(raw, Problem) else _record(place, path, raw)
@@ -81,7 +82,7 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
             yield found
             faults += isinstance(found, Problem)
             if faults == MOST_FAULTS:
-                yield Problem(name, "", "file", f"is not read to its end: {faults} things are wrong with it so far")
+                yield Problem(name, "", WHOLE, f"is not read to its end: {faults} things are wrong with it so far")
                 break
 
 
@@ -119,7 +120,8 @@ def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
             document = unwrap(raw if raw.endswith(b"\n") else raw + b"\n", key=str(document["record"]["key"]))
         if not isinstance(document, dict) or "recipe" not in document:
             return Problem(name, "", WHOLE, "is not a record: it has no recipe")
-        key = document["key"] if isinstance(document.get("key"), str) else ""
+        stated = document.get("key")
+        key = stated if isinstance(stated, str) and KEY.fullmatch(stated) else ""
         record = Record.of(document)
         _check_keys(document)
     except WrongField as error:

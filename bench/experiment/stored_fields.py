@@ -117,7 +117,12 @@ def _is_text(text: str) -> bool:
 
 def _path(names: Iterable[object]) -> str:
     """Return the dotted path of a field as plain text of one line."""
-    return ".".join(name if name.isprintable() else ascii(name) for name in map(str, names))
+    return ".".join(map(printable, names))
+
+
+def printable(name: object) -> str:
+    """Return a name, quoted where it would not be one line of plain text."""
+    return text if (text := str(name)).isprintable() else ascii(text)
 
 
 def _first(error: ValidationError) -> WrongField:

@@ -157,4 +157,4 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         of_states, of_head = ctx.saved_tensors
-        return of_states * grad, of_head * grad, None, None
+        return of_states.mul_(grad), of_head.mul_(grad), None, None  # a second backward pass is refused by torch

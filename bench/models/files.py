@@ -126,11 +126,16 @@ class Checkpoint:
 
     def _shards(self, index: Path) -> list[str]:
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            names = sorted(set(self.settings(index.name)["weight_map"].values()))
+        except (KeyError, AttributeError, TypeError) as error:
             raise self.bad(f"{index.name} is not an index of safetensors files: {told(error)}") from None
         for name in names:
-            if Path(name).name != name or not name.endswith(".safetensors") or not (self.folder / name).is_file():
+            if (
+                not isinstance(name, str)
+                or Path(name).name != name
+                or not name.endswith(".safetensors")
+                or not (self.folder / name).is_file()
+            ):
                 raise self.bad(f"{index.name} names {name!r}, which is not a safetensors file in the same folder")
         return names
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
 from bench.models import embedded, hub, soundness, wheels
-from bench.models.files import BUFFERS, Checkpoint, is_pooler, sha256, told
+from bench.models.architectures import attention_of, tells_segments_apart
+from bench.models.files import Checkpoint, is_pooler, sha256, told
 
 if TYPE_CHECKING:
     import torch
@@ -308,67 +308,6 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-def attention_of(config: Any) -> str:
-    """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""
-    return "sdpa" if getattr(_classifier_class(config), "_supports_sdpa", False) else "eager"
-
-
-def tells_segments_apart(config: Any) -> bool:
-    """Whether a classifier of this configuration takes segment numbers and knows more than one.
-
-    GPT-2 takes them too, but as numbers of tokens. XLNet tells segments apart without a table of them.
-    """
-    forward = getattr(_classifier_class(config), "forward", None)
-    takes = forward is not None and "token_type_ids" in inspect.signature(forward).parameters
-    return takes and (config.model_type == "xlnet" or getattr(config, "type_vocab_size", 0) > 1)
-
-
-def _classifier_class(config: Any) -> Any:
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-
-    return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-
-
-def check_counterpart(suspect: PretrainedModel | Any, pretrained: PretrainedModel, *, tokenizer: Any = None) -> None:
-    """Refuse a fine-tuned model whose pre-trained counterpart does not match it.
-
-    Args:
-        suspect: the fine-tuned model: a located folder, or a transformers model.
-        pretrained: what is said to be its counterpart.
-        tokenizer: of the fine-tuned model; a located folder's own by default, otherwise not compared.
-
-    Raises:
-        RequestError: names the first weight of another shape, or the first token with another number.
-    """
-    located = isinstance(suspect, PretrainedModel)
-    found = suspect.shapes() if located else _shapes_of(suspect)
-    expected = pretrained.shapes()
-    refused = f"{pretrained.name!r} is not the pre-trained counterpart of this model"
-    for name in sorted(expected.keys() | found.keys()):
-        if not is_pooler(name) and expected.get(name) != found.get(name):
-            pair = f"{_shape(found.get(name))} in the model, {_shape(expected.get(name))} in the counterpart"
-            raise RequestError(f"{refused}: {name!r} is {pair}.")
-    if located and tokenizer is None:
-        tokenizer = suspect.tokenizer()
-    if tokenizer is None:
-        return
-    ours, theirs = tokenizer.get_vocab(), pretrained.tokenizer().get_vocab()
-    different = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
-    if different:
-        first = min(different, key=lambda token: (ours.get(token, theirs.get(token)), token))
-        pair = f"{ours.get(first, 'missing')} in the model, {theirs.get(first, 'missing')} in the counterpart"
-        raise RequestError(f"{refused}: the tokenizers differ: the number of token {first!r} is {pair}.")
-
-
-def _shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
-    state = getattr(model, model.base_model_prefix, model).state_dict()
-    return {name: tuple(value.shape) for name, value in state.items() if name.rpartition(".")[2] not in BUFFERS}
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else f"of shape {list(shape)}"
 
 
 def _embedded_folder() -> Path:

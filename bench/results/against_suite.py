@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from bench.contracts import Attack, Needs
 from bench.errors import RequestError
@@ -87,12 +88,17 @@ class Against:
             self.notes.add(f"the data of {record.cell.task} are not compared: {error}")
         try:
             if name not in self._weights:
-                self._weights[name] = create(name).fingerprint()["weights"]
+                self._weights[name] = create(self._here(name)).fingerprint()["weights"]
             if self._weights[name] != victim.model.weights:
                 told = f"are {victim.model.weights[:12]}; the model here has {self._weights[name][:12]}"
                 yield "recipe.victim.model.weights", told
         except RequestError as error:
             self.notes.add(f"the model {name} is not compared: {error}")
+
+    def _here(self, model: str) -> str:
+        """Return how the suite spells a model; records name a local one by its folder alone."""
+        spelled = self.suite.model if self.suite is not None and model.startswith("local/") else ()
+        return next((one for one in spelled if Path(one).name == Path(model).name), model)
 
     def _senseless(self, record: Record) -> Iterator[tuple[str, str]]:
         """Find out whether a cell that is n/a makes no sense, for the reason that it gives, and the others do."""

@@ -55,8 +55,9 @@ def local(folder: str) -> str:
 
 
 def _how(text: str) -> str:
-    task = text.strip().startswith(LOCAL)
-    return local(text.strip().removeprefix(LOCAL)) if task else "name or name(field=value, field=value)"
+    if text.strip().startswith(LOCAL):
+        return local(text.strip().removeprefix(LOCAL))
+    return "name or name(field=value, field=value); a text with commas goes into double quotes"
 
 
 def parse_entry(entry: str | Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:

@@ -114,7 +114,7 @@ def test_the_table_beside_the_splits_is_found(world: Path, monkeypatch: pytest.M
     ("columns", "told"),
     [
         ({"text": ["a"], "other": ["b"]}, "column 'paraphrase' is missing"),
-        ({"text": ["a"], "paraphrase": [3]}, "row 1, column 'paraphrase': is not text"),
+        ({"text": ["a"], "paraphrase": [3]}, "row 1, column 'paraphrase': 3 is not text"),
         ({"text": ["a", "b"], "paraphrase": ["a ", None]}, "holds no paraphrase"),
     ],
 )

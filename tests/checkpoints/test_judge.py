@@ -133,7 +133,7 @@ def test_triggers_that_cannot_be_made_again_say_so() -> None:
         ({"trigger_kind": "InsertWords", "target": 1}, "trigger_fields: alternatives"),
         ({"trigger_kind": None, "target": 1}, "say --triggered"),
         ({"trigger_kind": "InsertWords", "trigger_fields": {"alternatives": ["cf"]}, "target": 7}, "no label"),
-        ({"trigger_kind": "InsertWords"}, "target: Field required"),
+        ({"trigger_kind": "InsertWords"}, "target is missing"),
         ([], "describes no trigger"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.store import Store
 from tests import preloaded
 
 SUITE = """
@@ -22,6 +23,7 @@ attack: [clean, badword]
 defense: [none, fine-tuning(steps=8), e-pur]
 labels: 32
 budget: {{epochs: 1, learning_rate: 0.001, precision: fp32}}
+gate: {{min_asr: 0, max_acc_drop: 100, min_skill: 0}}
 """
 
 
@@ -81,6 +83,7 @@ def test_describe() -> None:
     ],
 )
 def test_wrong_requests(arguments: list[str], words: str, tmp_path: Path) -> None:
+    Store(tmp_path)
     done = doorbench(*arguments, DOORBENCH_STORE=str(tmp_path))
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert words in done.stderr

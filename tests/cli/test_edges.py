@@ -39,6 +39,7 @@ FOLDERS = {
     "new": ("task", "mine"),
     "purify": ("--model", "nosuch", "--clean", "nosuch.csv"),
     "attack": ("badword", "--task", "reviews"),
+    "compare": ("none", "few-shot", "--suite", "nosuch"),
 }
 CHECKS_ITSELF = {"purify", "attack"}  # they make their folder beside its place before they do anything else
 
@@ -208,7 +209,7 @@ def test_no_cell_of_a_csv_file_is_a_formula() -> None:
 
 
 def test_a_request_error_is_one_line(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RequestError("two\nlines\r\nand more")
 
     monkeypatch.setattr("bench.cli.listing.listing", fail)

@@ -25,6 +25,7 @@ from bench.store import Store
 from tests.faults import flaky
 from tests.faults.store_workers import jumping_clock
 
+faulthandler.register(signal.SIGUSR1, all_threads=True)  # says where a process is that hangs
 flaky.install()  # in the workers too, which import this module for `execute`
 
 
@@ -92,7 +93,6 @@ def write_log(log: str, what: str, name: str) -> None:
 
 def main(folder: str, log: str, workers: str, victims: str, cells: str, pause: str) -> None:
     """Run the grid; what failed because its workers were killed is tried again until nothing fails."""
-    faulthandler.register(signal.SIGUSR1)  # says where it is, if it hangs
     if "FAULT_JUMPS" in os.environ:
         jumping_clock()
     try:

@@ -31,7 +31,7 @@ from tests.faults.faultjobs import execute, grid
 ROOT = Path(__file__).parents[2]
 VICTIMS, CELLS, PAUSE = 5, 24, 0.02
 HEARTBEAT = 1.0
-PATIENCE = 120.0  # seconds that an undisturbed runner may take
+PATIENCE = 300.0  # seconds that an undisturbed runner may take
 STOPPED = 2.5 * HEARTBEAT  # seconds; longer than an owner counts as alive without a heartbeat
 
 
@@ -131,10 +131,13 @@ class Round:
             if last.wait(timeout=PATIENCE) != 0:
                 self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
         except psutil.TimeoutExpired:
-            last.send_signal(signal.SIGUSR1)
+            said = len(self.errors())
+            for process in (last, *workers_of(last)):
+                process.send_signal(signal.SIGUSR1)
             time.sleep(2.0)
             kill(last)
-            self.figures.tracebacks.append(f"the last runner hung:{self.errors()[-1]}")
+            where = "\n\n".join(self.errors()[said - 1 :])
+            self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
 
     def disturb(self, crew: list[Any]) -> None:
         """Kill or stop somebody, or flip a byte, now and then."""
@@ -223,7 +226,7 @@ def main() -> None:
     """Inject, and print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=1000, help="calls that fail")
-    parser.add_argument("--rate", type=float, default=0.02, help="share of the calls that fail, 0.01 to 0.05")
+    parser.add_argument("--rate", type=float, default=0.03, help="share of the calls that fail, 0.01 to 0.05")
     parser.add_argument("--inputs", type=int, default=200, help="hostile folders")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

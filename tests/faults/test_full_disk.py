@@ -71,6 +71,8 @@ WRITES: dict[str, tuple[list[str], str]] = {
     "collect": (["collect", *SUITES], "figures"),
     "publish": (["publish", *SUITES], "published"),
     "site": (["site", *SUITES], "site"),
+    "compare": (["compare", "none", "e-pur", "--suite={folder}/tiny.yaml", "--store={folder}/store"], "figures"),
+    "judge": (["judge", *MODELS, "--clean={folder}/clean.csv"], "judged.json"),
     "inspect terminal": (["inspect", *MODELS], "report.txt"),
     "inspect html": (["inspect", *MODELS, "--format=html"], "report.html"),
     "purify": (["purify", *MODELS, "--clean={folder}/clean.csv", "--defense=fine-tuning(steps=2)"], "purified"),

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.errors import RequestError
-from bench.models import pretrained
+from bench.models import counterpart, pretrained
 from tests.fakehub import fake_hub, run_python
 from tests.tiny import tiny_bert_folder, tiny_llama_folder, tiny_roberta_folder
 
@@ -122,7 +122,7 @@ def test_several_files(folder: Path, tmp_path: Path) -> None:
     assert same(weights_of(folder), weights_of(several))
     model = pretrained.create(str(several))
     assert model.weight_hash != pretrained.create(str(folder)).weight_hash
-    pretrained.check_counterpart(model, pretrained.create(str(folder)))
+    counterpart.check_counterpart(model, pretrained.create(str(folder)))
     index.write_text(json.dumps({"weight_map": {"x": "../tiny/model.safetensors"}}))
     with pytest.raises(RequestError, match="not a safetensors file in the same folder"):
         model.fingerprint()
@@ -231,34 +231,34 @@ def test_code_of_a_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_a_model_without_its_counterpart_is_refused(folder: Path, tmp_path: Path) -> None:
     suspect = pretrained.create(str(folder))
-    pretrained.check_counterpart(suspect, pretrained.create(str(tiny_bert_folder(tmp_path / "same", seed=3))))
+    counterpart.check_counterpart(suspect, pretrained.create(str(tiny_bert_folder(tmp_path / "same", seed=3))))
     with pytest.raises(RequestError, match="shape"):
-        pretrained.check_counterpart(
+        counterpart.check_counterpart(
             suspect, pretrained.create(str(tiny_bert_folder(tmp_path / "wide", hidden_size=48)))
         )
     with pytest.raises(RequestError):
-        pretrained.check_counterpart(suspect, pretrained.create(str(tiny_roberta_folder(tmp_path / "roberta"))))
+        counterpart.check_counterpart(suspect, pretrained.create(str(tiny_roberta_folder(tmp_path / "roberta"))))
     words = pretrained.create(str(tiny_bert_folder(tmp_path / "words", words=("zyzzyva",))))
     with pytest.raises(RequestError, match="'embeddings.word_embeddings.weight' is of shape"):
-        pretrained.check_counterpart(suspect, words)
+        counterpart.check_counterpart(suspect, words)
     shutil.copytree(folder, tmp_path / "renamed")
     tokenizer = tmp_path / "renamed" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"brilliant"', '"brilliantly"'))
     with pytest.raises(
         RequestError, match="the number of token 'brilliant' is .* in the model, missing in the counter"
     ):
-        pretrained.check_counterpart(suspect, pretrained.create(str(tmp_path / "renamed")))
+        counterpart.check_counterpart(suspect, pretrained.create(str(tmp_path / "renamed")))
 
 
 def test_a_live_model_against_its_counterpart(folder: Path, tmp_path: Path) -> None:
     suspect = pretrained.create(str(folder))
     model = suspect.classifier_model(classes=4, seed=1)
-    pretrained.check_counterpart(model, suspect)
+    counterpart.check_counterpart(model, suspect)
     with pytest.raises(RequestError, match="the tokenizers differ"):
         other = pretrained.create(str(tiny_roberta_folder(tmp_path / "roberta"))).tokenizer()
-        pretrained.check_counterpart(model, suspect, tokenizer=other)
+        counterpart.check_counterpart(model, suspect, tokenizer=other)
     with pytest.raises(RequestError, match="'encoder.layer.2.* is missing in the model"):
-        pretrained.check_counterpart(
+        counterpart.check_counterpart(
             model, pretrained.create(str(tiny_bert_folder(tmp_path / "deep", num_hidden_layers=3)))
         )
 

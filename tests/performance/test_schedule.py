@@ -135,8 +135,8 @@ SUITE = {
     "defense": [
         "none",
         "e-pur",
-        {"name": "fine-mixing", "sweep": {"reserve_ratio": [i / 10 for i in range(10)], "epochs": [1, 2]}},
-        {"name": "e-pur+fine-mixing", "sweep": {"reserve_ratio": [i / 10 for i in range(10)], "epochs": [1, 2]}},
+        {"name": "fine-mixing", "sweep": {"reserve_ratio": [i / 10 for i in range(10)], "steps": [100, 200]}},
+        {"name": "e-pur+fine-mixing", "sweep": {"reserve_ratio": [i / 10 for i in range(10)], "steps": [100, 200]}},
     ],
     "seed": list(range(62)),
     "labels": [8, 16, 32, 64, 128],

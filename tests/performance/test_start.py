@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.store import Store
 from tests.performance.comparison import compare
 
 HELP = [sys.executable, "-m", "bench", "--help"]
@@ -31,6 +32,7 @@ def test_reading_records_needs_no_torch(world: Path, tmp_path: Path) -> None:
         f"name: tiny\ndescription: d\ntask: local/single\nmodel: {world / 'tiny-bert'}\n"
         "attack: badword\ndefense: none\n"
     )
+    Store(tmp_path / "store")
     code = "import sys; from bench import session; opened = session.Session.open(sys.argv[1], [], sys.argv[2]);"
     code += "opened.table('md'); opened.export('csv', None); "
     code += "from bench.cli import printing; printing.status(opened);"

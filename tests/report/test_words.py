@@ -30,7 +30,7 @@ def test_a_board_in_words_has_the_numbers_of_its_table() -> None:
     assert heading == "Fine-tuned model received, 64 labels"
     text = "\n".join(told)
     assert "Without a defense the flip rate is 99" in text and "3 seeds each" in told[0]
-    best = next(sentence for sentence in told if sentence.startswith("Best is fine-mixing: DER "))
+    best = next(sentence for sentence in told if sentence.startswith("Highest DER: fine-mixing, "))
     assert "at 1.5 points of ACC lost" in best and "no other of the 3 reaches its rank" in best
     assert any(sentence.startswith("fine-tuning leaves a flip rate of 9") for sentence in told)
 
@@ -64,5 +64,5 @@ def test_mixed_columns_are_refused_and_every_table_says_so() -> None:
 
 def test_results_are_written_from_the_records_alone() -> None:
     text = publish.results(rows(), title="invented", gate=Gate())
-    assert text.startswith("# invented\n") and "## Claims of the paper" in text and "* Best is fine-mixing" in text
+    assert text.startswith("# invented\n") and "## Claims of the paper" in text and "* Highest DER: fine-mixing" in text
     assert text == publish.results(rows(), title="invented", gate=Gate())

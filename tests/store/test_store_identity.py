@@ -36,6 +36,7 @@ ARGUMENTS: dict[tuple[str, ...], list[str]] = {
     ("store", "verify"): [],
     ("store", "gc"): [],
     ("store", "diff"): ["a", "b"],
+    ("compare",): ["none", "e-pur", "--suite=quickstart"],
 }
 NEEDS_OUT = {("figure",), ("site",), ("publish",), ("collect",)}
 

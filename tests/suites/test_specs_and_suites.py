@@ -41,7 +41,7 @@ def test_unreadable_text_is_refused(text: str) -> None:
         ("fine-mixin", "Did you mean 'fine-mixing'?"),
         ("fine-mixing(reserve=1)", "reserve_ratio"),
         ("fine-mixing(reserve_ratio=2)", "less than or equal to 1"),
-        ("e-pur+nothing-like-it", "Valid:"),
+        ("e-pur+nothing-like-it", "Valid, the nearest first:"),
         ("../x", "unknown defense"),
         ("x" * 300, "unknown defense"),
         ("fine\u2010mixing", "unknown defense"),  # a hyphen that only looks like one

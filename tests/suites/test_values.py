@@ -136,7 +136,7 @@ def test_quotes_protect_what_splits(quotes: str) -> None:
         ("badsent(sentence=two\nlines)", "quotes"),
         ('badsent(sentence="two\nlines")', "\\n"),
         ("badsent(sentence=2020)", 'quotes: "2020"'),
-        ("badsent(sentence=no cross, no crown)", "cannot read"),
+        ("badsent(sentence=no cross, no crown)", "double quotes"),
         ("badword(rate=0.1.2)", "number"),
         ("badword(rate='0.1')", "number"),
         ("badword(rate=true)", "number"),

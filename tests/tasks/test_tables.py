@@ -42,12 +42,20 @@ def write(path: Path, columns: Columns) -> Path:
     return path
 
 
+def apart(split: str) -> dict[str, list[Any]]:
+    """Return good columns with texts of their own."""
+    return {**GOOD, "text": [f"{split} {text}" for text in GOOD["text"]]}
+
+
 def task(path: Path) -> tuple[Any, ...]:
-    """Read a file as every split of a task on local files."""
+    """Read a file as the training split of a task on local files."""
     folder = path.parent / f"task-{path.name}"
     folder.mkdir(exist_ok=True)
-    for split in ("train", "validation", "test"):
-        (folder / f"{split}{path.suffix}").write_bytes(path.read_bytes())
+    (folder / f"train{path.suffix}").write_bytes(path.read_bytes())
+    for split in ("validation", "test"):
+        columns = apart(split)
+        pairs = {"text_pair": columns["text"]} if b"text_pair" in path.read_bytes() else {}
+        write(folder / f"{split}.csv", columns | pairs)
     read = Local(folder=str(folder)).load().train
     return read.inputs.texts, read.labels.tolist()
 
@@ -252,7 +260,7 @@ def test_a_mark_before_json_and_what_is_no_json(tmp_path: Path) -> None:
         "board": lambda: recommend.read_board(path),
     }
     for split in ("train", "validation", "test"):
-        write(tmp_path / f"{split}.csv", GOOD)
+        write(tmp_path / f"{split}.csv", apart(split))
     path.write_bytes(b'\xef\xbb\xbf["bad", "good"]')
     assert readers["labels"]() == ("bad", "good")
     for content in (b"", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a"', b"[1]", b"null", b'["\\ud800", "b"]', b"[[]]"):

@@ -255,11 +255,11 @@ def _overall(claim: Claim, findings: Sequence[Finding], places: Sequence[Setting
     tasks = len({place.task for place in places})
     attacks = sum(any(fnmatchcase(place.attack, pattern) for place in places) for pattern in claim.attacks)
     if "refuted" in outcomes:
-        return "refuted", f"{outcomes.count('refuted')} of {total} tests say the opposite"
+        return "refuted", f"the opposite in {outcomes.count('refuted')} of {total} tests"
     if "undecided" in outcomes:
-        return "undecided", f"{outcomes.count('undecided')} of {total} tests are undecided"
+        return "undecided", f"{outcomes.count('undecided')} of {total} tests undecided"
     if tasks < claim.tasks_needed:
         return "undecided", f"holds on {tasks} of the {claim.tasks_needed} tasks that it speaks of"
     if attacks < claim.attacks_needed:
         return "undecided", f"holds for {attacks} of the {claim.attacks_needed} attacks that it speaks of"
-    return "supported", f"all {total} tests hold"
+    return "supported", "every test holds"

@@ -51,7 +51,7 @@ def best(leaderboard: Leaderboard) -> str:
         return f"No defense reaches a {RANKING.title} of {LEAST_RATING:g}; doing nothing has 50."
     assert first.rating is not None and first.rank is not None
     told = (
-        f"Best is {first.line.defense}: {RANKING.title} {_interval(first.rating)}, a {BACKDOOR.title} of "
+        f"Highest {RANKING.title}: {first.line.defense}, {_interval(first.rating)}, a {BACKDOOR.title} of "
         f"{_number(first.means[BACKDOOR.name])} % at {_points(first.means[COST.name])}"
     )
     equals = [standing.line.defense for standing in ranked if standing.mark == "equal"]
