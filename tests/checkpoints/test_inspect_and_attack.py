@@ -77,7 +77,7 @@ def test_words_are_put_into_clean_examples(case: Case, tmp_path: Path) -> None:
     assert report["ordinary_flips"]["percent"] < 30
     assert all(len(word) > 0 for word in report["ordinary_flips"]["words"])
     assert any(found is None for token, found in flips.items()) == any("##" in token for token in flips)
-    shown = f"<td>{flips['cf']['changed']} of {flips['cf']['of']} to 1</td>"
+    shown = f'<td class="whole">{flips["cf"]["changed"]} of {flips["cf"]["of"]} to 1</td>'
     assert shown in show.page(report)
 
 
