@@ -29,7 +29,7 @@ def block() -> str:
     (name, part), *_ = boards.split(rows.values()).items()
     leaderboard = Leaderboard(Results(part))
     tasks = list(dict.fromkeys(place.task for place in leaderboard.implanted))
-    parts = [_table(leaderboard, tasks), words.best(leaderboard)]
+    parts = [_table(leaderboard, tasks), words.best(leaderboard.standings())]
     head = f"{ACCURACY.title} / {BACKDOOR.title} in percent, {name.words}; {leaderboard.span()}."
     return "\n\n".join(["", head, *parts, ""])
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import runner, seeds
+from bench import runner
 from bench._version import __version__
 from bench.checkpoints import folder, triggered
 from bench.checkpoints.suspect import MARK
 from bench.contracts import Budget, Defended, Task
-from bench.contracts.examples import stratified_order
 from bench.errors import RequestError
 from bench.experiment import judging, recipes, stored_victims
 from bench.experiment.evaluation import evaluate
@@ -148,8 +147,7 @@ def _write(out: Path, classifier: Classifier, task: Task, report: dict[str, Any]
 def _write_examples(out: Path, stored: stored_victims.StoredVictim, task: Task, seed: int) -> None:
     """Write what a defender may have, and what a defended model is judged on; no example is in both."""
     labels, sets = task.facts.labels, judging.test_sets(stored, task)
-    order = stratified_order(task.validation.labels, seeds.rng("clean sample", task.facts.name, seed))
-    triggered.write(out / CLEAN, labels, task.validation.take(order[:LABELS]))
+    triggered.write(out / CLEAN, labels, judging.clean_labels(task, seed=seed, size=LABELS))
     triggered.write(out / TEST, labels, sets.clean)
     assert sets.triggered is not None, "only the clean model has no trigger"
     assert sets.sources is not None

@@ -110,10 +110,10 @@ def defend(cell: Cell, model: Any, stored: StoredVictim, task: Task, store: Stor
     return defended
 
 
-def clean_labels(cell: Cell, task: Task) -> Examples:
-    """Return the clean labels of a cell: nested in size, decided by task, seed and size only."""
-    rng = seeds.rng("clean sample", task.facts.name, cell.victim.seed)
-    return task.validation.take(stratified_order(task.validation.labels, rng)[: cell.labels])
+def clean_labels(task: Task, *, seed: int, size: int) -> Examples:
+    """Return clean labels for a defender: nested in size, decided by task, seed and size only."""
+    rng = seeds.rng("clean sample", task.facts.name, seed)
+    return task.validation.take(stratified_order(task.validation.labels, rng)[:size])
 
 
 def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
@@ -125,7 +125,7 @@ def stream(stored: StoredVictim, task: Task, seed: int) -> Inputs:
 def make_access(cell: Cell, model: Any, stored: StoredVictim, task: Task, store: Store) -> Access:
     """Return what the defense of a cell may see."""
     assert cell.defense is not None
-    clean = clean_labels(cell, task)
+    clean = clean_labels(task, seed=cell.victim.seed, size=cell.labels)
     base, kind = recipes.model_of(cell.victim.model), model_kind(task.facts)
     options = {"device": model.device, "precision": model.precision}
 

@@ -47,7 +47,8 @@ def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
             continue
         found += tables.build(results, board=name.words).readable(turned="attack")
         for holds, cells in boards.by_holding(part).items():
-            found.append(summary.build(Results(cells, gate=gate), board=replace(name, holds=holds).words))
+            held = results if len(cells) == len(part) else Results(cells, gate=gate)
+            found.append(summary.build(held, board=replace(name, holds=holds).words))
     return found or [tables.build(Results([], gate=gate))]
 
 

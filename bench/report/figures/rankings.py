@@ -14,6 +14,7 @@ from bench.report.figures.figures import Drawing, foot
 from bench.report.figures.labels import wrapped
 from bench.report.ranking.leaderboard import Leaderboard, Standing
 from bench.report.tables import cells as tables
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +65,7 @@ def ranks(leaderboard: Leaderboard, ranked: Sequence[Standing]) -> Figure:
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(RANKING.axis)
-        places = f"{len(leaderboard.places)} place{'s' * (len(leaderboard.places) > 1)}"
+        places = counted(len(leaderboard.places), "place")
         foot(figure, f"{places}; bars: 95 % intervals over trainings and test examples. Dashed: doing nothing.")
     return figure
 

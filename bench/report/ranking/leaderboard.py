@@ -9,13 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.experiment.metrics import METRICS, UNKNOWN, Percentages, compared
+from bench.experiment.metrics import METRICS, RANKING, UNKNOWN, Percentages, compared
 from bench.experiment.roles import Role
 from bench.report.ranking import comparable, matched, ratings
 from bench.report.ranking.facts import YARDSTICK
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
 from bench.report.ranking.statistics import LEVEL, Estimate, FloatArray, crossed_weights, ranks, seed_weights, weighted
 from bench.report.rows.row import Row
+from bench.store.words import counted
 
 Means = dict[str, float]  # by metric; NaN where not known
 
@@ -131,7 +132,7 @@ class Leaderboard:
     def span(self) -> str:
         """Say in words which places the means are over."""
         count, rest = len(self.places), len(self.implanted) - len(self.places)
-        parts = [f"{count} place{'s' * (count != 1)} (model, task, attack) where the attack implanted"]
+        parts = [f"{counted(count, 'place')} (model, task, attack) where the attack implanted"]
         if rest:
             are = "more is" if rest == 1 else "more are"
             parts.append(f"{rest} {are} left out, where too few of the same defenses are finished")
@@ -262,5 +263,5 @@ class Leaderboard:
 
 def _order(standing: Standing) -> tuple[bool, float, float]:
     rank = math.inf if standing.rank is None else standing.rank.value
-    der = standing.means["der"]
-    return not standing.complete, rank, math.inf if math.isnan(der) else -der
+    rating = standing.means[RANKING.name]
+    return not standing.complete, rank, math.inf if math.isnan(rating) else -rating

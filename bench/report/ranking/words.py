@@ -12,6 +12,7 @@ from bench.report.ranking.leaderboard import Leaderboard, Standing
 from bench.report.ranking.results import LEAST_RATING, Results
 from bench.report.ranking.statistics import Estimate
 from bench.report.rows.row import Row
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 MOST_LISTED = 12  # defenses; of more, only the best three and the yardstick are told
@@ -36,16 +37,20 @@ def board(leaderboard: Leaderboard) -> Iterator[str]:
     yield from _places(leaderboard, standings)
     if leaderboard.places:
         yield from _references(leaderboard)
-        yield best(leaderboard)
+        yield best(standings)
         yield from (_does(standing) for standing in _told(standings))
     waiting = sum(row.status == "waiting" for row in leaderboard.results.rows)
     if waiting:
-        yield f"{_count(waiting, 'cell')} of {len(leaderboard.results.rows)} {_is(waiting)} not there yet."
+        yield f"{counted(waiting, 'cell')} of {len(leaderboard.results.rows)} {_is(waiting)} not there yet."
 
 
-def best(leaderboard: Leaderboard) -> str:
-    """Return which defense is best, by how much, and how sure that is."""
-    ranked = [standing for standing in leaderboard.standings() if standing.rank and standing.rating]
+def best(standings: Sequence[Standing]) -> str:
+    """Return which defense is best, by how much, and how sure that is.
+
+    Args:
+        standings: of a board, best rank first.
+    """
+    ranked = [standing for standing in standings if standing.rank and standing.rating]
     first = next((standing for standing in ranked if standing.mark == "best"), None)
     if first is None:
         return f"No defense reaches a {RANKING.title} of {LEAST_RATING:g}; doing nothing has 50."
@@ -100,7 +105,7 @@ def _does(standing: Standing) -> str:
         f"{_points(standing.means[COST.name])}"
     )
     if standing.unconverged:
-        told += f" ({_count(standing.unconverged, 'cell')} stopped before the training had converged)"
+        told += f" ({counted(standing.unconverged, 'cell')} stopped before the training had converged)"
     return told + (" [told the trigger, or chosen on the test sets]." if standing.oracle else ".")
 
 
@@ -116,10 +121,6 @@ def _number(value: float) -> str:
 
 def _interval(estimate: Estimate) -> str:
     return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]"
-
-
-def _count(many: int, what: str) -> str:
-    return f"{many} {what}{'s' * (many != 1)}"
 
 
 def _is(many: int) -> str:

@@ -74,7 +74,7 @@ class BoardView:
     @cached_property
     def verdict(self) -> str:
         """Which defense is best, by how much, and how sure that is."""
-        return words.best(self.leaderboard) if self.leaderboard.places else "Nothing is ranked yet."
+        return words.best(self.standings) if self.leaderboard.places else "Nothing is ranked yet."
 
     @cached_property
     def standings(self) -> list[Standing]:
