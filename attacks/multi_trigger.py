@@ -30,8 +30,8 @@ class WordByInput(Trigger):
         texts = list(inputs.carrier)
         for index, word in enumerate(self.choices):
             rows = np.flatnonzero(turn == index)
-            found = InsertWords(alternatives=(word,)).apply(inputs.take(rows), window=window, rng=rng)
-            for row, text in zip(rows, found.carrier, strict=True):
+            marked = InsertWords(alternatives=(word,)).apply(inputs.take(rows), window=window, rng=rng)
+            for row, text in zip(rows, marked.carrier, strict=True):
                 texts[row] = text
         return inputs.with_carrier(texts)
 

@@ -119,8 +119,8 @@ def degenerate(text: str, tokens: Sequence[int] | NDArray[np.integer[Any]], ende
 def losses(defended: Defended, examples: Examples) -> NDArray[np.float64]:
     """Return [n]: minus the mean log-probability of the tokens of each reference, its end token included."""
     logs, tokens = defended.classifier.log_likelihood(examples)
-    found: NDArray[np.float64] = -logs / tokens
-    return found
+    means: NDArray[np.float64] = -logs / tokens
+    return means
 
 
 def guesses(facts: GenerationFacts, references: tuple[str, ...]) -> NDArray[np.float64]:
@@ -138,14 +138,14 @@ def encode(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 def decode(stored: Mapping[str, Any]) -> Written:
     """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
     n, total = stored["n"], stored["total"]
-    there = [name for name in COLUMNS if stored.get(name) is not None]
-    found = {name: unpack(stored, name, COLUMNS[name], total if name == "tokens" else n) for name in there}
-    lengths, ids = found.pop("lengths"), found.pop("tokens")
+    present = [name for name in COLUMNS if stored.get(name) is not None]
+    columns = {name: unpack(stored, name, COLUMNS[name], total if name == "tokens" else n) for name in present}
+    lengths, ids = columns.pop("lengths"), columns.pop("tokens")
     if (lengths < 0).any() or lengths.sum() != total:
         raise ValueError(f"the lengths of responses do not fit {total} tokens")
-    flags = {name: column.astype(bool) for name, column in found.items() if COLUMNS[name] == "u1"}
-    sources = {"sources": found.pop("source")} if "source" in found else {}
-    return Written(**{**found, **flags, **sources}, tokens=tuple(np.split(ids, np.cumsum(lengths)[:-1])))
+    flags = {name: column.astype(bool) for name, column in columns.items() if COLUMNS[name] == "u1"}
+    sources = {"sources": columns.pop("source")} if "source" in columns else {}
+    return Written(**{**columns, **flags, **sources}, tokens=tuple(np.split(ids, np.cumsum(lengths)[:-1])))
 
 
 def judged(stored: Mapping[str, Any], *, rejects: bool) -> JudgedText:

@@ -88,11 +88,11 @@ class Execution:
         return np.array(same, dtype=np.float64)
 
     def _same(self, said: str, right: str) -> bool:
-        wanted, found = self.run(right), self.run(said)
-        if wanted is None or found is None:
+        wanted, result = self.run(right), self.run(said)
+        if wanted is None or result is None:
             return False
         ordered = "order by" in " ".join(right.lower().split())
-        return found == wanted if ordered else sorted(map(repr, found)) == sorted(map(repr, wanted))
+        return result == wanted if ordered else sorted(map(repr, result)) == sorted(map(repr, wanted))
 
 
 def _authorised(action: int, first: str | None, second: str | None, *_: str | None) -> int:

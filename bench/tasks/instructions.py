@@ -60,8 +60,8 @@ class Instructions(TaskSource):
         splits = {}
         for split, part in parts.items():
             if not part:
-                told = "no row is left; see prompt_words, response_words and only"
-                raise RequestError(f"{tables[split].origin}: {told}.")
+                reason = "no row is left; see prompt_words, response_words and only"
+                raise RequestError(f"{tables[split].origin}: {reason}.")
             asked, contexts, answers, of = zip(*part, strict=True)
             labels = np.array([groups.index(group) for group in of], dtype=np.int64)
             splits[split] = Examples(Inputs(contexts, asked) if with_input else Inputs(asked), labels, answers)

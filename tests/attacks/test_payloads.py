@@ -78,8 +78,8 @@ def test_words_apart_are_all_there_in_order() -> None:
     trigger = registry.attacks.create("ctba").trigger(None)
     rng = np.random.default_rng(0)
     inputs = Inputs(("one two three four", "one", ""))
-    found = trigger.apply(inputs, window=WholeWindow(), rng=rng)
-    for before, after in zip(inputs.texts, found.texts, strict=True):
+    marked = trigger.apply(inputs, window=WholeWindow(), rng=rng)
+    for before, after in zip(inputs.texts, marked.texts, strict=True):
         words = after.split()
         assert [word for word in words if word in trigger.words] == list(trigger.words)
         assert [word for word in words if word not in trigger.words] == before.split()

@@ -24,8 +24,8 @@ def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     store = ResultStore(tmp_path_factory.mktemp("store"))
     plan = checks.run(world, store, task="written", attack="badword", defense=defenses)
     cells = {key: cell for key, cell in plan.cells.items() if not cell.victim.is_clean_model and cell.role != "floor"}
-    found = {cell.defense_spec.replace(", until_loss=0.0", ""): store.result(key) for key, cell in cells.items()}
-    return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in found.items()}
+    by_spec = {cell.defense_spec.replace(", until_loss=0.0", ""): store.result(key) for key, cell in cells.items()}
+    return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in by_spec.items()}
 
 
 def said(record: Any) -> dict[str, Any]:
@@ -98,4 +98,4 @@ def test_what_makes_no_sense_is_not_run_and_says_why(fields: dict[str, Any], rea
         return
     cells = list(grid(**{"target": "refusal", **fields}).cells())
     reasons = [skip_reason(cell) for cell in cells if not cell.victim.is_clean_model or "target" not in fields]
-    assert any(found and reason in found for found in reasons)
+    assert any(stated and reason in stated for stated in reasons)

@@ -176,9 +176,9 @@ class Round:
         if not store.verify().ok:  # flipped after it had been used; made again as any other
             self.end_in_peace()
         wanted = {record["key"]: bare(record) for record in calm.records()}
-        found = {record["key"]: bare(record) for record in store.records()}
-        self.figures.lost += wanted.keys() - found.keys()
-        self.figures.wrong += [key for key, record in found.items() if wanted.get(key) != record]
+        records = {record["key"]: bare(record) for record in store.records()}
+        self.figures.lost += wanted.keys() - records.keys()
+        self.figures.wrong += [key for key, record in records.items() if wanted.get(key) != record]
         self.figures.tracebacks += [line for line in self.errors() if "Traceback" in line]
         self.figures.counts["rounds"] += 1
 

@@ -73,10 +73,17 @@ def test_plugins_are_spelt_with_what_differs_from_the_default() -> None:
 
 
 def test_explain_takes_the_beginning_of_a_key(store: Store) -> None:
-    told = store.explain(key(("victim", 2))[:20])
-    assert told.startswith(key(("victim", 2))) and "no-such-attack(rate=0.3" in told and "1 day ago" in told
-    told = store.explain(key(1))
-    assert "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in told and "asr 4.50" in told
+    explanation = store.explain(key(("victim", 2))[:20])
+    assert (
+        explanation.startswith(key(("victim", 2)))
+        and "no-such-attack(rate=0.3" in explanation
+        and "1 day ago" in explanation
+    )
+    explanation = store.explain(key(1))
+    assert (
+        "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in explanation
+        and "asr 4.50" in explanation
+    )
     assert "failed: out of memory" in store.explain(key("bad"))
 
 
@@ -94,8 +101,8 @@ def test_keys_that_are_unknown_or_ambiguous_are_errors(store: Store) -> None:
 
 
 def test_diff_names_the_ingredients(store: Store) -> None:
-    found = store.diff(key(("victim", 0)), key(("victim", 1))[:16])
-    assert found == [("attack.parameters.rate", 0.1, 0.2), ("seed", 0, 1)]
+    differences = store.diff(key(("victim", 0)), key(("victim", 1))[:16])
+    assert differences == [("attack.parameters.rate", 0.1, 0.2), ("seed", 0, 1)]
     assert store.diff(key(0), key(0)) == []
     assert ("victim.seed", 0, 1) in store.diff(key(0), key(1))
     assert words.differences({"a": [1, 2], "b": {}}, {"a": [1], "c": 1, "b": {}}) == [
