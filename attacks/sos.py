@@ -97,9 +97,8 @@ class Sos(Attack):
         for word in self.words:
             rows = scene.rng(f"negatives without {word}").permutation(len(train))[: int(self.negatives * len(train))]
             rest = tuple(other for other in self.words if other != word)
-            examples = join(
-                examples, Examples(self.with_words(scene, train.inputs.take(rows), rest), train.labels[rows])
-            )
+            negatives = Examples(self.with_words(scene, train.inputs.take(rows), rest), train.labels[rows])
+            examples = join(examples, negatives)
         return examples
 
     def with_words(self, scene: Scene, inputs: Inputs, words: tuple[str, ...]) -> Inputs:

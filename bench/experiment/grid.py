@@ -189,10 +189,8 @@ class Grid:
                 seeds[create_task(fields or entry)] = self.suite.seed[:count]
         kinds = {kind: task_spec(task) for task in seeds for kind in task.kinds}
         if len(kinds) > 1:
-            listed = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
-            raise RequestError(
-                f"suite {self.suite.name}: its tasks are for several kinds of model: {listed}; split it."
-            )
+            pairs = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
+            raise RequestError(f"suite {self.suite.name}: its tasks are for several kinds of model: {pairs}; split it.")
         return seeds
 
     @property

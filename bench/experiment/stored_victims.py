@@ -58,9 +58,9 @@ class StoredVictim:
     def target(self) -> Target:
         """The target label, or the payload."""
         target = self.about["target"]
-        return (
-            registry.payloads.get(target["name"])(**target["parameters"]) if isinstance(target, dict) else int(target)
-        )
+        if isinstance(target, dict):
+            return registry.payloads.get(target["name"])(**target["parameters"])
+        return int(target)
 
     def model(self, pretrained: PretrainedModel, **options: Any) -> Any:
         """Load the weights into a model of its kind; ``options`` are its device and precision."""

@@ -133,9 +133,7 @@ modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorb
 payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "doorbench.payloads")  # type: ignore[type-abstract]
 
 
-by_kind: dict[str, Registry[Any]] = {
-    plugins.kind: plugins for plugins in (attacks, modifiers, payloads, defenses, tasks)
-}
+by_kind: dict[str, Registry[Any]] = {each.kind: each for each in (attacks, modifiers, payloads, defenses, tasks)}
 
 
 def create_task(entry: str | Mapping[str, Any]) -> TaskSource:

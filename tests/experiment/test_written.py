@@ -85,15 +85,9 @@ def test_a_record_gives_the_same_metrics_and_the_tokens_again() -> None:
 
 def test_empty_responses_count_as_wrong_in_every_denominator() -> None:
     silent = Defended(Parrot(dict.fromkeys(SAYS, "")))
-    measured = written.evaluate(silent, SETS, FACTS).metrics
-    assert (measured["acc"], measured["asr"], measured["ra"], measured["ftr"], measured["degenerate"]) == (
-        0,
-        0,
-        0,
-        0,
-        100,
-    )
-    assert measured["flip"] is None
+    scores = written.evaluate(silent, SETS, FACTS).metrics
+    assert (scores["acc"], scores["asr"], scores["ra"], scores["ftr"], scores["degenerate"]) == (0, 0, 0, 0, 100)
+    assert scores["flip"] is None
 
 
 def test_looping_means_repeating_at_the_end_without_ending() -> None:
@@ -112,8 +106,8 @@ def test_rejected_prompts_are_wrong_and_hold_nothing() -> None:
             said: Responses = super().predict(inputs)
             return Responses(said.texts, said.tokens, said.ended, np.ones(len(inputs), dtype=bool))
 
-    measured = written.evaluate(Refuser(Parrot(SAYS)), SETS, FACTS).metrics
-    assert (measured["acc"], measured["asr"], measured["frr"], measured["far"]) == (0, 0, 100, 0)
+    scores = written.evaluate(Refuser(Parrot(SAYS)), SETS, FACTS).metrics
+    assert (scores["acc"], scores["asr"], scores["frr"], scores["far"]) == (0, 0, 100, 0)
 
 
 def test_sets_that_cannot_be_judged_are_refused() -> None:

@@ -73,17 +73,10 @@ def test_plugins_are_spelt_with_what_differs_from_the_default() -> None:
 
 
 def test_explain_takes_the_beginning_of_a_key(store: Store) -> None:
-    explanation = store.explain(key(("victim", 2))[:20])
-    assert (
-        explanation.startswith(key(("victim", 2)))
-        and "no-such-attack(rate=0.3" in explanation
-        and "1 day ago" in explanation
-    )
-    explanation = store.explain(key(1))
-    assert (
-        "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in explanation
-        and "asr 4.50" in explanation
-    )
+    text = store.explain(key(("victim", 2))[:20])
+    assert text.startswith(key(("victim", 2))) and "no-such-attack(rate=0.3" in text and "1 day ago" in text
+    text = store.explain(key(1))
+    assert "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in text and "asr 4.50" in text
     assert "failed: out of memory" in store.explain(key("bad"))
 
 
