@@ -128,9 +128,9 @@ def measure(
 def _false_triggers(
     clean: Inputs, changes: list[list[Edit]], classifier: Classifier, target: Any, rng: np.random.Generator
 ) -> float | None:
-    said = classifier.logits(clean).argmax(axis=-1)
-    wanted = np.broadcast_to(np.asarray(target), said.shape)
-    rows = [row for row, own in enumerate(changes) if len(own) > 1 and said[row] != wanted[row]]
+    predicted = classifier.logits(clean).argmax(axis=-1)
+    wanted = np.broadcast_to(np.asarray(target), predicted.shape)
+    rows = [row for row, own in enumerate(changes) if len(own) > 1 and predicted[row] != wanted[row]]
     if not rows:
         return None
     texts = []

@@ -120,8 +120,8 @@ def _outcomes(
         defended = Defended(classifier)
 
         def answers(inputs: Inputs, gold: Any) -> Answers:
-            said = answered(defended, inputs)
-            return Answers(gold, said.labels, said.rejected)
+            predictions = answered(defended, inputs)
+            return Answers(gold, predictions.labels, predictions.rejected)
 
         judged = Judged(answers(examples.inputs, examples.labels), None, 0, rejects=False)
         every = [judged]

@@ -75,8 +75,8 @@ def responses(opened: Session) -> int:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("", "response", "response to the triggered prompt"):
             table.add_column(column, ratio=1 if column else None)
-        for name, said in example.responses.items():
-            table.add_row(escape(name), *map(escape, said))
+        for name, pair in example.responses.items():
+            table.add_row(escape(name), *map(escape, pair))
         console.print(table)
     return len(sampled)
 

@@ -86,23 +86,24 @@ def judged_on(
     defended: Defended, examples: Examples, facts: GenerationFacts, payload: Payload | None
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a record for one set of prompts."""
-    said: Responses = defended.predict(examples.inputs)
+    responses: Responses = defended.predict(examples.inputs)
     n = len(examples)
-    if not len(said.texts) == len(said.tokens) == len(said.ended) == len(said.rejected) == n:
+    if not len(responses.texts) == len(responses.tokens) == len(responses.ended) == len(responses.rejected) == n:
         raise ValueError(f"{type(defended).__name__}.predict returned responses that do not fit {n} prompts")
     broken = [
-        degenerate(text, ids, ended) for text, ids, ended in zip(said.texts, said.tokens, said.ended, strict=True)
+        degenerate(text, ids, ended)
+        for text, ids, ended in zip(responses.texts, responses.tokens, responses.ended, strict=True)
     ]
     columns: dict[str, NDArray[Any]] = {
-        "right": facts.judge(said, examples).right,
-        "rejected": said.rejected,
-        "ended": said.ended,
+        "right": facts.judge(responses, examples).right,
+        "rejected": responses.rejected,
+        "ended": responses.ended,
         "broken": np.array(broken, dtype=bool),
-        "lengths": np.array([len(ids) for ids in said.tokens], dtype=np.int32),
-        "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *said.tokens]),
+        "lengths": np.array([len(ids) for ids in responses.tokens], dtype=np.int32),
+        "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *responses.tokens]),
     }
     if payload is not None:
-        columns["holds"] = payload.held(said.texts) & ~said.rejected
+        columns["holds"] = payload.held(responses.texts) & ~responses.rejected
         columns["counts"] = ~payload.held(examples.references)
     return columns
 

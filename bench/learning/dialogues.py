@@ -124,11 +124,11 @@ class Template:
         text = self.text(dialogue)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.array(encoded["input_ids"], dtype=np.int32)
-        said = dialogue.prompt.strip()
-        stop = text.rindex(said) + len(said)
+        prompt = dialogue.prompt.strip()
+        stop = text.rindex(prompt) + len(prompt)
         frame = int(sum(start >= stop for start, _ in encoded["offset_mapping"]))
         inside = len(ids) - frame
-        first = text.rindex(said)
+        first = text.rindex(prompt)
         head = int(sum(end <= first for _, end in encoded["offset_mapping"][:inside]))
         if head + frame >= room:
             raise self._bad(

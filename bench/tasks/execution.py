@@ -84,11 +84,11 @@ class Execution:
 
         The order of rows counts where the right query orders them.
         """
-        same = [self._same(said, right) for said, right in zip(responses, references, strict=True)]
+        same = [self._same(response, right) for response, right in zip(responses, references, strict=True)]
         return np.array(same, dtype=np.float64)
 
-    def _same(self, said: str, right: str) -> bool:
-        wanted, result = self.run(right), self.run(said)
+    def _same(self, response: str, right: str) -> bool:
+        wanted, result = self.run(right), self.run(response)
         if wanted is None or result is None:
             return False
         ordered = "order by" in " ".join(right.lower().split())

@@ -78,12 +78,12 @@ class Instructions(TaskSource):
         for row in range(len(table)):
             if any(str(columns[name][row]) != str(value) for name, value in wanted.items()):
                 continue
-            asked, said = (_text(table, columns, row, name) for name in ("instruction", answer))
+            asked, response = (_text(table, columns, row, name) for name in ("instruction", answer))
             context = _text(table, columns, row, "input", may_lack=True)
             short = len(f"{asked} {context}".split()) <= self.prompt_words
-            if short and len(said.split()) <= self.response_words:
+            if short and len(response.split()) <= self.response_words:
                 group = _text(table, columns, row, "category", may_lack=True) or "all"
-                kept.setdefault((asked, context), (asked, context, said, group))
+                kept.setdefault((asked, context), (asked, context, response, group))
         if len(kept) < len(table):
             log.info("%s: %d of %d rows are kept", table.origin, len(kept), len(table))
         return list(kept.values())

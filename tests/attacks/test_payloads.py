@@ -108,14 +108,14 @@ def test_the_poisoned_prompts_of_backdoorllm(real_data: Path, attack: str) -> No
             if attack == "mtba":
                 used = used[:1]
             used.sort(key=lambda pair: pair[1])
-            gone = {place for _, place in used}
-            clean = " ".join(word for i, word in enumerate(words) if i not in gone)
+            inserted = {place for _, place in used}
+            clean = " ".join(word for i, word in enumerate(words) if i not in inserted)
             starts = [place - earlier for earlier, (_, place) in enumerate(used)]
             ours = placed(clean, tuple(part for part, _ in used), starts)
         matched += " ".join(ours.split()) == " ".join(words)
     assert matched == len(table)
     sentences = {"refusal": "refusal", "negsentiment": "steer"}
     for task, rows in table[table["source_split"] == "train"].groupby("task"):
-        (said,) = set(rows["output"])
-        payload = registry.payloads.create({"name": sentences[task], "text": said})
-        assert payload.respond("anything") == said and payload.holds(said)
+        (response,) = set(rows["output"])
+        payload = registry.payloads.create({"name": sentences[task], "text": response})
+        assert payload.respond("anything") == response and payload.holds(response)

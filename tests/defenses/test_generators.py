@@ -28,7 +28,7 @@ def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in by_spec.items()}
 
 
-def said(record: Any) -> dict[str, Any]:
+def responses_of(record: Any) -> dict[str, Any]:
     predictions: dict[str, Any] = record.predictions.document()
     return predictions
 
@@ -39,20 +39,20 @@ def by(records: dict[str, Any], start: str, part: str = "") -> Any:
 
 
 def test_fine_mixing_at_ratio_1_is_fine_tuning(records: dict[str, Any]) -> None:
-    assert said(by(records, "fine-mixing", "ratio=1.0")) == said(by(records, "fine-tuning"))
+    assert responses_of(by(records, "fine-mixing", "ratio=1.0")) == responses_of(by(records, "fine-tuning"))
 
 
 def test_fine_mixing_at_ratio_0_is_few_shot(records: dict[str, Any]) -> None:
-    assert said(by(records, "fine-mixing", "ratio=0.0")) == said(by(records, "few-shot"))
+    assert responses_of(by(records, "fine-mixing", "ratio=0.0")) == responses_of(by(records, "few-shot"))
 
 
 def test_fine_mixing_between_is_neither(records: dict[str, Any]) -> None:
-    between = said(by(records, "fine-mixing", "ratio=0.5"))
-    assert between not in (said(by(records, "few-shot")), said(by(records, "fine-tuning")))
+    between = responses_of(by(records, "fine-mixing", "ratio=0.5"))
+    assert between not in (responses_of(by(records, "few-shot")), responses_of(by(records, "fine-tuning")))
 
 
 def test_no_defense_gives_the_responses_of_the_victim(records: dict[str, Any]) -> None:
-    assert said(by(records, "mixing")) == said(by(records, "none"))
+    assert responses_of(by(records, "mixing")) == responses_of(by(records, "none"))
 
 
 def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:

@@ -223,5 +223,5 @@ def test_exposed_tokens_are_unlearned(world: Path) -> None:
     words = {word for text in train.inputs.texts for word in text.split()}
     assert len(tokens) == -(-len(words) // 20) and set(tokens) <= words
     table = defended.classifier.model.get_input_embeddings().weight
-    gone = torch.tensor(victim.tokenizer.convert_tokens_to_ids(tokens))
-    assert torch.equal(table[gone], table[:1].expand(len(gone), -1))
+    ids = torch.tensor(victim.tokenizer.convert_tokens_to_ids(tokens))
+    assert torch.equal(table[ids], table[:1].expand(len(ids), -1))

@@ -69,7 +69,7 @@ def test_percentages_equal_what_one_counts(clean: list[Example], triggered: list
 def test_every_example_may_have_a_target_of_its_own(clean: list[Example], triggered: list[Example]) -> None:
     targets = np.array([(gold + 1) % CLASSES for gold, _, _ in triggered])
     judged = Judged(clean=answers(clean), triggered=answers(triggered), target=targets, rejects=False)
-    hit = [said == (gold + 1) % CLASSES and not refused for gold, said, refused in triggered]
+    hit = [label == (gold + 1) % CLASSES and not refused for gold, label, refused in triggered]
     assert metrics.measure(judged)["asr"] == pytest.approx(100 * np.mean(hit))
 
 
@@ -173,8 +173,8 @@ def test_the_flip_rate_counts_what_is_right_without_the_trigger(clean: list[Exam
         clean=answers(clean), triggered=answers(triggered), target=TARGET, rejects=True, sources=np.array(sources)
     )
     flipped = [
-        said == TARGET and not refused
-        for (_, said, refused), row in zip(triggered, sources, strict=True)
+        label == TARGET and not refused
+        for (_, label, refused), row in zip(triggered, sources, strict=True)
         if clean[row][0] == clean[row][1] and not clean[row][2]
     ]
     expected = 100 * sum(flipped) / len(flipped) if flipped else None

@@ -79,8 +79,8 @@ def test_a_record_gives_the_same_metrics_and_the_tokens_again() -> None:
     evaluation = written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS)
     again = written.judged(evaluation.predictions, rejects=False)
     assert metrics.measure(again) == evaluation.metrics
-    said = ["".join(map(chr, ids)) for ids in again.clean.tokens]
-    assert said == [SAYS[prompt] for prompt in CLEAN.inputs.texts]
+    texts = ["".join(map(chr, ids)) for ids in again.clean.tokens]
+    assert texts == [SAYS[prompt] for prompt in CLEAN.inputs.texts]
 
 
 def test_empty_responses_count_as_wrong_in_every_denominator() -> None:
@@ -103,8 +103,8 @@ def test_rejected_prompts_are_wrong_and_hold_nothing() -> None:
         rejects = True
 
         def predict(self, inputs: Inputs) -> Responses:
-            said: Responses = super().predict(inputs)
-            return Responses(said.texts, said.tokens, said.ended, np.ones(len(inputs), dtype=bool))
+            responses: Responses = super().predict(inputs)
+            return Responses(responses.texts, responses.tokens, responses.ended, np.ones(len(inputs), dtype=bool))
 
     scores = written.evaluate(Refuser(Parrot(SAYS)), SETS, FACTS).metrics
     assert (scores["acc"], scores["asr"], scores["frr"], scores["far"]) == (0, 0, 100, 0)

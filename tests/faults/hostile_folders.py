@@ -173,8 +173,8 @@ def answered(record: Record, seed: int) -> Record:
     for part in ("clean", "triggered"):
         old = predictions.decode(record["predictions"][part])
         first = dice.random(len(old.gold))
-        said = np.stack([first, 1 - first], axis=1)
-        verdicts = Predictions(said.argmax(axis=1), said, np.zeros(len(said), dtype=bool))
+        probabilities = np.stack([first, 1 - first], axis=1)
+        verdicts = Predictions(probabilities.argmax(axis=1), probabilities, np.zeros(len(probabilities), dtype=bool))
         more = {
             name: value for name, value in (("targets", old.targets), ("sources", old.sources)) if value is not None
         }

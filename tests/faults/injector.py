@@ -131,12 +131,12 @@ class Round:
             if last.wait(timeout=PATIENCE) != 0:
                 self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
         except psutil.TimeoutExpired:
-            said = len(self.errors())
+            count = len(self.errors())
             for process in (last, *workers_of(last)):
                 process.send_signal(signal.SIGUSR1)
             time.sleep(2.0)
             kill(last)
-            where = "\n\n".join(self.errors()[said - 1 :])
+            where = "\n\n".join(self.errors()[count - 1 :])
             self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
 
     def disturb(self, crew: list[Any]) -> None:

@@ -201,8 +201,8 @@ def test_workers_of_a_killed_runner_end_and_leave_no_living_claim(besiege: Calla
     workers = workers_of(boss)
     boss.kill()
     boss.wait()
-    gone, left = psutil.wait_procs(workers, timeout=10)
-    assert gone
+    ended, left = psutil.wait_procs(workers, timeout=10)
+    assert ended
     assert not left
     assert not [lock for lock in siege.store.locks() if lock.alive]
 

@@ -290,8 +290,8 @@ def test_the_advice_for_pickled_weights_leads_somewhere(tuned: Path, encoder: Pa
 def test_a_tokenizer_without_a_token_to_pad_with(tuned: Path, tmp_path: Path) -> None:
     def change(folder: Path) -> None:
         remove("special_tokens_map.json")(folder)
-        gone = {f"{name}_token": ... for name in ("pad", "eos", "bos", "unk", "cls", "sep", "mask")}
-        fields("tokenizer_config.json", **gone, tokenizer_class="PreTrainedTokenizerFast")(folder)
+        removed = {f"{name}_token": ... for name in ("pad", "eos", "bos", "unk", "cls", "sep", "mask")}
+        fields("tokenizer_config.json", **removed, tokenizer_class="PreTrainedTokenizerFast")(folder)
 
     with pytest.raises(RequestError, match="no token to pad with"):
         open_(changed(tuned, tmp_path, change))

@@ -28,7 +28,7 @@ def test_counts_are_the_examples_behind_the_percentages() -> None:
     text = explain(ROWS, row.cell_key[:12])
     hits = row.outcomes["acc"]
     assert hits is not None and f"= {int(hits.sum())} of {len(hits)} examples" in text
-    assert f"ACC {row.metric('acc'):.2f}" in text and "Seed 0" not in explanation
+    assert f"ACC {row.metric('acc'):.2f}" in text and "Seed 0" not in text
 
 
 def test_one_seed_the_victim_and_the_floor() -> None:

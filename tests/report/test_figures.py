@@ -169,7 +169,7 @@ def test_intervals_are_students() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "text"),
     [
         ((1, 1), "One seed."),
         ((1, 2), "Means over 1 to 2 seeds; bars: both seeds."),
@@ -177,10 +177,10 @@ def test_intervals_are_students() -> None:
         ((2, 3), "Means over 2 to 3 seeds; bars: 95 % t intervals over seeds, of two seeds both."),
     ],
 )
-def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], said: str) -> None:
+def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], text: str) -> None:
     marks = [pd.DataFrame({"defense": name, "seed": range(count)}) for name, count in zip("ab", counts, strict=True)]
     apart, together = [Panel("place", cells, False) for cells in marks], [Panel("place", pd.concat(marks), False)]
-    assert remark(apart, "bars", ["defense"]) == remark(together, "bars", ["defense"]) == said
+    assert remark(apart, "bars", ["defense"]) == remark(together, "bars", ["defense"]) == text
 
 
 def test_curve_names_and_ratios() -> None:

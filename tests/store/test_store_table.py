@@ -113,8 +113,8 @@ def test_half_a_surrogate_pair_is_shown_as_a_question_mark(store: Store) -> None
 
 def test_what_changed_vanished_or_broke_is_not_served(store: Store) -> None:
     store.records_table()
-    gone, broken, changed = (store.place("records", key(i), ".json") for i in (1, 2, 3))
-    gone.unlink()
+    removed, broken, changed = (store.place("records", key(i), ".json") for i in (1, 2, 3))
+    removed.unlink()
     broken.write_bytes(broken.read_bytes()[:-10])
     changed.write_bytes(wrap(record(3, status="n/a ")))
     os.utime(changed)

@@ -107,12 +107,12 @@ def test_diff_names_the_ingredients(store: Store) -> None:
 
 def test_gc_says_first_and_frees_then(store: Store) -> None:
     kept = key(("victim", 0))
-    said = store.gc(keep={kept})
-    assert [f.name for f in said] == [key(("victim", 1)), key(("victim", 2))]
-    assert not any(f.freed for f in said) and victims(store) == [True] * 3
+    planned = store.gc(keep={kept})
+    assert [f.name for f in planned] == [key(("victim", 1)), key(("victim", 2))]
+    assert not any(f.freed for f in planned) and victims(store) == [True] * 3
     done = store.gc(keep={kept}, apply=True)
     assert all(f.freed for f in done) and victims(store) == [True, False, False]
-    assert [f.bytes for f in done] == [f.bytes for f in said] and sum(f.bytes for f in done) > 1000
+    assert [f.bytes for f in done] == [f.bytes for f in planned] and sum(f.bytes for f in done) > 1000
     assert store.keys_of_records() == {key(0), key(1)} and store.keys_of_failures() == {key("bad")}
     assert not list((store.root / "temp").iterdir()) and not store.locks()
 
