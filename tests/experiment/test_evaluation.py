@@ -50,8 +50,8 @@ def test_rejected_is_wrong_and_no_success() -> None:
             return Predictions(predicted.labels, predicted.probabilities, np.ones(len(inputs), dtype=bool))
 
     rows = Examples(Inputs(("a", "bb")), np.array([1, 0]))
-    predicted = evaluate(Refuser(FakeClassifier()), TestSets(rows, rows.take([1]), 1)).metrics
-    assert [predicted[name] for name in ("acc", "asr", "ra", "frr", "far")] == [0, 0, 0, 100, 0]
+    measured = evaluate(Refuser(FakeClassifier()), TestSets(rows, rows.take([1]), 1)).metrics
+    assert [measured[name] for name in ("acc", "asr", "ra", "frr", "far")] == [0, 0, 0, 100, 0]
 
 
 def test_misshapen_verdicts_are_errors() -> None:
