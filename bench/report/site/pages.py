@@ -92,14 +92,16 @@ class Site:
 
     @cached_property
     def _counts(self) -> str:
-        done = sum(row.done for row in self.rows)
-        return f"{done:,} records of {len(self.rows):,} cells"
+        return f"{self._done:,} records of {len({row.cell_key for row in self.rows}):,} cells"
+
+    @cached_property
+    def _done(self) -> int:
+        """How many cells are done; one that belongs to several settings counts once."""
+        return len({row.cell_key for row in self.rows if row.done})
 
     def _tiles(self) -> list[tuple[str, str]]:
         there = (("defenses", self.defenses), ("attacks", self.attacks), ("tasks", self.tasks))
-        return [(name, str(len(found))) for name, found in there] + [
-            ("records", f"{sum(row.done for row in self.rows):,}")
-        ]
+        return [(name, str(len(found))) for name, found in there] + [("records", f"{self._done:,}")]
 
     @cached_property
     def defenses(self) -> list[str]:
