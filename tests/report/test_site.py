@@ -58,8 +58,8 @@ def test_every_link_is_a_file_of_the_site(site: Path) -> None:
     assert len(pages) > 25
     for path, found in pages.items():
         for link in found.links:
-            if link.startswith("data:"):
-                continue
+            if link.startswith("data:") or re.match(r"https://(arxiv\.org/abs|github\.com)/", link):
+                continue  # papers and code are only linked to; a page loads nothing from elsewhere
             assert not re.match(r"[a-z]+:|//", link), (path, link)
             target, _, fragment = link.partition("#")
             there = (path.parent / unquote(target)).resolve() if target else path
@@ -242,16 +242,17 @@ def test_the_table_component_becomes_a_plain_script() -> None:
 
 
 def test_bibliography_names_every_work_once() -> None:
-    told = {
-        "badword": "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
-        "e-pur": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
-        "fine-mixing": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
-    }
-    found = bibliography(told)
-    assert found.count("@misc{") == 3 and found.count("eprint = {2210.09545}") == 1
-    assert "author = {{Kurita} and others}" in found and "eprint = {1708.06733}" in found
-    keys = re.findall(r"@\w+\{([^,]+),", found)
-    assert len(keys) == len(set(keys))
+    citations = [
+        "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
+        "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+        "control; Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+    ]
+    text = bibliography(citations)
+    assert text.count("@misc{") == 3 and text.count("eprint = {2210.09545}") == 1
+    assert "author = {{Kurita} and others}" in text and "eprint = {1708.06733}" in text
+    assert "title = {{Fine-mixing: Mitigating Backdoors in Fine-tuned Language Models}}" in text
+    keys = re.findall(r"@\w+\{([^,]+),", text)
+    assert len(keys) == len(set(keys)) and "zhang2022fine" in keys
 
 
 def test_rows_come_from_records_alone(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from bench.experiment.roles import DEFENDED
@@ -23,11 +23,16 @@ class Source:
         name: of the suite.
         rows: every cell, floors and ceilings included.
         gate: when an attack counts as implanted.
+        examples: for cells of models that write, by key: ``prompt``, ``triggered``, ``reference``, and the responses
+            ``said`` and ``said_triggered``.
+        tasks: for tasks on files, by name: ``what`` they are, their ``source`` and ``licence``.
     """
 
     name: str
     rows: Sequence[Row]
     gate: Gate = Gate()
+    examples: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def strictest(gates: Iterable[Gate]) -> Gate:
@@ -71,7 +76,7 @@ def _clashing(before: Iterable[Row], rows: Iterable[Row]) -> set[str]:
 
 
 def _incomplete_together(before: Iterable[Row], rows: Iterable[Row]) -> set[str]:
-    """Return the tasks on which a defense has all seeds of its own suite, and not all of both."""
+    """Return the tasks on which a defense has all seeds of its own suite, and not all of both, on the same board."""
     first, second = _seeds_by_place(before), _seeds_by_place(rows)
     return {place[0] for place in first.keys() & second.keys() if _loses(first[place], second[place])}
 
@@ -92,7 +97,7 @@ def _seeds_by_place(rows: Iterable[Row]) -> dict[tuple[str, ...], Seeds]:
     found: dict[tuple[str, ...], Seeds] = defaultdict(lambda: defaultdict(set))
     for row in rows:
         if row.role in DEFENDED:
-            place = (row.task, row.model, row.attack, str(row.target))
+            place = (row.task, row.model, row.attack, str(row.target), row.board.value)
             found[place][row.defense, row.clean_size].add(row.seed)
     return found
 
