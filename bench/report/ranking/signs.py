@@ -31,7 +31,7 @@ class Sign(StrEnum):
     mark: str
     words: str
 
-    def __new__(cls, name: str, mark: str, words: str) -> Sign:
+    def __new__(cls, name: str, mark: str = "", words: str = "") -> Sign:
         """Return a member: its value is its name in files."""
         member = str.__new__(cls, name)
         member._value_ = name

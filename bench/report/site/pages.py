@@ -190,6 +190,7 @@ class Site:
             "unranked": [view.label(line) for line in view.results.lines if line not in ranked],
         }
         path = f"board/{view.slug}"
+        scripts: tuple[str, ...]
         if view.detects:
             scripts = ("address.js", "detection.js", "drawing.js", "detection-charts.js", "specs.js")
             yield self._page(f"{path}.html", "detection", title=view.name, scripts=scripts, charts=DETECTION_CHARTS,
