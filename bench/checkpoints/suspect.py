@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench import models
 from bench.errors import RequestError
 from bench.models import soundness
-from bench.models.files import Checkpoint, inner_names, told
+from bench.models.files import Checkpoint, error_line, inner_names
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -98,8 +98,8 @@ class Suspect:
         names, numbers = self.settings.get("id2label"), self.settings.get("label2id")
         if names is not None:
             if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
-                told = f"id2label = {str(names)[:60]!r}"
-                raise self.checkpoint.bad(f"config.json: {told} does not give a name to each number from 0 on")
+                setting = f"id2label = {str(names)[:60]!r}"
+                raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
             for name, number in numbers.items() if isinstance(numbers, dict) else ():
                 if name in names.values() and names.get(str(number)) != name:
                     raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")
@@ -157,7 +157,7 @@ class Suspect:
                 output_loading_info=True,
             )
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"it cannot be loaded: {told(error)}") from error
+            raise self.checkpoint.bad(f"it cannot be loaded: {error_line(error)}") from error
         if missing := sorted(report["missing_keys"]):
             raise self.checkpoint.bad(f"the weight file lacks {missing[0]!r} ({len(missing)} such)")
         if getattr(model.config, "pad_token_id", None) is None:
@@ -174,7 +174,7 @@ class Suspect:
             with torch.device("meta"):
                 model = auto.from_config(copy.deepcopy(self.config))
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
-            raise self.checkpoint.bad(f"no model can be made by its configuration: {told(error)}") from error
+            raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         for name, inside in inner_names(self.places, "").items():
             shape = self.places[name].shape

@@ -77,5 +77,5 @@ def _work(cited: str) -> Work:
 @cache
 def listed() -> Mapping[str, Mapping[str, str]]:
     """Return what is known of works beyond their citations, by arXiv number or citation."""
-    found: Mapping[str, Mapping[str, str]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return found
+    entries: Mapping[str, Mapping[str, str]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return entries

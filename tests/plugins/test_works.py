@@ -9,7 +9,7 @@ CITATIONS = sorted(
     {
         known.plugin.citation
         for plugins in registry.by_kind.values()
-        for known in plugins.found.values()
+        for known in plugins.entries.values()
         if known.plugin.citation
     }
 )

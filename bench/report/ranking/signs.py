@@ -66,14 +66,14 @@ def signs_of_detectors(detections: Sequence[Detection]) -> Mapping[Competitor, S
     """
     known = {one.line: area for one in detections if (area := one.areas[ALL]) is not None}
     first = max(known, key=lambda line: known[line].value, default=None)
-    found: dict[Competitor, Sign] = {}
+    given: dict[Competitor, Sign] = {}
     for one in detections:
         if first is None or one.line not in known:
-            found[one.line] = Sign.UNRANKED
+            given[one.line] = Sign.UNRANKED
         elif known[first].low <= GUESSING:
-            found[one.line] = Sign.BEHIND
+            given[one.line] = Sign.BEHIND
         elif one.line == first:
-            found[one.line] = Sign.BEST
+            given[one.line] = Sign.BEST
         else:
-            found[one.line] = Sign.OPEN if known[one.line].high >= known[first].low else Sign.BEHIND
-    return found
+            given[one.line] = Sign.OPEN if known[one.line].high >= known[first].low else Sign.BEHIND
+    return given

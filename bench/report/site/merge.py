@@ -94,12 +94,12 @@ def _complete(seeds: Mapping[object, Collection[int]]) -> set[object]:
 
 
 def _seeds_by_place(rows: Iterable[Row]) -> dict[tuple[str, ...], Seeds]:
-    found: dict[tuple[str, ...], Seeds] = defaultdict(lambda: defaultdict(set))
+    by_place: dict[tuple[str, ...], Seeds] = defaultdict(lambda: defaultdict(set))
     for row in rows:
         if row.role in DEFENDED:
             place = (row.task, row.model, row.attack, str(row.target), row.board.value)
-            found[place][row.defense, row.clean_size].add(row.seed)
-    return found
+            by_place[place][row.defense, row.clean_size].add(row.seed)
+    return by_place
 
 
 def _named_apart(sources: Iterable[Source]) -> Iterator[Source]:

@@ -108,8 +108,8 @@ class Site:
     def _kinds(self) -> list[tuple[str, list[Family]]]:
         """Return the families of each kind of model; kinds are never compared with each other."""
         titles = {Kind.CLASSIFICATION: "Models that classify", Kind.GENERATION: "Models that write"}
-        found = [(titles[kind], [one for one in self.families if one.kind == kind]) for kind in Kind]
-        return [(title, members) for title, members in found if members]
+        titled = [(titles[kind], [one for one in self.families if one.kind == kind]) for kind in Kind]
+        return [(title, members) for title, members in titled if members]
 
     @cached_property
     def _suites(self) -> str:
@@ -160,7 +160,7 @@ class Site:
     @cached_property
     def catalogue(self) -> list[Entry]:
         """Every page that stands for something, for the search."""
-        found = [Entry(view.name, "board", f"board/{view.slug}.html", view.what, view.name, len(view.results.rows))
+        entries = [Entry(view.name, "board", f"board/{view.slug}.html", view.what, view.name, len(view.results.rows))
                  for view in self.views]  # fmt: skip
         kinds = (("defense", self.defenses), ("attack", self.attacks), ("task", self.tasks), ("model", self.models))
         for kind, names in kinds:
@@ -168,8 +168,8 @@ class Site:
                 summary = " ".join(part.summary for part in plugins.about(kind, name))
                 boards = [words for family in self.families if (words := _budgets(family, kind, name))]
                 count = sum(view.counts[kind].get(name, 0) for view in self.views)
-                found.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, "; ".join(boards), count))
-        return found
+                entries.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, "; ".join(boards), count))
+        return entries
 
     def _board(self, view: BoardView) -> Iterator[tuple[str, str]]:
         places = view.results.places
@@ -228,9 +228,9 @@ def _budgets(family: Family, kind: str, name: str) -> str:
 def _guide() -> list[tuple[str, str]]:
     """Return the columns of the boards with their meaning."""
     metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
-    found = []
+    columns = []
     for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME):
-        told = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
+        meaning = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
         better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
-        found.append((column.heading, f"{told[0].upper()}{told[1:]}.{better}"))
-    return found
+        columns.append((column.heading, f"{meaning[0].upper()}{meaning[1:]}.{better}"))
+    return columns

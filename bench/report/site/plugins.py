@@ -51,11 +51,11 @@ def about(kind: str, name: str) -> list[About]:
     if kind == "model":
         return []
     plugins: registry.Registry[Any] = getattr(registry, f"{kind}s")
-    found = []
+    parts = []
     for part in split_top(name, "+"):
-        known = plugins.found.get(task_base(part).partition("/")[0] if kind == "task" else part)
-        found.append(About(part) if known is None else _words(part, known.plugin))
-    return found
+        known = plugins.entries.get(task_base(part).partition("/")[0] if kind == "task" else part)
+        parts.append(About(part) if known is None else _words(part, known.plugin))
+    return parts
 
 
 def _words(name: str, plugin: Any) -> About:

@@ -154,8 +154,8 @@ def model_facts(name: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
 
     recipes = [row.record.recipe.victim.model for row in rows if row.model == name and row.record is not None]
     about = models.list_models().get(name, "")
-    found = [("What it is", about)]
+    facts = [("What it is", about)]
     for title, field in (("Weights", "weights"), ("Configuration", "config"), ("Tokenizer", "tokenizer")):
         hashes = dict.fromkeys(value for one in recipes if (value := getattr(one, field)))
-        found.append((f"{title} (SHA-256)", ", ".join(hashes)))
-    return [(title, value) for title, value in found if value]
+        facts.append((f"{title} (SHA-256)", ", ".join(hashes)))
+    return [(title, value) for title, value in facts if value]

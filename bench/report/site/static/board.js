@@ -6,7 +6,7 @@
   const table = document.getElementById("leaderboard");
   const form = document.getElementById("filters");
   if (!table || !form) return;
-  const told = document.getElementById("told");
+  const summary = document.getElementById("summary");
   const column = positions(table);
   const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
     bottomStart: null, bottomEnd: null } });
@@ -38,12 +38,12 @@
   const partial = (filter) => Boolean(filter.task || filter.attack || filter.model || filter.seeds > 1 ||
     form.querySelector("[name=need]:not(:checked)"));
 
-  function placesOf(found, filter) {
+  function placesOf(boardData, filter) {
     const wanted = (place) =>
       place.state === "implanted" && ["task", "attack", "model"].every((name) => !filter[name] || place[name] === filter[name]);
-    const kept = found.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
+    const kept = boardData.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
     const ranked = new Map(kept.map((i) => [i, []]));
-    for (const cell of found.cells) if (cell.rank !== null) ranked.get(cell.place)?.push(cell.line);
+    for (const cell of boardData.cells) if (cell.rank !== null) ranked.get(cell.place)?.push(cell.line);
     return new Set(comparablePlaces(ranked));
   }
 
@@ -58,31 +58,31 @@
     return sorted.length ? (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2 : null;
   }
 
-  function usable(found, line, places, filter) {
-    return found.byLine[line].filter(
+  function usable(boardData, line, places, filter) {
+    return boardData.byLine[line].filter(
       (cell) => places.has(cell.place) && cell.status === "done" && cell.seeds >= filter.seeds,
     );
   }
 
-  function means(found, line, places, filter) {
-    const cells = usable(found, line, places, filter);
-    const names = [...found.metrics.board.map((metric) => metric.name), ...found.metrics.matched];
+  function means(boardData, line, places, filter) {
+    const cells = usable(boardData, line, places, filter);
+    const names = [...boardData.metrics.board.map((metric) => metric.name), ...boardData.metrics.matched];
     const over = Object.fromEntries(names.map((name) => [name, mean(cells.map((cell) => cell[name]))]));
     const seeds = cells.length ? Math.min(...cells.map((cell) => cell.seeds)) : null;
     return { ...over, count: cells.length, time: median(cells.flatMap((cell) => cell.times)), seeds, cells };
   }
 
   // The means of the victims ("victim") or of the clean model ("floor") over the places.
-  function baseline(found, who, places) {
-    const names = Object.keys(found.places[0]?.[who] || {});
-    return Object.fromEntries(names.map((name) => [name, mean([...places].map((i) => found.places[i][who][name]))]));
+  function baseline(boardData, who, places) {
+    const names = Object.keys(boardData.places[0]?.[who] || {});
+    return Object.fromEntries(names.map((name) => [name, mean([...places].map((i) => boardData.places[i][who][name]))]));
   }
 
   // The ranks of all lines that are finished at all places, by the mean of the metric that ranks; equals share theirs.
-  function ranksOf(found, results, of, filter) {
-    const { ranking } = found.metrics;
+  function ranksOf(boardData, results, of, filter) {
+    const { ranking } = boardData.metrics;
     const competes = ({ ranked, needs }) => ranked && needs.every((need) => filter.needs.has(need));
-    const values = results.map((one, line) => (of && one.count === of && competes(found.lines[line]) ? one[ranking] : null));
+    const values = results.map((one, line) => (of && one.count === of && competes(boardData.lines[line]) ? one[ranking] : null));
     const rivals = values.filter((value) => value !== null);
     return values.map((value) => {
       if (value === null) return null;
@@ -91,9 +91,9 @@
     });
   }
 
-  function results(found, places, filter) {
-    const all = found.lines.map((_, line) => means(found, line, places, filter));
-    const rank = ranksOf(found, all, places.size, filter);
+  function results(boardData, places, filter) {
+    const all = boardData.lines.map((_, line) => means(boardData, line, places, filter));
+    const rank = ranksOf(boardData, all, places.size, filter);
     return all.map((one, line) => ({ ...one, rank: rank[line] }));
   }
 
@@ -102,18 +102,18 @@
     cell.textContent = text;
   }
 
-  function metrics(found, cell, values) {
-    for (const { name, decimals } of found.metrics.board) {
+  function metrics(boardData, cell, values) {
+    for (const { name, decimals } of boardData.metrics.board) {
       set(cell(name), values[name], number(values[name], decimals));
-      if (name === found.metrics.left) cell(name).style.setProperty("--v", values[name] ?? 0);
+      if (name === boardData.metrics.left) cell(name).style.setProperty("--v", values[name] ?? 0);
     }
   }
 
-  function write(found, row, result, of) {
+  function write(boardData, row, result, of) {
     const cell = (name) => row.cells[column[name]];
     set(cell("rank"), result.rank, number(result.rank, 0));
-    for (const name of found.metrics.matched) set(cell(name), result[name], number(result[name]));
-    metrics(found, cell, result);
+    for (const name of boardData.metrics.matched) set(cell(name), result[name], number(result[name]));
+    metrics(boardData, cell, result);
     set(cell("time"), result.time, ratio(result.time));
     set(cell("places"), result.count, `${result.count} of ${of}`);
     cell("places").classList.toggle("warn", result.count < of);
@@ -121,14 +121,14 @@
   }
 
   // Everything beside the rows: tiles, floors and the caption.
-  function around(found, places) {
-    const over = { victim: baseline(found, "victim", places), floor: baseline(found, "floor", places) };
+  function around(boardData, places) {
+    const over = { victim: baseline(boardData, "victim", places), floor: baseline(boardData, "floor", places) };
     for (const tile of document.querySelectorAll(".tiles dd[data-baseline]")) {
       tile.textContent = `${number(over[tile.dataset.baseline][tile.dataset.metric])} %`;
     }
     for (const row of table.tFoot.rows) {
       const cell = (name) => row.cells[column[name]];
-      metrics(found, cell, over[row.dataset.baseline]);
+      metrics(boardData, cell, over[row.dataset.baseline]);
       cell("places").textContent = String(places.size);
     }
     document.getElementById("span").textContent = `the ${places.size} places that the filters leave, where the attack implanted`;
@@ -159,29 +159,29 @@
 
   async function apply() {
     const filter = chosen();
-    const found = await cells();
-    const places = placesOf(found, filter);
+    const boardData = await cells();
+    const places = placesOf(boardData, filter);
     const narrowed = partial(filter);
-    const all = results(found, places, filter);
+    const all = results(boardData, places, filter);
     const parts = [...surroundings(), ...table.tFoot.rows];
     let shown = 0;
     for (const part of parts) {
       remember(part);
       if (!narrowed) restore(part);
     }
-    if (narrowed) around(found, places);
+    if (narrowed) around(boardData, places);
     board.rows().every(function () {
       const row = this.node();
       const result = narrowed ? all[Number(row.dataset.line)] : null;
       remember(row);
-      if (narrowed) write(found, row, result, places.size);
+      if (narrowed) write(boardData, row, result, places.size);
       else restore(row);
       row.dataset.hidden = seen(row, filter, narrowed, result) ? "" : "1";
       shown += row.dataset.hidden ? 0 : 1;
       this.invalidate("dom");
     });
     board.order([[column.rank, "asc"]]).draw();
-    told.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
+    summary.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
       (narrowed ? " Everything below follows the filters, but the sentence above is of the whole board. Under a filter a " +
         "rank is by the mean alone, without sign and interval; the pages of tasks, attacks and models have both." : "");
     address.keep(form, boxes);

@@ -4,26 +4,26 @@
   const { root, board, whenSeen } = window.doorbench;
   if (!board) return;
 
-  function lines(found, filter) {
-    const places = board.placesOf(found, filter);
+  function lines(boardData, filter) {
+    const places = board.placesOf(boardData, filter);
     const made = [];
-    const all = board.results(found, places, filter);
+    const all = board.results(boardData, places, filter);
     for (const row of document.querySelectorAll("#leaderboard tbody tr[data-line]")) {
       if (row.dataset.hidden === "1") continue;
       const line = Number(row.dataset.line);
       const result = all[line];
-      if (result[found.metrics.left] === null) continue;
-      made.push({ line, name: found.lines[line].name, ...result, group: found.lines[line].group,
-        interval: found.lines[line].interval, href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
+      if (result[boardData.metrics.left] === null) continue;
+      made.push({ line, name: boardData.lines[line].name, ...result, group: boardData.lines[line].group,
+        interval: boardData.lines[line].interval, href: `${root}defense/${boardData.lines[line].page}.html`, complete: result.count === places.size });
     }
     return { made: made.sort((a, b) => (a.rank ?? 1e9) - (b.rank ?? 1e9)), places };
   }
 
-  function tradeoff(found, { made, places }) {
-    const { left, cost } = found.metrics;
+  function tradeoff(boardData, { made, places }) {
+    const { left, cost } = boardData.metrics;
     const extra = ["victim", "floor"].map((who) => {
-      const over = board.baseline(found, who, places);
-      return { name: found.baselines[who], [left]: over[left], [cost]: over[cost] };
+      const over = board.baseline(boardData, who, places);
+      return { name: boardData.baselines[who], [left]: over[left], [cost]: over[cost] };
     });
     return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[left] !== null) };
   }
@@ -49,8 +49,8 @@
     return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
   }
 
-  function ranks(found, { made }) {
-    const { ranking } = found.metrics;
+  function ranks(boardData, { made }) {
+    const { ranking } = boardData.metrics;
     const whole = !board.partial(board.chosen()); // intervals are those of the whole board
     const rows = made.filter((one) => one.rank !== null && one.complete).map((one) => {
       const [low, high] = whole && one.interval ? one.interval : [one[ranking], one[ranking]];
@@ -59,29 +59,29 @@
     return { rows };
   }
 
-  function heat(found, { made, places }) {
+  function heat(boardData, { made, places }) {
     const rows = [];
     for (const one of made) {
       const by = new Map();
       for (const cell of one.cells) {
-        const attack = found.places[cell.place].attack;
+        const attack = boardData.places[cell.place].attack;
         if (!by.has(attack)) by.set(attack, []);
         by.get(attack).push(cell);
       }
-      const attacks = [...new Set([...places].map((i) => found.places[i].attack))];
+      const attacks = [...new Set([...places].map((i) => boardData.places[i].attack))];
       for (const attack of attacks.filter((name) => by.has(name))) {
-        const there = by.get(attack);
-        const over = (name) => ({ [name]: board.mean(there.map((cell) => cell[name])) });
-        rows.push({ name: one.name, attack, ...over(found.metrics.left), ...over(found.metrics.cost), places: there.length, href: one.href });
+        const cells = by.get(attack);
+        const over = (name) => ({ [name]: board.mean(cells.map((cell) => cell[name])) });
+        rows.push({ name: one.name, attack, ...over(boardData.metrics.left), ...over(boardData.metrics.cost), places: cells.length, href: one.href });
       }
     }
     return { rows };
   }
 
   function curve(kind) {
-    return (found, lines_, filter) => {
+    return (boardData, lines_, filter) => {
       const by = new Map();
-      for (const point of found.curves) {
+      for (const point of boardData.curves) {
         const wanted = point.kind === kind && ["task", "attack", "model"].every((name) => !filter[name] || point[name] === filter[name]) &&
           point.seeds >= filter.seeds && point.needs.every((need) => filter.needs.has(need));
         if (!wanted) continue;
@@ -91,7 +91,7 @@
       }
       const over = (points, name) => ({ [name]: board.mean(points.map((point) => point[name])) });
       return { rows: [...by.values()].map((points) => ({ curve: points[0].curve, x: points[0].x, places: points.length,
-        ...over(points, found.metrics.left), ...over(points, found.metrics.accuracy) })) };
+        ...over(points, boardData.metrics.left), ...over(points, boardData.metrics.accuracy) })) };
     };
   }
 
@@ -106,11 +106,11 @@
   ];
 
   async function charts() {
-    const found = await board.cells();
+    const boardData = await board.cells();
     const filter = board.chosen();
-    const shared = lines(found, filter);
-    return makers.map(([name, spec, make, finish]) => ({ name, spec, content: make(found, shared, filter),
-      finish: finish && ((content) => finish(content, found.metrics)) }));
+    const shared = lines(boardData, filter);
+    return makers.map(([name, spec, make, finish]) => ({ name, spec, content: make(boardData, shared, filter),
+      finish: finish && ((content) => finish(content, boardData.metrics)) }));
   }
 
   whenSeen(charts);

@@ -5,7 +5,7 @@
   const table = document.getElementById("detectors");
   const form = document.getElementById("filters");
   const column = positions(table);
-  const told = document.getElementById("told");
+  const summary = document.getElementById("summary");
   const span = document.getElementById("span");
   const ALL = "all attacks";
   const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
@@ -23,14 +23,14 @@
 
   // The detectors that are shown, with their AUROC and interval against the chosen attack, highest first.
   async function lines() {
-    const found = await file();
+    const boardData = await file();
     const { attack } = chosen();
-    const shown = [...whole.keys()].filter((row) => row.dataset.hidden !== "1").map((row) => found.lines[Number(row.dataset.line)]);
+    const shown = [...whole.keys()].filter((row) => row.dataset.hidden !== "1").map((row) => boardData.lines[Number(row.dataset.line)]);
     const known = shown.filter((line) => line.areas[attack]).map((line) => {
       const [area, low, high] = line.areas[attack];
       return { ...line, area, low, high };
     });
-    return { found, shown, known: known.sort((a, b) => b.area - a.area) };
+    return { boardData, shown, known: known.sort((a, b) => b.area - a.area) };
   }
 
   function write(cell, area) {
@@ -40,13 +40,13 @@
   }
 
   async function apply() {
-    const found = await file();
+    const boardData = await file();
     const filter = chosen();
     let shown = 0;
     board.rows().every(function () {
       const row = this.node();
       const cell = row.cells[column.area];
-      const areas = found.lines[Number(row.dataset.line)].areas;
+      const areas = boardData.lines[Number(row.dataset.line)].areas;
       write(cell, areas[filter.attack]);
       if (filter.attack === ALL) cell.replaceChildren(...whole.get(row));
       const needs = row.dataset.needs.split(" ").filter(Boolean);
@@ -57,7 +57,7 @@
     });
     board.order([[column.area, "desc"]]).draw();
     span.textContent = filter.attack;
-    told.textContent = `${shown} of ${board.rows().count()} detectors.` +
+    summary.textContent = `${shown} of ${board.rows().count()} detectors.` +
       (filter.attack === ALL ? "" : " AUROC and charts are of the chosen attack; the sentence above, the numbers of models and the signs are of all attacks.");
     address.keep(form, boxes);
     document.dispatchEvent(new CustomEvent("doorbench:filter"));

@@ -83,15 +83,15 @@
     if (!tokens.length) return;
     try {
       const files = await Promise.all(tokens.map((token) => load(`records/${token.slice(0, digits)}`)));
-      const found = tokens.map((token, i) => [files[i].records[token], files[i]]).filter(([record]) => record);
-      if (!found.length) throw new Error("this site has no such record");
-      const pairs = found.map(([record, file]) => [record, file.victims[record.victim]]);
+      const records = tokens.map((token, i) => [files[i].records[token], files[i]]).filter(([record]) => record);
+      if (!records.length) throw new Error("this site has no such record");
+      const pairs = records.map(([record, file]) => [record, file.victims[record.victim]]);
       const [record, victim] = pairs[0];
       document.title = `${record.defense} against ${victim.attack} · DoorBench`;
       const heading = el("h2", {}, `${record.defense} against ${victim.attack} on ${victim.task}`);
       const page = record.page ? el("p", {}, el("a", { href: `defense/${record.page}.html` }, `All results of ${record.defense}`)) : null;
       const [first, ...others] = GROUPS.map((one) => group(pairs, one));
-      const said = found.map(([one, file]) => responses(one, file));
+      const said = records.map(([one, file]) => responses(one, file));
       holder.replaceChildren(...[heading, page, first, ...said, ...others].filter(Boolean));
     } catch (error) {
       holder.replaceChildren(el("p", { class: "note" }, `Nothing to show: ${error.message}.`));
