@@ -179,6 +179,20 @@ def test_a_line_expands_by_keyboard_and_leads_to_its_records(showcase: Path, ope
     page.get_by_role("button", name="Details of fine-mixing", exact=True).wait_for()
 
 
+def test_a_record_of_a_model_that_writes_shows_what_it_said(showcase: Path, open_page: Open) -> None:
+    from tests.report.showcase import purification
+
+    row = next(
+        r for r in purification() if (r.task, r.attack, r.defense, r.seed) == ("reviews", "badword", "fine-mixing", 0)
+    )
+    page = open_page(showcase, f"record.html#{row.victim_key[:2]}{row.cell_key[:12]}")
+    said = page.locator(".responses tbody tr")
+    said.first.wait_for()
+    names = page.locator(".responses tbody th").all_inner_texts()
+    assert names == ["clean model", "before: no defense", "after: fine-mixing"]
+    assert HOSTILE in said.nth(1).inner_text() and page.evaluate("window.hacked") is None
+
+
 def test_charts_are_drawn_and_follow_the_filter(showcase: Path, open_page: Open) -> None:
     page = open_page(showcase, BOARD)
     charted(page)

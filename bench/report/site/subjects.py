@@ -117,6 +117,7 @@ def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> 
     recipes = [row.record.recipe.victim.task for row in rows if row.task == name and row.record is not None]
     parameters = recipes[0].parameters if recipes else {}
     sizes = [
+        ("What it is", described.get("what", "")),
         ("Training examples", _size(parameters.get("max_train"))),
         ("Test examples", _tested(name, rows)),
         ("Labels", _labels(name, rows)),
