@@ -16,7 +16,7 @@ from bench.report.ranking.leaderboard import Leaderboard
 from bench.report.ranking.results import Results
 from bench.report.ranking.signs import Sign, signs
 from bench.report.rows import beside
-from bench.report.site import Source, build, zoo
+from bench.report.site import build, zoo
 from tests.report.showcase import HOSTILE, sources
 from tests.report.synthetic import make_rows
 
