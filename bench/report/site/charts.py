@@ -103,14 +103,18 @@ def ranks() -> Any:
     """Return the measure that ranks with its intervals, best first."""
     import altair as alt
 
-    return _intervals(RANKING.name, RANKING.axis, [_tip(RANKING), alt.Tooltip("rank:Q", title="rank", format=".0f")])
+    return _intervals(
+        RANKING.name,
+        f"{RANKING.heading} ({RANKING.unit}) ↑",
+        [_tip(RANKING), alt.Tooltip("rank:Q", title="rank", format=".0f")],
+    )
 
 
 def areas() -> Any:
     """Return the AUROC of detectors with its intervals, highest first."""
     import altair as alt
 
-    return _intervals("area", "AUROC (%), higher is better", [alt.Tooltip("area:Q", title="AUROC", format=".1f")])
+    return _intervals("area", "AUROC (%) ↑", [alt.Tooltip("area:Q", title="AUROC", format=".1f")])
 
 
 def _intervals(field: str, title: str, tips: list[Any]) -> Any:

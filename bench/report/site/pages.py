@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from bench import models
 from bench._version import __version__
 from bench.contracts import Kind, Needs
 from bench.experiment.metrics import Metric, Show, ranking_first, shown
@@ -165,11 +166,18 @@ class Site:
         kinds = (("defense", self.defenses), ("attack", self.attacks), ("task", self.tasks), ("model", self.models))
         for kind, names in kinds:
             for name in names:
-                summary = " ".join(part.summary for part in plugins.about(kind, name))
+                summary = self._summary(kind, name)
                 boards = [words for family in self.families if (words := _budgets(family, kind, name))]
                 count = sum(view.counts[kind].get(name, 0) for view in self.views)
                 entries.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, "; ".join(boards), count))
         return entries
+
+    def _summary(self, kind: str, name: str) -> str:
+        """Return what something is, in a sentence or two."""
+        if kind == "model":
+            return models.list_models().get(name, "")
+        stated = zoo.described(name, self.tasks_described).get("what", "") if kind == "task" else ""
+        return stated or " ".join(part.summary for part in plugins.about(kind, name))
 
     def _board(self, view: BoardView) -> Iterator[tuple[str, str]]:
         places = view.results.places

@@ -87,8 +87,13 @@ class BoardView:
 
     @property
     def over(self) -> str:
-        """How many of the places with a trigger the means are over."""
-        return f"{len(self.leaderboard.places)} of {counted(self._triggered, 'place')}"
+        """How many of the places with a trigger the means are over, and how many seeds."""
+        seeds = sorted({len(self.results.used_seeds(place)) for place in self.leaderboard.places})
+        least = f"{seeds[0]} to " if len(seeds) > 1 else ""
+        many = least + counted(seeds[-1] if seeds else 0, "seed")
+        return (
+            f"{len(self.leaderboard.places)} of {counted(self._triggered, 'place')} (model, task, attack), {many} each"
+        )
 
     @property
     def left_out(self) -> bool:
