@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,14 @@ class Shown(ABC):
     @abstractmethod
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included."""
+
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return what models that write said to some prompts, by key of the cell."""
+        return {}
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what is said of tasks on files, by name: what they are, their source and licence."""
+        return {}
 
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""
@@ -116,6 +124,18 @@ class Published(Shown):
         from bench.report.rows import records
 
         return records.load(self.folder)
+
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return those of ``examples.json`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.examples(self.folder)
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return those of ``tasks.yaml`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.tasks(self.folder)
 
 
 @dataclass(frozen=True)
@@ -221,6 +241,12 @@ class Session(Shown):
         victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
 
+    def examples(self, *, generated_only: bool = False) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return them from the records and victims in the store; see :mod:`bench.analysis.responses`."""
+        from bench.analysis import responses
+
+        return responses.by_cell(self.plan.cells, self.store, generated_only=generated_only)
+
     def figures(self, folder: Path) -> list[Path]:
         """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
@@ -305,9 +331,13 @@ def shown_alone(name: str, settings: Sequence[str], store: Path | None, **option
     return opened[0]
 
 
-def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
-    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
+def build_site(names: Sequence[str], folder: Path | None, *, out: Path, address: str = "") -> Path:
+    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page.
+
+    ``address`` is where a host will show it.
+    """
     from bench.report import site
 
     opened = [one for name in names for one in shown(name, (), folder)]
-    return site.build([site.Source(one.name, one.rows(), one.gate) for one in opened], folder=out)
+    sources = [site.Source(one.name, one.rows(), one.gate, one.examples(), one.tasks()) for one in opened]
+    return site.build(sources, folder=out, address=address)

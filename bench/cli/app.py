@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         checkpoints.purify,
         checkpoints.judge,
         checkpoints.attack,
+        checkpoints.rebuild,
     ),
 }
 
