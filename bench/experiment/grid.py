@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -35,6 +35,14 @@ class VictimSpec:
     budget: Budget
     part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
     head: int | None = None  # the seed that its head is initialised from; its own seed if None
+
+    def __hash__(self) -> int:
+        """Return the hash of all fields, computed once: every cell looks its victim up."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @property
     def is_clean_model(self) -> bool:
@@ -211,6 +219,9 @@ class Grid:
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
         suite = self.suite
+        lines = [(size, one) for size, one in product(suite.labels, self.defenses) if one is not None]
+        wanted = [(defense, *self._samples(defense, size)) for size, defense in lines]
+        undefended = None in self.defenses
         places = [(task, target) for task in self.tasks for target in self.targets(task)]
         axes = product(places, suite.model, suite.seed, self.attacks)
         for (task, target), model, seed, attack in axes:
@@ -222,18 +233,17 @@ class Grid:
             else:
                 yield Cell(victim.clean_model, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
-            yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
-            for labels, defense in product(suite.labels, self.defenses):
+            yield Cell(victim, "victim", None, *NO_SAMPLES, undefended)
+            for defense, labels, tolerance in wanted:
                 if isinstance(defense, Detector):  # its AUROC needs the clean model as well
-                    yield self._cell(victim.clean_model, "detected", defense, labels)
-                    yield self._cell(victim, "detected", defense, labels)
-                elif defense is not None:
-                    yield self._cell(victim, "defended", defense, labels)
+                    yield Cell(victim.clean_model, "detected", defense, labels, tolerance, True)
+                    yield Cell(victim, "detected", defense, labels, tolerance, True)
+                else:
+                    yield Cell(victim, "defended", defense, labels, tolerance, True)
         yield from self._more_clean()
 
-    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, labels: int) -> Cell:
-        samples = (labels, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
-        return Cell(victim, role, defense, *samples, True)
+    def _samples(self, defense: Defense, labels: int) -> tuple[int, float]:
+        return (labels, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
 
     def _more_clean(self) -> Iterator[Cell]:
         suite, clean = self.suite, registry.attacks.create(CLEAN)
@@ -243,4 +253,4 @@ class Grid:
         ):
             victim = VictimSpec(task, model, clean, seed, 0, suite.budget)
             yield Cell(victim, "victim", None, *NO_SAMPLES, False)
-            yield self._cell(victim, "detected", detector, size)
+            yield Cell(victim, "detected", detector, *self._samples(detector, size), True)

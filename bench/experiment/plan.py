@@ -81,8 +81,10 @@ class Plan:
     def victims(self) -> dict[str, VictimSpec]:
         """Every victim that a cell needs, by key."""
         needed: dict[str, VictimSpec] = {}
+        known: set[VictimSpec] = set()
         for key, cell in self.cells.items():
-            if key not in self.skipped:
+            if key not in self.skipped and (cell.victim not in known or cell.others):
+                known.add(cell.victim)
                 others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
                 for spec in (cell.victim, cell.victim.clean_model, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
