@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from bench.errors import RequestError
 from bench.experiment import other_library_versions, recipes
 from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
-from bench.store import StoreMissing, Unreadable, outputs, place_of
+from bench.store import StoreMissing, outputs, place_of
 from bench.store.words import counted
 from bench.suites import suite as suites
 
 if TYPE_CHECKING:
+    from bench.experiment.kept import AnyRecord
     from bench.report.rows.row import Row
     from bench.runner import Summary
     from bench.suites.suite import Gate
@@ -209,16 +210,16 @@ class Session(Shown):
         from bench.report.rows.settings import disambiguate_tasks
         from bench.report.rows.trainings import merge_victim_keys
 
-        shown = other_library_versions.shown(self.plan.cells, self.store) if self.any_libraries else None
-        rows = []
-        for key, cell in self.plan.cells.items():
-            try:
-                record = self.store.result(key) if shown is None else shown.get(key)
-                failure = self.store.error(key)
-            except Unreadable as error:
-                record, failure = None, str(error)
-            rows.append(build.of_cell(cell, key=key, suite=self.plan.suite.name, record=record, failure=failure))
-        victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
+        cells = self.plan.cells
+        if self.any_libraries:
+            records: Mapping[str, AnyRecord] = other_library_versions.shown(cells, self.store)
+            unreadable: Mapping[str, str] = {}
+        else:
+            kept = self.store.kept(cells)
+            records, unreadable = kept.records, kept.unreadable
+        failures = self.store.errors(cells) | dict(unreadable)
+        rows = build.of_cells(cells, suite=self.plan.suite.name, records=records, failures=failures)
+        victims = (recipes.victim_key(cell.victim) for cell in cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
 
     def figures(self, folder: Path) -> list[Path]:

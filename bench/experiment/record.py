@@ -246,6 +246,21 @@ class Record(Part):
         record._check_status()
         return record
 
+    @property
+    def whole(self) -> Self:
+        """The record with everything in it, which this is already."""
+        return self
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it has predictions."""
+        return self.predictions is not None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The packages of plugins that are not built in, by axis."""
+        return self.cell.origin
+
     def _check_status(self) -> None:
         if self.status == "n/a":
             if not self.error:

@@ -94,9 +94,9 @@ class Records(Folder):
         with self.guard():
             self.place("failures", key, _SUFFIX).unlink(missing_ok=True)
 
-    def scan(self, room: str) -> dict[str, tuple[int, int]]:
-        """Return size and modification time (ns) of every file of a room, by key."""
-        stamps: dict[str, tuple[int, int]] = {}
+    def scan(self, room: str) -> dict[str, tuple[int, int, int, int]]:
+        """Return the stamp of every file of a room, by key: size, times of change (ns; mtime, ctime) and inode."""
+        stamps: dict[str, tuple[int, int, int, int]] = {}
         with self.guard():
             self.check_connected()
             for folder in _entries(self.root / room):
@@ -106,7 +106,7 @@ class Records(Folder):
                     key = entry.name.removesuffix(_SUFFIX)
                     if len(entry.name) == 64 + len(_SUFFIX) and key[:2] == folder.name:
                         status = entry.stat(follow_symlinks=False)
-                        stamps[key] = (status.st_size, status.st_mtime_ns)
+                        stamps[key] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         return stamps
 
     def check_record(self, room: str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
+from bench.report.rows.frames import is_shown
 from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
@@ -180,18 +182,20 @@ def _reading(seeds: int) -> str:
 
 
 def _counts(results: Results) -> str:
-    frame = results.frame
-    counts = frame["status"].value_counts()
+    rows = [row for row in results.rows if is_shown(row)]
+    counts = Counter(row.status for row in rows)
     told = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
-    made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
+    found = {name: [value for row in rows if (value := row.environment.get(name)) is not None]
+             for name in ("version", "device")}  # fmt: skip
+    made = [f"DoorBench {_listed(found['version'])}", f"device {_listed(found['device'])}"]
     environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
-    return f"{counted(len(frame), 'cell')}: {told or 'none'}." + (f" Made by {where}." if where else "")
+    return f"{counted(len(rows), 'cell')}: {told or 'none'}." + (f" Made by {where}." if where else "")
 
 
 def _listed(values: object) -> str:
