@@ -165,7 +165,7 @@ def _unchanging(role: Role, labels: int, tolerance: float) -> dict[str, str]:
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
     fields = _unchanging(cell.role, cell.labels, cell.tolerance) | {"victim": f'"{victim_key(cell.victim)}"'}
-    if cell.others:
+    if cell.defense is not None and cell.others:
         fields["others"] = canonical([victim_key(other) for other in cell.others.values()])
     if cell.defense is not None:
         fields["defense"] = cell.defense.canonical_recipe

@@ -89,7 +89,7 @@ def trains(defense: Defense) -> bool:
 def others_of(defense: Defense) -> tuple[Other, ...]:
     """The models of others that a defense wants; of a chain, what any part wants."""
     if not isinstance(defense, Chain):
-        return tuple(dict.fromkeys(defense.others()))
+        return defense.wanted
     return tuple(dict.fromkeys(other for part in defense.parts for other in part.others()))
 
 

@@ -122,7 +122,7 @@ class TabulatedRecords(Records):
         rows = {key: row for row, key in enumerate(found)}
         order = [key for key in wanted if key in rows]
         if order != found:
-            table = table.take([rows[key] for key in order])
+            table = _rows(table, [rows[key] for key in order])
         return Summaries(order, table, unreadable)
 
     def _read_tables(
@@ -189,7 +189,14 @@ def _chosen(part: pa.Table, stamps: Mapping[str, tuple[int, ...]], missing: dict
         if key in missing and stamps[key] == tuple(stamp):
             rows.append(row)
             del missing[key]
-    return part if len(rows) == len(part) else part.take(rows)
+    return part if len(rows) == len(part) else _rows(part, rows)
+
+
+def _rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    import pyarrow as pa
+
+    taken: pa.Table = table.take(pa.array(rows, type=pa.int64()))
+    return taken
 
 
 def _schema() -> pa.Schema:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import RequestError, unknown
 from bench.store import words
+from bench.store.answers import Answers
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
 from bench.store.layout import guarded, tree_bytes
@@ -72,7 +73,7 @@ class Listed:
     age: float
 
 
-class Upkeep(TabulatedRecords, Collector):
+class Upkeep(TabulatedRecords, Answers, Collector):
     """What ``doorbench store`` does."""
 
     @guarded

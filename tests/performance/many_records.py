@@ -25,11 +25,12 @@ from bench.suites import suite
 
 EXAMPLES = 200
 VARIANTS = 40  # different verdicts on a test set
-TASKS, LABELS = 5, (16, 32, 64, 128)
+TASKS = 5  # sizes of each of two
+LABELS = (16, 32, 64, 128)
 
 
-def large_suite(cells: int, seeds: int) -> dict[str, Any]:
-    """Return a suite of about so many cells: 2 x 5 tasks, 4 label counts, 24 defenses."""
+def large_suite(cells: int, seeds: int, tasks: int) -> dict[str, Any]:
+    """Return a suite of about so many cells: two tasks in several sizes, 4 label counts, 24 defenses."""
     ratios = [round(0.05 * i, 2) for i in range(1, 11)]
     defenses = [
         "none",
@@ -39,12 +40,12 @@ def large_suite(cells: int, seeds: int) -> dict[str, Any]:
         {"name": "fine-mixing", "sweep": {"reserve_ratio": ratios}},
         "e-pur",
     ]
-    attacks = max(1, round(cells / (seeds * 2 * TASKS * (23 * len(LABELS) + 3))))
+    attacks = max(1, round(cells / (seeds * 2 * tasks * (23 * len(LABELS) + 3))))
     return {
         "name": "many",
         "description": "a large grid",
         "task": [
-            {"name": name, "max_test": EXAMPLES, "sweep": {"max_train": [20 + 10 * i for i in range(TASKS)]}}
+            {"name": name, "max_test": EXAMPLES, "sweep": {"max_train": [20 + 10 * i for i in range(tasks)]}}
             for name in ("reviews", "questions")
         ],
         "model": "embedded",
@@ -104,10 +105,12 @@ def record(key: str, cell: Cell) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, cells: int, seeds: int) -> int:
+def write(folder: Path, cells: int, *, seeds: int, tasks: int = TASKS) -> int:
     """Write suite and store; records go to the disk without the waiting of :meth:`Store.put_record`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "suite.yaml").write_text(yaml.safe_dump(large_suite(cells, seeds), sort_keys=False), encoding="utf-8")
+    (folder / "suite.yaml").write_text(
+        yaml.safe_dump(large_suite(cells, seeds, tasks), sort_keys=False), encoding="utf-8"
+    )
     plan = Plan(suite.load(str(folder / "suite.yaml")), None)
     store = ResultStore(folder / "store")
     for key, cell in plan.cells.items():
@@ -123,4 +126,4 @@ if __name__ == "__main__":
     parser.add_argument("--cells", type=int, default=200_000)
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
-    print(write(given.folder, given.cells, given.seeds), "records")
+    print(write(given.folder, given.cells, seeds=given.seeds), "records")

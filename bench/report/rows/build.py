@@ -56,6 +56,19 @@ def of_cells(
         )
 
 
+def words_of(cells: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
+    """Yield what rows say of the victims and the defenses of cells, each once, as JSON values."""
+    victims: dict[VictimSpec, None] = dict.fromkeys(cell.victim for cell in cells.values())
+    defenses = {id(cell.defense): cell.defense for cell in cells.values() if cell.defense is not None}
+    attacks = {id(victim.attack): victim.attack for victim in victims}
+    for victim in victims:
+        yield {**_of_victim(victim), "target_recipe": str(victim.target)}
+    for defense in defenses.values():
+        yield {**_of_defense(defense), "spec": defense.spec}
+    for attack in attacks.values():
+        yield {"boards": [str(board_of(attack, defense)) for defense in (None, *defenses.values())]}
+
+
 def _of_victim(victim: VictimSpec) -> dict[str, Any]:
     return {
         "task": task_spec(victim.task),
