@@ -12,7 +12,7 @@ import pytest
 
 from bench.errors import RequestError
 from bench.plugins import registry
-from bench.tasks.local import Local, local_folders
+from bench.tasks.local import Local, find_folder, local_folders
 
 TEXTS = [
     'He said "no", twice',
@@ -270,3 +270,13 @@ def test_splits_that_repeat_each_other(
     pd.concat([train, test]).to_csv(folder / "train.csv", index=False)
     with pytest.raises(RequestError, match="5 of the 5 texts of test are also in train; a split must not repeat"):
         Local(folder="mine").load()
+
+
+def test_a_name_that_is_cut_at_its_comma_is_told_how_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nx,0\n")
+    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match=r"'a,b', with its comma, is local\(folder=\"a,b\"\)"):
+        find_folder("a")
+    assert find_folder("a,b") == folder
