@@ -13,7 +13,7 @@ from rich.table import Table
 from bench.cli import terminal
 from bench.errors import plain
 from bench.experiment.result_store import ResultStore
-from bench.store.words import ago, size
+from bench.store.words import ago, counted, size
 
 WIDTH_OF_A_PIPE = 1000  # characters of what goes into a file or a pipe, so that each row stays on one line
 KEY_DIGITS = 12  # shown of a key; enough to name it
@@ -111,9 +111,10 @@ def add(folder: Path | None, source: Path) -> bool:
         else:
             store.put_record(record.key, record.document())
             added += 1
-    summary = [f"added {added} of {checked.records} records"]
-    summary += [f"{known} were in the store already"] if known else []
-    summary += [f"{len(checked.outdated)} are of another version and have to be run again"] if checked.outdated else []
+    summary = [f"added {added} of {counted(checked.records, 'record')}"]
+    summary += [f"{known} {'was' if known == 1 else 'were'} in the store already"] if known else []
+    if many := len(checked.outdated):
+        summary.append(f"{many} {'is' if many == 1 else 'are'} of another version and to be run again")
     console.print("; ".join(summary))
     return True
 

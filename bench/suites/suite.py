@@ -23,7 +23,7 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]  # what a record can hold
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
 PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]

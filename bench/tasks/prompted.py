@@ -49,7 +49,9 @@ class Prompted(TaskSource):
             raise RequestError(f"task {self.called}: {self.task} is no classification task.")
         words = self.words or found.facts.labels
         if len(words) != len(found.facts.labels):
-            raise RequestError(f"task {self.called}: {len(words)} words for {len(found.facts.labels)} labels.")
+            raise RequestError(
+                f"task {self.called}: {len(words)} word{'s' * (len(words) != 1)} for {len(found.facts.labels)} labels."
+            )
         facts = GenerationFacts(
             self.called, found.facts.labels, True, self.max_length, ExactMatch(), self.new_tokens, tuple(words)
         )

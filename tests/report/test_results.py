@@ -131,4 +131,4 @@ def test_a_cell_of_another_training_is_no_cell() -> None:
     found = Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows])
     assert len(found.cells_of_other_trainings) == 1 and sorted(found.cells(PLACE, Competitor("mixing", 64))) == [0, 2]
     assert Competitor("mixing", 64) not in found.complete(PLACE)
-    assert any("1 cells are left out" in sentence for sentence in tables.build(found).footer)
+    assert any("passed the gate: 1 cell." in sentence for sentence in tables.build(found).footer)

@@ -197,3 +197,28 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
             read(text)
         except RequestError as error:
             assert str(error)
+
+
+GRID = {
+    "name": "one",
+    "description": "d",
+    "task": "reviews",
+    "model": "embedded",
+    "attack": "badword",
+    "defense": "none",
+}
+
+
+@pytest.mark.parametrize("field", ["seed", "clean_seeds", "target"])
+@pytest.mark.parametrize("value", [-1, 2**63, True, 1.5, "0..2", [[1]], {"a": 1}, None])
+def test_numbers_of_a_suite_fit_into_records_and_name_their_field_when_they_do_not(field: str, value: Any) -> None:
+    if field == "target" and isinstance(value, dict):
+        return  # a payload with fields
+    with pytest.raises(RequestError) as refused:
+        suite.check({**GRID, field: [value]}, "s.yaml")
+    assert str(refused.value).startswith(f"s.yaml: {field}.0 = ")
+    assert not any(word in str(refused.value) for word in ("function-", "constrained-", "[_listed"))
+
+
+def test_the_largest_number_that_fits_is_taken() -> None:
+    assert suite.check({**GRID, "seed": 2**63 - 1}, "s.yaml").seed == [2**63 - 1]

@@ -115,7 +115,7 @@ CSV_CASES = [
     ("text,label\ngood,0\n".encode("utf-16"), "train.csv, header, column"),
     (b"text,lab\xe9l\ngood,0\n", "train.csv, header, column 'lab\\udce9l': is not UTF-8"),
     (b"text,text,label\na,b,0\n", "train.csv, header: column 'text' appears twice"),
-    (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 fields where the header has 2"),
+    (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 field where the header has 2"),
     (b"text,label\ngood,0,more\n", "train.csv, row 1, column 'label': 3 fields where the header has 2"),
     (b'text,label\ngood,0\n"never closed,1\n', "train.csv, row 2: cannot be parsed: unexpected end of data"),
     (b"text,label\n", "train.csv: the train split is empty"),

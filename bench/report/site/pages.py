@@ -16,6 +16,7 @@ from bench.report.rows.row import Row
 from bench.report.site import charts, data, plugins, render
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, cell_view, record_token
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 CHARTS = (
@@ -93,7 +94,7 @@ class Site:
     @cached_property
     def _counts(self) -> str:
         done = sum(row.done for row in self.rows)
-        return f"{done:,} records of {len(self.rows):,} cells"
+        return f"{counted(done, 'record')} of {counted(len(self.rows), 'cell')}"
 
     def _tiles(self) -> list[tuple[str, str]]:
         there = (("defenses", self.defenses), ("attacks", self.attacks), ("tasks", self.tasks))

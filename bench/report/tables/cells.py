@@ -125,7 +125,7 @@ def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
         found.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
     if early := sum(row.unconverged for row in rows):
         told = "stopped at its limit of steps before its loss was low enough"
-        found.append(notes.add(f"{told}: {early} of {len(rows)} seeds"))
+        found.append(notes.add(f"{told}: {early} of {counted(len(rows), 'seed')}"))
     return found
 
 
@@ -161,8 +161,7 @@ def footer(results: Results) -> tuple[str, ...]:
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
     if left := len(results.cells_of_other_trainings):
         sentences.append(
-            f"{left} cells are left out: they are of another training of their victim than the one that passed the "
-            "gate."
+            f"Left out, as another training of their victim than theirs passed the gate: {counted(left, 'cell')}."
         )
     sentences += [f"MIXED: {one}." for one in mixtures(results.rows)]
     if results.swept:
