@@ -267,6 +267,8 @@ class Record(Part):
                 raise WrongField("error", "should say why the cell is n/a")
             if self.metrics is not None or self.predictions is not None:
                 raise WrongField("status", "is n/a, but there are metrics or predictions")
+        elif self.error is not None:
+            raise WrongField("error", "says why the cell has no numbers, although it is done")
         elif self.role == "detected":
             if self.notes.get("suspicion") is None:
                 raise WrongField("notes.suspicion", "is missing, although a detector is done")

@@ -61,6 +61,8 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _tag in ("set", "omap", "pairs", "binary", "timestamp"):  # nothing that JSON knows
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_undefined)  # type: ignore[type-var]
 _Loader.yaml_implicit_resolvers = {}
 for _word, (_pattern, _first) in _WORDS.items():
     _whole = re.compile(rf"(?:{_pattern})\Z")

@@ -212,7 +212,9 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     axis, equals, text = setting.partition("=")
     axis = axis.strip()
     field, dot, inner = axis.partition(".")
-    if not equals or field not in Suite.model_fields:
+    if not equals:
+        raise RequestError(f"--set {setting}: has no value; write --set {axis or 'field'}=VALUE.")
+    if field not in Suite.model_fields:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
     values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]

@@ -183,8 +183,8 @@ class Round:
         self.figures.lost += wanted.keys() - found.keys()
         self.figures.wrong += [key for key, record in found.items() if wanted.get(key) != record]
         said = [text for text in self.errors() if "Traceback" in text]
-        self.figures.counts["orphans"] += sum(ORPHAN in text for text in said)
-        self.figures.tracebacks += [text for text in said if ORPHAN not in text]
+        self.figures.counts["orphans"] += sum(text.count(ORPHAN) for text in said)
+        self.figures.tracebacks += [text for text in said if text.count("Traceback") > text.count(ORPHAN)]
         self.figures.counts["rounds"] += 1
 
     def errors(self) -> list[str]:

@@ -222,3 +222,15 @@ def test_numbers_of_a_suite_fit_into_records_and_name_their_field_when_they_do_n
 
 def test_the_largest_number_that_fits_is_taken() -> None:
     assert suite.check({**GRID, "seed": 2**63 - 1}, "s.yaml").seed == [2**63 - 1]
+
+
+@pytest.mark.parametrize("tag", ["set {1}", "omap [a: 1]", "pairs [a: 1]", "binary aGk=", "timestamp 2020-01-01"])
+def test_what_json_does_not_know_is_refused(tag: str) -> None:
+    with pytest.raises(RequestError, match="tag"):
+        strict.load(f"seed: !!{tag}", "s.yaml")
+
+
+@pytest.mark.parametrize("name", ["seed", "budget.epochs"])
+def test_a_setting_without_a_value_says_how_to_write_it(name: str) -> None:
+    with pytest.raises(RequestError, match=f"write --set {name}=VALUE"):
+        suite.load("quickstart", [name])
