@@ -77,7 +77,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
             raise RequestError(f"{request.model} has the labels {named[0]}; {request.against} has {named[1]}.")
     examples = clean.labelled(clean.open_table(request.clean), suspects["after"].labels)
     marked = _triggered(request, suspects["after"], examples)
-    found = {name: _outcomes(request, suspect, examples, marked, scratch) for name, suspect in suspects.items()}
+    outcomes = {name: _outcomes(request, suspect, examples, marked, scratch) for name, suspect in suspects.items()}
     return {
         "schema": SCHEMA,
         "command": "judge",
@@ -87,7 +87,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         "clean": len(examples),
         "triggered": 0 if marked is None else len(marked.examples),
         "trigger": None if marked is None else marked.about,
-        "metrics": _compared(found["after"], found.get("before")),
+        "metrics": _compared(outcomes["after"], outcomes.get("before")),
         "limits": LIMITS,
     }
 
@@ -100,15 +100,15 @@ def _triggered(request: Request, suspect: Suspect, examples: Examples) -> trigge
     from bench.learning import TokenWindow
 
     if request.triggered is not None:
-        found = triggered.read(request.triggered, suspect.labels, target=request.target)
+        marked = triggered.read(request.triggered, suspect.labels, target=request.target)
     elif request.trigger is not None:
         window = TokenWindow(suspect.located.tokenizer(), suspect.window(request.max_length))
-        found = triggered.make(request.trigger, suspect.labels, examples, window=window, seed=request.seed)
+        marked = triggered.make(request.trigger, suspect.labels, examples, window=window, seed=request.seed)
     else:
         return None
-    if (found.examples.inputs.pairs is None) != (examples.inputs.pairs is None):
-        raise RequestError(f"{request.clean} and {found.about}: one has pairs of texts, the other single texts.")
-    return found
+    if (marked.examples.inputs.pairs is None) != (examples.inputs.pairs is None):
+        raise RequestError(f"{request.clean} and {marked.about}: one has pairs of texts, the other single texts.")
+    return marked
 
 
 def _outcomes(
@@ -120,21 +120,21 @@ def _outcomes(
         defended = Defended(classifier)
 
         def answers(inputs: Inputs, gold: Any) -> Answers:
-            said = answered(defended, inputs)
-            return Answers(gold, said.labels, said.rejected)
+            predictions = answered(defended, inputs)
+            return Answers(gold, predictions.labels, predictions.rejected)
 
         judged = Judged(answers(examples.inputs, examples.labels), None, 0, rejects=False)
         every = [judged]
         if marked is not None:
-            told = answers(marked.examples.inputs, marked.examples.labels)
-            every.append(Judged(judged.clean, told, marked.targets, rejects=False))
+            predicted = answers(marked.examples.inputs, marked.examples.labels)
+            every.append(Judged(judged.clean, predicted, marked.targets, rejects=False))
             if marked.originals is not None:
                 before, sources = answers(marked.originals, marked.examples.labels), np.arange(len(marked.targets))
-                every.append(Judged(before, told, marked.targets, rejects=False, sources=sources))
-    found: dict[str, Outcomes] = {}
+                every.append(Judged(before, predicted, marked.targets, rejects=False, sources=sources))
+    outcomes: dict[str, Outcomes] = {}
     for one in every:  # what is said of all clean examples comes first, and stays
-        found = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | found
-    return {name: found[name] for name in metrics.MEASURED if name in found}
+        outcomes = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | outcomes
+    return {name: outcomes[name] for name in metrics.MEASURED if name in outcomes}
 
 
 def _compared(after: Mapping[str, Outcomes], before: Mapping[str, Outcomes] | None) -> list[dict[str, Any]]:
@@ -142,11 +142,11 @@ def _compared(after: Mapping[str, Outcomes], before: Mapping[str, Outcomes] | No
     entries = []
     for metric in metrics.MEASURED.values():
         sides = {"after": after.get(metric.name), "before": (before or {}).get(metric.name)}
-        there = {side: outcomes for side, outcomes in sides.items() if outcomes is not None}
-        if there:
-            found: dict[str, Any] = {side: _estimate(outcomes) for side, outcomes in there.items()}
-            change = _estimate(*there.values()) if len(there) == 2 else None
-            entries.append(_described(metric) | {"after": None, "before": None} | found | {"change": change})
+        present = {side: outcomes for side, outcomes in sides.items() if outcomes is not None}
+        if present:
+            estimates: dict[str, Any] = {side: _estimate(outcomes) for side, outcomes in present.items()}
+            change = _estimate(*present.values()) if len(present) == 2 else None
+            entries.append(_described(metric) | {"after": None, "before": None} | estimates | {"change": change})
     if before is not None:
         score, beside = metrics.RANKING, {"victim": _percentages(before), "clean": metrics.UNKNOWN}
         value = metrics.compared(_percentages(after), **beside)[score.name]
@@ -162,12 +162,12 @@ def _described(metric: metrics.Metric) -> dict[str, Any]:
 
 
 def _percentages(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:
-    return {**metrics.UNKNOWN, **{name: metrics.percent(found) for name, found in outcomes.items()}}
+    return {**metrics.UNKNOWN, **{name: metrics.percent(values) for name, values in outcomes.items()}}
 
 
 def _estimate(*sides: Outcomes) -> dict[str, float]:
     """Return the mean of one side, or the first less the second, with its 95 % interval over examples."""
     block = np.stack(sides)
     block = block[:, ~np.isnan(block).all(axis=0)]
-    found = mean_contrast([block[:, None, None, :]])
-    return {"value": found.value, "low": found.low, "high": found.high}
+    estimate = mean_contrast([block[:, None, None, :]])
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

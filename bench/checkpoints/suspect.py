@@ -18,7 +18,7 @@ from bench import models
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
 from bench.models import soundness
-from bench.models.files import Checkpoint, inner_names, told
+from bench.models.files import Checkpoint, error_line, inner_names
 
 if TYPE_CHECKING:
     from bench.learning import Classifier
@@ -103,8 +103,8 @@ class Suspect:
         names, numbers = self.settings.get("id2label"), self.settings.get("label2id")
         if names is not None:
             if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
-                told = f"id2label = {str(names)[:60]!r}"
-                raise self.checkpoint.bad(f"config.json: {told} does not give a name to each number from 0 on")
+                setting = f"id2label = {str(names)[:60]!r}"
+                raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
             called = [str(name) for name in names.values()]
             if twice := [name for name in called if called.count(name) > 1]:
                 raise self.checkpoint.bad(
@@ -167,7 +167,7 @@ class Suspect:
                 output_loading_info=True,
             )
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"it cannot be loaded: {told(error)}") from error
+            raise self.checkpoint.bad(f"it cannot be loaded: {error_line(error)}") from error
         if missing := sorted(report["missing_keys"]):
             raise self.checkpoint.bad(f"the weight file lacks {missing[0]!r} ({len(missing)} such)")
         if getattr(model.config, "pad_token_id", None) is None:
@@ -189,7 +189,7 @@ class Suspect:
                     copy.deepcopy(self.config), attn_implementation=models.attention_of(self.config)
                 )
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
-            raise self.checkpoint.bad(f"no model can be made by its configuration: {told(error)}") from error
+            raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         alike = {_LAYER.sub(".", name) for name in wanted}
         for name, inside in inner_names(self.places, "").items():
@@ -228,8 +228,8 @@ class Suspect:
     def _sound(self, classifier: Classifier) -> Classifier:
         """Return a classifier; one whose answers are no numbers is refused, as its labels would be those of chance."""
         if not np.isfinite(classifier.logits(Inputs(("a text",)))).all():
-            told = "its weights are finite, but what it answers is not: they were damaged or diverged"
-            raise self.checkpoint.bad(told)
+            what = "its weights are finite, but what it answers is not: they were damaged or diverged"
+            raise self.checkpoint.bad(what)
         return classifier
 
     @staticmethod

@@ -90,20 +90,20 @@ class KeptRecord:
     @property
     def metrics(self) -> dict[str, float | None] | None:
         """In percent by name."""
-        found: dict[str, float | None] | None = json.loads(self._metrics)
-        return found
+        measured: dict[str, float | None] | None = json.loads(self._metrics)
+        return measured
 
     @property
     def notes(self) -> dict[str, Any]:
         """Of the defense."""
-        found: dict[str, Any] = json.loads(self._notes)
-        return found
+        noted: dict[str, Any] = json.loads(self._notes)
+        return noted
 
     @property
     def seconds(self) -> dict[str, float]:
         """Spent on the ``victim``, the ``defense`` and the ``evaluation``."""
-        found: dict[str, float] = json.loads(self._seconds)
-        return found
+        timed: dict[str, float] = json.loads(self._seconds)
+        return timed
 
     @property
     def environment(self) -> Mapping[str, str]:

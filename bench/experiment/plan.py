@@ -52,8 +52,8 @@ class Plan:
         """
         grid = Grid(self.suite, _classes)
         if self.limit is not None and grid.size > self.limit:
-            told = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
-            raise RequestError(f"{told}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
+            excess = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
+            raise RequestError(f"{excess}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
         cells: dict[str, Cell] = {}
         for cell in grid.cells():
             key = recipes.cell_key(cell)
@@ -71,15 +71,15 @@ class Plan:
     def skipped(self) -> frozenset[str]:
         """The keys of the cells that make no sense."""
         reasons: dict[tuple[object, ...], str | None] = {}  # neither seeds nor models matter, nor does the role
-        found = set()
+        keys = set()
         for key, cell in self.cells.items():
             victim = cell.victim
             alike = id(victim.task), id(victim.attack), victim.target, id(cell.defense), cell.labels
             if alike not in reasons:
                 reasons[alike] = skip_reason(cell)
             if reasons[alike] is not None:
-                found.add(key)
-        return frozenset(found)
+                keys.add(key)
+        return frozenset(keys)
 
     @cached_property
     def jobs(self) -> list[Job]:

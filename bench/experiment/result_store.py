@@ -61,7 +61,7 @@ class ResultStore(Store):
 
     def errors(self, keys: Iterable[str]) -> dict[str, str]:
         """Return why the last attempt at each job failed, or that this cannot be read, for those of which one did."""
-        found: dict[str, str] = {}
+        errors: dict[str, str] = {}
         failed = self.keys_of_failures()
         for key in keys if failed else ():
             if key in failed:
@@ -70,8 +70,8 @@ class ResultStore(Store):
                 except Unreadable as trouble:
                     error = str(trouble)
                 if error is not None:
-                    found[key] = error
-        return found
+                    errors[key] = error
+        return errors
 
     def results(self) -> Iterator[Record]:
         """Yield every record that can be used, in ascending order of keys."""

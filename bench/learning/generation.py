@@ -34,7 +34,7 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
         stops: ids behind which nothing follows; the one that was written is returned.
         low: compute in bf16.
     """
-    found: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
+    responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
     write = _cached if decoders.supports(model) else _padded
     one = decoders.ForwardPass.of(low=low, often=True)
@@ -42,8 +42,8 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
         written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
             ends = np.flatnonzero(np.isin(ids, stops))
-            found[row] = ids[: ends[0] + 1] if len(ends) else ids
-    return found
+            responses[row] = ids[: ends[0] + 1] if len(ends) else ids
+    return responses
 
 
 def _padded(

@@ -39,6 +39,7 @@ LANGUAGE = (
     *(field.name for field in dataclasses.fields(Job)),
 )  # two processes with other ones may not talk
 LOOK_SECONDS = 1.0  # between requests for the list of workers
+UNREACHABLE = (OSError, ValueError, KeyError, TimeoutError, RuntimeError)  # a closed connection is any of these in Dask
 LOST_SECONDS = 30.0  # without any worker of a batch job: enough for a nanny to replace one that died
 
 
@@ -174,23 +175,31 @@ class Remote:
         self._result: Future[Result] = Future()
 
     def submit(self, job: Job, store: Store, execute: Execute) -> Future[Result]:
-        """Send the job to this very worker, which may have its victim in memory."""
+        """Send the job to this very worker, which may have its victim in memory.
+
+        Raises:
+            RequestError: the scheduler has gone.
+        """
         cluster, result = self._cluster, Future[Result]()
         self._result = result
         if self._unfit:
             result.set_result(Result("refused", error=self._unfit))
             return result
-        self._future = cluster.client.submit(
-            attempt_remote,
-            pickle.dumps((job, store, execute)),
-            cluster.run,
-            cluster.device,
-            key=f"doorbench-{cluster.run}-{uuid.uuid4().hex}",
-            workers=[self.name],
-            allow_other_workers=False,
-            pure=False,
-            retries=0,
-        )
+        packed = pickle.dumps((job, store, execute))
+        try:
+            self._future = cluster.client.submit(
+                attempt_remote,
+                packed,
+                cluster.run,
+                cluster.device,
+                key=f"doorbench-{cluster.run}-{uuid.uuid4().hex}",
+                workers=[self.name],
+                allow_other_workers=False,
+                pure=False,
+                retries=0,
+            )
+        except Exception as error:
+            raise RequestError(f"the Dask scheduler takes no job any more: {one_line(error)}.") from None
         self._future.add_done_callback(lambda future: _settle(result, future))
         return result
 
@@ -211,7 +220,8 @@ class Remote:
         with contextlib.suppress(InvalidStateError):
             self._result.set_exception(WorkerDied(how))
         if self._future is not None:
-            self._future.cancel(force=True)
+            with contextlib.suppress(Exception):  # a scheduler that has gone has forgotten the job
+                self._future.cancel(force=True)
 
 
 class Cluster:
@@ -255,8 +265,8 @@ class Cluster:
         """
         try:
             listed = self.client.scheduler_info(n_workers=-1).get("workers")
-        except OSError as error:
-            raise RequestError(f"the Dask scheduler does not answer any more: {error}.") from None
+        except UNREACHABLE as error:
+            raise RequestError(f"the Dask scheduler does not answer any more: {one_line(error)}.") from None
         if listed is None or self.client.status != "running":
             raise RequestError("the Dask scheduler is gone; what was finished is kept, the same command goes on.")
         return dict(listed)
@@ -266,17 +276,17 @@ class Cluster:
 
         A worker that cannot read what it is sent ends without a word, so it is first asked in a way that it can answer.
         """
-        found: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
+        reasons: dict[str, str] = {}
+        with contextlib.suppress(*UNREACHABLE):
             how = {"on_error": "return", "callback_timeout": CONNECT_SECONDS}
             answers = self.client.run(greet, workers=sorted(addresses), **how) if addresses else {}
             for address, answer in answers.items():
                 if isinstance(answer, Exception):
-                    found[address] = f"it cannot load this program: {one_line(answer)}"
+                    reasons[address] = f"it cannot load this program: {one_line(answer)}"
                 else:
                     same = answer == LANGUAGE
-                    found[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
-        return found
+                    reasons[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
+        return reasons
 
     def _renew(self, names: Sequence[str]) -> None:
         """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""
@@ -298,7 +308,7 @@ class Cluster:
 
     def call(self, function: Callable[..., Awaitable[None]], address: str, *arguments: Any) -> None:
         """Let the event loop of a worker call a coroutine function, without waiting for it."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TimeoutError):
+        with contextlib.suppress(*UNREACHABLE):
             how = {"wait": False, "on_error": "ignore", "callback_timeout": CALL_SECONDS}
             self.client.run(function, *arguments, workers=[address], **how)
 

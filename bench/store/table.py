@@ -82,12 +82,12 @@ class Summaries:
         return list(zip(*(self.table[name].to_pylist() for name in STAMP), strict=True))
 
     def _column(self, field: str, read: Any) -> list[Any]:
-        found: list[Any] = []
+        column: list[Any] = []
         for chunk in self.table[field].chunks:
             coded = chunk.dictionary_encode()
             values = [read(text) for text in coded.dictionary.to_pylist()]
-            found += [values[i] for i in coded.indices.to_pylist()]
-        return found
+            column += [values[i] for i in coded.indices.to_pylist()]
+        return column
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
@@ -118,10 +118,10 @@ class TabulatedRecords(Records):
         if len(parts) > MOST_PARTS:
             self._merge(parts)
         table = pa.concat_tables([_empty(), *tables]).combine_chunks()
-        found = table[_KEY].to_pylist()
-        rows = {key: row for row, key in enumerate(found)}
+        unordered = table[_KEY].to_pylist()
+        rows = {key: row for row, key in enumerate(unordered)}
         order = [key for key in wanted if key in rows]
-        if order != found:
+        if order != unordered:
             table = _rows(table, [rows[key] for key in order])
         return Summaries(order, table, unreadable)
 

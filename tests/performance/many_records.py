@@ -84,7 +84,7 @@ def record(key: str, cell: Cell) -> dict[str, Any]:
     """Return the record of a cell as an evaluator writes it."""
     rng = np.random.default_rng(int(key[:12], 16))
     kind = "untriggered" if cell.victim.is_clean_model else cell.role
-    stored, found = judged(cell.victim.task.name, kind, int(rng.integers(VARIANTS)))
+    stored, measured = judged(cell.victim.task.name, kind, int(rng.integers(VARIANTS)))
     victim = recipes.victim_key(cell.victim)
     return {
         "schema": 1,
@@ -97,7 +97,7 @@ def record(key: str, cell: Cell) -> dict[str, Any]:
         "recipe": recipes.cell_recipe(cell),
         "victim_key": victim,
         "victim_weights": key_of({"weights": victim}),
-        "metrics": found,
+        "metrics": measured,
         "predictions": stored,
         "notes": {"steps": int(rng.integers(100, 300)), "loss": float(rng.random())},
         "seconds": {"victim": 61.5, "defense": float(rng.random() * 9), "evaluation": 1.25},

@@ -21,6 +21,7 @@ from bench.errors import RequestError
 from bench.experiment import code_versions, recipes, work
 from bench.experiment.plan import Plan
 from bench.runner import Event, Refused, Worker
+from bench.runner.cluster import Cluster, Remote
 from bench.store import Store
 from bench.suites import suite
 from tests.runner import tinyjobs
@@ -171,15 +172,15 @@ def test_a_dask_worker_of_other_versions(
     started = time.monotonic()
     with pytest.raises(RequestError, match=f"is refused: .*{words.get(what, 'bench.runner')}") as caught:
         go(store=store)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 150
     assert "\n" not in str(caught.value)
     assert not store.keys_of_artifacts()
     assert not store.keys_of_failures()
     assert not store.locks()
     join()
     events: list[Event] = []
-    found = go(store=store, on_event=events.append)
-    assert (found.failed, found.done) == (0, len(plan.jobs))
+    summary = go(store=store, on_event=events.append)
+    assert (summary.failed, summary.done) == (0, len(plan.jobs))
     assert len([event for event in events if "is refused" in event.text]) <= 1, "once is enough"
 
 
@@ -213,8 +214,47 @@ def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> 
                 on_event=on_event,
             )
         assert "\n" not in str(caught.value)
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 150
     finally:
         for process in (own, *crew):
             process.kill()
             process.wait()
+
+
+class Closed:
+    """A Dask client whose connection has just been closed: whatever it is asked fails, and not always alike."""
+
+    status = "closing"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def fail(*_: object, **__: object) -> None:
+            raise self.error
+
+        return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no route"),
+        RuntimeError("ConnectionPool is closed"),
+        KeyError("workers"),
+        TimeoutError(),
+        ValueError("?"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_connection_that_closes_at_any_moment_is_one_line(error: Exception, plan: Plan, tmp_path: Path) -> None:
+    cluster = Cluster(Closed(error), None, "cpu", 0)
+    slot = Remote(cluster, "tcp://192.0.2.1:1", "")
+    with pytest.raises(RequestError, match=r"^the Dask scheduler .*\.$") as caught:
+        cluster.slots()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RequestError, match="the Dask scheduler takes no job any more"):
+        slot.submit(next(iter(plan.cells.values())), Store(tmp_path / "store"), tinyjobs.execute)
+    slot.stop()
+    slot.kill()
+    assert slot.left

@@ -35,8 +35,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield seen
 
 
-def lines(found: Summaries) -> list[dict[str, str]]:
-    columns = {name: found.texts(name) for name in (*FIELDS, PREDICTED)}
+def lines(summaries: Summaries) -> list[dict[str, str]]:
+    columns = {name: summaries.texts(name) for name in (*FIELDS, PREDICTED)}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -44,11 +44,11 @@ def agree(store: Store, keys: list[str] | None = None) -> Summaries:
     """Compare with the single files; twice, so that it also comes from what is kept."""
     order = sorted(store.keys_of_records()) if keys is None else keys
     for _ in range(2):
-        found = store.summaries(keys)
+        summaries = store.summaries(keys)
         single = list(store.records(order))
-        assert list(found.keys) == [one["key"] for one in single]
-        assert lines(found) == [summary(one) for one in single]
-    return found
+        assert list(summaries.keys) == [one["key"] for one in single]
+        assert lines(summaries) == [summary(one) for one in single]
+    return summaries
 
 
 def path(store: Store, i: object) -> Path:
@@ -67,8 +67,8 @@ def test_a_summary_has_what_tables_need_and_no_predictions() -> None:
 
 
 def test_the_columns_are_what_the_files_say(store: Store, reads: list[str]) -> None:
-    found = agree(store)
-    assert len(found) == 10 and found.values("victim_key")[0] in {key(("victim", i)) for i in range(10)}
+    summaries = agree(store)
+    assert len(summaries) == 10 and summaries.values("victim_key")[0] in {key(("victim", i)) for i in range(10)}
     reads.clear()
     store.summaries()
     assert not reads  # all from what is kept
@@ -89,8 +89,8 @@ def test_new_records_join(store: Store, reads: list[str]) -> None:
 
 def test_half_a_surrogate_pair_stays(store: Store) -> None:
     store.put_record(key("odd"), record("odd", status="a\ud800b", notes={"na\udfffme": 1}))
-    found = store.summaries([key("odd")])
-    assert found.values("status") == ["a\ud800b"] and found.values("notes") == [{"na\udfffme": 1}]
+    summaries = store.summaries([key("odd")])
+    assert summaries.values("status") == ["a\ud800b"] and summaries.values("notes") == [{"na\udfffme": 1}]
 
 
 def _truncate(file: Path) -> None:
@@ -169,8 +169,12 @@ def test_a_record_that_cannot_be_read_is_told(store: Store, monkeypatch: pytest.
         return real(file)
 
     monkeypatch.setattr(records, "read_bytes", failing)
-    found = store.summaries()
-    assert len(found) == 9 and list(found.unreadable) == [key(3)] and "Input/output" in found.unreadable[key(3)]
+    summaries = store.summaries()
+    assert (
+        len(summaries) == 9
+        and list(summaries.unreadable) == [key(3)]
+        and "Input/output" in summaries.unreadable[key(3)]
+    )
     monkeypatch.undo()
     assert len(store.summaries()) == 10
 

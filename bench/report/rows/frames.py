@@ -102,20 +102,20 @@ def _own(rows: Sequence[Row]) -> dict[str, Series[Any]]:
     """Return the columns of what the cells' own records say."""
     import pandas as pd
 
-    found: dict[str, Series[Any]] = {
+    columns: dict[str, Series[Any]] = {
         name: _texts([getattr(row, name) for row in rows])
         for name in ("suite", "task", "model", "attack", "defense", "status", "error", "victim_key", "cell_key")
     }
-    found |= {name: pd.Series([getattr(row, name) for row in rows], dtype=_INTEGER if rows else object)
+    columns |= {name: pd.Series([getattr(row, name) for row in rows], dtype=_INTEGER if rows else object)
               for name in ("seed", "clean_size")}  # fmt: skip
     known = [row.percentages for row in rows]
-    found |= {name: _numbers([one[name] for one in known]) for name in MEASURED}
+    columns |= {name: _numbers([one[name] for one in known]) for name in MEASURED}
     seconds = [{} if row.record is None else row.record.seconds for row in rows]
-    found |= {f"seconds_{name}": _numbers([one.get(name) for one in seconds])
+    columns |= {f"seconds_{name}": _numbers([one.get(name) for one in seconds])
               for name in ("victim", "defense", "evaluation")}  # fmt: skip
     where = [row.environment for row in rows]
-    found |= {name: _texts([one.get(name) for one in where]) for name in ("device", "version")}
-    return found | {"reserve_ratio": _numbers([row.notes.get("reserve_ratio") for row in rows])}
+    columns |= {name: _texts([one.get(name) for one in where]) for name in ("device", "version")}
+    return columns | {"reserve_ratio": _numbers([row.notes.get("reserve_ratio") for row in rows])}
 
 
 def _parameters(rows: Sequence[Row]) -> DataFrame:
@@ -154,15 +154,15 @@ class References:
     @classmethod
     def of(cls, rows: Iterable[Row]) -> References:
         """Collect the references among all rows of a suite."""
-        found = cls()
+        references = cls()
         for row in rows:
             if row.role == "floor":
-                found.floors[row.victim_key] = row
+                references.floors[row.victim_key] = row
             elif row.role == "victim":
-                found.victims[row.victim_key] = row
+                references.victims[row.victim_key] = row
                 if row.attack_base == "clean":
-                    found.clean[row.task, row.model, row.seed] = row
-        return found
+                    references.clean[row.task, row.model, row.seed] = row
+        return references
 
     def joined(self, row: Row) -> dict[str, float | None]:
         """Return the metrics of the clean model and of the undefended victim that belong to a cell."""
@@ -278,12 +278,12 @@ def _written(column: Series[Any]) -> list[str]:
 
 def _fields(values: Iterable[Any]) -> list[str]:
     """Return values as fields of a csv file, each with quotes only where it needs them."""
-    found = []
+    fields = []
     for value in values:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([value, ""])
-        found.append(line.getvalue().removesuffix(",\n"))
-    return found
+        fields.append(line.getvalue().removesuffix(",\n"))
+    return fields
 
 
 def export(table: DataFrame, *, format: str, path: Path | None = None) -> str | None:
