@@ -150,6 +150,14 @@ def _axes(entry: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
     return axes  # type: ignore[no-any-return]
 
 
+def _cut_at_comma(before: Entry, entry: Entry) -> str:
+    """Return how to write a folder with a comma in its name, where two entries may be the halves of one."""
+    if not (isinstance(before, str) and before.startswith(specs.LOCAL) and isinstance(entry, str)):
+        return ""
+    folder = f"{before.removeprefix(specs.LOCAL)},{entry}"
+    return "" if entry.startswith(specs.LOCAL) else f" A folder called {folder!r} is written {specs.local(folder)}."
+
+
 def _count(entries: Sequence[Entry]) -> int:
     """Return how many entries there are with every sweep spread, without spreading them."""
     swept = (entry for entry in entries if not isinstance(entry, str) and "sweep" in entry)
@@ -188,13 +196,17 @@ class Grid:
     def seeds(self) -> dict[TaskSource, list[int]]:
         """The tasks of the suite, each with its seeds; an entry with ``seeds: n`` has the first n of the suite's."""
         seeds: dict[TaskSource, list[int]] = {}
-        for raw in self.suite.task:
+        for raw, before in zip(self.suite.task, ["", *self.suite.task], strict=False):
             for entry in swept(raw):
                 fields = {} if isinstance(entry, str) else {k: v for k, v in entry.items() if k != "seeds"}
                 count = None if isinstance(entry, str) else entry.get("seeds")
                 if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
-                seeds[create_task(fields or entry)] = self.suite.seed[:count]
+                try:
+                    task = create_task(fields or entry)
+                except RequestError as error:
+                    raise RequestError(f"{error}{_cut_at_comma(before, entry)}") from None
+                seeds[task] = self.suite.seed[:count]
         kinds = {kind: task_spec(task) for task in seeds for kind in task.kinds}
         if len(kinds) > 1:
             pairs = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())

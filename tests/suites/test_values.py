@@ -234,3 +234,13 @@ def test_what_json_does_not_know_is_refused(tag: str) -> None:
 def test_a_setting_without_a_value_says_how_to_write_it(name: str) -> None:
     with pytest.raises(RequestError, match=f"write --set {name}=VALUE"):
         suite.load("quickstart", [name])
+
+
+def test_the_halves_of_a_folder_with_a_comma_are_told_how_to_write() -> None:
+    one = suite.check({**GRID, "task": ["local/a", "b"]}, "s.yaml")
+    with pytest.raises(RequestError, match=r"unknown task 'b'.*'a,b' is written local\(folder=\"a,b\"\)"):
+        _ = Grid(one).tasks
+    both = suite.check({**GRID, "task": ["reviews", "b"]}, "s.yaml")
+    with pytest.raises(RequestError) as refused:
+        _ = Grid(both).tasks
+    assert "is written" not in str(refused.value)
