@@ -12,6 +12,7 @@ from bench import seeds
 from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
+from bench.store.words import counted
 from bench.tasks.assemble import Columns, assemble, rows_with_text, with_numbers
 from bench.tasks.tables import TextTable, read_table
 
@@ -65,7 +66,7 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     count = min(TUNING, len(examples) // 2) if tuning is None else tuning
     if not 0 < count < len(examples):
         raise RequestError(
-            f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on."
+            f"{path}: {counted(len(examples), 'example')} cannot be cut into {count} to tune on and some to choose on."
         )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
     cut = len(examples) - count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench import models
+from bench.contracts.examples import Inputs
 from bench.errors import RequestError
 from bench.models import soundness
 from bench.models.files import Checkpoint, error_line, inner_names
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 LEAST, LONGEST = 8, 100_000  # tokens of an input
 SMALL = 256_000_000  # bytes of float32 weights; copies of larger models are not kept in memory side by side
+_LAYER = re.compile(r"\.\d+\.")  # the number of a layer in the name of a weight
 MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
 
 
@@ -100,6 +105,11 @@ class Suspect:
             if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
                 setting = f"id2label = {str(names)[:60]!r}"
                 raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
+            called = [str(name) for name in names.values()]
+            if twice := [name for name in called if called.count(name) > 1]:
+                raise self.checkpoint.bad(
+                    f"config.json: id2label calls two labels {twice[0]!r}; give each its own name"
+                )
             for name, number in numbers.items() if isinstance(numbers, dict) else ():
                 if name in names.values() and names.get(str(number)) != name:
                     raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")
@@ -165,18 +175,26 @@ class Suspect:
         return model.eval()
 
     def _refuse_other_shapes(self) -> None:
-        """Refuse weights that do not have the shapes of the configuration, which transformers would draw at random."""
+        """Refuse weights that do not fit the configuration.
+
+        Those of another shape would be drawn at random by transformers, those of layers that it does not count dropped.
+        """
         import torch
         from transformers import AutoModelForSequenceClassification
 
         auto: Any = AutoModelForSequenceClassification
         try:
             with torch.device("meta"):
-                model = auto.from_config(copy.deepcopy(self.config))
+                model = auto.from_config(
+                    copy.deepcopy(self.config), attn_implementation=models.attention_of(self.config)
+                )
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
             raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        alike = {_LAYER.sub(".", name) for name in wanted}
         for name, inside in inner_names(self.places, "").items():
+            if inside not in wanted and _LAYER.sub(".", inside) in alike and _LAYER.search(inside):
+                raise self.checkpoint.bad(f"its weights have {name!r}, of a layer that its configuration does not have")
             shape = self.places[name].shape
             if inside in wanted and shape != wanted[inside]:
                 shapes = f"{list(shape)} in the file and {list(wanted[inside])} by its configuration"
@@ -200,11 +218,19 @@ class Suspect:
 
         tokenizer, options = self.located.tokenizer(), {"device": device, "precision": precision}
         if not (self.bytes > SMALL if lean is None else lean):
-            yield learning.Classifier(self.module(), tokenizer, max_length, **options)
+            yield self._sound(learning.Classifier(self.module(), tokenizer, max_length, **options))
             return
         with TemporaryDirectory(dir=scratch, prefix=".doorbench-") as folder:
-            yield LeanClassifier(self.module(), tokenizer, max_length, pager=Pager(Path(folder)), **options)
+            pager = Pager(Path(folder))
+            yield self._sound(LeanClassifier(self.module(), tokenizer, max_length, pager=pager, **options))
         return_freed_memory()
+
+    def _sound(self, classifier: Classifier) -> Classifier:
+        """Return a classifier; one whose answers are no numbers is refused, as its labels would be those of chance."""
+        if not np.isfinite(classifier.logits(Inputs(("a text",)))).all():
+            what = "its weights are finite, but what it answers is not: they were damaged or diverged"
+            raise self.checkpoint.bad(what)
+        return classifier
 
     @staticmethod
     def untrained(received: Classifier, pretrained: LazyWeights, *, seed: int) -> Classifier:

@@ -249,12 +249,29 @@ class Record(Part):
         record._check_status()
         return record
 
+    @property
+    def whole(self) -> Self:
+        """The record with everything in it, which this is already."""
+        return self
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it has predictions."""
+        return self.predictions is not None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The packages of plugins that are not built in, by axis."""
+        return self.cell.origin
+
     def _check_status(self) -> None:
         if self.status == "n/a":
             if not self.error:
                 raise WrongField("error", "should say why the cell is n/a")
             if self.metrics is not None or self.predictions is not None:
                 raise WrongField("status", "is n/a, but there are metrics or predictions")
+        elif self.error is not None:
+            raise WrongField("error", "says why the cell has no numbers, although it is done")
         elif self.role == "detected":
             if self.notes.get("suspicion") is None:
                 raise WrongField("notes.suspicion", "is missing, although a detector is done")

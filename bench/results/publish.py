@@ -61,7 +61,7 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    alone = rows_of([(row.record, None) for row in rows if row.record is not None], suite=folder.name)
+    alone = rows_of([(row.record.whole, None) for row in rows if row.record is not None], suite=folder.name)
     outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)

@@ -13,6 +13,7 @@ from bench.contracts import Task, TaskFacts, TaskSource
 from bench.contracts.examples import Examples
 from bench.errors import RequestError, unknown
 from bench.models.files import read_json
+from bench.suites import specs
 from bench.tasks.assemble import Columns, are_numbers, assemble, count_labels, named_labels, with_numbers
 from bench.tasks.tables import SUFFIXES, TextTable, is_text, read_table
 
@@ -120,6 +121,9 @@ def find_folder(name: str) -> Path:
     if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
             raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
+        if cut := [folder for folder in local_folders() if folder.startswith(f"{name},")]:
+            written = " or ".join(map(specs.local, cut))
+            raise RequestError(f"task local/{name}: there is no such folder; {cut[0]!r}, with its comma, is {written}.")
         error = unknown(
             "task", f"local/{name}", [f"local/{folder}" for folder in local_folders()], listing="doorbench list tasks"
         )

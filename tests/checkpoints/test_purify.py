@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ def _regression(model: Path) -> None:
     (model / "config.json").write_text(json.dumps({**settings, "problem_type": "regression"}), encoding="utf-8")
 
 
+def _weights(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def spoil(model: Path) -> None:
+        file = model / "model.safetensors"
+        save_file({name: change(name, weight).contiguous() for name, weight in load_file(file).items()}, file)
+
+    return spoil
+
+
+def _settings(**fields: Any) -> Callable[[Path], None]:
+    def spoil(model: Path) -> None:
+        settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        (model / "config.json").write_text(json.dumps({**settings, **fields}), encoding="utf-8")
+
+    return spoil
+
+
 def _short(model: Path) -> None:
     raw = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(raw[: len(raw) // 2])
@@ -140,7 +157,11 @@ def _short(model: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [(_pickled, "pickled"), (_code, "auto_map"), (_headless, "classifier"), (_regression, "regression"),
-     (_short, "safetensors")],
+     (_short, "safetensors"),
+     (_weights(lambda name, weight: 1e30 * weight), "what it answers is not"),
+     (_weights(lambda name, weight: weight.to(torch.int8)), "whole numbers"),
+     (_settings(num_hidden_layers=1), "layer.1.*of a layer that its configuration does not have"),
+     (_settings(id2label={"0": "good", "1": "good"}, label2id=None), "calls two labels 'good'")],
 )  # fmt: skip
 def test_refuses_models(case: Case, tmp_path: Path, spoil: Any, words: str) -> None:
     shutil.copytree(case.model, tmp_path / "model")

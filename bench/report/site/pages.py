@@ -16,6 +16,7 @@ from bench.report.rows.row import Row
 from bench.report.site import charts, data, plugins, render, subjects, zoo
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, Family, families
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 _CURVE = "Each curve over the places that have all of its points."
@@ -118,7 +119,8 @@ class Site:
 
     @cached_property
     def _counts(self) -> str:
-        return f"{self._done:,} records of {len({row.cell_key for row in self.rows}):,} cells"
+        cells = len({row.cell_key for row in self.rows})
+        return f"{counted(self._done, 'record')} of {counted(cells, 'cell')}"
 
     @cached_property
     def _done(self) -> int:
