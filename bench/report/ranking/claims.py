@@ -23,6 +23,7 @@ from bench.report.ranking.contrasts import Measured, measure
 from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, holm
 from bench.report.rows.row import Row
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 FILE = Path(__file__).with_name("claims.yaml")
@@ -234,7 +235,7 @@ def _findings(tests: Sequence[Test], known: Collection[str], family: int) -> lis
 
 def _undecided(trainings: int, needed: int) -> str:
     many = f"about {needed}" if needed <= MOST_TRAININGS else f"more than {MOST_TRAININGS}"
-    return f"not significant either way with {trainings} trainings; {many} would decide"
+    return f"not significant either way with {counted(trainings, 'training')}; {many} would decide"
 
 
 def _nothing(test: Test, known: Collection[str]) -> Finding:
