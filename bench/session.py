@@ -54,6 +54,14 @@ class Shown(ABC):
         """
         return answer(self.rows())
 
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return what models that write said to some prompts, by key of the cell."""
+        return {}
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what is said of tasks on files, by name: what they are, their source and licence."""
+        return {}
+
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""
         from bench import report
@@ -131,6 +139,18 @@ class Published(Shown):
         from bench.report.rows import records
 
         return records.load(self.folder)
+
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return those of ``examples.json`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.examples(self.folder)
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return those of ``tasks.yaml`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.tasks(self.folder)
 
 
 @dataclass(frozen=True)
@@ -259,6 +279,12 @@ class Session(Shown):
         victims = (recipes.victim_key(cell.victim) for cell in cells.values())
         return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True)))), not unreadable
 
+    def examples(self, *, generated_only: bool = False) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return them from the records and victims in the store; see :mod:`bench.analysis.responses`."""
+        from bench.analysis import responses
+
+        return responses.by_cell(self.plan.cells, self.store, generated_only=generated_only)
+
     def figures(self, folder: Path) -> list[Path]:
         """Draw every figure that the cells allow, and those of the suite's study."""
         from bench import report
@@ -343,9 +369,13 @@ def shown_alone(name: str, settings: Sequence[str], store: Path | None, **option
     return opened[0]
 
 
-def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
-    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
+def build_site(names: Sequence[str], folder: Path | None, *, out: Path, address: str = "") -> Path:
+    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page.
+
+    ``address`` is where a host will show it.
+    """
     from bench.report import site
 
     opened = [one for name in names for one in shown(name, (), folder)]
-    return site.build([site.Source(one.name, one.rows(), one.gate) for one in opened], folder=out)
+    sources = [site.Source(one.name, one.rows(), one.gate, one.examples(), one.tasks()) for one in opened]
+    return site.build(sources, folder=out, address=address)

@@ -13,7 +13,7 @@ from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
 from bench.store.words import counted
-from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
+from bench.tasks.assemble import Columns, assemble, rows_with_text, with_numbers
 from bench.tasks.tables import TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
@@ -104,7 +104,6 @@ def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") 
     table.require(["text", column])
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None, label=column)
-    numbers = read_labels(table, column, tuple(labels), by_name=True).tolist()
-    named = TextTable(table.origin, {**table.columns, column: numbers})
+    named = with_numbers(table, column, tuple(labels))
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     return assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train

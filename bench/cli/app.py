@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         checkpoints.purify,
         checkpoints.judge,
         checkpoints.attack,
+        checkpoints.rebuild,
     ),
 }
 

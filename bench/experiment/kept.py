@@ -18,7 +18,7 @@ class KeptRecord:
     """A record as :class:`~bench.experiment.record.Record` shows it, field by field, from the store's summaries.
 
     Attributes:
-        key, role, status, error, victim_key, victim_weights: see :class:`~bench.experiment.record.Record`.
+        key, role, status, error, victim_key, victim_weights, defended_weights: see :class:`~bench.experiment.record.Record`.
         predicted: whether it has predictions.
     """
 
@@ -29,6 +29,7 @@ class KeptRecord:
         "_notes",
         "_seconds",
         "_whole",
+        "defended_weights",
         "error",
         "key",
         "predicted",
@@ -45,6 +46,7 @@ class KeptRecord:
         self.error: str | None
         self.victim_key: str
         self.victim_weights: str | None
+        self.defended_weights: str | None
         self.predicted: bool
         self.role, self.status, self.error, self.victim_key, self.victim_weights, self.predicted = row[:6]
         self._environment: Mapping[str, str]
@@ -52,7 +54,7 @@ class KeptRecord:
         self._metrics: str
         self._notes: str
         self._seconds: str
-        self._environment, self._cell, self._metrics, self._notes, self._seconds = row[6:]
+        self._environment, self._cell, self._metrics, self._notes, self._seconds, self.defended_weights = row[6:]
 
     @staticmethod
     def rows(summaries: Summaries) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -60,6 +62,7 @@ class KeptRecord:
         plain = ("role", "status", "error", "victim_key", "victim_weights", "predicted", "environment")
         columns = [summaries.values(name) for name in plain]
         columns += [summaries.texts(name) for name in ("cell", "metrics", "notes", "seconds")]
+        columns.append(summaries.values("defended_weights"))
         return zip(summaries.keys, zip(*columns, strict=True), strict=True)
 
     @property

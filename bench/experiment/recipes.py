@@ -209,10 +209,12 @@ def _origins(cell: Cell) -> dict[str, str]:
 
 
 def environment(device: str, precision: str) -> dict[str, str]:
-    """Return what a record says of where it was made."""
+    """Return what a record says of where and when it was made; the day is that of Greenwich."""
     import platform
+    import time
 
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": device,
         "precision": precision,
         "version": __version__,

@@ -217,6 +217,8 @@ class Record(Part):
         status: ``n/a``: the combination makes no sense, and ``error`` is the reason.
         victim_key: of the model that was judged or defended.
         victim_weights: SHA-256 of its weights; None in records from before they named it.
+        defended_weights: SHA-256 of the weights that a defense left; None where it left the model as it was, or in
+            records from before they named it.
         metrics: in percent by name, None where one is not defined; None for a detector.
         notes: of the defense.
         seconds: spent on the ``victim``, the ``defense`` and the ``evaluation``.
@@ -233,6 +235,7 @@ class Record(Part):
     recipe: CellRecipe
     victim_key: Key
     victim_weights: str | None = None
+    defended_weights: str | None = None
     metrics: Annotated[dict[str, Number | None], AfterValidator(_checked_metrics)] | None
     predictions: Predicted | None
     notes: Annotated[dict[str, Any], AfterValidator(_checked_notes)]

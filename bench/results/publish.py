@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.errors import RequestError
+from bench.report.rows import beside
 from bench.report.rows.mixtures import mixtures
 from bench.report.rows.records import rows_of
 from bench.store import outputs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.suites.suite import Gate
 
 LEADERBOARD, CLAIMS, RESULTS = "leaderboard.json", "claims.json", "RESULTS.md"
+EXAMPLES = beside.EXAMPLES
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 
 
@@ -64,6 +66,9 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     for name, value in _judged(rows, gate):
         written.append(folder / name)
         outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    if examples := opened.examples(generated_only=True):
+        written.append(folder / EXAMPLES)
+        outputs.write(written[-1], json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
     outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]

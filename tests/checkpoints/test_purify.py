@@ -236,7 +236,14 @@ BOARD = {
     "board": "fine-tuned model received",
     "rows": [
         {"defense": "fine-tuning", "rank": 3.0, "der": 71.0, "flip": 60.0, "needs": ["clean"]},
-        {"defense": "fine-mixing", "rank": 1.5, "der": 88.0, "flip": 12.5, "needs": ["clean", "pretrained"]},
+        {
+            "defense": "fine-mixing",
+            "rank": 1.5,
+            "der": 88.0,
+            "asr": 43.6,
+            "flip": 12.5,
+            "needs": ["clean", "pretrained"],
+        },
         {"defense": "not-here", "rank": 1.0, "needs": ["clean"], "extra": "ignored"},
     ],
 }
@@ -247,7 +254,10 @@ def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
     path.write_text(json.dumps(BOARD), encoding="utf-8")
     both = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
     assert both.defense.spec == "fine-mixing"
-    assert "leaves a flip rate of 12.5 %" in both.why and "not-here" in both.why
+    assert "leaves an ASR of 43.6 % and a flip rate of 12.5 %" in both.why and "not-here" in both.why
+    assert "the board in board.json" in both.why and str(tmp_path) not in both.why
+    by_default = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}).why
+    assert str(recommend.COMMITTED.parent) not in by_default and "the committed board of paper-single" in by_default
     less = recommend.choose("auto", {Needs.CLEAN}, board=path)
     assert less.defense.spec == "fine-tuning"
     assert "needs pretrained: give --pretrained" in less.why

@@ -280,3 +280,34 @@ def test_a_name_that_is_cut_at_its_comma_is_told_how_to_write(tmp_path: Path, mo
     with pytest.raises(RequestError, match=r"'a,b', with its comma, is local\(folder=\"a,b\"\)"):
         find_folder("a")
     assert find_folder("a,b") == folder
+
+
+def test_labels_may_be_names(root: Path) -> None:
+    """The same task with numbers, with names and a list of them, and with names alone: sorted by name."""
+    numbers = {"spam": 1, "ham": 0}
+    loaded = {}
+    for case in ("numbers", "listed", "alone"):
+        folder = root / case / "mail"
+        folder.mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            names = ["spam", "ham", "ham", "spam"]
+            labels = [numbers[name] for name in names] if case == "numbers" else names
+            pd.DataFrame({"text": [f"{split} {i}" for i in range(4)], "label": labels}).to_csv(
+                folder / f"{split}.csv", index=False
+            )
+        if case != "alone":
+            (folder / "labels.json").write_text('["ham", "spam"]')
+        loaded[case] = Local(folder=str(folder)).load()
+        assert loaded[case].facts.labels == ("ham", "spam") and loaded[case].train.labels.tolist() == [1, 0, 0, 1]
+    assert len({task.fingerprint for task in loaded.values()}) == 1
+    (root / "alone" / "mail" / "test.csv").write_text("text,label\nx,eggs\n")
+    with pytest.raises(RequestError, match=r"test.csv, row 1, column 'label': the label 'eggs' is neither"):
+        Local(folder=str(root / "alone" / "mail")).load()
+
+
+@pytest.mark.parametrize("labels", [["0.5", "1.5"], ["a", "a"], ["a", ""]])
+def test_what_is_no_name_of_a_label_is_refused(root: Path, labels: list[str]) -> None:
+    folder = write(root / "bad", ".csv")
+    pd.DataFrame({"text": ["x", "y"], "label": labels}).to_csv(folder / "train.csv", index=False)
+    with pytest.raises(RequestError, match=r"train.csv(, row \d)?, column 'label'"):
+        Local(folder=str(folder)).load()

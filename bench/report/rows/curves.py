@@ -79,11 +79,11 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
     drop.
     """
     before = {row.victim_key: row.metric(ACCURACY.name) for row in victims if row.done}
-    curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    curves: dict[tuple[str, str, str, int], list[Row]] = defaultdict(list)  # one victim may be in several tasks
     for row in points:
         if row.predicts and before.get(row.victim_key) is not None:
-            curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
-    for (victim, curve, _), curve_points in curves.items():
+            curves[row.task, row.victim_key, curve_name(row.defense), row.clean_size].append(row)
+    for (_, victim, curve, _), curve_points in curves.items():
         acc = {row.cell_key: row.metric(ACCURACY.name) or 0.0 for row in curve_points}
         least = (before[victim] or 0.0) - most_drop
         kept = [row for row in curve_points if acc[row.cell_key] >= least]

@@ -164,6 +164,11 @@ class Row:
         """The SHA-256 of the victim's weights; None in records from before they named it."""
         return None if self.record is None else self.record.victim_weights
 
+    @property
+    def defended_weights(self) -> str | None:
+        """The SHA-256 of the weights that the defense left; None where it leaves none, or the record names none."""
+        return None if self.record is None else self.record.defended_weights
+
     @cached_property
     def outcomes(self) -> Mapping[str, metrics.Outcomes | None]:
         """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined.
