@@ -18,7 +18,8 @@ class KeptRecord:
     """A record as :class:`~bench.experiment.record.Record` shows it, field by field, from the store's summaries.
 
     Attributes:
-        key, role, status, error, victim_key, victim_weights, defended_weights: see :class:`~bench.experiment.record.Record`.
+        key, role, status, error, victim_key, victim_weights, defended_weights: see
+            :class:`~bench.experiment.record.Record`.
         predicted: whether it has predictions.
     """
 
