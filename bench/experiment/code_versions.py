@@ -71,6 +71,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/plugins/__init__.py": "empty",
     "bench/plugins/catalogue.py": "describes plugins",
     "bench/plugins/foreign.py": "lets third parties' code be imported; what it is stands in a recipe",
+    "bench/plugins/works.py": "describes what plugins cite",
     "bench/suites/__init__.py": "empty",
     "bench/suites/strict.py": "checks a suite; what the suite says is in the recipe",
     "bench/suites/suite.py": "reads a suite; what the suite says is in the recipe",
