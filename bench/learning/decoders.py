@@ -143,7 +143,7 @@ def response_loss(
 
 @torch.inference_mode()
 def token_scores(
-    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool
+    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool, often: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return of every response token of the rows its log-probability, float32, and whether its logit is the largest."""
 
@@ -152,7 +152,7 @@ def token_scores(
 
     if not supports(model):
         return score(*_padded_logits(model, encoded, rows, low=low))
-    one = ForwardPass.of(low=low, often=True)
+    one = ForwardPass.of(low=low, often=often)
     batch, gold = answers(encoded, rows, model.device)
     states = one.run(model.base_model, batch)
     pieces = zip(*(torch.split(each, fused.AT_ONCE) for each in (states, gold)), strict=True)

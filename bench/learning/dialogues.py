@@ -58,7 +58,9 @@ class Template:
         self.tokenizer, self.name = tokenizer, name or str(getattr(tokenizer, "name_or_path", "")) or "model"
         source = given or getattr(tokenizer, "chat_template", None)
         if not source:
-            raise self._bad("it has no chat template, and none is given; `plain` is one for any model")
+            raise self._bad(
+                "it has no chat template, and none is given; put one into its folder as chat_template.jinja"
+            )
         if isinstance(source, dict):
             source = source.get("default") or next(iter(source.values()))
         self.source: str = source
