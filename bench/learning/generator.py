@@ -129,18 +129,7 @@ class Generator(LanguageModel):
         The end token is one of them; a perplexity is ``exp(-sum of the first / sum of the second)``.
         """
         encoded = self.encode(dialogues)
-        return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
-
-    def begins_with(self, inputs: Inputs, text: str) -> NDArray[np.bool_]:
-        """Return bool [n]: whether the response to each prompt begins with the tokens of a fixed text.
-
-        That is so exactly when each of its tokens has the largest logit behind the prompt and the tokens before it, so
-        nothing is generated.
-        """
-        prompts = self.template.prompts(inputs, self.max_prompt)
-        fixed = self.template.responses([text])[0][:-1]
-        scores = self._token_scores(join(prompts, [fixed] * len(prompts)))
-        return np.array([bool(best.all()) for _, best in scores], dtype=bool)
+        return np.array([logs.sum() for logs in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
     @torch.inference_mode()
     def choose(self, inputs: Inputs, options: Sequence[str]) -> FloatArray:
@@ -153,7 +142,7 @@ class Generator(LanguageModel):
         offered = [ids[:-1] for ids in self.template.responses(options)]
         if any(len(option) != 1 for option in offered):
             each = join([ids for ids in prompts for _ in offered], [option for _ in prompts for option in offered])
-            sums = [logs.sum() for logs, _ in self._token_scores(each)]
+            sums = [logs.sum() for logs in self._token_scores(each)]
             return np.array(sums, dtype=np.float32).reshape(len(prompts), len(offered))
         found = np.zeros((len(prompts), len(offered)), dtype=np.float32)
         self.model.eval()
@@ -163,17 +152,16 @@ class Generator(LanguageModel):
             found[rows] = logits.log_softmax(-1)[:, [int(option[0]) for option in offered]].cpu().numpy()
         return found
 
-    def _token_scores(self, encoded: EncodedDialogues) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-        """Return of each response token of each dialogue its log-probability and whether its logit is the largest."""
+    def _token_scores(self, encoded: EncodedDialogues) -> list[NDArray[np.float64]]:
+        """Return the log-probability of each response token of each dialogue."""
         self.model.eval()
         found: list[Any] = [None] * len(encoded)
         for rows in by_budget(encoded.tokens.lengths, self.token_budget):
             low = self.precision == "bf16"
-            logs, best = decoders.token_scores(self.model, encoded, rows, low=low, often=not self.frugal)
+            logs = decoders.token_scores(self.model, encoded, rows, low=low, often=not self.frugal)
             ends = np.cumsum(encoded.responses[rows])[:-1]
-            parts = (np.split(values.cpu().numpy(), ends) for values in (logs.double(), best))
-            for row, log, right in zip(rows, *parts, strict=True):
-                found[row] = (log, right)
+            for row, log in zip(rows, np.split(logs.double().cpu().numpy(), ends), strict=True):
+                found[row] = log
         return found
 
     def clone(self) -> Generator:

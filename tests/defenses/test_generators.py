@@ -14,12 +14,14 @@ from bench.experiment.result_store import ResultStore
 from bench.suites import suite
 
 SHORT = "steps=12, until_loss=0"
+CHAIN = "e-pur(reset=20)+fine-mixing(reserve_ratio=0.3, steps=6)+crow(steps=4)"
 
 
 @pytest.fixture(scope="module")
 def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The records of one victim under defenses that have to agree, by defense."""
     defenses = ["none", f"fine-tuning({SHORT})", f"few-shot({SHORT})", "mixing(reserve_ratio=1)"]
+    defenses += [CHAIN]
     defenses += [f"fine-mixing({SHORT}, reserve_ratio={ratio})" for ratio in (0, 0.5, 1)]
     store = ResultStore(tmp_path_factory.mktemp("store"))
     plan = checks.run(world, store, task="written", attack="badword", defense=defenses)
@@ -53,6 +55,13 @@ def test_fine_mixing_between_is_neither(records: dict[str, Any]) -> None:
 
 def test_no_defense_gives_the_responses_of_the_victim(records: dict[str, Any]) -> None:
     assert said(by(records, "mixing")) == said(by(records, "none"))
+
+
+def test_a_chain_runs_its_parts_in_their_order(records: dict[str, Any]) -> None:
+    record = by(records, "e-pur")
+    assert [part.name for part in record.recipe.defense.parts] == ["e-pur", "fine-mixing", "crow"]
+    assert record.metrics["ppl"] > 0
+    assert said(record) not in (said(by(records, "none")), said(by(records, "fine-mixing", "ratio=0.5")))
 
 
 def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
