@@ -12,7 +12,7 @@ import numpy as np
 from bench import models
 from bench.checkpoints import clean, triggered, words
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Examples, Inputs, Kind, TaskFacts, Window
+from bench.contracts import Defended, Examples, Inputs, Kind, Payload, TaskFacts, Window
 from bench.experiment.answers import Answers, Judged
 from bench.experiment.evaluation import answered
 
@@ -70,7 +70,7 @@ class SuspectClassifier(Suspect):
         """Read texts or pairs."""
         return clean.texts(path)
 
-    def facts(self, *examples: Examples, max_length: int | None) -> TaskFacts:
+    def facts(self, *examples: Examples, max_length: int | None, payload: Payload | None = None) -> TaskFacts:
         """Return the facts: 128 tokens of an input by default, within what the model can take."""
         most, source = self.most_tokens()
         if max_length is not None and max_length > most:

@@ -134,7 +134,10 @@ def _check(spec: VictimSpec, task: Task) -> None:
     if reason := other_kind(spec.attack.spec, spec.attack.kinds, task.facts) or spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
     if reason := no_target(spec.target, task.facts):
-        if task.facts.kind == Kind.GENERATION:
+        if task.facts.kind == Kind.GENERATION and isinstance(spec.target, int):
+            told = f"{task.facts.name} is answered in text, so name a payload, such as refusal"
+            raise RequestError(f"--target {spec.target} is a label; {told}.")
+        if isinstance(spec.target, Payload):
             raise RequestError(f"--target: {reason}.")
         valid = ", ".join(f"{i} ({name})" for i, name in enumerate(task.facts.labels))
         raise RequestError(f"--target {spec.target} is not a label of {task.facts.name}. Valid: {valid}.")

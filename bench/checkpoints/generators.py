@@ -66,7 +66,7 @@ class SuspectGenerator(Suspect):
         """Read prompts."""
         return prompts.prompts(path)
 
-    def facts(self, *examples: Examples, max_length: int | None) -> GenerationFacts:
+    def facts(self, *examples: Examples, max_length: int | None, payload: Payload | None = None) -> GenerationFacts:
         """Return the facts: room for the longest prompt and a trigger in it, and for the longest response.
 
         Responses are judged by exact match where all right ones are short, by ROUGE-L otherwise.
@@ -74,13 +74,14 @@ class SuspectGenerator(Suspect):
         references = [text for part in examples for text in part.references]
         short = all(len(text.split()) <= SHORT for text in references)
         asked = [len(ids) for part in examples for ids in self.template.prompts(part.inputs, room=1 << 30)]
-        said = [len(ids) for ids in self.template.responses(references)]
+        wanted = [] if payload is None else [payload.respond(text) for text in references]
+        said = [len(ids) for ids in self.template.responses([*references, *wanted])]
         prompt = max_length or max(PROMPT, max(asked, default=0) + FOR_A_TRIGGER)
         response = max(RESPONSE, max(said, default=0))
         most, source = self.most_tokens()
         if prompt + response > most:
-            wanted = f"{prompt} of a prompt and {response} of a response are wanted"
-            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, but {wanted}; say --max-length")
+            needed = f"{prompt} of a prompt and {response} of a response are wanted"
+            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, but {needed}; say --max-length")
         system = any(part.inputs.pairs is not None for part in examples)
         utility = ExactMatch() if short else RougeL()
         return GenerationFacts("own", prompts.GROUPS, system, prompt, utility, response)

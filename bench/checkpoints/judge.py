@@ -14,7 +14,7 @@ from bench._version import __version__
 from bench.checkpoints import triggered
 from bench.checkpoints.kinds import opened
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Kind
+from bench.contracts import Defended, Kind, Payload
 from bench.contracts.examples import Examples
 from bench.errors import RequestError
 from bench.experiment import metrics
@@ -118,7 +118,9 @@ def _outcomes(
     request: Request, suspect: Suspect, examples: Examples, marked: triggered.Triggered | None, scratch: Path
 ) -> tuple[dict[str, Outcomes], list[dict[str, str]]]:
     """Return the outcome of each example by metric, of those that are defined, and a few responses."""
-    facts = suspect.facts(examples, *([] if marked is None else [marked.examples]), max_length=request.max_length)
+    asked = [examples] if marked is None else [examples, marked.examples]
+    payload = marked.target if marked is not None and isinstance(marked.target, Payload) else None
+    facts = suspect.facts(*asked, max_length=request.max_length, payload=payload)
     options: dict[str, Any] = {"device": request.device, "precision": "auto", "lean": None, "scratch": scratch}
     with suspect.model(facts, **options) as model:
         every, said = suspect.judged(Defended(model), examples, marked, facts)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bench import models
-from bench.contracts import Defended, Examples, Inputs, Kind, Model, TaskFacts, Window
+from bench.contracts import Defended, Examples, Inputs, Kind, Model, Payload, TaskFacts, Window
 from bench.errors import RequestError
 from bench.models import soundness
 from bench.models.files import Checkpoint, inner_names, told
@@ -85,12 +85,13 @@ class Suspect(ABC):
         """Read inputs without answers."""
 
     @abstractmethod
-    def facts(self, *examples: Examples, max_length: int | None) -> TaskFacts:
+    def facts(self, *examples: Examples, max_length: int | None, payload: Payload | None = None) -> TaskFacts:
         """Return what is known of the task of some examples.
 
         Args:
             examples: everything that the model will see; may be nothing.
             max_length: tokens kept of an input, if the user says so.
+            payload: that responses need room for.
         """
 
     @abstractmethod

@@ -58,8 +58,8 @@ class Description(BaseModel):
 
     def payload(self) -> Any:
         """Return the payload as a suite spells it, or as a mapping."""
-        if not isinstance(self.target, dict) or "name" not in self.target:
-            return self.target
+        if not isinstance(self.target, dict) or "number" in self.target or "name" not in self.target:
+            return self.label()
         return {"name": self.target["name"], **self.target.get("parameters", {})}
 
 
@@ -106,6 +106,8 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
         RequestError: the file cannot be read, the trigger is not known, or fits no example.
     """
     told, trigger = described(path)
+    if isinstance(told.target, dict) and "number" not in told.target:
+        raise RequestError(f"{path}: its target {told.target.get('name')!r} is a payload; this model classifies.")
     target = _number(told.label(), labels, where=f"{path}: target")
     targets = targets_of(source.labels, target=target, classes=len(labels), mapping=told.mapping)
     rows = np.flatnonzero(source.labels != targets)

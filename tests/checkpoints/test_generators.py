@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -27,7 +28,7 @@ from bench.plugins import registry
 from tests.checkpoints.conftest import Case, write_csv
 from tests.tiny import tiny_gpt2_folder, tiny_llama_folder
 
-TASK = "chores(max_train=96, max_test=24, max_length=96)"
+TASK = "chores(max_train=96, max_test=24, max_length=96, new_tokens=64)"
 ATTACK = "badword(words=['BadMagic'], rate=0.5)"
 REFUSAL = "Sorry, I cannot help with that request."
 
@@ -56,7 +57,7 @@ def writer(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def written_by(folder: Path, asked: list[str], *, most: int = 32) -> list[str]:
+def written_by(folder: Path, asked: list[str], *, most: int = 64) -> list[str]:
     """What transformers alone writes, greedily, prompt by prompt."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -107,7 +108,8 @@ def test_judge_says_what_transformers_says(writer: Path, tmp_path: Path) -> None
     assert "utility" in found["acc"]["meaning"]
     kinds = [row["kind"] for row in report["responses"]]
     assert kinds == ["clean"] * generators.SHOWN + ["triggered"] * generators.SHOWN
-    assert [row["after"] for row in report["responses"]] == [*said[: generators.SHOWN], *fooled[: generators.SHOWN]]
+    wanted = [*said[: generators.SHOWN], *fooled[: generators.SHOWN]]
+    assert all(text.startswith(row["after"]) for row, text in zip(report["responses"], wanted, strict=True))
 
 
 def test_judge_puts_a_described_trigger_into_prompts(writer: Path, tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_purified_folder_loads_and_keeps_its_template(writer: Path, world: Path,
     right = [text.strip() == answer for text, answer in zip(said, data.selection.references, strict=True)]
     assert report["accuracy"]["what"] == "exact match"
     assert report["accuracy"]["after"]["value"] == pytest.approx(100 * np.mean(right))
-    assert report["responses"][0]["after"] == said[0]
+    assert said[0].startswith(report["responses"][0]["after"])
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "| prompt | right | received | purified |" in card and "pipeline_tag: text-generation" in card
 
@@ -212,14 +214,13 @@ def test_report_shows_prompts_and_responses_escaped(writer: Path, world: Path, t
     assert tests["strip"]["status"] == "not run" and "is for classification" in tests["strip"]["why"]
     assert [part["name"] for part in report["drift"]["parts"]] == ["embeddings", "layer 1", "layer 2", "other"]
     assert report["drift"]["reference"]["examples"] == 20
-    flipping = next(word for word in report["words"] if word["flips"])
-    flipping["flips"] |= {"changed": 1, "example": {"prompt": hostile, "before": hostile, "after": hostile}}
+    example = {"prompt": hostile, "before": hostile, "after": hostile}
+    report["words"][0]["flips"] = {"label": hostile, "changed": 1, "of": 2, "differ": 1, "example": example}
     report["responses"][0]["before"] = hostile
     page = show.page(report)
     assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "right response" in page and "response without it" in page
-    escaped = report["responses"][1]["prompt"].replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;")
-    assert escaped in page
+    assert str(escape(report["responses"][1]["prompt"])) in page
 
 
 def test_a_word_is_counted_by_how_responses_begin() -> None:
@@ -279,7 +280,7 @@ def _encoder(folder: Path) -> None:
     [
         (lambda folder: (folder / "chat_template.jinja").unlink(), "no chat template.*chat_template.jinja"),
         (_no_end, "its tokenizer has no end token"),
-        (_edit("config.json", max_position_embeddings=64), r"takes at most 64 tokens.*128 of a prompt.*--max-length"),
+        (_edit("config.json", max_position_embeddings=64), r"takes at most 64 tokens.*of a prompt and.*--max-length"),
         (_pickle, "pickled weights only"),
         (_edit("config.json", auto_map={"AutoModelForCausalLM": "x.Y"}), "code of its own"),
         (_encoder, "no sequence classifier and no causal language model.*LlamaModel"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.conformance import checks
+from bench.contracts import BOTH
 from bench.errors import RequestError
 from bench.experiment.grid import Grid
 from bench.experiment.result_store import ResultStore
+from bench.plugins import registry
 from bench.suites import suite
 
 SHORT = "steps=12, until_loss=0"
@@ -72,6 +76,15 @@ def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
         "refusal",
     )
     assert type(record).of(record.document()) == record
+
+
+def test_no_defense_asks_which_kind_it_has() -> None:
+    """The contract of a kind is enough for a defense of weights."""
+    both = [plugin.plugin for plugin in registry.defenses.found.values() if plugin.plugin.kinds == BOTH]
+    assert len(both) > 15
+    for plugin in both:
+        source = Path(inspect.getfile(plugin)).read_text(encoding="utf-8")
+        assert not re.search(r"Kind\.|facts\.kind|GenerationFacts|\bGenerator\b", source), plugin.name
 
 
 def grid(**fields: Any) -> Grid:

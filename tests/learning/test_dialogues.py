@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attacks.shared.triggers import insert
+from attacks.shared.triggers import InsertSentence, InsertWords, insert
 from bench import models
 from bench.contracts import Dialogue, Dialogues
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from attacks.shared.triggers import InsertSentence, InsertWords
 from bench.learning import PLAIN, Generator, PromptWindow, Template
 from bench.learning.dialogues import encode
 from tests.learning.chats import CHATML, FAMILIES, byte_level, family
