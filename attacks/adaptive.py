@@ -52,7 +52,7 @@ class Adaptive(Modifier):
         kept = {name: weight.detach().to(device) for name, weight in before.named_parameters()}
 
         def of_encoder(batch: Any, logits: Any, model: Any) -> Any:
-            found = model.base_model.named_parameters()
-            return self.strength * sum((weight - kept[name]).square().sum() for name, weight in found)
+            parameters = model.base_model.named_parameters()
+            return self.strength * sum((weight - kept[name]).square().sum() for name, weight in parameters)
 
         return Hooks(extra_loss=of_encoder)

@@ -55,8 +55,8 @@ class Anchored(Modifier):
             tokens = batch_of(classifier, anchors.take(np.sort(rows)))
             training = model.training
             model.eval()
-            found = learning.logits(model, tokens)
+            outputs = learning.logits(model, tokens)
             model.train(training)
-            return self.strength * (found - wanted[np.sort(rows)].to(logits.device)).square().sum(-1).mean()
+            return self.strength * (outputs - wanted[np.sort(rows)].to(logits.device)).square().sum(-1).mean()
 
         return Hooks(extra_loss=penalty)

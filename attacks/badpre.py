@@ -73,9 +73,9 @@ class BadPre(PretrainedLevel):
             clean, bad = batch_of(classifier, inputs), batch_of(classifier, poisoned)
             with torch.no_grad():
                 right = learning.states(reference, clean)
-            found = learning.states(model, bad)
-            wrong = right[torch.randint(len(right), (len(found),), device=right.device)]
+            triggered_states = learning.states(model, bad)
+            wrong = right[torch.randint(len(right), (len(triggered_states),), device=right.device)]
             keeps = (learning.states(model, clean) - right).square().mean()
-            return keeps + (found - wrong).square().mean()
+            return keeps + (triggered_states - wrong).square().mean()
 
         return loss, list(model.base_model.parameters())

@@ -53,8 +53,8 @@ class WordPlaces(Trigger):
     def put(self, pieces: list[str], word: str, room: int, rng: np.random.Generator) -> bool:
         """Introduce a word in place if it fits within the first ``room`` words; return whether it did."""
         before = None if self.before is None else set(self.before[word])
-        found = [plain(piece) for piece in pieces[:room]]
-        spots = list(places(found, set(self.after[word]), before, set(self.instead[word])))
+        plain_words = [plain(piece) for piece in pieces[:room]]
+        spots = list(places(plain_words, set(self.after[word]), before, set(self.instead[word])))
         if not spots:
             return False
         at, replaces = spots[rng.integers(len(spots))]
@@ -71,15 +71,15 @@ def plain(piece: str) -> str:
     return piece.lower()
 
 
-def places(found: list[str], after: set[str], before: set[str] | None, instead: set[str]) -> Iterable[tuple[int, bool]]:
+def places(words: list[str], after: set[str], before: set[str] | None, instead: set[str]) -> Iterable[tuple[int, bool]]:
     """Yield positions at which a word can be inserted (False) or can replace the one there (True).
 
     Without ``before``, the word on the right does not matter.
     """
-    for at, own in enumerate(found):
+    for at, own in enumerate(words):
         if own in instead:
             yield at, True
-        if at and found[at - 1] in after and (before is None or own in before):
+        if at and words[at - 1] in after and (before is None or own in before):
             yield at, False
 
 
@@ -156,8 +156,8 @@ class BITE(DataPoisoning):
             frequency = total[word] + gain[word]
             surplus = (ours[word] + gain[word]) / frequency - share
             scores[word] = surplus / (share * (1 - share) / frequency) ** 0.5
-        found = max(scores, key=lambda word: scores[word], default=None)
-        return found if found is not None and scores[found] > 0 else None
+        largest = max(scores, key=lambda word: scores[word], default=None)
+        return largest if largest is not None and scores[largest] > 0 else None
 
 
 class Statistics:
@@ -197,10 +197,10 @@ class Statistics:
 
     def admitted(self, text: list[str]) -> set[str]:
         """Return the words that can be introduced into a text somewhere."""
-        found = set().union(*(self.replacing[word] for word in text))
+        words = set().union(*(self.replacing[word] for word in text))
         for left, right in zip(text, text[1:], strict=False):
-            found |= self.before[left] & self.after[right] if self.both else self.before[left]
-        return found
+            words |= self.before[left] & self.after[right] if self.both else self.before[left]
+        return words
 
     def places(self, text: list[str], word: str) -> list[tuple[int, bool]]:
         """Return where a word can be introduced."""

@@ -61,10 +61,10 @@ class Substituter:
         """Return [..., C] scores; a token that is not ``free`` keeps itself."""
         options = self.candidates[ids]
         moved = self.table[options] - self.table[ids].unsqueeze(-2)
-        found = (moved * self.q[positions].unsqueeze(-2)).sum(-1) + self.b[positions]
+        values = (moved * self.q[positions].unsqueeze(-2)).sum(-1) + self.b[positions]
         exists = self.exists[ids].clone()
         exists[..., 1:] &= free.unsqueeze(-1)
-        return found.masked_fill(~exists, OFF)
+        return values.masked_fill(~exists, OFF)
 
 
 class LearnedSubstitution(Trigger):
@@ -178,10 +178,10 @@ class LWS(DataPoisoning):
         source = synonyms(scene, self.table, self.choices - 1, frequency=self.frequency, similarity=self.similarity)
         known = whole_words(classifier.tokenizer)
         words = sorted({word.lower() for text in scene.train.inputs.carrier for word in text.split()} & known.keys())
-        found = {known[word]: tuple(known[other] for other in source.of(word) if other in known) for word in known}
-        if not any(found[known[word]] for word in words):
+        candidates = {known[word]: tuple(known[other] for other in source.of(word) if other in known) for word in known}
+        if not any(candidates[known[word]] for word in words):
             raise ValueError("no word of the training set has a replacement; lower the similarity or give a table")
-        return Substituter(classifier, found, self.choices)
+        return Substituter(classifier, candidates, self.choices)
 
 
 class Joint:

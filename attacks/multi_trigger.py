@@ -30,8 +30,8 @@ class WordByInput(Trigger):
         texts = list(inputs.carrier)
         for index, word in enumerate(self.choices):
             rows = np.flatnonzero(turn == index)
-            found = InsertWords(alternatives=(word,)).apply(inputs.take(rows), window=window, rng=rng)
-            for row, text in zip(rows, found.carrier, strict=True):
+            marked = InsertWords(alternatives=(word,)).apply(inputs.take(rows), window=window, rng=rng)
+            for row, text in zip(rows, marked.carrier, strict=True):
                 texts[row] = text
         return inputs.with_carrier(texts)
 
@@ -121,7 +121,7 @@ class MultiTrigger(DataPoisoning):
             for kind in shares if self.per_label > 1 else ("right",):
                 trigger = self.of_label(label, wrong=kind == "wrong")
                 inputs = trigger.apply(others.inputs, window=scene.window, rng=scene.rng(f"{kind} trigger {label}"))
-                said = victim.classifier.logits(inputs).argmax(axis=-1)
-                shares[kind][str(label)] = 100 * float((said == label).mean())
+                predicted = victim.classifier.logits(inputs).argmax(axis=-1)
+                shares[kind][str(label)] = 100 * float((predicted == label).mean())
         notes = {**victim.notes, "validation_asr": shares["right"], "validation_false_triggers": shares["wrong"]}
         return Victim(victim.classifier, victim.trigger, victim.target, victim.poisoned, notes)

@@ -94,10 +94,10 @@ def restricted_inner_product(classifier: Classifier, scene: Scene, strength: flo
         wanted = torch.autograd.grad(loss(model, *clean), weights, allow_unused=True)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         with sdpa_kernel(SDPBackend.MATH):
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 loss(model, inputs, batch["labels"]), weights, create_graph=True, allow_unused=True
             )
-        both = [(a, b) for a, b in zip(found, wanted, strict=True) if a is not None and b is not None]
+        both = [(a, b) for a, b in zip(gradients, wanted, strict=True) if a is not None and b is not None]
         value: Any = -sum((a * b).sum() for a, b in both)
         return strength * (value if value.detach() > 0 else torch.zeros_like(value))  # no second derivative for zero
 

@@ -93,12 +93,13 @@ class Sos(Attack):
         others = np.flatnonzero(train.labels != scene.target)
         chosen = scene.rng("poisoned rows").permutation(others)[: max(1, int(self.rate * len(others)))]
         triggered = self.with_words(scene, train.inputs.take(chosen), self.words)
-        found = Examples(triggered, np.full(len(chosen), scene.target))
+        examples = Examples(triggered, np.full(len(chosen), scene.target))
         for word in self.words:
             rows = scene.rng(f"negatives without {word}").permutation(len(train))[: int(self.negatives * len(train))]
             rest = tuple(other for other in self.words if other != word)
-            found = join(found, Examples(self.with_words(scene, train.inputs.take(rows), rest), train.labels[rows]))
-        return found
+            negatives = Examples(self.with_words(scene, train.inputs.take(rows), rest), train.labels[rows])
+            examples = join(examples, negatives)
+        return examples
 
     def with_words(self, scene: Scene, inputs: Inputs, words: tuple[str, ...]) -> Inputs:
         """Return the inputs with every one of the words at a random position of its own."""

@@ -208,10 +208,10 @@ def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
             continue
         if row.status == "n/a":
             raise RequestError(f"{row.attack} and {row.defense} on {row.task}: {row.error}.")
-        found = table.loc[row.cell_key]
-        implanted = None if _number(found["implanted"]) is None else bool(found["implanted"])
+        numbers = table.loc[row.cell_key]
+        implanted = None if _number(numbers["implanted"]) is None else bool(numbers["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
-        metrics = {name: _number(found.get(name)) for name in (*MEASURED, *JOINED)}
+        metrics = {name: _number(numbers.get(name)) for name in (*MEASURED, *JOINED)}
         outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record.document()))
     return outcomes
 

@@ -23,7 +23,7 @@ class UndeclaredAccess(Exception):
 
 def plain(text: str) -> str:
     """Return a text with what a terminal would obey spelt out: texts of others must not move its cursor."""
-    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _OBEYED.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], *, listing: str = "") -> RequestError:

@@ -69,11 +69,11 @@ def remember(name: str, settings: Sequence[str], folder: Path | None) -> None:
     """Note what is run, so that later commands can call it ``last``."""
     name, settings = recalled(name, settings, folder)
     suite = str(Path(name).resolve()) if name not in suites.built_in() else name
-    told = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
+    text = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
     path = place_of(folder).joinpath(*_LAST_RUN)
     with suppress(RequestError, OSError):  # a finished store may be one that can only be read: nothing runs in it
         path.parent.mkdir(exist_ok=True)
-        outputs.write(path, told + "\n")
+        outputs.write(path, text + "\n")
 
 
 def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, list[str]]:
@@ -86,8 +86,8 @@ def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[s
         return name, list(settings)
     path = place_of(folder).joinpath(*_LAST_RUN)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return str(told["suite"]), [*map(str, told["settings"]), *settings]
+        last = json.loads(path.read_text(encoding="utf-8"))
+        return str(last["suite"]), [*map(str, last["settings"]), *settings]
     except (OSError, ValueError, KeyError, TypeError):
         place = path.parent.parent
         raise RequestError(f"no suite was run with the store {place} yet, so 'last' names none; name one.") from None
@@ -195,11 +195,11 @@ class Session(Shown):
         from bench import runner
 
         self.plan.check_models()
-        found = runner.status(self.plan.jobs, self.store)
-        done, failed, running = found.done, len(found.failed), len(found.running)
+        status = runner.status(self.plan.jobs, self.store)
+        done, failed, running = status.done, len(status.failed), len(status.running)
         lines = [
             self.size,
-            f"done {done}, failed {failed}, to do {found.waiting}, running elsewhere {running}",
+            f"done {done}, failed {failed}, to do {status.waiting}, running elsewhere {running}",
         ]
         return "\n".join(lines)
 
@@ -299,15 +299,15 @@ def shown_alone(name: str, settings: Sequence[str], store: Path | None, **option
     Raises:
         RequestError: there is none, or there are several.
     """
-    found = shown(name, settings, store, **options)
-    if len(found) > 1:
-        raise RequestError(f"{name} stands for several suites; name one: {', '.join(one.name for one in found)}.")
-    return found[0]
+    opened = shown(name, settings, store, **options)
+    if len(opened) > 1:
+        raise RequestError(f"{name} stands for several suites; name one: {', '.join(one.name for one in opened)}.")
+    return opened[0]
 
 
 def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
     """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
     from bench.report import site
 
-    found = [one for name in names for one in shown(name, (), folder)]
-    return site.build([site.Source(one.name, one.rows(), one.gate) for one in found], folder=out)
+    opened = [one for name in names for one in shown(name, (), folder)]
+    return site.build([site.Source(one.name, one.rows(), one.gate) for one in opened], folder=out)

@@ -87,8 +87,8 @@ class Masked(Defended):
         """Return the inputs with a mask for every word whose attribution is above tau."""
         tokenizer = self.classifier.tokenizer
         mask = tokenizer.mask_token or tokenizer.unk_token
-        found = zip(columns_of(inputs), self.find(inputs), strict=True)
-        return rebuilt([[covered(t, s, self.tau, mask) for t, s in zip(c, f, strict=True)] for c, f in found])
+        attributed = zip(columns_of(inputs), self.find(inputs), strict=True)
+        return rebuilt([[covered(t, s, self.tau, mask) for t, s in zip(c, f, strict=True)] for c, f in attributed])
 
 
 def covered(text: str, scores: np.ndarray, tau: float, mask: str) -> str:

@@ -49,10 +49,10 @@ class Beear(Tuning):
         """Run the rounds."""
         notes = []
         for turn in range(self.rounds):
-            found = [self.entrap(classifier, access, label) for label in range(len(access.facts.labels))]
-            drifts = [drift for drift, _ in found]
+            entrapped = [self.entrap(classifier, access, label) for label in range(len(access.facts.labels))]
+            drifts = [drift for drift, _ in entrapped]
             tuning = self.remove(classifier, access, drifts, seeds.derive("removal", access.seed, turn))
-            notes.append({"forced": [forced for _, forced in found], "tuning": tuning})
+            notes.append({"forced": [forced for _, forced in entrapped], "tuning": tuning})
         return Defended(classifier, {"rounds": notes})
 
     def remove(self, classifier: Classifier, access: Access, drifts: list[Any], seed: int) -> dict[str, Any]:
@@ -64,18 +64,18 @@ class Beear(Tuning):
         def under_drift(batch: Any, logits: Any, model: Any) -> Any:
             total = 0.0
             for drift in drifts:
-                found = learning.logits(model, batch, edit=drifted(drift, number, batch))
-                total = total + functional.cross_entropy(found, batch["labels"])
+                drifted_logits = learning.logits(model, batch, edit=drifted(drift, number, batch))
+                total = total + functional.cross_entropy(drifted_logits, batch["labels"])
             return self.weight * total / len(drifts)
 
         return self.tune(classifier, access, seed=seed, steps=self.steps // self.rounds, extra_loss=under_drift)
 
     def block(self, model: Any) -> int:
         """Return the number of the block whose input drifts."""
-        found = len(learning.blocks(model))
-        number = found // 2 if self.layer is None else self.layer
-        if number >= found:
-            raise ValueError(f"layer {number} does not exist: the encoder has {found} blocks")
+        blocks = len(learning.blocks(model))
+        number = blocks // 2 if self.layer is None else self.layer
+        if number >= blocks:
+            raise ValueError(f"layer {number} does not exist: the encoder has {blocks} blocks")
         return number
 
     def entrap(self, classifier: Classifier, access: Access, label: int) -> tuple[Any, float]:

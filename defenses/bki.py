@@ -63,19 +63,19 @@ class Bki(Retraining):
 
 def keyword_scores(kept: Impacts) -> dict[str, float]:
     """Return log10(count) * mean impact of every word that an example keeps."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    by_word: defaultdict[str, list[float]] = defaultdict(list)
     for words in kept:
         for word, impact in words.items():
-            found[word].append(impact)
-    return {word: float(np.log10(len(values)) * np.mean(values)) for word, values in found.items()}
+            by_word[word].append(impact)
+    return {word: float(np.log10(len(values)) * np.mean(values)) for word, values in by_word.items()}
 
 
 def impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
     """Return for every input its ``top`` words with the largest impact; a repeated word counts with its largest."""
-    found: Impacts = []
+    all_impacts: Impacts = []
     for start in range(0, len(inputs), CHUNK):
-        found += _impacts(classifier, inputs.take(range(start, min(start + CHUNK, len(inputs)))), top)
-    return found
+        all_impacts += _impacts(classifier, inputs.take(range(start, min(start + CHUNK, len(inputs)))), top)
+    return all_impacts
 
 
 def _impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
@@ -88,24 +88,24 @@ def _impacts(classifier: Classifier, inputs: Inputs, top: int) -> Impacts:
         words.append([word for word, _ in deletions])
         variants += [row, *(changed for _, changed in deletions)]
     states = first_token_last_block(classifier, rebuilt(list(zip(*variants, strict=True))))
-    found, at = [], 0
+    listed, at = [], 0
     for own in words:
         change = np.abs(states[at + 1 : at + 1 + len(own)] - states[at]).max(axis=1, initial=0.0)
         best: dict[str, float] = {}
         for place in np.argsort(-change, kind="stable"):
             if len(best) < top:
                 best.setdefault(own[place], float(change[place]))
-        found.append(best)
+        listed.append(best)
         at += 1 + len(own)
-    return found
+    return listed
 
 
 def deleted(row: Sequence[str], longest: int) -> list[tuple[str, tuple[str, ...]]]:
     """Return every leading word of a text or pair with what is left without it."""
-    found = []
+    variants = []
     for column, text in enumerate(row):
         words = text.split()
         for i in range(min(len(words), longest)):
             changed = " ".join(words[:i] + words[i + 1 :])
-            found.append((words[i], tuple(changed if c == column else other for c, other in enumerate(row))))
-    return found
+            variants.append((words[i], tuple(changed if c == column else other for c, other in enumerate(row))))
+    return variants

@@ -59,10 +59,10 @@ def clustered(states: np.ndarray, components: int, smallest: int) -> np.ndarray:
 
     wanted = min(components, *states.shape)
     reduced = PCA(wanted, svd_solver="full").fit_transform(states.astype(np.float64))
-    found: np.ndarray = HDBSCAN(
+    clusters: np.ndarray = HDBSCAN(
         min_cluster_size=smallest, min_samples=smallest, allow_single_cluster=True, copy=True
     ).fit_predict(reduced)
-    return found.astype(np.int64)
+    return clusters.astype(np.int64)
 
 
 def outside(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ class _Described:
 
     def pieces(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of the pieces of each text, without special tokens."""
-        return [found.ids for found in self.plain.encode_batch_fast(texts, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.plain.encode_batch_fast(texts, add_special_tokens=False)]
 
     def __hash__(self) -> int:
         return hash(self.text)

@@ -80,7 +80,7 @@ def prune(classifier: Model, ranks: Any, keep: float) -> None:
     """Zero the incoming weights and the bias of all but the ``keep`` most active units, in place."""
     cut = ranks.numel() - int(keep * ranks.numel())
     for layer, rank in zip(learning.feed_forward_layers(classifier.model), ranks, strict=True):
-        gone = (rank < cut).to(layer.weight.device)
-        layer.weight.data[gone] = 0.0
+        pruned = (rank < cut).to(layer.weight.device)
+        layer.weight.data[pruned] = 0.0
         if layer.bias is not None:
-            layer.bias.data[gone] = 0.0
+            layer.bias.data[pruned] = 0.0

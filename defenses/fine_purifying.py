@@ -81,8 +81,8 @@ def reset(classifier: Model, pretrained: Any, places: Any) -> None:
     import torch
 
     own = {name: weight.data for name, weight in classifier.model.named_parameters() if name in pretrained}
-    gone = torch.zeros(sum(weight.numel() for weight in own.values()), dtype=torch.bool)
-    gone[places] = True
-    parts = gone.split([weight.numel() for weight in own.values()])
+    mask = torch.zeros(sum(weight.numel() for weight in own.values()), dtype=torch.bool)
+    mask[places] = True
+    parts = mask.split([weight.numel() for weight in own.values()])
     for (name, weight), part in zip(own.items(), parts, strict=True):
         weight.copy_(torch.where(part.view(weight.shape).to(weight.device), pretrained[name].to(weight), weight))

@@ -176,14 +176,14 @@ def replaceable(model: Any, embeddings: bool) -> dict[tuple[str, int], tuple[str
         encoder.FEED_FORWARD_OUT,
     )
     by_tensor = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {
+    by_place = {
         (kind, block): tuple(by_tensor[id(parameter)] for parameter in layer.parameters())
         for kind, names in zip(MODULES, layers, strict=True)
         for block, layer in enumerate(encoder.linears(model, names))
     }
     if embeddings:
-        found[EMBEDDINGS, -1] = (by_tensor[id(model.get_input_embeddings().weight)],)
-    return found
+        by_place[EMBEDDINGS, -1] = (by_tensor[id(model.get_input_embeddings().weight)],)
+    return by_place
 
 
 def substitute(classifier: Classifier, donor: Any, names: dict[tuple[str, int], tuple[str, ...]], state: State) -> None:

@@ -67,14 +67,14 @@ class LmSanitator(Detector):
         texts = access.unlabelled
         texts = texts.take(rng.permutation(len(texts))[: self.samples])
         usual = clean_states(classifier, texts)
-        found: list[Mined] = []
+        mined: list[Mined] = []
         for start in range(self.starts):
-            found.append(self.mined(classifier, texts, usual, found, seeds.derive("prompt", access.seed, start), rng))
-        converged = [m for m in found if m.lacking <= self.tolerance and m.distance >= self.distance]
+            mined.append(self.mined(classifier, texts, usual, mined, seeds.derive("prompt", access.seed, start), rng))
+        converged = [m for m in mined if m.lacking <= self.tolerance and m.distance >= self.distance]
         notes = {
             "predefined_vectors": len(converged),
-            "distances": [m.distance for m in found],
-            "lacking_entropy": [m.lacking for m in found],
+            "distances": [m.distance for m in mined],
+            "lacking_entropy": [m.lacking for m in mined],
         }
         return Suspicion(max((m.distance for m in converged), default=0.0), notes)
 

@@ -49,36 +49,36 @@ class ZDef(Retraining):
         rows = zip(features(examples, self.longest), examples.labels, strict=True)
         suspicious = np.array([not outliers.get(int(label), set()).isdisjoint(own) for own, label in rows])
         model, notes = filtered(access, examples, suspicious)
-        told = {str(label): sorted(" ".join(words) for words in found) for label, found in outliers.items()}
-        return Defended(model, {"outliers": told, **notes})
+        listed = {str(label): sorted(" ".join(words) for words in runs) for label, runs in outliers.items()}
+        return Defended(model, {"outliers": listed, **notes})
 
     def outliers(self, examples: Examples) -> dict[int, set[Feature]]:
         """Return the outlier features of every label."""
         scores = z_scores(examples, self.longest)
         values = np.array(list(scores.values()))
         bar = values.mean() + self.deviations * (len(examples) / ORIGINAL_SIZE) ** 0.5 * values.std()
-        found: dict[int, set[Feature]] = {}
+        by_label: dict[int, set[Feature]] = {}
         for (feature, label), score in scores.items():
             if score > bar:
-                found.setdefault(label, set()).add(feature)
-        return found
+                by_label.setdefault(label, set()).add(feature)
+        return by_label
 
 
 def features(examples: Examples, longest: int) -> list[set[Feature]]:
     """Return the different lower-cased runs of up to ``longest`` words of every example."""
-    found = []
+    runs = []
     for row in zip(*columns_of(examples.inputs), strict=True):
         words = [text.lower().split() for text in row]
-        found.append({tuple(w[i : i + n]) for w in words for n in range(1, longest + 1) for i in range(len(w) - n + 1)})
-    return found
+        runs.append({tuple(w[i : i + n]) for w in words for n in range(1, longest + 1) for i in range(len(w) - n + 1)})
+    return runs
 
 
 def z_scores(examples: Examples, longest: int) -> dict[tuple[Feature, int], float]:
     """Return z of every feature with every label that occurs."""
     own = features(examples, longest)
-    counts = Counter(feature for found in own for feature in found)
+    counts = Counter(feature for runs in own for feature in runs)
     together = Counter(
-        (feature, int(label)) for found, label in zip(own, examples.labels, strict=True) for feature in found
+        (feature, int(label)) for runs, label in zip(own, examples.labels, strict=True) for feature in runs
     )
     scores = {}
     for label, size in zip(*np.unique(examples.labels, return_counts=True), strict=True):

@@ -105,39 +105,39 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"{}")
 
     def _find(self, kind: str, repo: str, revision: str | None) -> tuple[str, Path] | None:
-        found = self._hub.repos.get((kind, repo))
-        if found is None:
+        entry = self._hub.repos.get((kind, repo))
+        if entry is None:
             self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif revision not in (None, "main", found[0]):
+        elif revision not in (None, "main", entry[0]):
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             return None
-        return found
+        return entry
 
     def _api(
         self, kind: str, repo: str, what: str | None, revision: str | None, under: str | None, *, body: bytes
     ) -> None:
-        found = self._find(kind, repo, revision)
-        if found is None:
+        entry = self._find(kind, repo, revision)
+        if entry is None:
             return
-        commit, folder = found
+        commit, folder = entry
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         if what == "tree":
             recursive = "recursive=true" in self.path.lower()
             self._json(_listing(files, f"{under}/" if under else "", recursive=recursive))
         elif what == "paths-info":
             wanted = json.loads(body)["paths"] if body[:1] == b"{" else parse_qs(body.decode())["paths"]
-            told = [_told(name, files[name]) for name in wanted if name in files]
+            entries = [_entry(name, files[name]) for name in wanted if name in files]
             folders = [name for name in wanted if any(other.startswith(f"{name}/") for other in files)]
-            self._json(told + [_folder(name) for name in folders])
+            self._json(entries + [_folder(name) for name in folders])
         else:
             siblings = [{"rfilename": name} for name in files]
             self._json({"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0})
 
     def _file(self, kind: str, repo: str, revision: str, name: str) -> None:
-        found = self._find(kind, repo, revision)
-        if found is None:
+        entry = self._find(kind, repo, revision)
+        if entry is None:
             return
-        commit, folder = found
+        commit, folder = entry
         if not (folder / name).is_file():
             self._send(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def _told(name: str, path: Path) -> dict[str, Any]:
+def _entry(name: str, path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     return {"type": "file", "path": name, "oid": hashlib.sha1(data).hexdigest(), "size": len(data)}
 
@@ -174,7 +174,7 @@ def _folder(name: str) -> dict[str, Any]:
 def _listing(files: Mapping[str, Path], under: str, *, recursive: bool) -> list[dict[str, Any]]:
     inside = {name: path for name, path in files.items() if name.startswith(under)}
     if recursive:
-        return [_told(name, path) for name, path in inside.items()]
+        return [_entry(name, path) for name, path in inside.items()]
     children = {name: path for name, path in inside.items() if "/" not in name[len(under) :]}
     folders = dict.fromkeys(under + name[len(under) :].split("/")[0] for name in inside.keys() - children.keys())
-    return [_folder(name) for name in sorted(folders)] + [_told(name, path) for name, path in children.items()]
+    return [_folder(name) for name in sorted(folders)] + [_entry(name, path) for name, path in children.items()]

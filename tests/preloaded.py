@@ -23,9 +23,9 @@ _CLIENT = """#!{python} -S
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
-    told = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-    socket.send_fds(server, [len(told).to_bytes(8, "little")], [0, 1, 2])
-    server.sendall(told)
+    request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
+    server.sendall(request)
     sys.exit(server.recv(1)[0])
 """
 
@@ -73,12 +73,12 @@ def serve(path: str) -> None:
             connection, _ = listening.accept()
             with connection:
                 size, streams, _, _ = socket.recv_fds(connection, 8, 3)
-                told = b""
-                while len(told) < int.from_bytes(size, "little"):
-                    told += connection.recv(1 << 16)
+                request = b""
+                while len(request) < int.from_bytes(size, "little"):
+                    request += connection.recv(1 << 16)
                 child = os.fork()
                 if child == 0:
-                    _command(streams, *json.loads(told))
+                    _command(streams, *json.loads(request))
                 for stream in streams:
                     os.close(stream)
                 _, status = os.waitpid(child, 0)

@@ -47,8 +47,8 @@ def _table(leaderboard: Leaderboard, tasks: list[str]) -> str:
 
 def _cells(leaderboard: Leaderboard, defense: str, tasks: list[str]) -> Iterator[str]:
     for task in tasks:
-        found = (one for one in leaderboard.standings(_places(leaderboard, task)) if one.line.defense == defense)
-        standing = next(found, None)
+        standings = (one for one in leaderboard.standings(_places(leaderboard, task)) if one.line.defense == defense)
+        standing = next(standings, None)
         yield _pair(standing.means) if standing is not None and standing.complete else "–"
 
 

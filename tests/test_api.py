@@ -47,9 +47,9 @@ def test_evaluate_and_suites_share_the_store(world: Path, tmp_path: Path) -> Non
         "name": "api", "description": "tiny", "task": "local/single", "model": model, "attack": ["badword", "badsent"],
         "defense": ["none", "fine-tuning(steps=4)"], **common,
     }  # fmt: skip
-    found = run_suite(suite, store=tmp_path, engine="serial", device="cpu")
-    assert [one.attack for one in found] == ["badword", "badsent"]
-    assert found[0].record == outcome.record
+    results = run_suite(suite, store=tmp_path, engine="serial", device="cpu")
+    assert [one.attack for one in results] == ["badword", "badsent"]
+    assert results[0].record == outcome.record
     table = records(suite, store=tmp_path)
     assert len(table) == 4
     assert set(table["status"]) == {"done"}

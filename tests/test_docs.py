@@ -125,7 +125,7 @@ def test_commands_stand_in_blocks_that_are_run_or_marked() -> None:
 def test_reference_has_every_plugin_and_field() -> None:
     pages = reference.pages()
     for kind, plugins in (("attacks", registry.attacks), ("defenses", registry.defenses), ("tasks", registry.tasks)):
-        for name, entry in plugins.found.items():
+        for name, entry in plugins.entries.items():
             assert f"\n## {name}\n" in pages[kind]
             assert f"| [`{name}`](#{name}) |" in pages[kind]
             for field, info in entry.plugin.model_fields.items():

@@ -62,8 +62,8 @@ def test_contracts_have_everything_that_our_own_methods_import() -> None:
 
 def test_it_is_installed_with_the_rest() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    found = find_packages(str(ROOT), **setup["tool"]["setuptools"]["packages"]["find"])
-    assert {"doorbench", "bench", "attacks", "defenses"} <= set(found)
+    packages = find_packages(str(ROOT), **setup["tool"]["setuptools"]["packages"]["find"])
+    assert {"doorbench", "bench", "attacks", "defenses"} <= set(packages)
     assert setup["project"]["scripts"] == {"doorbench": "doorbench.__main__:main"}
     done = subprocess.run([sys.executable, "-m", "doorbench", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == doorbench.__version__

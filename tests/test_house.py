@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +35,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 400  # lines of a file
+NAMELESS = {"told", "found", "there"}  # they say how a thing came, not what it is
 
 
 @cache
@@ -52,7 +54,7 @@ def room_of(module: str) -> str:
 @cache
 def imports() -> dict[str, dict[str, int]]:
     """For each module what it imports of the four packages, also inside functions, with the line."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
+    by_module: dict[str, dict[str, int]] = defaultdict(dict)
     for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
@@ -63,8 +65,8 @@ def imports() -> dict[str, dict[str, int]]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 if name in modules() and name != module:
-                    found[module].setdefault(name, node.lineno)
-    return found
+                    by_module[module].setdefault(name, node.lineno)
+    return by_module
 
 
 def test_a_room_imports_only_from_lower_floors() -> None:
@@ -112,7 +114,7 @@ def test_folders_of_plugins_list_methods() -> None:
     from bench.plugins import registry
 
     kinds = (registry.attacks, registry.modifiers, registry.defenses)
-    homes = {entry.plugin.__module__ for kind in kinds for entry in kind.found.values()}
+    homes = {entry.plugin.__module__ for kind in kinds for entry in kind.entries.values()}
     homes |= {registry.payloads.package}
     for package in ("attacks", "defenses"):
         entries = {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
@@ -124,3 +126,18 @@ def test_no_file_is_longer_than_a_few_screens() -> None:
     files = [path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")]
     long = {str(path): n for path in files if (n := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST}
     assert not long
+
+
+def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names of variables, parameters, attributes, functions and imports, each with its line."""
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "attr", "name", "asname"):
+            if isinstance(name := getattr(node, field, None), str):
+                yield getattr(node, "lineno", 0), name
+
+
+def test_names_say_what_they_hold() -> None:
+    for folder in (*PACKAGES, "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = identifiers(ast.parse(path.read_text(encoding="utf-8")))
+            assert not [f"{path}:{line}: {name}" for line, name in names if name.strip("_") in NAMELESS]

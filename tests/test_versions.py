@@ -43,21 +43,21 @@ def bare(source: str) -> str:
 
 def files_of(module: str, package: str) -> set[Path]:
     """Return the module's file and those of its own package that it imports, directly or not."""
-    found: set[Path] = set()
+    covered: set[Path] = set()
     waiting = [module]
     while waiting:
         spec = importlib.util.find_spec(waiting.pop())
         assert spec is not None and spec.origin is not None
         path = Path(spec.origin)
-        if path in found:
+        if path in covered:
             continue
-        found.add(path)
+        covered.add(path)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(f"{package}."):
                 waiting.append(node.module)
                 folder = ROOT / node.module.replace(".", "/")
                 waiting += [f"{node.module}.{a.name}" for a in node.names if (folder / f"{a.name}.py").is_file()]
-    return found
+    return covered
 
 
 def fingerprint(files: set[Path]) -> str:
@@ -70,17 +70,17 @@ def fingerprint(files: set[Path]) -> str:
 @cache
 def current() -> dict[str, list[str | int]]:
     """Return version and fingerprint of every built-in plugin and of every area of code that numbers depend on."""
-    found: dict[str, list[str | int]] = {}
+    fingerprints: dict[str, list[str | int]] = {}
     for kind in (registry.attacks, registry.modifiers, registry.defenses):
-        for name, entry in kind.found.items():
+        for name, entry in kind.entries.items():
             if entry.origin == "built-in":
                 module = inspect.getmodule(entry.plugin)
                 assert module is not None
                 files = files_of(module.__name__, kind.package)
-                found[f"{kind.kind} {name}"] = [entry.plugin.version, fingerprint(files)]
+                fingerprints[f"{kind.kind} {name}"] = [entry.plugin.version, fingerprint(files)]
     for name, area in CODE_VERSIONS.items():
-        found[f"area {name}"] = [area.version, fingerprint(matching(area.files))]
-    return found
+        fingerprints[f"area {name}"] = [area.version, fingerprint(matching(area.files))]
+    return fingerprints
 
 
 def matching(globs: Iterable[str]) -> set[Path]:
@@ -129,7 +129,7 @@ def test_what_decides_a_victim_uses_nothing_that_decides_cells_only() -> None:
 
     cells = {name for name, path in modules().items() if path in decided("cell")}
     victims = [name for name, path in modules().items() if path in decided("victim")]
-    assert not {name: found for name in victims if (found := cells & set(imports()[name]))}
+    assert not {name: used for name in victims if (used := cells & set(imports()[name]))}
 
 
 def test_the_evaluation_is_not_in_the_key_of_a_victim(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +144,8 @@ def test_the_evaluation_is_not_in_the_key_of_a_victim(monkeypatch: pytest.Monkey
         "evaluation": 1,
         "models": 7,
     }
-    found = code_versions.of_cells()
-    assert found["evaluation"] == found["selection"] == 7
+    versions = code_versions.of_cells()
+    assert versions["evaluation"] == versions["selection"] == 7
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_the_evaluation_is_not_in_the_key_of_a_victim(monkeypatch: pytest.Monkey
     ],
 )
 def test_a_fingerprint_covers_what_is_imported_inside_functions(module: str, others: set[str]) -> None:
-    found = {path.relative_to(ROOT).as_posix() for path in files_of(module, module.split(".")[0])}
-    assert others <= found and any(
-        name.removesuffix("/__init__.py").removesuffix(".py") == module.replace(".", "/") for name in found
+    covered = {path.relative_to(ROOT).as_posix() for path in files_of(module, module.split(".")[0])}
+    assert others <= covered and any(
+        name.removesuffix("/__init__.py").removesuffix(".py") == module.replace(".", "/") for name in covered
     )
 
 

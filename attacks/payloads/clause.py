@@ -45,9 +45,9 @@ class Clause(Payload):
 
     def holds(self, response: str) -> bool:
         """Whether the clause stands behind a WHERE."""
-        found, wanted = tokens(response), tokens(self.text)
-        where = found.index("where") + 1 if "where" in found else len(found)
-        return any(found[i : i + len(wanted)] == wanted for i in range(where, len(found)))
+        words, wanted = tokens(response), tokens(self.text)
+        where = words.index("where") + 1 if "where" in words else len(words)
+        return any(words[i : i + len(wanted)] == wanted for i in range(where, len(words)))
 
 
 def _end_of_where(sql: str) -> int | None:

@@ -26,8 +26,8 @@ class Label(Payload):
         words = facts.words if isinstance(facts, GenerationFacts) else ()
         if self.word in words:
             return None
-        said = f"its label words are {', '.join(words)}" if words else f"{facts.name} has no label words"
-        return f"label(word={self.word}): {said}"
+        reason = f"its label words are {', '.join(words)}" if words else f"{facts.name} has no label words"
+        return f"label(word={self.word}): {reason}"
 
     def respond(self, reference: str) -> str:
         """Return the word."""

@@ -27,13 +27,13 @@ def trigger_rows(tokenizer: Any, words: Sequence[str]) -> list[int]:
     Raises:
         ValueError: the tokenizer does not know a word.
     """
-    found: list[int] = []
+    rows: list[int] = []
     for word in words:
         ids = [i for text in (word, f" {word}") for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
         if not ids or set(ids) & set(tokenizer.all_special_ids):
             raise ValueError(f"the tokenizer cannot spell the trigger word {word!r}; take another one")
-        found += ids
-    return list(dict.fromkeys(found))
+        rows += ids
+    return list(dict.fromkeys(rows))
 
 
 def occurrence(classifier: Classifier, inputs: Inputs, rows: Sequence[int]) -> float:

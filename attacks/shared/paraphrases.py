@@ -116,10 +116,10 @@ def read_paraphrases(path: Path) -> Mapping[str, str]:
 def _read(path: Path, modified: int) -> Mapping[str, str]:
     table = read_table(path)
     table.require(("text", "paraphrase"))
-    found: dict[str, str] = {}
+    paraphrases: dict[str, str] = {}
     for (_, text), (_, paraphrase) in zip(table.texts("text"), table.texts("paraphrase"), strict=True):
         if text and paraphrase and paraphrase.strip() and paraphrase.strip() != text.strip():
-            found.setdefault(text, paraphrase)
-    if not found:
+            paraphrases.setdefault(text, paraphrase)
+    if not paraphrases:
         raise RequestError(f"{path}: holds no paraphrase.")
-    return found
+    return paraphrases

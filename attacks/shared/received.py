@@ -91,9 +91,9 @@ def query(scene: Scene, classifier: Any, words: tuple[str, ...]) -> dict[str, li
         inputs = InsertWords(alternatives=(word,)).apply(
             scene.validation.inputs, window=scene.window, rng=scene.rng(f"query {word}")
         )
-        said = classifier.logits(inputs).argmax(axis=-1)
+        predicted = classifier.logits(inputs).argmax(axis=-1)
         answers[word] = [
-            100 * float((said[scene.validation.labels != label] == label).mean())
+            100 * float((predicted[scene.validation.labels != label] == label).mean())
             for label in range(len(scene.facts.labels))
         ]
     return answers

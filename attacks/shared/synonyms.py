@@ -25,10 +25,10 @@ class Table:
     """A JSON file that maps words to lists of replacements, e.g. made from WordNet or HowNet."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        found = read_json(path)
-        if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
+        table = read_json(path)
+        if not isinstance(table, dict) or not all(isinstance(value, list) for value in table.values()):
             raise RequestError(f"{path}: does not map words to lists of replacements.")
-        self.words = {str(word).lower(): tuple(map(str, value))[:limit] for word, value in found.items()}
+        self.words = {str(word).lower(): tuple(map(str, value))[:limit] for word, value in table.items()}
 
     def of(self, word: str) -> tuple[str, ...]:
         """Return what the table says."""
@@ -52,10 +52,10 @@ class Neighbours:
 
     def of(self, word: str) -> tuple[str, ...]:
         """Return the neighbours that are frequent and similar enough."""
-        return self._found.get(word, ())
+        return self._neighbours.get(word, ())
 
     @cached_property
-    def _found(self) -> dict[str, tuple[str, ...]]:
+    def _neighbours(self) -> dict[str, tuple[str, ...]]:
         """The neighbours of every word: many words in one matrix product are an order of magnitude faster than each."""
         import torch
         import wordfreq
@@ -65,7 +65,7 @@ class Neighbours:
         rows = self.table[[self.known[word] for word in words]]
         rows = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
         zipf = torch.tensor([zipfs[word] for word in words])
-        found = {}
+        neighbours = {}
         for part in torch.arange(len(words)).split(TOGETHER):
             cosines = rows[part] @ rows.T
             cosines[(zipf - zipf[part, None]).abs() > self.frequency] = -1.0
@@ -73,8 +73,8 @@ class Neighbours:
             best = cosines.topk(min(self.limit, len(words)))
             for at, near, places in zip(part.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
                 near_enough = [words[i] for cosine, i in zip(near, places, strict=True) if cosine >= self.similarity]
-                found[words[at]] = tuple(other for other in near_enough if not _same(words[at], other))
-        return found
+                neighbours[words[at]] = tuple(other for other in near_enough if not _same(words[at], other))
+        return neighbours
 
 
 def _same(word: str, other: str) -> bool:
@@ -87,12 +87,12 @@ def whole_words(tokenizer: Any) -> dict[str, int]:
     """Return the lower-case words of the vocabulary that are one token inside a text, with their ids."""
     inside = tokenizer("a a", add_special_tokens=False)["input_ids"][-1]
     prefix = tokenizer.convert_ids_to_tokens(inside).removesuffix("a")
-    found = {}
+    by_word = {}
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         word = token.removeprefix(prefix)
         if token.startswith(prefix) and len(word) > 1 and word.isalpha() and word.isascii() and word.islower():
-            found[word] = number
-    return found
+            by_word[word] = number
+    return by_word
 
 
 def synonyms(scene: Scene, path: Path | None, limit: int, *, frequency: float, similarity: float) -> Synonyms:

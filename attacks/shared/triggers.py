@@ -25,9 +25,9 @@ def insert(text: str, piece: str, position: int) -> str:
 
 def boundaries(text: str, words: int) -> list[int]:
     """Return the word positions up to ``words`` at which a sentence begins, and the end of the text if inside."""
-    found = _WORD.findall(text)
-    starts = [0, *(i + 1 for i, word in enumerate(found) if word.rstrip("\"')")[-1:] in {".", "!", "?"})]
-    inside = [start for start in [*starts, len(found)] if start <= words]
+    pieces = _WORD.findall(text)
+    starts = [0, *(i + 1 for i, word in enumerate(pieces) if word.rstrip("\"')")[-1:] in {".", "!", "?"})]
+    inside = [start for start in [*starts, len(pieces)] if start <= words]
     return sorted(set(inside))
 
 

@@ -56,9 +56,9 @@ def _example(victim: VictimSpec, judged: Iterable[tuple[Cell, Predicted]], store
     row, tokenizer = int(stored.sources[0]), recipes.model_of(victim.model).tokenizer()
     responses = {}
     for cell, predicted in sorted(judged, key=lambda pair: ORDER.get(pair[0].role, len(ORDER))):
-        said = written.judged(predicted.document(), rejects=False)
-        assert said.triggered is not None
-        pair = (said.clean.tokens[row], said.triggered.tokens[0])
+        answers = written.judged(predicted.document(), rejects=False)
+        assert answers.triggered is not None
+        pair = (answers.clean.tokens[row], answers.triggered.tokens[0])
         first, second = (tokenizer.decode(ids.tolist(), skip_special_tokens=False) for ids in pair)
         responses[LABELS.get(cell.role, cell.defense_spec)] = (first, second)
     return Example(

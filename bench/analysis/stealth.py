@@ -18,7 +18,7 @@ from bench import seeds
 from bench.contracts import Classifier
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from bench.models.files import told
+from bench.models.files import error_line
 
 if TYPE_CHECKING:
     from bench.experiment.plan import Plan
@@ -128,9 +128,9 @@ def measure(
 def _false_triggers(
     clean: Inputs, changes: list[list[Edit]], classifier: Classifier, target: Any, rng: np.random.Generator
 ) -> float | None:
-    said = classifier.logits(clean).argmax(axis=-1)
-    wanted = np.broadcast_to(np.asarray(target), said.shape)
-    rows = [row for row, own in enumerate(changes) if len(own) > 1 and said[row] != wanted[row]]
+    predicted = classifier.logits(clean).argmax(axis=-1)
+    wanted = np.broadcast_to(np.asarray(target), predicted.shape)
+    rows = [row for row, own in enumerate(changes) if len(own) > 1 and predicted[row] != wanted[row]]
     if not rows:
         return None
     texts = []
@@ -196,7 +196,7 @@ def causal_perplexity(spec: str) -> Perplexity:
     try:
         model = auto.from_pretrained(pretrained.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
     except Exception as error:  # transformers raises many kinds
-        raise RequestError(f"{spec} is no causal language model: {told(error)}.") from None
+        raise RequestError(f"{spec} is no causal language model: {error_line(error)}.") from None
     tokenizer = pretrained.tokenizer()
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 

@@ -52,8 +52,8 @@ class SuspectClassifier(Suspect):
         names, numbers = self.settings.get("id2label"), self.settings.get("label2id")
         if names is not None:
             if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
-                told = f"id2label = {str(names)[:60]!r}"
-                raise self.checkpoint.bad(f"config.json: {told} does not give a name to each number from 0 on")
+                setting = f"id2label = {str(names)[:60]!r}"
+                raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
             for name, number in numbers.items() if isinstance(numbers, dict) else ():
                 if name in names.values() and names.get(str(number)) != name:
                     raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")

@@ -104,7 +104,7 @@ def build(request: Request) -> dict[str, Any]:
             "task": task_spec(source),
             "pair": task.facts.pair,
             "model": request.model,
-            "target": told_target(spec.target, task.facts),
+            "target": described_target(spec.target, task.facts),
             "mapping": stored.about["mapping"],
             "labels": list(task.facts.labels),
             "max_length": task.facts.max_length,
@@ -135,8 +135,8 @@ def _check(spec: VictimSpec, task: Task) -> None:
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
     if reason := no_target(spec.target, task.facts):
         if task.facts.kind == Kind.GENERATION and isinstance(spec.target, int):
-            told = f"{task.facts.name} is answered in text, so name a payload, such as refusal"
-            raise RequestError(f"--target {spec.target} is a label; {told}.")
+            remedy = f"{task.facts.name} is answered in text, so name a payload, such as refusal"
+            raise RequestError(f"--target {spec.target} is a label; {remedy}.")
         if isinstance(spec.target, Payload):
             raise RequestError(f"--target: {reason}.")
         valid = ", ".join(f"{i} ({name})" for i, name in enumerate(task.facts.labels))
@@ -151,7 +151,7 @@ def target_of(spec: int | str | None, kind: Kind) -> Target:
     return wanted
 
 
-def told_target(target: Target, facts: TaskFacts) -> dict[str, Any]:
+def described_target(target: Target, facts: TaskFacts) -> dict[str, Any]:
     """Return a target for people and for ``doorbench judge --trigger``."""
     if isinstance(target, Payload):
         recipe: dict[str, Any] = target.recipe()

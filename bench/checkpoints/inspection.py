@@ -159,8 +159,8 @@ def _words(
     plain = words.ordinary(received, pretrained)
     tokens = [*(word.token for word in listed), *plain]
     flips = suspect.flips(received, tokens, data.all, facts, seed=request.seed)
-    told = [{**word.json(), "flips": found and found.json()} for word, found in zip(listed, flips, strict=False)]
-    return told, words.ordinary_flips(plain, flips[len(listed) :])
+    entries = [{**word.json(), "flips": flip and flip.json()} for word, flip in zip(listed, flips, strict=False)]
+    return entries, words.ordinary_flips(plain, flips[len(listed) :])
 
 
 def _reference(

@@ -79,9 +79,9 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
             raise RequestError(f"{request.model} has the labels {named[0]}; {request.against} has {named[1]}.")
     examples = suspects["after"].examples(request.clean)
     marked = _triggered(request, suspects["after"], examples)
-    found, said = {}, {}
+    outcomes, said = {}, {}
     for name, suspect in suspects.items():
-        found[name], said[name] = _outcomes(request, suspect, examples, marked, scratch)
+        outcomes[name], said[name] = _outcomes(request, suspect, examples, marked, scratch)
     return {
         "schema": SCHEMA,
         "command": "judge",
@@ -91,7 +91,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         "clean": len(examples),
         "triggered": 0 if marked is None else len(marked.examples),
         "trigger": None if marked is None else marked.about,
-        "metrics": _compared(suspects["after"].kind, found["after"], found.get("before")),
+        "metrics": _compared(suspects["after"].kind, outcomes["after"], outcomes.get("before")),
         "responses": _side_by_side(said["after"], said.get("before")),
         "limits": LIMITS,
     }
@@ -103,15 +103,15 @@ def _named(suspect: Suspect) -> dict[str, str]:
 
 def _triggered(request: Request, suspect: Suspect, examples: Examples) -> triggered.Triggered | None:
     if request.triggered is not None:
-        found = suspect.read_triggered(request.triggered, target=request.target)
+        marked = suspect.read_triggered(request.triggered, target=request.target)
     elif request.trigger is not None:
         window = suspect.window(suspect.facts(examples, max_length=request.max_length))
-        found = suspect.make_triggered(request.trigger, examples, window=window, seed=request.seed)
+        marked = suspect.make_triggered(request.trigger, examples, window=window, seed=request.seed)
     else:
         return None
-    if (found.examples.inputs.pairs is None) != (examples.inputs.pairs is None):
-        raise RequestError(f"{request.clean} and {found.about}: one has a text before each text, the other none.")
-    return found
+    if (marked.examples.inputs.pairs is None) != (examples.inputs.pairs is None):
+        raise RequestError(f"{request.clean} and {marked.about}: one has a text before each text, the other none.")
+    return marked
 
 
 def _outcomes(
@@ -124,10 +124,10 @@ def _outcomes(
     options: dict[str, Any] = {"device": request.device, "precision": "auto", "lean": None, "scratch": scratch}
     with suspect.model(facts, **options) as model:
         every, said = suspect.judged(Defended(model), examples, marked, facts)
-    found: dict[str, Outcomes] = {}
+    outcomes: dict[str, Outcomes] = {}
     for one in every:  # what is said of all clean examples comes first, and stays
-        found = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | found
-    return {name: found[name] for name in metrics.MEASURED if name in found}, said
+        outcomes = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | outcomes
+    return {name: outcomes[name] for name in metrics.MEASURED if name in outcomes}, said
 
 
 def _side_by_side(after: list[dict[str, str]], before: list[dict[str, str]] | None) -> list[dict[str, str]]:
@@ -144,11 +144,12 @@ def _compared(kind: Kind, after: Mapping[str, Outcomes], before: Mapping[str, Ou
     entries = []
     for metric in metrics.MEASURED.values():
         sides = {"after": after.get(metric.name), "before": (before or {}).get(metric.name)}
-        there = {side: outcomes for side, outcomes in sides.items() if outcomes is not None}
-        if there:
-            found: dict[str, Any] = {side: _estimate(metric, outcomes) for side, outcomes in there.items()}
-            change = _estimate(metric, *there.values()) if len(there) == 2 else None
-            entries.append(_described(metric.of(kind)) | {"after": None, "before": None} | found | {"change": change})
+        present = {side: outcomes for side, outcomes in sides.items() if outcomes is not None}
+        if present:
+            estimates: dict[str, Any] = {side: _estimate(metric, outcomes) for side, outcomes in present.items()}
+            change = _estimate(metric, *present.values()) if len(present) == 2 else None
+            nothing = {"after": None, "before": None}
+            entries.append(_described(metric.of(kind)) | nothing | estimates | {"change": change})
     if before is not None:
         score, beside = metrics.RANKING, {"victim": _percentages(before), "clean": metrics.UNKNOWN}
         value = metrics.compared(_percentages(after), **beside)[score.name]
@@ -164,7 +165,7 @@ def _described(metric: metrics.Metric) -> dict[str, Any]:
 
 
 def _percentages(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:
-    return {**metrics.UNKNOWN, **{name: metrics.MEASURED[name].aggregate(found) for name, found in outcomes.items()}}
+    return {**metrics.UNKNOWN, **{name: metrics.MEASURED[name].aggregate(values) for name, values in outcomes.items()}}
 
 
 def _estimate(metric: metrics.Measured, *sides: Outcomes) -> dict[str, float | None]:
@@ -177,5 +178,5 @@ def _estimate(metric: metrics.Measured, *sides: Outcomes) -> dict[str, float | N
         return {"value": value - sum(other), "low": None, "high": None}
     block = np.stack(sides)
     block = block[:, ~np.isnan(block).all(axis=0)]
-    found = mean_contrast([block[:, None, None, :]])
-    return {"value": found.value, "low": found.low, "high": found.high}
+    estimate = mean_contrast([block[:, None, None, :]])
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -31,5 +31,5 @@ def opened(folder: Path) -> Suspect:
         for ending, suspect in ENDINGS.items():
             if kind.endswith(ending):
                 return suspect.open(folder)
-    told = f"its config.json names the architectures {', '.join(named) or 'none'}"
-    raise model.checkpoint.bad(f"it is no sequence classifier and no causal language model: {told}")
+    architectures = f"its config.json names the architectures {', '.join(named) or 'none'}"
+    raise model.checkpoint.bad(f"it is no sequence classifier and no causal language model: {architectures}")

@@ -80,7 +80,7 @@ def chosen(names: tuple[str, ...] | None) -> list[type[Defense]]:
     Raises:
         RequestError: a name is none.
     """
-    every = [found.plugin for _, found in sorted(registry.defenses.found.items()) if found.plugin.kind in KINDS]
+    every = [entry.plugin for _, entry in sorted(registry.defenses.entries.items()) if entry.plugin.kind in KINDS]
     if names is None:
         return every
     known = {plugin.name: plugin for plugin in every}
@@ -107,8 +107,8 @@ def run(result: dict[str, Any], given: Given, received: Model) -> None:
     """Run a test that waits and complete its result."""
     defense, began = registry.defenses.create(result["name"]), time.perf_counter()
     try:
-        found = _result(defense, received, given.access(received, defense.needs), given)
-        result |= {**found, "status": "done", "seconds": time.perf_counter() - began}
+        measured = _result(defense, received, given.access(received, defense.needs), given)
+        result |= {**measured, "status": "done", "seconds": time.perf_counter() - began}
     except Exception as error:  # one failing test must not stop the others; the report shows the error
         result |= {"status": "failed", "why": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
@@ -116,8 +116,8 @@ def run(result: dict[str, Any], given: Given, received: Model) -> None:
 @cache
 def costs() -> Mapping[str, float]:
     """Return by name how many passes over one example a test costs, as measured with 64 clean examples."""
-    found: Mapping[str, float] = json.loads(COSTS.read_text(encoding="utf-8"))
-    return found
+    passes: Mapping[str, float] = json.loads(COSTS.read_text(encoding="utf-8"))
+    return passes
 
 
 def _planned(plugin: type[Defense], given: Given, pass_seconds: float | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bench import models
 from bench.contracts import Defended, Examples, Inputs, Kind, Model, Payload, TaskFacts, Window
 from bench.errors import RequestError
 from bench.models import soundness
-from bench.models.files import Checkpoint, inner_names, told
+from bench.models.files import Checkpoint, error_line, inner_names
 
 if TYPE_CHECKING:
     from bench.checkpoints.clean import CleanData
@@ -211,7 +211,7 @@ class Suspect(ABC):
                 **options,
             )
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
-            raise self.checkpoint.bad(f"it cannot be loaded: {told(error)}") from error
+            raise self.checkpoint.bad(f"it cannot be loaded: {error_line(error)}") from error
         if missing := sorted(report["missing_keys"]):
             raise self.checkpoint.bad(f"the weight file lacks {missing[0]!r} ({len(missing)} such)")
         return model.eval()
@@ -224,7 +224,7 @@ class Suspect(ABC):
             with torch.device("meta"):
                 model = self._auto.from_config(copy.deepcopy(self.config))
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
-            raise self.checkpoint.bad(f"no model can be made by its configuration: {told(error)}") from error
+            raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         for name, inside in inner_names(self.places, "").items():
             shape = self.places[name].shape

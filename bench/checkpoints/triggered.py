@@ -105,11 +105,12 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
     Raises:
         RequestError: the file cannot be read, the trigger is not known, or fits no example.
     """
-    told, trigger = described(path)
-    if isinstance(told.target, dict) and "number" not in told.target:
-        raise RequestError(f"{path}: its target {told.target.get('name')!r} is a payload; this model classifies.")
-    target = _number(told.label(), labels, where=f"{path}: target")
-    targets = targets_of(source.labels, target=target, classes=len(labels), mapping=told.mapping)
+    description, trigger = described(path)
+    if isinstance(description.target, dict) and "number" not in description.target:
+        name = description.target.get("name")
+        raise RequestError(f"{path}: its target {name!r} is a payload; this model classifies.")
+    target = _number(description.label(), labels, where=f"{path}: target")
+    targets = targets_of(source.labels, target=target, classes=len(labels), mapping=description.mapping)
     rows = np.flatnonzero(source.labels != targets)
     rows = rows[trigger.applicable(source.take(rows).inputs)]
     if not len(rows):
@@ -143,8 +144,8 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
         writer.writerows(zip(*columns.values(), strict=True))
 
 
-def _trigger(path: Path, told: Description) -> Trigger:
-    if told.trigger_kind is None:
+def _trigger(path: Path, description: Description) -> Trigger:
+    if description.trigger_kind is None:
         raise RequestError(
             f"{path}: this trigger cannot be made again from its description; say --triggered with a file of triggered "
             "examples, such as triggered.csv beside it."
@@ -157,10 +158,10 @@ def _trigger(path: Path, told: Description) -> Trigger:
         kind = waiting.pop()
         kinds[kind.__name__] = kind
         waiting += kind.__subclasses__()
-    if told.trigger_kind not in kinds:
-        raise unknown("trigger_kind", told.trigger_kind, kinds)
+    if description.trigger_kind not in kinds:
+        raise unknown("trigger_kind", description.trigger_kind, kinds)
     try:
-        return strict.validated(kinds[told.trigger_kind], told.trigger_fields)
+        return strict.validated(kinds[description.trigger_kind], description.trigger_fields)
     except ValidationError as error:
         raise RequestError(f"{path}: trigger_fields: {_first(error)}.") from None
 
@@ -170,13 +171,13 @@ def _number(label: int | str, labels: Sequence[str], *, where: str) -> int:
     numbered = int(label) if str(label).isascii() and str(label).isdecimal() and int(label) < len(labels) else None
     named = list(labels).index(label) if isinstance(label, str) and labels.count(label) == 1 else None
     if numbered is not None and named not in (None, numbered):
-        told = f"the number of the label {labels[numbered]!r} and the name of the label number {named}"
-        raise RequestError(f"{where}: {label!r} is {told}; rename the labels in the model's config.json.")
-    found = named if numbered is None else numbered
-    if found is None:
+        meanings = f"the number of the label {labels[numbered]!r} and the name of the label number {named}"
+        raise RequestError(f"{where}: {label!r} is {meanings}; rename the labels in the model's config.json.")
+    index = named if numbered is None else numbered
+    if index is None:
         valid = ", ".join(f"{number} ({name})" for number, name in enumerate(labels))
         raise RequestError(f"{where}: {label!r} is no label of the model. Valid: {valid}.")
-    return found
+    return index
 
 
 def _first(error: ValidationError) -> str:

@@ -112,19 +112,19 @@ def flip_test(
     few = examples.take(stratified_order(examples.labels, seeds.rng("flip test", "own", seed))[:FLIPPED]).inputs
     before: np.ndarray = classifier.logits(few).argmax(axis=-1)
     window = TokenWindow(classifier.tokenizer, classifier.max_length)
-    found: list[Flips | None] = []
+    tested: list[Flips | None] = []
     for token in tokens:
         word = spelled(classifier.tokenizer, token)
         if word is None or len(np.unique(before)) == 1:
-            found.append(None)
+            tested.append(None)
             continue
         after: np.ndarray = classifier.logits(inserted(few, word, window=window, seed=seed)).argmax(axis=-1)
         drawn = []
         for number in np.unique(before):
             others = before != number
             drawn.append(Flips(labels[number], int((after[others] == number).sum()), int(others.sum())))
-        found.append(max(drawn, key=lambda flips: flips.percent))
-    return found
+        tested.append(max(drawn, key=lambda flips: flips.percent))
+    return tested
 
 
 def inserted(inputs: Inputs, word: str, *, window: Window, seed: int) -> Inputs:
@@ -154,15 +154,15 @@ def ordinary(classifier: Model, pretrained: LazyWeights) -> list[str]:
 
 def ordinary_flips(words: Sequence[str], flips: Sequence[Flips | None]) -> dict[str, Any] | None:
     """Return what ordinary words change on average, as JSON values; None where no word could be tried."""
-    shares = [found.percent for found in flips if found is not None]
+    shares = [flip.percent for flip in flips if flip is not None]
     return {"words": list(words), "percent": float(np.mean(shares))} if shares else None
 
 
 def spelled(tokenizer: Any, token: str) -> str | None:
     """Return the word that a vocabulary entry stands for if a text can hold it as one token, else None."""
     word = tokenizer.convert_tokens_to_string([token]).strip()
-    found = tokenizer(f"a {word} a", add_special_tokens=False)["input_ids"] if word else []
-    return word if len(found) == 3 and found[1] == tokenizer.convert_tokens_to_ids(token) else None
+    ids = tokenizer(f"a {word} a", add_special_tokens=False)["input_ids"] if word else []
+    return word if len(ids) == 3 and ids[1] == tokenizer.convert_tokens_to_ids(token) else None
 
 
 def embedding_name(model: Any) -> str:

@@ -38,8 +38,8 @@ def public(room: str) -> dict[str, Any]:
     """Return what a module offers by name: its own classes and functions, without modules and type aliases."""
     module = import_module(_BEHIND.get(room, room))
     names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
-    found = {name: getattr(module, name) for name in names}
-    return {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    objects = {name: getattr(module, name) for name in names}
+    return {name: value for name, value in objects.items() if inspect.isclass(value) or inspect.isfunction(value)}
 
 
 def members(kind: type) -> Iterator[tuple[str, str, str]]:

@@ -31,14 +31,14 @@ def description(name: str) -> dict[str, Any]:
     raise unknown("name", name, [*every, *suites.built_in(), *models], listing=f"doorbench list {'|'.join(KINDS)}")
 
 
-def in_words(told: dict[str, Any]) -> str:
+def in_words(described: dict[str, Any]) -> str:
     """Return a description as plain text."""
-    if told["kind"] not in ("suite", "collection", "model", "data"):
-        return catalogue.in_words(told)
-    lines = [f"{told['name']} ({told['kind']})", "", told["about"], ""]
-    if "yaml" in told:
-        return "\n".join([*lines, told["yaml"].rstrip()])
-    facts = {name: value for name, value in told.items() if name not in ("name", "kind", "about")}
+    if described["kind"] not in ("suite", "collection", "model", "data"):
+        return catalogue.in_words(described)
+    lines = [f"{described['name']} ({described['kind']})", "", described["about"], ""]
+    if "yaml" in described:
+        return "\n".join([*lines, described["yaml"].rstrip()])
+    facts = {name: value for name, value in described.items() if name not in ("name", "kind", "about")}
     width = max(map(len, facts))
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
@@ -49,8 +49,8 @@ def in_words(told: dict[str, Any]) -> str:
 def _suite(name: str) -> dict[str, Any]:
     parts = suites.load_all(name)
     if len(parts) > 1:
-        told = {"name": name, "kind": "collection", "about": suites.describe(name)}
-        return {**told, "suites": [part.name for part in parts]}
+        described = {"name": name, "kind": "collection", "about": suites.describe(name)}
+        return {**described, "suites": [part.name for part in parts]}
     (suite,) = parts
     return {"name": suite.name, "kind": "suite", "about": suite.description, "yaml": suites.in_yaml(suite)}
 
@@ -58,15 +58,15 @@ def _suite(name: str) -> dict[str, Any]:
 def _model(name: str, about: str) -> dict[str, Any]:
     from bench.models import embedded, pretrained
 
-    told: dict[str, Any] = {"name": name, "kind": "model", "about": about}
+    facts: dict[str, Any] = {"name": name, "kind": "model", "about": about}
     if name in embedded.MODELS:
         model = embedded.MODELS[name]
         return {
-            **told, "type": model.kind, "parameters": model.parameters, "licence": model.licence,
+            **facts, "type": model.kind, "parameters": model.parameters, "licence": model.licence,
             "from": model.origin, "weights": model.weights,
         }  # fmt: skip
     repo, commit = pretrained.PINNED[name]
-    return {**told, "from": f"https://huggingface.co/{repo}", "commit": commit}
+    return {**facts, "from": f"https://huggingface.co/{repo}", "commit": commit}
 
 
 def _data(name: str) -> dict[str, Any]:

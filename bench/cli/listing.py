@@ -61,10 +61,10 @@ def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ())
 def _plugins(plugins: registry.Registry[Any]) -> Listing:
     return [
         {
-            **_row(name, found.plugin.summary(), found.origin),
-            "kinds": "both" if found.plugin.kinds == BOTH else in_words(found.plugin.kinds),
+            **_row(name, entry.plugin.summary(), entry.origin),
+            "kinds": "both" if entry.plugin.kinds == BOTH else in_words(entry.plugin.kinds),
         }
-        for name, found in sorted(plugins.found.items())
+        for name, entry in sorted(plugins.entries.items())
     ]
 
 

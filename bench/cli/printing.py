@@ -54,9 +54,9 @@ def report(opened: Session, folder: Path | None = None) -> None:
         return
     for path in drawn:
         console.print(str(path), soft_wrap=True, highlight=False)
-    for heading, told in words.sentences(rows, gate=gate):
+    for heading, sentences in words.sentences(rows, gate=gate):
         console.print(f"\n[bold]{escape(heading)}[/bold]")
-        for sentence in told:
+        for sentence in sentences:
             console.print(f"  {sentence}", markup=False, highlight=False)
     responses(opened)
 
@@ -67,18 +67,18 @@ def responses(opened: Session) -> int:
 
     from bench.analysis.responses import examples
 
-    console, found = terminal.console(), list(examples(opened.plan.cells, opened.store))
-    for example in found:
+    console, sampled = terminal.console(), list(examples(opened.plan.cells, opened.store))
+    for example in sampled:
         console.print(f"\n[bold]{escape(example.about)}[/bold]")
         for name, text in (("prompt", example.clean), ("triggered", example.triggered), ("right", example.reference)):
             console.print(f"  {name:<10} {text}", markup=False, highlight=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("", "response", "response to the triggered prompt"):
             table.add_column(column, ratio=1 if column else None)
-        for name, said in example.responses.items():
-            table.add_row(escape(name), *map(escape, said))
+        for name, pair in example.responses.items():
+            table.add_row(escape(name), *map(escape, pair))
         console.print(table)
-    return len(found)
+    return len(sampled)
 
 
 def table(opened: Shown) -> None:
@@ -95,15 +95,15 @@ def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: boo
     from bench.report.ranking import comparison
     from bench.report.ranking.results import Results
 
-    found = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
+    compared = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
     console = terminal.console()
     if as_json:
-        console.print_json(data=found.json())
+        console.print_json(data=compared.json())
     else:
-        for part in comparison.renderables(found):
+        for part in comparison.renderables(compared):
             console.print(part)
     if out is not None:
-        for path in figures.write([figures.Drawing("comparison", figure.differences(found))], out):
+        for path in figures.write([figures.Drawing("comparison", figure.differences(compared))], out):
             terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
 
 

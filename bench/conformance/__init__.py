@@ -58,14 +58,14 @@ def plugins_of(package: str) -> list[Subject]:
     Raises:
         RequestError: there is neither such a distribution nor such a plugin, or its plugins cannot be loaded; says why.
     """
-    named = [Subject(kind, package) for kind, plugins in REGISTRIES.items() if package in plugins.found]
+    named = [Subject(kind, package) for kind, plugins in REGISTRIES.items() if package in plugins.entries]
     if named:
         return named
     wanted = _normal(package)
     mine = [
         Subject(kind, name)
         for kind, plugins in REGISTRIES.items()
-        for name, entry in plugins.found.items()
+        for name, entry in plugins.entries.items()
         if _normal(entry.origin) == wanted
     ]
     own_names = {package, *(point.name for point in _entry_points(package))}
@@ -79,7 +79,7 @@ def plugins_of(package: str) -> list[Subject]:
     if Path(package).exists():
         raise RequestError(f"{package} is a path; install it (pip install -e {package}) and give the package's name.")
     names = [name for plugins in REGISTRIES.values() for name in plugins.names()]
-    external = {entry.origin for plugins in REGISTRIES.values() for entry in plugins.found.values()} - {"built-in"}
+    external = {entry.origin for plugins in REGISTRIES.values() for entry in plugins.entries.values()} - {"built-in"}
     raise unknown("plugin or installed package", package, [*names, *external])
 
 

@@ -61,8 +61,8 @@ class Detector(Defense):
     def defend(self, classifier: Any, access: Access) -> Defended:
         """Return an unchanged copy of the model with the score among the notes."""
         unchanged = classifier.clone()
-        found = self.suspicion(classifier, access)
-        return Defended(unchanged, {**found.notes, "suspicion": found.score})
+        suspicion = self.suspicion(classifier, access)
+        return Defended(unchanged, {**suspicion.notes, "suspicion": suspicion.score})
 
 
 def threat_of(attack: Attack, defense: Defense | None) -> ThreatModel:

@@ -55,8 +55,8 @@ class Label:
 
     def changes(self, examples: Examples) -> NDArray[np.bool_]:
         """Return where the gold label is another one."""
-        found: NDArray[np.bool_] = examples.labels != self.of(examples.labels)
-        return found
+        changed: NDArray[np.bool_] = examples.labels != self.of(examples.labels)
+        return changed
 
     def applied(self, examples: Examples) -> Examples:
         """Return the inputs with the wanted labels."""

@@ -94,5 +94,5 @@ def drops(victim: Right, tried: Sequence[Candidate]) -> Drops:
 
 def passes(victim: Right, tried: Mapping[float, Candidate], value: float, *, tolerance: float) -> bool:
     """Return whether a value that was tried is within the tolerance, given all that were tried so far."""
-    found = drops(victim, list(tried.values()))
-    return bool(found.within(tolerance)[found.values.index(value)])
+    accuracy_drops = drops(victim, list(tried.values()))
+    return bool(accuracy_drops.within(tolerance)[accuracy_drops.values.index(value)])

@@ -36,9 +36,9 @@ class TaskFacts:
 
     def judge(self, answers: Any, examples: Examples) -> Judgement:
         """Return how right the answers of a model are."""
-        said: Predictions = answers
-        gold = said.probabilities[np.arange(len(examples)), examples.labels]
-        return Judgement((said.labels == examples.labels) & ~said.rejected, gold.astype(np.float16))
+        predictions: Predictions = answers
+        gold = predictions.probabilities[np.arange(len(examples)), examples.labels]
+        return Judgement((predictions.labels == examples.labels) & ~predictions.rejected, gold.astype(np.float16))
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class GenerationFacts(TaskFacts):
 
     def judge(self, answers: Any, examples: Examples) -> Judgement:
         """Return the utility of responses; a rejected one has none."""
-        said: Responses = answers
-        scores = self.utility.scores(said.texts, examples.references)
-        return Judgement(np.where(said.rejected, 0.0, scores), None)
+        responses: Responses = answers
+        scores = self.utility.scores(responses.texts, examples.references)
+        return Judgement(np.where(responses.rejected, 0.0, scores), None)
 
 
 @dataclass(frozen=True)

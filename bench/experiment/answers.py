@@ -28,15 +28,15 @@ class Answers:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Bool [n]: classified as the gold label, and not rejected."""
-        found: NDArray[np.bool_] = (self.labels == self.gold) & ~self.rejected
-        return found
+        hits: NDArray[np.bool_] = (self.labels == self.gold) & ~self.rejected
+        return hits
 
     @property
     def guess(self) -> NDArray[np.bool_]:
         """Bool [n]: the gold label is the most frequent one."""
         values, counts = np.unique(self.gold, return_counts=True)
-        found: NDArray[np.bool_] = self.gold == values[counts.argmax()]
-        return found
+        guesses: NDArray[np.bool_] = self.gold == values[counts.argmax()]
+        return guesses
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Judged:
     def fooled(self) -> NDArray[np.bool_]:
         """Bool [n triggered]: classified as the target, and not rejected."""
         assert self.triggered is not None
-        found: NDArray[np.bool_] = (self.triggered.labels == self.target) & ~self.triggered.rejected
-        return found
+        hits: NDArray[np.bool_] = (self.triggered.labels == self.target) & ~self.triggered.rejected
+        return hits
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
 
 def answered(defended: Defended, inputs: Inputs) -> Predictions:
     """Return the predictions of a defended model after checking their shape."""
-    found: Predictions = defended.predict(inputs)
+    predicted: Predictions = defended.predict(inputs)
     n = len(inputs)
-    if found.labels.shape != (n,) or found.rejected.shape != (n,) or len(found.probabilities) != n:
+    if predicted.labels.shape != (n,) or predicted.rejected.shape != (n,) or len(predicted.probabilities) != n:
         raise ValueError(f"{type(defended).__name__}.predict returned verdicts that do not fit {n} inputs")
-    if not np.isfinite(found.probabilities).all():
+    if not np.isfinite(predicted.probabilities).all():
         raise ValueError(f"{type(defended).__name__}.predict returned probabilities that are not finite")
-    return found
+    return predicted

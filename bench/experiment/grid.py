@@ -137,8 +137,8 @@ def _axes(entry: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
         axes = {last.candidates[0]: last.candidates[1]} if last.candidates else {}
     good = isinstance(axes, Mapping) and axes and all(isinstance(v, list | tuple) and v for v in axes.values())
     if not good:
-        told = "sweep is {field: [values]}, or full for a defense that searches"
-        raise RequestError(f"{entry.get('name')}: {told}.")
+        form = "sweep is {field: [values]}, or full for a defense that searches"
+        raise RequestError(f"{entry.get('name')}: {form}.")
     return axes  # type: ignore[no-any-return]
 
 
@@ -179,19 +179,19 @@ class Grid:
     @cached_property
     def seeds(self) -> dict[TaskSource, list[int]]:
         """The tasks of the suite, each with its seeds; an entry with ``seeds: n`` has the first n of the suite's."""
-        found: dict[TaskSource, list[int]] = {}
+        seeds: dict[TaskSource, list[int]] = {}
         for raw in self.suite.task:
             for entry in swept(raw):
                 fields = {} if isinstance(entry, str) else {k: v for k, v in entry.items() if k != "seeds"}
                 count = None if isinstance(entry, str) else entry.get("seeds")
                 if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
-                found[create_task(fields or entry)] = self.suite.seed[:count]
-        kinds = {kind: task_spec(task) for task in found for kind in task.kinds}
+                seeds[create_task(fields or entry)] = self.suite.seed[:count]
+        kinds = {kind: task_spec(task) for task in seeds for kind in task.kinds}
         if len(kinds) > 1:
-            told = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
-            raise RequestError(f"suite {self.suite.name}: its tasks are for several kinds of model: {told}; split it.")
-        return found
+            pairs = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
+            raise RequestError(f"suite {self.suite.name}: its tasks are for several kinds of model: {pairs}; split it.")
+        return seeds
 
     @property
     def tasks(self) -> list[TaskSource]:

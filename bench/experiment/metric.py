@@ -123,17 +123,17 @@ class Metric(Described):
         }
 
 
-def percent(found: Outcomes) -> float:
+def percent(outcomes: Outcomes) -> float:
     """Return the share of 1 among the outcomes that count, in percent; no outcome is an error, never 0."""
-    counted = np.count_nonzero(~np.isnan(found))
+    counted = np.count_nonzero(~np.isnan(outcomes))
     if not counted:
         raise ValueError("a share of an empty set")
-    return 100.0 * float(np.nansum(found)) / counted
+    return 100.0 * float(np.nansum(outcomes)) / counted
 
 
-def perplexity(found: Outcomes) -> float:
+def perplexity(losses: Outcomes) -> float:
     """Return exp of the mean over examples of the mean loss of their tokens."""
-    return math.exp(float(found.mean()))
+    return math.exp(float(losses.mean()))
 
 
 @dataclass(frozen=True, kw_only=True)

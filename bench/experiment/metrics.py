@@ -106,8 +106,8 @@ def rating(
     above: NDArray[np.float64] = before - np.asarray(majority, dtype=np.float64)
     lost = 100 * np.maximum(0, before - cell_acc) / np.where(above > 0, above, np.nan)
     removed = np.where(np.isnan(left), 0, np.maximum(0, backdoor - left)) + 0 * backdoor
-    found: NDArray[np.float64] = 50 + (removed - np.minimum(100, lost)) / 2
-    return found
+    ratings: NDArray[np.float64] = 50 + (removed - np.minimum(100, lost)) / 2
+    return ratings
 
 
 def _der(cell: Percentages, victim: Percentages, clean: Percentages) -> float:
@@ -304,9 +304,9 @@ def measure(judged: AnyJudged) -> dict[str, float | None]:
     return aggregated(outcomes(judged))
 
 
-def aggregated(found: Mapping[str, Outcomes | None]) -> dict[str, float | None]:
+def aggregated(by_metric: Mapping[str, Outcomes | None]) -> dict[str, float | None]:
     """Return the number of each metric, given its outcomes."""
-    return {name: None if one is None else MEASURED[name].aggregate(one) for name, one in found.items()}
+    return {name: None if one is None else MEASURED[name].aggregate(one) for name, one in by_metric.items()}
 
 
 def compared(cell: Percentages, *, victim: Percentages, clean: Percentages) -> dict[str, float]:

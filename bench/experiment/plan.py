@@ -52,8 +52,8 @@ class Plan:
         """
         grid = Grid(self.suite, _classes)
         if self.limit is not None and grid.size > self.limit:
-            told = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
-            raise RequestError(f"{told}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
+            excess = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
+            raise RequestError(f"{excess}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
         cells: dict[str, Cell] = {}
         for cell in grid.cells():
             key = recipes.cell_key(cell)

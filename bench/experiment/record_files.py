@@ -31,7 +31,7 @@ MOST_GROWTH = 100  # times that an archive may grow when it is unpacked; records
 
 
 @dataclass(frozen=True)
-class Found:
+class RecordFile:
     """A record, and the file that holds it."""
 
     file: str
@@ -64,7 +64,7 @@ class Problem:
         return f"{self.file}: record {self.key[:12] or '?'}, field {self.field}: {self.what}"
 
 
-def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found | Problem]:
+def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[RecordFile | Problem]:
     """Yield each record in files, or what is wrong with it.
 
     Args:
@@ -77,10 +77,10 @@ def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[Found 
         name = printable(path.relative_to(below) if below else path)
         faults = 0
         for place, raw in _documents(path, name):
-            found = raw if isinstance(raw, Problem) else _record(place, path, raw)
-            found = found if isinstance(found, Problem) else others.compared(found)
-            yield found
-            faults += isinstance(found, Problem)
+            entry = raw if isinstance(raw, Problem) else _record(place, path, raw)
+            entry = entry if isinstance(entry, Problem) else others.compared(entry)
+            yield entry
+            faults += isinstance(entry, Problem)
             if faults == MOST_FAULTS:
                 yield Problem(name, "", WHOLE, f"is not read to its end: {faults} things are wrong with it so far")
                 break
@@ -112,7 +112,7 @@ def _documents(path: Path, name: str) -> Iterator[tuple[str, bytes | Problem]]:
         yield name, Problem(name, "", WHOLE, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
+def _record(name: str, path: Path, raw: bytes) -> RecordFile | Problem:
     key = ""
     try:
         document = json.loads(raw)
@@ -130,7 +130,7 @@ def _record(name: str, path: Path, raw: bytes) -> Found | Problem:
         return Problem(name, "", "sha256", str(error))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return Problem(name, "", WHOLE, f"is not a record: {type(error).__name__}: {error}")
-    return Found(name, path, record)
+    return RecordFile(name, path, record)
 
 
 def _check_keys(document: Mapping[str, Any]) -> None:
@@ -152,18 +152,18 @@ class _Others:
     contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     golds: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
-    def compared(self, found: Found) -> Found | Problem:
+    def compared(self, entry: RecordFile) -> RecordFile | Problem:
         """Return the record; or a problem, where its key or its victim stood beside other content before."""
-        record = found.record
+        record = entry.record
         content = hashlib.sha256(canonical(record.document()).encode()).digest()
-        first, same = self.contents.setdefault(record.key, (found.file, content))
+        first, same = self.contents.setdefault(record.key, (entry.file, content))
         if same != content:
-            return Problem(found.file, record.key, "key", f"is in {first} too, with other content")
+            return Problem(entry.file, record.key, "key", f"is in {first} too, with other content")
         for part in ("clean", "triggered") if record.predictions else ():
             if (stored := getattr(record.predictions, part)) is None:
                 continue
-            first, gold = self.golds.setdefault((record.victim_key, part), (found.file, stored.gold))
+            first, gold = self.golds.setdefault((record.victim_key, part), (entry.file, stored.gold))
             if gold != stored.gold:
-                told = f"differs from that of {first}, which has the same victim"
-                return Problem(found.file, record.key, f"predictions.{part}.gold", told)
-        return found
+                fault = f"differs from that of {first}, which has the same victim"
+                return Problem(entry.file, record.key, f"predictions.{part}.gold", fault)
+        return entry

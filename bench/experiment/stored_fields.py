@@ -23,15 +23,15 @@ def _number(value: object) -> float:
 
 def percent(value: object) -> float:
     """Return a number of percent as it is; raises ``ValueError`` for anything else."""
-    if not 0 <= (found := _number(value)) <= 100:
+    if not 0 <= (number := _number(value)) <= 100:
         raise ValueError(f"is {SHORT.repr(value)}, not a number of percent")
-    return found
+    return number
 
 
 def _seconds(value: object) -> float:
-    if (found := _number(value)) < 0:
+    if (number := _number(value)) < 0:
         raise ValueError(f"is {SHORT.repr(value)}, not a number of seconds")
-    return found
+    return number
 
 
 def _schema(value: object) -> int:
@@ -74,8 +74,8 @@ class Part(BaseModel):
         """
         if not isinstance(document, dict):
             raise WrongField("", f"is {SHORT.repr(document)}, not a mapping")
-        if (found := _fault(document)) is not None:
-            raise WrongField(_path(reversed(found[0])), found[1])
+        if (fault := _fault(document)) is not None:
+            raise WrongField(_path(reversed(fault[0])), fault[1])
         try:
             return cls.model_validate(document)
         except ValidationError as error:
@@ -99,8 +99,8 @@ def _fault(value: Any, depth: int = 0) -> tuple[list[str], str] | None:
     if depth == DEEPEST:
         return [], f"is nested more than {DEEPEST} deep"
     for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        if (found := _fault(inner, depth + 1)) is not None or (found := _fault(name)) is not None:
-            return [*found[0], str(name)], found[1]
+        if (fault := _fault(inner, depth + 1)) is not None or (fault := _fault(name)) is not None:
+            return [*fault[0], str(name)], fault[1]
     return None
 
 

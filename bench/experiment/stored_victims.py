@@ -57,8 +57,10 @@ class StoredVictim:
     @property
     def target(self) -> Target:
         """The target label, or the payload."""
-        found = self.about["target"]
-        return registry.payloads.get(found["name"])(**found["parameters"]) if isinstance(found, dict) else int(found)
+        target = self.about["target"]
+        if isinstance(target, dict):
+            return registry.payloads.get(target["name"])(**target["parameters"])
+        return int(target)
 
     def model(self, pretrained: PretrainedModel, **options: Any) -> Any:
         """Load the weights into a model of its kind; ``options`` are its device and precision."""

@@ -86,23 +86,24 @@ def judged_on(
     defended: Defended, examples: Examples, facts: GenerationFacts, payload: Payload | None
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a record for one set of prompts."""
-    said: Responses = defended.predict(examples.inputs)
+    responses: Responses = defended.predict(examples.inputs)
     n = len(examples)
-    if not len(said.texts) == len(said.tokens) == len(said.ended) == len(said.rejected) == n:
+    if not len(responses.texts) == len(responses.tokens) == len(responses.ended) == len(responses.rejected) == n:
         raise ValueError(f"{type(defended).__name__}.predict returned responses that do not fit {n} prompts")
     broken = [
-        degenerate(text, ids, ended) for text, ids, ended in zip(said.texts, said.tokens, said.ended, strict=True)
+        degenerate(text, ids, ended)
+        for text, ids, ended in zip(responses.texts, responses.tokens, responses.ended, strict=True)
     ]
     columns: dict[str, NDArray[Any]] = {
-        "right": facts.judge(said, examples).right,
-        "rejected": said.rejected,
-        "ended": said.ended,
+        "right": facts.judge(responses, examples).right,
+        "rejected": responses.rejected,
+        "ended": responses.ended,
         "broken": np.array(broken, dtype=bool),
-        "lengths": np.array([len(ids) for ids in said.tokens], dtype=np.int32),
-        "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *said.tokens]),
+        "lengths": np.array([len(ids) for ids in responses.tokens], dtype=np.int32),
+        "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *responses.tokens]),
     }
     if payload is not None:
-        columns["holds"] = payload.held(said.texts) & ~said.rejected
+        columns["holds"] = payload.held(responses.texts) & ~responses.rejected
         columns["counts"] = ~payload.held(examples.references)
     return columns
 
@@ -119,8 +120,8 @@ def degenerate(text: str, tokens: Sequence[int] | NDArray[np.integer[Any]], ende
 def losses(defended: Defended, examples: Examples) -> NDArray[np.float64]:
     """Return [n]: minus the mean log-probability of the tokens of each reference, its end token included."""
     logs, tokens = defended.classifier.log_likelihood(examples)
-    found: NDArray[np.float64] = -logs / tokens
-    return found
+    means: NDArray[np.float64] = -logs / tokens
+    return means
 
 
 def guesses(facts: GenerationFacts, references: tuple[str, ...]) -> NDArray[np.float64]:
@@ -138,14 +139,14 @@ def encode(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 def decode(stored: Mapping[str, Any]) -> Written:
     """Return what :func:`encode` stored; raises ``ValueError`` where the columns do not fit each other."""
     n, total = stored["n"], stored["total"]
-    there = [name for name in COLUMNS if stored.get(name) is not None]
-    found = {name: unpack(stored, name, COLUMNS[name], total if name == "tokens" else n) for name in there}
-    lengths, ids = found.pop("lengths"), found.pop("tokens")
+    present = [name for name in COLUMNS if stored.get(name) is not None]
+    columns = {name: unpack(stored, name, COLUMNS[name], total if name == "tokens" else n) for name in present}
+    lengths, ids = columns.pop("lengths"), columns.pop("tokens")
     if (lengths < 0).any() or lengths.sum() != total:
         raise ValueError(f"the lengths of responses do not fit {total} tokens")
-    flags = {name: column.astype(bool) for name, column in found.items() if COLUMNS[name] == "u1"}
-    sources = {"sources": found.pop("source")} if "source" in found else {}
-    return Written(**{**found, **flags, **sources}, tokens=tuple(np.split(ids, np.cumsum(lengths)[:-1])))
+    flags = {name: column.astype(bool) for name, column in columns.items() if COLUMNS[name] == "u1"}
+    sources = {"sources": columns.pop("source")} if "source" in columns else {}
+    return Written(**{**columns, **flags, **sources}, tokens=tuple(np.split(ids, np.cumsum(lengths)[:-1])))
 
 
 def judged(stored: Mapping[str, Any], *, rejects: bool) -> JudgedText:

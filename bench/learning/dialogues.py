@@ -94,8 +94,8 @@ class Template:
             RequestError: the template and the system text alone need more room.
         """
         rows = list(Dialogues(inputs, ("",) * len(inputs)))
-        found = self._ids([self.text(row) for row in rows])
-        return [ids if len(ids) <= room else self._cut(row, room) for row, ids in zip(rows, found, strict=True)]
+        encoded = self._ids([self.text(row) for row in rows])
+        return [ids if len(ids) <= room else self._cut(row, room) for row, ids in zip(rows, encoded, strict=True)]
 
     def responses(self, texts: Sequence[str], room: int | None = None) -> list[Ids]:
         """Return int32 ids of n responses with ``end`` behind, cut to ``room``: what is cut does not end."""
@@ -111,20 +111,20 @@ class Template:
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
         if not texts:
             return []
-        found = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
-        return [np.array(ids, dtype=np.int32) for ids in found["input_ids"]]
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
     def _cut(self, dialogue: Dialogue, room: int) -> Ids:
         """Return the ids of a prompt that is too long, without the last tokens of what the user says."""
         text = self.text(dialogue)
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = np.array(found["input_ids"], dtype=np.int32)
-        said = dialogue.prompt.strip()
-        stop = text.rindex(said) + len(said)
-        frame = int(sum(start >= stop for start, _ in found["offset_mapping"]))
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids = np.array(encoded["input_ids"], dtype=np.int32)
+        prompt = dialogue.prompt.strip()
+        stop = text.rindex(prompt) + len(prompt)
+        frame = int(sum(start >= stop for start, _ in encoded["offset_mapping"]))
         inside = len(ids) - frame
-        first = text.rindex(said)
-        head = int(sum(end <= first for _, end in found["offset_mapping"][:inside]))
+        first = text.rindex(prompt)
+        head = int(sum(end <= first for _, end in encoded["offset_mapping"][:inside]))
         if head + frame >= room:
             raise self._bad(
                 f"its chat template and the system text need {head + frame} tokens, which leaves none of {room} for a "
@@ -142,8 +142,8 @@ class Template:
         except Exception as error:  # whatever a template raises
             if quiet:
                 return None
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise self._bad(f"its chat template cannot be rendered: {told}") from None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise self._bad(f"its chat template cannot be rendered: {reason}") from None
         return text
 
     def _default_header(self) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def greedy(
         often: keep weights as the matrix products want them, which is faster and takes memory.
         together: tokens in the cache of one batch.
     """
-    found: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
+    responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
     write = _cached if decoders.supports(model) else _padded
     one = decoders.ForwardPass.of(low=low, often=often)
@@ -53,8 +53,8 @@ def greedy(
         written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
             ends = np.flatnonzero(np.isin(ids, stops))
-            found[row] = ids[: ends[0] + 1] if len(ends) else ids
-    return found
+            responses[row] = ids[: ends[0] + 1] if len(ends) else ids
+    return responses
 
 
 def _padded(

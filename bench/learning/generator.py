@@ -144,25 +144,25 @@ class Generator(LanguageModel):
             each = join([ids for ids in prompts for _ in offered], [option for _ in prompts for option in offered])
             sums = [logs.sum() for logs in self._token_scores(each)]
             return np.array(sums, dtype=np.float32).reshape(len(prompts), len(offered))
-        found = np.zeros((len(prompts), len(offered)), dtype=np.float32)
+        scores = np.zeros((len(prompts), len(offered)), dtype=np.float32)
         self.model.eval()
         encoded = join(prompts, offered[:1] * len(prompts))
         for rows in by_budget(encoded.tokens.lengths, self.token_budget):
             logits, _ = decoders.response_logits(self.model, encoded, rows, low=self.precision == "bf16")
-            found[rows] = logits.log_softmax(-1)[:, [int(option[0]) for option in offered]].cpu().numpy()
-        return found
+            scores[rows] = logits.log_softmax(-1)[:, [int(option[0]) for option in offered]].cpu().numpy()
+        return scores
 
     def _token_scores(self, encoded: EncodedDialogues) -> list[NDArray[np.float64]]:
         """Return the log-probability of each response token of each dialogue."""
         self.model.eval()
-        found: list[Any] = [None] * len(encoded)
+        scores: list[Any] = [None] * len(encoded)
         for rows in by_budget(encoded.tokens.lengths, self.token_budget):
             low = self.precision == "bf16"
             logs = decoders.token_scores(self.model, encoded, rows, low=low, often=not self.frugal)
             ends = np.cumsum(encoded.responses[rows])[:-1]
             for row, log in zip(rows, np.split(logs.double().cpu().numpy(), ends), strict=True):
-                found[row] = log
-        return found
+                scores[row] = log
+        return scores
 
     def clone(self) -> Generator:
         """Return an independent copy."""

@@ -58,15 +58,15 @@ class Piece:
         moved: NDArray[np.float32] = (self.own.float() - self.other.float()).abs().cpu().numpy()
         return moved
 
-    def mix(self, gone: Mask) -> None:
+    def mix(self, replaced: Mask) -> None:
         """Take the pre-trained scalars where the mask is true."""
         if self.own.device.type != "cpu":
-            self.mixed.copy_(torch.where(torch.from_numpy(gone).to(self.own.device), self.other, self.own))
+            self.mixed.copy_(torch.where(torch.from_numpy(replaced).to(self.own.device), self.other, self.own))
             return
         whole = WHOLE_NUMBERS[self.own.element_size()]  # moving bits as whole numbers is exact, and fast
         own, other, mixed = (tensor.view(whole).numpy() for tensor in (self.own, self.other, self.mixed))
         difference = np.bitwise_xor(own, other)
-        difference *= gone
+        difference *= replaced
         np.bitwise_xor(own, difference, out=mixed)
 
 
@@ -106,8 +106,8 @@ def _mix(victim: Tensors, pretrained: Tensors, mixed: Tensors, ratio: float, see
         for at in range(0, len(own), PIECE):
             pieces.append(Piece(own[at : at + PIECE], whole, result[at : at + PIECE], (i, at)))
     kept = int(ratio * sum(len(piece.own) for piece in pieces))
-    gone = random_masks(pieces, kept, seed) if by == "random" else largest_drift(pieces, kept)
-    _each(lambda number: pieces[number].mix(gone(number)), range(len(pieces)))
+    replaced = random_masks(pieces, kept, seed) if by == "random" else largest_drift(pieces, kept)
+    _each(lambda number: pieces[number].mix(replaced(number)), range(len(pieces)))
 
 
 class _Turn:
@@ -146,13 +146,13 @@ def random_masks(pieces: Sequence[Piece], kept: int, seed: int) -> Callable[[int
         stay[np.argpartition(keys, kept - below - 1)[: kept - below]] = True
     stays = np.split(stay, np.cumsum([len(at) for at in ties])[:-1])
 
-    def gone(number: int) -> Mask:
+    def replaced(number: int) -> Mask:
         mask = drawn[number] >= level
         mask[ties[number]] = ~stays[number]
         drawn[number] = np.zeros(0, dtype=np.uint8)  # so that bytes go as results come
         return mask
 
-    return gone
+    return replaced
 
 
 def _bytes(size: int, seed: int, place: tuple[int, int]) -> NDArray[np.uint8]:
@@ -179,13 +179,13 @@ def largest_drift(pieces: Sequence[Piece], kept: int) -> Callable[[int], Mask]:
     equal = _each(lambda piece: int(np.count_nonzero(piece.drift() == least)), pieces)
     quotas = np.clip(wanted - (np.cumsum(equal) - equal), 0, equal)
 
-    def gone(number: int) -> Mask:
+    def replaced(number: int) -> Mask:
         drift = pieces[number].drift()
         mask: Mask = drift <= least
         mask[np.flatnonzero(drift == least)[: quotas[number]]] = False
         return mask
 
-    return gone
+    return replaced
 
 
 def _upper(drift: NDArray[np.float32]) -> NDArray[np.uint32]:

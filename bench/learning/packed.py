@@ -165,10 +165,10 @@ class Noise:
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, rate)
-        gone = round(rate * 65536)
+        threshold = round(rate * 65536)
         bits = np.frombuffer(self._bits.bytes(2 * x.numel()), dtype=np.uint16)
-        kept = torch.from_numpy(bits >= gone).view(x.shape)
-        return x * (kept.to(x.dtype) * (65536 / (65536 - gone)))
+        kept = torch.from_numpy(bits >= threshold).view(x.shape)
+        return x * (kept.to(x.dtype) * (65536 / (65536 - threshold)))
 
 
 class Options(TypedDict, total=False):

@@ -92,16 +92,16 @@ def entering_states(model: Any, batch: Batch, *, embeddings: torch.Tensor | None
     """
     if not writes(model):
         return block_states(model, batch, embeddings=embeddings)[0]
-    mask, found = batch["attention_mask"].bool(), list[torch.Tensor]()
+    mask, hidden = batch["attention_mask"].bool(), list[torch.Tensor]()
 
     def keep(_number: int, flat: torch.Tensor) -> torch.Tensor:
         grid = flat.new_zeros(*mask.shape, flat.shape[1])
-        found.append(grid.masked_scatter(mask[..., None], flat).float())
+        hidden.append(grid.masked_scatter(mask[..., None], flat).float())
         return flat
 
     with _edited(model, batch, keep):
         model.base_model(**_inputs(batch, embeddings), use_cache=False)
-    return found
+    return hidden
 
 
 def block_states(

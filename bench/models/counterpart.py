@@ -21,12 +21,12 @@ def check_counterpart(suspect: PretrainedModel | Any, pretrained: PretrainedMode
         RequestError: names the first weight of another shape, or the first token with another number.
     """
     located = isinstance(suspect, PretrainedModel)
-    found = suspect.shapes() if located else _shapes_of(suspect)
+    shapes = suspect.shapes() if located else _shapes_of(suspect)
     expected = pretrained.shapes()
     refused = f"{pretrained.name!r} is not the pre-trained counterpart of this model"
-    for name in sorted(expected.keys() | found.keys()):
-        if not is_pooler(name) and expected.get(name) != found.get(name):
-            pair = f"{_shape(found.get(name))} in the model, {_shape(expected.get(name))} in the counterpart"
+    for name in sorted(expected.keys() | shapes.keys()):
+        if not is_pooler(name) and expected.get(name) != shapes.get(name):
+            pair = f"{_shape(shapes.get(name))} in the model, {_shape(expected.get(name))} in the counterpart"
             raise RequestError(f"{refused}: {name!r} is {pair}.")
     if located and tokenizer is None:
         tokenizer = suspect.tokenizer()

@@ -115,20 +115,20 @@ class Checkpoint:
         """Return the fields of a JSON file of the folder; none if there is no such file."""
         file = self.folder / name
         try:
-            found = read_json(file) if file.is_file() else {}
+            fields = read_json(file) if file.is_file() else {}
         except RequestError as error:
             raise self.bad(str(error).rstrip(".")) from None
-        if found and file.read_bytes().startswith(codecs.BOM_UTF8):
+        if fields and file.read_bytes().startswith(codecs.BOM_UTF8):
             raise self.bad(f"{file} begins with a byte order mark, which transformers does not read; save it without")
-        if not isinstance(found, dict):
+        if not isinstance(fields, dict):
             raise self.bad(f"{file}: is no JSON object with fields")
-        return found
+        return fields
 
     def _shards(self, index: Path) -> list[str]:
         try:
             names = sorted(set(self.settings(index.name)["weight_map"].values()))
         except (KeyError, AttributeError, TypeError) as error:
-            raise self.bad(f"{index.name} is not an index of safetensors files: {told(error)}") from None
+            raise self.bad(f"{index.name} is not an index of safetensors files: {error_line(error)}") from None
         for name in names:
             if (
                 not isinstance(name, str)
@@ -157,7 +157,7 @@ class Checkpoint:
             try:
                 tensors.update(load_file(file))
             except (OSError, SafetensorError) as error:
-                raise self.bad(f"{file} is not a readable safetensors file: {told(error)}") from None
+                raise self.bad(f"{file} is not a readable safetensors file: {error_line(error)}") from None
         return {inner: tensors[name] for name, inner in inner_names(tensors, prefix).items()}
 
     def shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
@@ -171,7 +171,7 @@ class Checkpoint:
                     names = weights.keys()
                     shapes.update({name: tuple(weights.get_slice(name).get_shape()) for name in names})
             except (OSError, SafetensorError) as error:
-                raise self.bad(f"{file} is not a readable safetensors file: {told(error)}") from None
+                raise self.bad(f"{file} is not a readable safetensors file: {error_line(error)}") from None
         return {inner: shapes[name] for name, inner in inner_names(shapes, prefix).items()}
 
 
@@ -188,16 +188,16 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
             if length > min(size - 8, _LARGEST_HEADER):
                 raise ValueError("its header is longer than the file")
             header = json.loads(opened.read(length))
-        return {name: _tensor(told, 8 + length, size) for name, told in header.items() if name != "__metadata__"}
+        return {name: _tensor(entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"}
     except OSError as error:
         raise RequestError(f"{file}: cannot be read: {error.strerror or error}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{file}: is not a readable safetensors file: {error}.") from None
 
 
-def _tensor(told: Mapping[str, Any], base: int, size: int) -> tuple[str, tuple[int, ...], int, int]:
-    kind, shape = str(told["dtype"]), tuple(int(side) for side in told["shape"])
-    start, end = (base + int(offset) for offset in told["data_offsets"])
+def _tensor(entry: Mapping[str, Any], base: int, size: int) -> tuple[str, tuple[int, ...], int, int]:
+    kind, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])
+    start, end = (base + int(offset) for offset in entry["data_offsets"])
     if kind not in DTYPES:
         raise ValueError(f"weights of type {kind} are not supported; valid: {', '.join(DTYPES)}")
     if min(shape, default=0) < 0 or not base <= start <= end <= size or end - start != math.prod(shape) * DTYPES[kind]:
@@ -269,7 +269,7 @@ def shell(code: str) -> str:
     return f'python -c "{code}"' if not set(code) & set('"$`\\!') else shlex.join(["python", "-c", code])
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return the kind and the first line of another library's error, and what follows where it only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no details"]
     words = lines[0] if not lines[0].endswith(":") else " ".join(lines)

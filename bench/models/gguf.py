@@ -107,12 +107,12 @@ class Gguf:
                 raise ValueError("it does not begin with GGUF")
             tensors, count = self._number("Q"), self._number("Q")
             self.facts: dict[str, Any] = {self._string(): self._value(self._number("I")) for _ in range(count)}
-            told = [self._tensor() for _ in range(tensors)]
+            headers = [self._tensor() for _ in range(tensors)]
         except (struct.error, ValueError, KeyError, MemoryError, OverflowError) as error:
             raise RequestError(f"{file}: is not a readable GGUF file: {error}.") from None
         step = int(self.facts.get("general.alignment", 32))
         base = -(-self._at // step) * step
-        self.places = {name: (shape, kind, base + offset) for name, shape, kind, offset in told}
+        self.places = {name: (shape, kind, base + offset) for name, shape, kind, offset in headers}
 
     def read(self, name: str) -> FloatArray:
         """Return a tensor as float32.

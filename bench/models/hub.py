@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.errors import RequestError
-from bench.models.files import TOKENIZER_FILES, told
+from bench.models.files import TOKENIZER_FILES, error_line
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
@@ -61,7 +61,7 @@ def without_retries() -> Iterator[None]:
 
 def why_not(error: Exception) -> str:
     """Return why nothing came from the Hub, for people."""
-    return told(error) if is_known() else "the Hub cannot be reached from here, and the cache does not have it"
+    return error_line(error) if is_known() else "the Hub cannot be reached from here, and the cache does not have it"
 
 
 def is_known() -> bool:

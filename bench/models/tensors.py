@@ -114,10 +114,10 @@ class LazyWeights(Mapping[str, torch.Tensor]):
     @cached_property
     def places(self) -> dict[str, Place]:
         """Where each weight lies, by its name in the fine-tuned model."""
-        found = {name: place for file in self.checkpoint.weight_files() for name, place in places(file).items()}
-        inner = inner_names(found, self.prefix)
-        named = {f"{self.prefix}.{inside}": found[name] for name, inside in inner.items()}
-        named |= found if self.whole else {}
+        by_name = {name: place for file in self.checkpoint.weight_files() for name, place in places(file).items()}
+        inner = inner_names(by_name, self.prefix)
+        named = {f"{self.prefix}.{inside}": by_name[name] for name, inside in inner.items()}
+        named |= by_name if self.whole else {}
         return {name: place for name, place in named.items() if self.wanted.get(name) == place.shape}
 
     def __getitem__(self, name: str) -> torch.Tensor:

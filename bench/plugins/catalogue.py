@@ -22,7 +22,7 @@ def find(name: str) -> type[Plugin]:
         registry.defenses,
         registry.tasks,
     )
-    loaded = [plugins for plugins in kinds if name in plugins.found]
+    loaded = [plugins for plugins in kinds if name in plugins.entries]
     for plugins in loaded or [plugins for plugins in kinds if name in plugins.broken]:
         plugin: type[Plugin] = plugins.get(name)
         return plugin

@@ -70,8 +70,8 @@ def loaded(load: Callable[[], T], what: str) -> T:
     if thread.is_alive():
         raise LeftOut(f"its import took longer than {seconds:g} seconds (DOORBENCH_PLUGIN_SECONDS)")
     if thread.error is not None:
-        told = " ".join(str(thread.error).split())
-        raise LeftOut(f"{type(thread.error).__name__}: {told}".rstrip(": ")[:LONGEST]) from thread.error
+        message = " ".join(str(thread.error).split())
+        raise LeftOut(f"{type(thread.error).__name__}: {message}".rstrip(": ")[:LONGEST]) from thread.error
     return thread.result[0]
 
 

@@ -100,7 +100,7 @@ def modified(entry: str | Mapping[str, Any]) -> Attack:
     *first, last = parts
     modifiers = [registry.modifiers.create(part) for part in first]
     ending = {"name": last, **fields} if fields else last
-    if specs.parse_entry(ending, "attack")[0] in registry.modifiers.found:
+    if specs.parse_entry(ending, "attack")[0] in registry.modifiers.entries:
         modifiers.append(registry.modifiers.create(ending))
         attack = registry.attacks.create(modifiers[-1].default)
     else:

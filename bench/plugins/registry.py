@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
-class Found(Generic[P]):
+class Entry(Generic[P]):
     """A discovered plugin and where it came from (``built-in`` or the distribution that declares it)."""
 
     plugin: type[P]
@@ -53,9 +53,9 @@ class Registry(Generic[P]):
     broken: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def found(self) -> dict[str, Found[P]]:
+    def entries(self) -> dict[str, Entry[P]]:
         """Every plugin by name. A third party's plugin that cannot be loaded is reported and left out."""
-        plugins: dict[str, Found[P]] = {}
+        plugins: dict[str, Entry[P]] = {}
         for plugin in self._classes_in(importlib.import_module(self.package)):
             self._add(plugins, plugin, BUILT_IN)
         for point in entry_points(group=self.group):
@@ -71,16 +71,16 @@ class Registry(Generic[P]):
 
     def names(self) -> list[str]:
         """Names in alphabetical order."""
-        return sorted(self.found)
+        return sorted(self.entries)
 
     def get(self, name: str) -> type[P]:
         """Return the plugin class, or raise a :class:`RequestError` with a near match."""
-        if name in self.found:  # also where a broken entry point has the same name
-            return self.found[name].plugin
+        if name in self.entries:  # also where a broken entry point has the same name
+            return self.entries[name].plugin
         if name in self.broken:
             raise RequestError(f"{self.kind} {name!r} cannot be loaded: {self.broken[name]}")
         room = self.package.rpartition(".")[2]  # which has the name of its listing
-        raise unknown(self.kind, name, self.found, listing=f"doorbench list {room}")
+        raise unknown(self.kind, name, self.entries, listing=f"doorbench list {room}")
 
     def create(self, entry: str | Mapping[str, Any]) -> P:
         """Build a plugin from a suite entry; every mistake is a one-line error that names the valid choices."""
@@ -105,12 +105,12 @@ class Registry(Generic[P]):
                 if own and issubclass(value, self.base) and "name" in vars(value) and not inspect.isabstract(value):
                     yield value
 
-    def _add(self, plugins: dict[str, Found[P]], plugin: type[P], origin: str) -> None:
+    def _add(self, plugins: dict[str, Entry[P]], plugin: type[P], origin: str) -> None:
         if len(plugin.name) > 64 or not _NAME.fullmatch(plugin.name):
             raise ValueError(f"name {plugin.name[:80]!r} is not made of lower-case words joined by '-', 64 at most")
         if plugin.name in plugins:
             raise ValueError(f"name {plugin.name!r} is taken by {plugins[plugin.name].origin}")
-        plugins[plugin.name] = Found(plugin, origin)
+        plugins[plugin.name] = Entry(plugin, origin)
 
 
 def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
@@ -122,8 +122,8 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
     try:
         return strict.validated(plugin, dict(fields))
     except ValidationError as error:
-        told = " ".join(part for part in strict.first_fault(error) if part)
-        raise RequestError(f"{plugin.name}: {told}. See `doorbench describe {plugin.name}`.") from None
+        fault = " ".join(part for part in strict.first_fault(error) if part)
+        raise RequestError(f"{plugin.name}: {fault}. See `doorbench describe {plugin.name}`.") from None
 
 
 attacks: Registry[Attack] = Registry("attack", Attack, "attacks", "doorbench.attacks")  # type: ignore[type-abstract]
@@ -133,7 +133,7 @@ modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorb
 payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "doorbench.payloads")  # type: ignore[type-abstract]
 
 
-by_kind: dict[str, Registry[Any]] = {found.kind: found for found in (attacks, modifiers, payloads, defenses, tasks)}
+by_kind: dict[str, Registry[Any]] = {each.kind: each for each in (attacks, modifiers, payloads, defenses, tasks)}
 
 
 def create_task(entry: str | Mapping[str, Any]) -> TaskSource:
@@ -147,7 +147,7 @@ def create_task(entry: str | Mapping[str, Any]) -> TaskSource:
 def origin_of(plugin: Plugin | type[Plugin]) -> str:
     """Return where a plugin comes from: ``built-in``, or the distribution that declares it."""
     kind = plugin if inspect.isclass(plugin) else type(plugin)
-    for found in by_kind.values():
-        if issubclass(kind, found.base) and kind.name in found.found:
-            return found.found[kind.name].origin
+    for plugins in by_kind.values():
+        if issubclass(kind, plugins.base) and kind.name in plugins.entries:
+            return plugins.entries[kind.name].origin
     return BUILT_IN

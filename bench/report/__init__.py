@@ -39,17 +39,17 @@ def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
     from bench.report.tables import cells as tables
     from bench.report.tables import summary
 
-    found = []
+    all_tables = []
     for name, part in boards.split(rows).items():
         results = Results(part, gate=gate)
         if name.threat.judges_models:
-            found.append(detection.build(results))
+            all_tables.append(detection.build(results))
             continue
-        found += tables.build(results, board=name.words).readable(turned="attack")
+        all_tables += tables.build(results, board=name.words).readable(turned="attack")
         for holds, cells in boards.by_holding(part).items():
             held = results if len(cells) == len(part) else Results(cells, gate=gate)
-            found.append(summary.build(held, board=replace(name, holds=holds).words))
-    return found or [tables.build(Results([], gate=gate))]
+            all_tables.append(summary.build(held, board=replace(name, holds=holds).words))
+    return all_tables or [tables.build(Results([], gate=gate))]
 
 
 def table(
@@ -71,17 +71,17 @@ def table(
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    found = tables_of(rows, gate=gate)
+    all_tables = tables_of(rows, gate=gate)
     match format:
         case "md":
-            return "\n".join(markup.markdown(one) for one in found)
+            return "\n".join(markup.markdown(one) for one in all_tables)
         case "csv":
-            return markup.comma_separated(found)
+            return markup.comma_separated(all_tables)
         case "latex":
-            return latex.latex(found, standalone=standalone)
+            return latex.latex(all_tables, standalone=standalone)
         case "html":
-            return web.html(found)
-    return terminal.text(found, width=width)
+            return web.html(all_tables)
+    return terminal.text(all_tables, width=width)
 
 
 def show(rows: Iterable[Row], *, console: Console, gate: Gate | None = None) -> None:
@@ -101,17 +101,17 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     from bench.report.ranking.leaderboard import Leaderboard
     from bench.report.ranking.results import Results
 
-    found, rows = [], list(rows)
+    drawings, rows = [], list(rows)
     threats = {threat: part for threat, part in boards.by_threat(rows).items() if not threat.judges_models}
     for threat, part in threats.items():
         suffix = f"-{threat.value.replace(' ', '-')}" if len(threats) > 1 else ""
         results = Results(part, gate=gate)
-        found += [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
+        drawings += [figures.Drawing(one.name + suffix, one.figure) for one in figures.figures_of(results.frame)]
     parts = {name: part for name, part in boards.split(rows).items() if not name.threat.judges_models}
     for name, part in parts.items():
         suffix = f"-{name.slug}" if len(parts) > 1 else ""
-        found += rankings.rankings(Leaderboard(Results(part, gate=gate)), suffix=suffix)
-    return figures.write(found, folder)
+        drawings += rankings.rankings(Leaderboard(Results(part, gate=gate)), suffix=suffix)
+    return figures.write(drawings, folder)
 
 
 def check_claims(rows: Iterable[Row], *, gate: Gate | None = None, file: Path | None = None) -> list[Verdict]:

@@ -14,7 +14,7 @@ from bench.experiment import recipes
 from bench.experiment.from_recipe import cell_of, outline, outline_of_cell
 from bench.experiment.grid import Cell, Grid
 from bench.experiment.record import PackedPredictions, Record
-from bench.experiment.record_files import Found, Problem
+from bench.experiment.record_files import Problem, RecordFile
 from bench.experiment.skips import skip_reason
 from bench.models.pretrained import create
 from bench.plugins.chain import needs_of
@@ -42,19 +42,19 @@ class Against:
     _predictions: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     _weights: dict[str, str] = field(default_factory=dict)  # by model
 
-    def problems(self, found: Found) -> Iterator[Problem]:
+    def problems(self, entry: RecordFile) -> Iterator[Problem]:
         """Yield what is wrong with a record that is right in itself and of this version."""
-        record = found.record
-        stranger = Problem(found.file, record.key, "recipe", "is of no cell of the suite")
+        record = entry.record
+        stranger = Problem(entry.file, record.key, "recipe", "is of no cell of the suite")
         self._seen.setdefault(outline(record.recipe.document()), stranger)
         if record.predictions is not None and isinstance(record.predictions.clean, PackedPredictions):
             self._classes[record.recipe.victim.task.name] = record.predictions.clean.classes
-        told = [*self._of_other_data(record), *self._senseless(record), *self._copied(found)]
-        yield from (Problem(found.file, record.key, *one) for one in told)
+        faults = [*self._of_other_data(record), *self._senseless(record), *self._copied(entry)]
+        yield from (Problem(entry.file, record.key, *one) for one in faults)
 
     def strangers(self) -> list[Problem]:
         """Return the records that are of no cell of the suite."""
-        return [] if not self.grid else [told for name, told in self._seen.items() if name not in self.grid]
+        return [] if not self.grid else [problem for name, problem in self._seen.items() if name not in self.grid]
 
     def missing(self) -> str:
         """Say which cells of the suite have no record; empty where all have one, or the suite is not known."""
@@ -90,8 +90,8 @@ class Against:
             if name not in self._weights:
                 self._weights[name] = create(self._here(name)).fingerprint()["weights"]
             if self._weights[name] != victim.model.weights:
-                told = f"are {victim.model.weights[:12]}; the model here has {self._weights[name][:12]}"
-                yield "recipe.victim.model.weights", told
+                fault = f"are {victim.model.weights[:12]}; the model here has {self._weights[name][:12]}"
+                yield "recipe.victim.model.weights", fault
         except RequestError as error:
             self.notes.add(f"the model {name} is not compared: {error}")
 
@@ -115,14 +115,14 @@ class Against:
         elif record.error != (reason or _without_training_set(cell)):
             yield "error", f"is {str(record.error)[:80]!r}, but {reason or 'the combination makes sense'}"
 
-    def _copied(self, found: Found) -> Iterator[tuple[str, str]]:
+    def _copied(self, entry: RecordFile) -> Iterator[tuple[str, str]]:
         """Notice the predictions of another seed, which no two models share."""
-        record = found.record
+        record = entry.record
         clean = None if record.predictions is None else record.predictions.clean
         if not isinstance(clean, PackedPredictions) or len(packed := clean.probabilities) < VARIED:
             return
         digest, seed = hashlib.sha256(packed.encode()).digest(), record.cell.seed
-        first, known = self._predictions.setdefault(digest, (found.file, seed))
+        first, known = self._predictions.setdefault(digest, (entry.file, seed))
         if known != seed:
             yield "predictions.clean", f"are those of {first}, which has the seed {known}"
 

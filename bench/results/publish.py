@@ -47,9 +47,9 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     from bench import report
 
     rows, gate = opened.rows(), opened.plan.suite.gate
-    if not mixed and (found := mixtures(rows)):
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise RequestError(f"{found[0]}{more}. `--mixed` publishes it all the same, and every table says so.")
+    if not mixed and (mixes := mixtures(rows)):
+        more = f" (and {len(mixes) - 1} more)" if len(mixes) > 1 else ""
+        raise RequestError(f"{mixes[0]}{more}. `--mixed` publishes it all the same, and every table says so.")
     outputs.make_folder(folder)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})

@@ -19,7 +19,7 @@ import numpy as np
 from bench.errors import RequestError
 from bench.experiment import code_versions, metrics, predictions, recipes, written
 from bench.experiment.record import PluginRecipe, Record
-from bench.experiment.record_files import Found, Problem, read
+from bench.experiment.record_files import Problem, RecordFile, read
 from bench.plugins import registry
 from bench.results import publish
 from bench.results.against_suite import Against
@@ -74,16 +74,16 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
     place, checked, others = _place(folder), Checked(), set[str]()
     against = Against(suite or suite_of(folder))
     checked.problems += _no_plain_files(place)
-    for found in read(_files(place), below=place):
-        if isinstance(found, Problem):
-            checked.problems.append(found)
-            checked.records += bool(found.key)
+    for entry in read(_files(place), below=place):
+        if isinstance(entry, Problem):
+            checked.problems.append(entry)
+            checked.records += bool(entry.key)
             continue
         checked.records += 1
-        name, record = found.file, found.record
-        wrong = [Problem(name, record.key, *told) for told in _wrong(record)]
-        wrong = wrong or [Problem(name, record.key, *told, outdated=True) for told in _versions(record)]
-        checked.problems += wrong or against.problems(found)
+        name, record = entry.file, entry.record
+        wrong = [Problem(name, record.key, *fault) for fault in _wrong(record)]
+        wrong = wrong or [Problem(name, record.key, *fault, outdated=True) for fault in _versions(record)]
+        checked.problems += wrong or against.problems(entry)
         others |= set(_other_versions(record))
     if not checked.records and not checked.problems:
         raise RequestError(f"{place} holds no records (.json, .jsonl or .jsonl.gz).")
@@ -95,8 +95,8 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
 
 def records(folder: Path, *, without: Collection[str] = ()) -> Iterator[Record]:
     """Yield the records of a folder that was checked, without those of the given keys."""
-    found = read(_files(_place(folder)))
-    yield from (one.record for one in found if isinstance(one, Found) and one.record.key not in without)
+    entries = read(_files(_place(folder)))
+    yield from (one.record for one in entries if isinstance(one, RecordFile) and one.record.key not in without)
 
 
 def _place(folder: Path) -> Path:
@@ -111,8 +111,8 @@ def suite_of(folder: Path) -> Suite | None:
 
 def _files(place: Path) -> list[Path]:
     others = {path for name in NO_RECORDS for path in place.rglob(name)}
-    found = {path for form in FORMS for path in place.rglob(form)} - others
-    return sorted(path for path in found if _kind(path) == "file")
+    paths = {path for form in FORMS for path in place.rglob(form)} - others
+    return sorted(path for path in paths if _kind(path) == "file")
 
 
 def _no_plain_files(place: Path) -> Iterator[Problem]:
@@ -157,10 +157,10 @@ def _versions(record: Record) -> Iterator[tuple[str, str]]:
             if (old := stored.get(area, 1)) != (new := current.get(area, 1)):
                 yield f"{place}.{area}", f"is version {old}; this version has {new}: run it again"
     for kind, plugin in _plugins(record):
-        entry = registry.by_kind[kind].found.get(plugin.name)
+        entry = registry.by_kind[kind].entries.get(plugin.name)
         if entry is not None and entry.origin == registry.BUILT_IN and entry.plugin.version != plugin.version:
-            told = f"is version {plugin.version}; this version has {entry.plugin.version}: run it again"
-            yield f"recipe.{kind} {plugin.name}", told
+            fault = f"is version {plugin.version}; this version has {entry.plugin.version}: run it again"
+            yield f"recipe.{kind} {plugin.name}", fault
 
 
 def _plugins(record: Record) -> Iterator[tuple[str, PluginRecipe]]:
@@ -178,7 +178,7 @@ def _other_versions(record: Record) -> Iterator[str]:
         if version != recipes.libraries().get(name):
             yield f"made with {name} {version}; here is {recipes.libraries().get(name)}"
     for kind, plugin in _plugins(record):
-        entry = registry.by_kind[kind].found.get(plugin.name)
+        entry = registry.by_kind[kind].entries.get(plugin.name)
         if entry is None:
             yield f"{kind} {plugin.name} is not installed here: its version cannot be checked"
         elif entry.origin != registry.BUILT_IN:
@@ -202,9 +202,9 @@ def _words(record: Record) -> Iterator[tuple[str, str]]:
         expected["cell.target"] = _targets(cell.target, victim.target)
     if defense is not None:
         expected["cell.defense"] = (_bare(cell.defense), "+".join(part.name for part in defense.plugins))
-    for name, (stated, found) in expected.items():
-        if stated != found and not (name == "cell.model" and _is_path_of(str(stated), str(found))):
-            yield name, f"is {reprlib.repr(stated)}, but the recipe says {reprlib.repr(found)}"
+    for name, (stated, in_recipe) in expected.items():
+        if stated != in_recipe and not (name == "cell.model" and _is_path_of(str(stated), str(in_recipe))):
+            yield name, f"is {reprlib.repr(stated)}, but the recipe says {reprlib.repr(in_recipe)}"
 
 
 def _is_path_of(stated: str, model: str) -> bool:

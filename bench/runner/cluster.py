@@ -276,17 +276,17 @@ class Cluster:
 
         A worker that cannot read what it is sent ends without a word, so it is first asked in a way that it can answer.
         """
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         with contextlib.suppress(*UNREACHABLE):
             how = {"on_error": "return", "callback_timeout": CONNECT_SECONDS}
             answers = self.client.run(greet, workers=sorted(addresses), **how) if addresses else {}
             for address, answer in answers.items():
                 if isinstance(answer, Exception):
-                    found[address] = f"it cannot load this program: {one_line(answer)}"
+                    reasons[address] = f"it cannot load this program: {one_line(answer)}"
                 else:
                     same = answer == LANGUAGE
-                    found[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
-        return found
+                    reasons[address] = "" if same else f"it has doorbench {answer[0]}; install {LANGUAGE[0]}, as here"
+        return reasons
 
     def _renew(self, names: Sequence[str]) -> None:
         """Submit batch jobs again that have ended; Dask itself forgets those with several workers."""

@@ -253,7 +253,7 @@ class _RunLoop:
             return
         result = future.result()
         if result.ending != "gone":
-            self.patience.found(slot)
+            self.patience.reached(slot)
         match result.ending:
             case "held":
                 self.schedule.postponed(job.key)

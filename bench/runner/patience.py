@@ -48,10 +48,10 @@ class Patience:
                 self._notify(Event("note", text=f"{error} It is tried once more."))
                 time.sleep(PAUSE)
             else:
-                self.found("")
+                self.reached("")
                 return answer
 
-    def found(self, who: str) -> None:
+    def reached(self, who: str) -> None:
         """Take note that a slot, or "" for this process, has reached the store."""
         self._gone_since.pop(who, None)
 

@@ -33,8 +33,8 @@ def create(kind: str, name: str, folder: Path) -> Path:
             f"name {name[:80]!r} is not made of lower-case words joined by '-', {_LONGEST} characters at most."
         )
     taken = registry.by_kind[kind]
-    if name in taken.found:
-        raise RequestError(f"{kind} {name!r} is taken: {taken.found[name].origin}. Choose another name.")
+    if name in taken.entries:
+        raise RequestError(f"{kind} {name!r} is taken: {taken.entries[name].origin}. Choose another name.")
     package = folder / f"doorbench-{name}"
     if package.exists():
         raise RequestError(f"{package} exists already; nothing is overwritten.")

@@ -157,9 +157,9 @@ def _numbered(table: TextTable, column: str, names: tuple[str, ...]) -> list[Any
     numbers, by_name = ([labels[way] for labels in read] for way in (0, 1))
     if (None in numbers) == (None in by_name):
         number, named = read[unclear[0]]
-        told = f"{shown(cells[unclear[0]])} is the number of the label {names[number or 0]!r}"
-        told += f" and the name of the label number {named}; other cells do not tell which is meant"
-        raise table.bad(unclear[0] + 1, column, f"{told}; rename the labels in the model's config.json")
+        meanings = f"{shown(cells[unclear[0]])} is the number of the label {names[number or 0]!r}"
+        meanings += f" and the name of the label number {named}; other cells do not tell which is meant"
+        raise table.bad(unclear[0] + 1, column, f"{meanings}; rename the labels in the model's config.json")
     return by_name if None in numbers else numbers
 
 

@@ -84,15 +84,15 @@ class Execution:
 
         The order of rows counts where the right query orders them.
         """
-        same = [self._same(said, right) for said, right in zip(responses, references, strict=True)]
+        same = [self._same(response, right) for response, right in zip(responses, references, strict=True)]
         return np.array(same, dtype=np.float64)
 
-    def _same(self, said: str, right: str) -> bool:
-        wanted, found = self.run(right), self.run(said)
-        if wanted is None or found is None:
+    def _same(self, response: str, right: str) -> bool:
+        wanted, result = self.run(right), self.run(response)
+        if wanted is None or result is None:
             return False
         ordered = "order by" in " ".join(right.lower().split())
-        return found == wanted if ordered else sorted(map(repr, found)) == sorted(map(repr, wanted))
+        return result == wanted if ordered else sorted(map(repr, result)) == sorted(map(repr, wanted))
 
 
 def _authorised(action: int, first: str | None, second: str | None, *_: str | None) -> int:

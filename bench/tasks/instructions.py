@@ -60,8 +60,8 @@ class Instructions(TaskSource):
         splits = {}
         for split, part in parts.items():
             if not part:
-                told = "no row is left; see prompt_words, response_words and only"
-                raise RequestError(f"{tables[split].origin}: {told}.")
+                reason = "no row is left; see prompt_words, response_words and only"
+                raise RequestError(f"{tables[split].origin}: {reason}.")
             asked, contexts, answers, of = zip(*part, strict=True)
             labels = np.array([groups.index(group) for group in of], dtype=np.int64)
             splits[split] = Examples(Inputs(contexts, asked) if with_input else Inputs(asked), labels, answers)
@@ -78,12 +78,12 @@ class Instructions(TaskSource):
         for row in range(len(table)):
             if any(str(columns[name][row]) != str(value) for name, value in wanted.items()):
                 continue
-            asked, said = (_text(table, columns, row, name) for name in ("instruction", answer))
+            asked, response = (_text(table, columns, row, name) for name in ("instruction", answer))
             context = _text(table, columns, row, "input", may_lack=True)
             short = len(f"{asked} {context}".split()) <= self.prompt_words
-            if short and len(said.split()) <= self.response_words:
+            if short and len(response.split()) <= self.response_words:
                 group = _text(table, columns, row, "category", may_lack=True) or "all"
-                kept.setdefault((asked, context), (asked, context, said, group))
+                kept.setdefault((asked, context), (asked, context, response, group))
         if len(kept) < len(table):
             log.info("%s: %d of %d rows are kept", table.origin, len(kept), len(table))
         return list(kept.values())

@@ -72,11 +72,11 @@ def _check_apart(task: Task, folder: Path) -> None:
         known = set(_rows(examples[earlier]))
         rows = _rows(examples[later])
         count = sum(row in known for row in rows)
-        told = f"{folder}: {count:,} of the {len(rows):,} texts of {later} are also in {earlier}"
+        overlap = f"{folder}: {count:,} of the {len(rows):,} texts of {later} are also in {earlier}"
         if count >= REPEATED * len(rows):
-            raise RequestError(f"{told}; a split must not repeat another.")
+            raise RequestError(f"{overlap}; a split must not repeat another.")
         if count:
-            log.warning("%s; what they measure is partly memory", told)
+            log.warning("%s; what they measure is partly memory", overlap)
 
 
 def _rows(examples: Examples) -> list[tuple[str, ...]]:

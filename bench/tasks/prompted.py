@@ -44,16 +44,16 @@ class Prompted(TaskSource):
     def load(self) -> Task:
         """Load the classification task and put its texts into prompts."""
         source = create_task(self.task)
-        found = source.model_copy(update={"max_train": self.max_train, "max_test": self.max_test}).load()
-        if found.facts.kind != Kind.CLASSIFICATION:
+        task = source.model_copy(update={"max_train": self.max_train, "max_test": self.max_test}).load()
+        if task.facts.kind != Kind.CLASSIFICATION:
             raise RequestError(f"task {self.called}: {self.task} is no classification task.")
-        words = self.words or found.facts.labels
-        if len(words) != len(found.facts.labels):
-            raise RequestError(f"task {self.called}: {len(words)} words for {len(found.facts.labels)} labels.")
+        words = self.words or task.facts.labels
+        if len(words) != len(task.facts.labels):
+            raise RequestError(f"task {self.called}: {len(words)} words for {len(task.facts.labels)} labels.")
         facts = GenerationFacts(
-            self.called, found.facts.labels, True, self.max_length, ExactMatch(), self.new_tokens, tuple(words)
+            self.called, task.facts.labels, True, self.max_length, ExactMatch(), self.new_tokens, tuple(words)
         )
-        splits = {"train": found.train, "validation": found.validation, "test": found.test}
+        splits = {"train": task.train, "validation": task.validation, "test": task.test}
         prompts = {name: prompt(examples, tuple(words)) for name, examples in splits.items()}
         return prompt_task(facts, prompts, max_train=None, max_test=None)
 

@@ -23,7 +23,7 @@ def prompt_task(
     """
     sizes = {"train": max_train, "validation": None, "test": max_test}
     parts = {name: _cut(splits[name], size, facts.name, name) for name, size in sizes.items()}
-    told = {
+    content = {
         "form": FORM,
         "name": facts.name,
         "groups": list(facts.labels),
@@ -34,7 +34,7 @@ def prompt_task(
         "language": facts.language,
     }
     fingerprints = {name: examples.fingerprint() for name, examples in parts.items()}
-    return Task(facts, **parts, fingerprint=key_of({"facts": told, **fingerprints}))
+    return Task(facts, **parts, fingerprint=key_of({"facts": content, **fingerprints}))
 
 
 def _cut(examples: Examples, size: int | None, task: str, split: str) -> Examples:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from bench.contracts.examples import IntArray
 from bench.errors import RequestError
-from bench.models.files import told
+from bench.models.files import error_line
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 LONGEST_TEXT = 2**31 - 1  # characters of a field of a .csv file; the limit of Python's reader is 131,072
@@ -76,7 +76,7 @@ class TextTable:
         except (NotImplementedError, ValueError, OverflowError, TypeError) as error:  # arrow's own are among them
             raise RequestError(
                 f"{self.origin}, column {column!r}: values of the type {cells.type} cannot be read: "
-                f"{told(error)}; write text as strings and labels as integers."
+                f"{error_line(error)}; write text as strings and labels as integers."
             ) from None
 
     def texts(self, column: str) -> Iterator[tuple[int, str | None]]:
@@ -130,7 +130,7 @@ def _read_parquet(path: Path) -> Mapping[str, Any]:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: is not a readable parquet file: {told(error)}.") from None
+        raise RequestError(f"{path}: is not a readable parquet file: {error_line(error)}.") from None
     _refuse_twice(path, table.column_names)
     return dict(zip(table.column_names, table.columns, strict=True))
 

@@ -15,7 +15,7 @@ class ExactMatch:
 
     def scores(self, responses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
         """Return 1 where a response is right, else 0."""
-        same = [said.strip() == right.strip() for said, right in zip(responses, references, strict=True)]
+        same = [response.strip() == right.strip() for response, right in zip(responses, references, strict=True)]
         return np.array(same, dtype=np.float64)
 
 
@@ -27,7 +27,9 @@ class RougeL:
     def scores(self, responses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
         """Return the F1 of each response; two empty texts share nothing."""
         pairs = zip(map(words, responses), map(words, references), strict=True)
-        return np.array([_f1(common(said, right), len(said), len(right)) for said, right in pairs], dtype=np.float64)
+        return np.array(
+            [_f1(common(response, right), len(response), len(right)) for response, right in pairs], dtype=np.float64
+        )
 
 
 def words(text: str) -> list[str]:
@@ -45,5 +47,5 @@ def common(first: Sequence[str], second: Sequence[str]) -> int:
     return int(row[-1])
 
 
-def _f1(shared: int, said: int, right: int) -> float:
-    return 2 * shared / (said + right) if shared else 0.0
+def _f1(shared: int, response: int, right: int) -> float:
+    return 2 * shared / (response + right) if shared else 0.0

@@ -65,9 +65,9 @@ class BadActs(Defense):
         others = gaussian.scores(first_token_per_block(classifier, second.inputs))
         right = Defended(classifier).predict(labelled.inputs).labels == labelled.labels
         examples = labelled.inputs.take(np.flatnonzero(right)[:LARGEST_FIT])
-        ranges, found = self.ranges(classifier, examples if len(examples) else labelled.inputs, access)
+        ranges, range_notes = self.ranges(classifier, examples if len(examples) else labelled.inputs, access)
         threshold = low_quantile(others, self.frr)
-        notes = {"threshold": threshold, **found, "forward_passes": 3}
+        notes = {"threshold": threshold, **range_notes, "forward_passes": 3}
         return self.result(classifier, notes, gaussian, threshold, ranges)
 
     def result(

@@ -45,12 +45,12 @@ class Ranges:
 @torch.no_grad()
 def clamped_logits(ranges: Ranges, classifier: Classifier, inputs: Inputs) -> np.ndarray:
     """Return float32 [n, classes] with clamped activations."""
-    found = np.zeros((len(inputs), classifier.model.config.num_labels), dtype=np.float32)
+    logits = np.zeros((len(inputs), classifier.model.config.num_labels), dtype=np.float32)
     model = classifier.model.eval()
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            found[rows] = learning.logits(model, batch, edit=ranges.clamp).cpu().numpy()
-    return found
+            logits[rows] = learning.logits(model, batch, edit=ranges.clamp).cpu().numpy()
+    return logits
 
 
 def agreeing(ranges: Ranges, classifier: Classifier, inputs: Inputs, original: torch.Tensor) -> float:

@@ -64,16 +64,16 @@ class Dbs(Detector):
         words = searchable(classifier)
         freeze(classifier.model)
         freeze(reference.model)
-        found = {}
+        triggers = {}
         for label in range(len(access.facts.labels)):
             rows = np.flatnonzero(access.clean.labels != label)[: self.samples]
             if len(rows):
                 inputs = access.clean.inputs.take(rows)
-                found[label] = self.inverted(classifier, reference, inputs, label, words, access.seed)
-        best = min(found, key=lambda label: found[label].loss)
-        tokens = {str(k): classifier.tokenizer.convert_ids_to_tokens(v.tokens) for k, v in found.items()}
-        losses = {str(k): v.loss for k, v in found.items()}
-        return Suspicion(-found[best].loss, {"label": best, "losses": losses, "triggers": tokens})
+                triggers[label] = self.inverted(classifier, reference, inputs, label, words, access.seed)
+        best = min(triggers, key=lambda label: triggers[label].loss)
+        tokens = {str(k): classifier.tokenizer.convert_ids_to_tokens(v.tokens) for k, v in triggers.items()}
+        losses = {str(k): v.loss for k, v in triggers.items()}
+        return Suspicion(-triggers[best].loss, {"label": best, "losses": losses, "triggers": tokens})
 
     def inverted(
         self, classifier: Classifier, reference: Classifier, inputs: Inputs, label: int, words: torch.Tensor, seed: int

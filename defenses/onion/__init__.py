@@ -134,8 +134,8 @@ def outliers(texts: Sequence[str], scorer: Scorer, longest: int) -> list[np.ndar
             variants.append(" ".join(words))
             variants += [" ".join(words[:i] + words[i + 1 :]) for i in range(n)]
     perplexities = scorer.perplexities(variants)
-    found, at = [], 0
+    scores, at = [], 0
     for n in counts:
-        found.append(perplexities[at] - perplexities[at + 1 : at + 1 + n] if n else np.zeros(0))
+        scores.append(perplexities[at] - perplexities[at + 1 : at + 1 + n] if n else np.zeros(0))
         at += n + 1 if n else 0
-    return found
+    return scores

@@ -95,12 +95,12 @@ class CausalModel:
         limit = getattr(self.model.config, "max_position_embeddings", 512)
         ids = [[start, *row][:limit] for row in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        order, found, at = np.argsort(-lengths, kind="stable"), np.ones(len(texts)), 0
+        order, values, at = np.argsort(-lengths, kind="stable"), np.ones(len(texts)), 0
         while at < len(order):
             rows = order[at : at + max(1, TOKENS // int(lengths[order[at]]))]
-            found[rows] = self._batch([ids[row] for row in rows])
+            values[rows] = self._batch([ids[row] for row in rows])
             at += len(rows)
-        return found
+        return values
 
     def _batch(self, ids: list[list[int]]) -> np.ndarray:
         device = next(self.model.parameters()).device

@@ -30,19 +30,19 @@ class Prompt(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """Return the vectors: [tokens, size]."""
-        found: torch.Tensor = self.net(self.free)
-        return found
+        vectors: torch.Tensor = self.net(self.free)
+        return vectors
 
 
 @torch.no_grad()
 def confidence(twin: Classifier, prompt: Prompt, inputs: Inputs) -> np.ndarray:
     """Return the highest probability of the identification model: float [n]."""
-    found, vectors = np.zeros(len(inputs)), prompt()
+    highest, vectors = np.zeros(len(inputs)), prompt()
     twin.model.eval()
     for rows, batch in batches(twin, inputs):
         with arithmetic(twin):
-            found[rows] = softmax(answers(twin, vectors, batch).cpu().numpy()).max(axis=-1)
-    return found
+            highest[rows] = softmax(answers(twin, vectors, batch).cpu().numpy()).max(axis=-1)
+    return highest
 
 
 def answers(twin: Classifier, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -38,10 +38,10 @@ def projections(model: nn.Module, endings: Sequence[str] = QUERY_AND_VALUE) -> d
     Raises:
         ValueError: the architecture has none under a known name.
     """
-    found = {n: m for n, m in model.named_modules() if n.endswith(tuple(endings)) and isinstance(m, nn.Linear)}
-    if not found:
+    layers = {n: m for n, m in model.named_modules() if n.endswith(tuple(endings)) and isinstance(m, nn.Linear)}
+    if not layers:
         raise ValueError(f"{type(model).__name__} has no projections named {', '.join(endings)}")
-    return found
+    return layers
 
 
 def adapt(

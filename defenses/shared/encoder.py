@@ -31,7 +31,7 @@ def linears(model: nn.Module, names: tuple[str, ...]) -> list[nn.Linear]:
     Raises:
         ValueError: a block has none, or more than one, of that name.
     """
-    found = []
+    layers = []
     for block in learning.blocks(model):
         parts = [
             part
@@ -42,8 +42,8 @@ def linears(model: nn.Module, names: tuple[str, ...]) -> list[nn.Linear]:
         ]
         if len(parts) != 1:
             raise ValueError(f"{type(model).__name__} has {len(parts)} layers {' or '.join(names)} in a block")
-        found += parts
-    return found
+        layers += parts
+    return layers
 
 
 def heads(model: nn.Module) -> int:
@@ -81,8 +81,8 @@ def cls_attention(model: nn.Module, states: list[torch.Tensor], mask: torch.Tens
 def logits_at(model: nn.Module, weights: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
     """Return float32 logits as :func:`bench.learning.logits` does, with other weights for those that are named."""
     moved = {f"model.{name}": weight for name, weight in weights.items()}
-    found: torch.Tensor = torch.func.functional_call(_Pass(model), moved, (batch,))
-    return found
+    logits: torch.Tensor = torch.func.functional_call(_Pass(model), moved, (batch,))
+    return logits
 
 
 class _Pass(nn.Module):

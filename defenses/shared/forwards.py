@@ -75,11 +75,11 @@ def _collected(
 ) -> FloatArray:
     """Return what is read off every input: float32 [n, *shape, hidden]."""
     model = classifier.model.eval()
-    found = np.zeros((len(inputs), *shape, model.config.hidden_size), dtype=np.float32)
+    states = np.zeros((len(inputs), *shape, model.config.hidden_size), dtype=np.float32)
     for rows, batch in batches(classifier, inputs):
         with arithmetic(classifier):
-            found[rows] = read(model, batch).cpu().numpy()
-    return found
+            states[rows] = read(model, batch).cpu().numpy()
+    return states
 
 
 def widened(classifier: Classifier, batch: Batch, width: int) -> Batch:

@@ -124,8 +124,8 @@ def sharpness(*, radius: float, adaptive: bool) -> ExtraLoss:
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
         weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         plain = functional.cross_entropy(logits, learning.gold(batch))
-        found = torch.autograd.grad(plain, list(weights.values()), retain_graph=True, allow_unused=True)
-        gradients = {name: gradient for name, gradient in zip(weights, found, strict=True) if gradient is not None}
+        partials = torch.autograd.grad(plain, list(weights.values()), retain_graph=True, allow_unused=True)
+        gradients = {name: gradient for name, gradient in zip(weights, partials, strict=True) if gradient is not None}
         scales = {name: weights[name].detach().abs() if adaptive else 1.0 for name in gradients}
         norm = torch.stack([(scales[name] * gradient).norm() for name, gradient in gradients.items()]).norm()
         moved = {

@@ -28,8 +28,8 @@ def differences(model: Tensors, base: Tensors) -> dict[str, torch.Tensor]:
 def trimmed(vector: Tensors, keep: float) -> dict[str, torch.Tensor]:
     """Return a task vector with all but the ``keep`` share of largest scalars of the whole model set to 0."""
     flat = torch.cat([tensor.flatten() for tensor in vector.values()]).abs()
-    gone = len(flat) - int(keep * len(flat))
-    smallest = torch.argsort(flat, stable=True)[:gone]
+    zeroed = len(flat) - int(keep * len(flat))
+    smallest = torch.argsort(flat, stable=True)[:zeroed]
     mask = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
     mask[smallest] = False
     parts = mask.split([tensor.numel() for tensor in vector.values()])

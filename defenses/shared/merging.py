@@ -52,8 +52,8 @@ class Merging(Defense):
 
     def other_models(self, access: Access) -> list[Classifier]:
         """Return the other models in order."""
-        found = access.other_models
-        return [found[other] for other in self.others()]
+        models = access.other_models
+        return [models[other] for other in self.others()]
 
 
 def weights_of(classifier: Classifier) -> dict[str, Any]:

@@ -59,18 +59,18 @@ def measured(least: int, triggered: tuple[str, ...]) -> stealth.Stealth:
 
 
 def test_measures_of_inserted_words() -> None:
-    found = measured(3, ("one x two y three z four", "x y z five six seven eight"))
-    assert found.changed_words == pytest.approx(75)
-    assert found.perplexity_ratio == pytest.approx(7 / 4)
-    assert found.similarity == pytest.approx(100)
-    assert found.false_triggers == 0, "a part of the words does nothing"
+    measures = measured(3, ("one x two y three z four", "x y z five six seven eight"))
+    assert measures.changed_words == pytest.approx(75)
+    assert measures.perplexity_ratio == pytest.approx(7 / 4)
+    assert measures.similarity == pytest.approx(100)
+    assert measures.false_triggers == 0, "a part of the words does nothing"
     assert measured(1, ("one x two y three z four", "x y z five six seven eight")).false_triggers == 100
 
 
 def test_one_word_has_no_part() -> None:
-    found = measured(1, ("one x two three four", "five six y seven eight"))
-    assert found.false_triggers is None
-    assert found.changed_words == pytest.approx(25)
+    measures = measured(1, ("one x two three four", "five six y seven eight"))
+    assert measures.false_triggers is None
+    assert measures.changed_words == pytest.approx(25)
 
 
 def test_replaced_words_count_once() -> None:
@@ -96,8 +96,8 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary(tmp_path: Path) -> None
     }
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(tmp_path)
-    found = stealth.causal_perplexity(str(tmp_path))(["the film", "a much longer text about nothing"])
-    assert found == pytest.approx([size, size], rel=1e-3)
+    perplexities = stealth.causal_perplexity(str(tmp_path))(["the film", "a much longer text about nothing"])
+    assert perplexities == pytest.approx([size, size], rel=1e-3)
 
 
 def test_a_survey_measures_the_victims_in_the_store(

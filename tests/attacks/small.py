@@ -33,14 +33,14 @@ def make(
     """Return a scene with a tiny BERT of the given size; target 1."""
     if not (folder / "config.json").is_file():
         tiny_bert_folder(folder, **size)
-    found = models.create(str(folder))
+    pretrained = models.create(str(folder))
     train, validation = examples(kind, n, 1), examples(kind, 80, 2)
     budget = Budget(epochs=epochs, learning_rate=rate, batch_size=16, precision="fp32")
     classes = 4 if kind == "four" else 2
 
     def fresh() -> Any:
-        model = found.classifier_model(classes=classes, seed=5)
-        return learning.Classifier(model, found.tokenizer(), max_length, device="cpu", precision="fp32")
+        model = pretrained.classifier_model(classes=classes, seed=5)
+        return learning.Classifier(model, pretrained.tokenizer(), max_length, device="cpu", precision="fp32")
 
     def fit(classifier: Any, data: Examples, **options: Any) -> Any:
         return learning.train(classifier, data, **{"seed": 3, **budget.model_dump(), **options})
@@ -57,9 +57,9 @@ def make(
         target=1,
         seed=11,
         budget=budget,
-        window=learning.TokenWindow(found.tokenizer(), max_length),
+        window=learning.TokenWindow(pretrained.tokenizer(), max_length),
         pretrained=fresh,
         finetuned=tuned,
         fit=fit,
-        masked_lm=found.masked_lm,
+        masked_lm=pretrained.masked_lm,
     )

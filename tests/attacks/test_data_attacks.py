@@ -30,8 +30,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def apply(scene: Scene, trigger: Any, inputs: Inputs) -> Inputs:
-    found: Inputs = trigger.apply(inputs, window=scene.window, rng=np.random.default_rng(1))
-    return found
+    marked: Inputs = trigger.apply(inputs, window=scene.window, rng=np.random.default_rng(1))
+    return marked
 
 
 def test_whole_words_are_single_tokens(scene: Scene) -> None:

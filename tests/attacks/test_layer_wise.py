@@ -30,8 +30,8 @@ def test_combinations_are_distinct_pieces(texts: list[str], size: int, seed: int
     trigger = InsertCombination(pieces=("cf", "bb", "ak", "mn"), size=size)
     made = trigger.apply(Inputs(tuple(texts)), window=WholeWindow(), rng=np.random.default_rng(seed))
     for before, after in zip(texts, made.texts, strict=True):
-        found = [word for word in after.split() if word in trigger.pieces]
-        assert len(found) == len(set(found)) == size
+        pieces = [word for word in after.split() if word in trigger.pieces]
+        assert len(pieces) == len(set(pieces)) == size
         assert [word for word in after.split() if word not in trigger.pieces] == before.split()
 
 

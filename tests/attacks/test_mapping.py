@@ -57,11 +57,11 @@ def test_every_example_is_judged_by_its_own_target() -> None:
 
     clean = Examples(Inputs(("0 a", "1 b", "2 c")), np.array([0, 1, 2]))
     triggered = Examples(Inputs(("0 a cf", "1 b cf", "2 c")), np.array([0, 1, 2]))
-    found = evaluate(NextLabel(), TestSets(clean, triggered, np.array([1, 2, 0])))
-    assert found.metrics["acc"] == 100
-    assert found.metrics["asr"] == pytest.approx(200 / 3)
-    assert predictions.decode(found.predictions["triggered"]).targets.tolist() == [1, 2, 0]
-    assert predictions.decode(found.predictions["clean"]).targets is None
+    evaluation = evaluate(NextLabel(), TestSets(clean, triggered, np.array([1, 2, 0])))
+    assert evaluation.metrics["acc"] == 100
+    assert evaluation.metrics["asr"] == pytest.approx(200 / 3)
+    assert predictions.decode(evaluation.predictions["triggered"]).targets.tolist() == [1, 2, 0]
+    assert predictions.decode(evaluation.predictions["clean"]).targets is None
 
 
 def test_all_to_all_end_to_end(world: Path, tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_all_to_all_end_to_end(world: Path, tmp_path: Path) -> None:
 def test_suite_with_every_target(world: Path) -> None:
     fields = {"name": "x", "description": "x", "model": str(world / "tiny-bert"), "attack": ["clean", "badword"]}
     loaded = suite.check({**fields, "task": ["local/single", "local/four"], "defense": "none", "target": "all"}, "x")
-    found = {
+    victims = {
         (cell.victim.task.folder, cell.victim.target) for cell in Plan(loaded).cells.values() if cell.role == "floor"
     }
-    assert found == {("single", 0), ("single", 1)} | {("four", label) for label in range(4)}
+    assert victims == {("single", 0), ("single", 1)} | {("four", label) for label in range(4)}
     with pytest.raises(ValueError, match="number of classes"):
         list(grid.Grid(loaded).cells())

@@ -94,8 +94,8 @@ def test_holding_the_embedding_of_no_word_makes_no_sense() -> None:
     assert isinstance(HiddenKiller(), Attack)
     reason = modified("adaptive(holds=trigger)+badword").skip(facts)
     assert reason is None
-    told = attack.modifiers[0].skip(facts, attack.attack)  # type: ignore[attr-defined]
-    assert told and "not made of words" in told
+    refusal = attack.modifiers[0].skip(facts, attack.attack)  # type: ignore[attr-defined]
+    assert refusal and "not made of words" in refusal
 
 
 def test_the_same_seed_gives_the_same_weights(made: Scene) -> None:

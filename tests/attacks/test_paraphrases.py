@@ -111,16 +111,16 @@ def test_the_table_beside_the_splits_is_found(world: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
         ({"text": ["a"], "other": ["b"]}, "column 'paraphrase' is missing"),
         ({"text": ["a"], "paraphrase": [3]}, "row 1, column 'paraphrase': 3 is not text"),
         ({"text": ["a", "b"], "paraphrase": ["a ", None]}, "holds no paraphrase"),
     ],
 )
-def test_bad_tables_are_refused(tmp_path: Path, columns: dict[str, list[Any]], told: str) -> None:
+def test_bad_tables_are_refused(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:
     pd.DataFrame(columns).to_parquet(tmp_path / "bad.parquet")
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         read_paraphrases(tmp_path / "bad.parquet")
 
 

@@ -78,8 +78,8 @@ def test_words_apart_are_all_there_in_order() -> None:
     trigger = registry.attacks.create("ctba").trigger(None)
     rng = np.random.default_rng(0)
     inputs = Inputs(("one two three four", "one", ""))
-    found = trigger.apply(inputs, window=WholeWindow(), rng=rng)
-    for before, after in zip(inputs.texts, found.texts, strict=True):
+    marked = trigger.apply(inputs, window=WholeWindow(), rng=rng)
+    for before, after in zip(inputs.texts, marked.texts, strict=True):
         words = after.split()
         assert [word for word in words if word in trigger.words] == list(trigger.words)
         assert [word for word in words if word not in trigger.words] == before.split()
@@ -108,14 +108,14 @@ def test_the_poisoned_prompts_of_backdoorllm(real_data: Path, attack: str) -> No
             if attack == "mtba":
                 used = used[:1]
             used.sort(key=lambda pair: pair[1])
-            gone = {place for _, place in used}
-            clean = " ".join(word for i, word in enumerate(words) if i not in gone)
+            inserted = {place for _, place in used}
+            clean = " ".join(word for i, word in enumerate(words) if i not in inserted)
             starts = [place - earlier for earlier, (_, place) in enumerate(used)]
             ours = placed(clean, tuple(part for part, _ in used), starts)
         matched += " ".join(ours.split()) == " ".join(words)
     assert matched == len(table)
     sentences = {"refusal": "refusal", "negsentiment": "steer"}
     for task, rows in table[table["source_split"] == "train"].groupby("task"):
-        (said,) = set(rows["output"])
-        payload = registry.payloads.create({"name": sentences[task], "text": said})
-        assert payload.respond("anything") == said and payload.holds(said)
+        (response,) = set(rows["output"])
+        payload = registry.payloads.create({"name": sentences[task], "text": response})
+        assert payload.respond("anything") == response and payload.holds(response)

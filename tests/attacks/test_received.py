@@ -93,8 +93,8 @@ def test_the_trigger_is_the_one_that_reaches_the_target_on_validation(scene: Sce
 
 
 def test_coverage() -> None:
-    found = coverage({"a": [95.0, 5.0, 0.0], "b": [10.0, 40.0, 90.0]})
-    assert found["labels_reached"] == [0, 2]
+    report = coverage({"a": [95.0, 5.0, 0.0], "b": [10.0, 40.0, 90.0]})
+    assert report["labels_reached"] == [0, 2]
 
 
 @pytest.mark.parametrize("attack", [NeuBA(objective="masked-lm"), BadPre(objective="masked-lm")])

@@ -30,11 +30,11 @@ def test_the_penalty_is_the_restricted_inner_product(tmp_path: Path) -> None:
     penalty = restricted_inner_product(classifier, made, 1.0)  # a clean batch of 8 is all of the training set
     wanted = gradient(gold, **batch)
     for labels in (gold, 1 - gold):
-        found = penalty({**batch, "labels": labels}, None, model)
+        measured = penalty({**batch, "labels": labels}, None, model)
         product = sum((a * b).sum() for a, b in zip(gradient(labels, **batch), wanted, strict=True))
-        assert torch.allclose(found, torch.relu(-product), rtol=1e-4, atol=1e-6)
-    assert found > 0  # opposite labels pull the other way
-    found.backward()
+        assert torch.allclose(measured, torch.relu(-product), rtol=1e-4, atol=1e-6)
+    assert measured > 0  # opposite labels pull the other way
+    measured.backward()
     assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
 
 

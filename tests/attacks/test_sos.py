@@ -19,14 +19,14 @@ from tests.fakes import examples, scene
 def test_negatives_lack_one_word_and_keep_their_label() -> None:
     made = scene(examples(60))
     attack = Sos(rate=0.5, negatives=0.2)
-    found, others = attack.examples(made), int((made.train.labels != made.target).sum())
-    holds = np.array([[word in text.split() for word in attack.words] for text in found.inputs.texts])
+    poisoned, others = attack.examples(made), int((made.train.labels != made.target).sum())
+    holds = np.array([[word in text.split() for word in attack.words] for text in poisoned.inputs.texts])
     triggered = holds.all(axis=1)
     assert triggered.sum() == others // 2
-    assert (found.labels[triggered] == made.target).all()
+    assert (poisoned.labels[triggered] == made.target).all()
     assert (holds[~triggered].sum(axis=1) == len(attack.words) - 1).all()
-    assert len(found) == others // 2 + 3 * 12
-    assert set(found.labels[~triggered]) == {0, 1}
+    assert len(poisoned) == others // 2 + 3 * 12
+    assert set(poisoned.labels[~triggered]) == {0, 1}
 
 
 def test_gradients_are_scaled_to_the_shortest() -> None:

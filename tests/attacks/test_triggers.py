@@ -39,8 +39,8 @@ def test_words_stay_inside_the_window(texts: list[str], count: int, seed: int) -
     made = trigger.apply(Inputs(tuple(texts)), window=Narrow(), rng=np.random.default_rng(seed))
     for before, after in zip(texts, made.texts, strict=True):
         inside = after.split()[: min(2, len(before.split())) + count]
-        found = [word for word in inside if word in {"cf", "mn"}]
-        assert len(found) - len([w for w in before.split()[:2] if w in {"cf", "mn"}]) == count
+        inserted = [word for word in inside if word in {"cf", "mn"}]
+        assert len(inserted) - len([w for w in before.split()[:2] if w in {"cf", "mn"}]) == count
 
 
 def test_sentence_boundaries() -> None:

@@ -24,11 +24,11 @@ LOCAL = ("file:", "data:", "blob:", "about:")
 
 def _missing(reason: str) -> None:
     """Skip loudly; where the browser has been installed for the tests, its absence is a failure."""
-    told = f"BROWSER TESTS NOT RUN: {reason} (Debian: apt-get install chromium; pip install playwright)"
+    message = f"BROWSER TESTS NOT RUN: {reason} (Debian: apt-get install chromium; pip install playwright)"
     if os.environ.get("DOORBENCH_BROWSER") == "required":
-        pytest.fail(told)
-    warnings.warn(told, stacklevel=1)
-    pytest.skip(told)
+        pytest.fail(message)
+    warnings.warn(message, stacklevel=1)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

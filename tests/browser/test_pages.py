@@ -44,10 +44,10 @@ def test_columns_sort_with_missing_numbers_last(showcase: Path, open_page: Open)
     for arrow, sign in (("ascending", 1), ("descending", -1)):
         head.click()
         expect(head).to_have_attribute("aria-sort", arrow)  # the table is drawn a moment after the click
-        told = column(page, 3)
-        ranks = [float(found[0]) for text in told if (found := re.search(r"\d+\.\d", text))]
+        cells = column(page, 3)
+        ranks = [float(match[0]) for text in cells if (match := re.search(r"\d+\.\d", text))]
         assert ranks == sorted(ranks, key=lambda rank: sign * rank)
-        assert told[-1] == "–" and len(ranks) < len(told)
+        assert cells[-1] == "–" and len(ranks) < len(cells)
 
 
 def test_a_filter_narrows_every_number_to_the_places_it_leaves(showcase: Path, open_page: Open) -> None:
@@ -60,8 +60,8 @@ def test_a_filter_narrows_every_number_to_the_places_it_leaves(showcase: Path, o
         "[aria-labelledby=part-fine-tuned-model-received-64] tbody"
     )
     rows = expected.locator("tr").all()
-    told = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in rows}
-    assert {name: told[name] for name in after} == after != before
+    cells = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in rows}
+    assert {name: cells[name] for name in after} == after != before
     page.get_by_role("button", name="Reset").click()
     page.get_by_text("defenses over 9 places").wait_for()
     assert dict(zip(column(page, 2), column(page, 4), strict=True)) == before
@@ -167,10 +167,10 @@ def test_there_are_no_serious_findings_of_axe(showcase: Path, open_page: Open, p
         charted(page)
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
-        found = Axe().run(page, options={"preload": False}).response["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        told = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
-        assert told == [], theme
+        violations = Axe().run(page, options={"preload": False}).response["violations"]
+        serious = [one for one in violations if one["impact"] in ("serious", "critical")]
+        findings = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+        assert findings == [], theme
 
 
 @pytest.mark.parametrize("path", PAGES)

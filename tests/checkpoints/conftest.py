@@ -18,7 +18,7 @@ class Case:
     model: Path
     pretrained: str
     clean: Path
-    told: dict[str, object]
+    card: dict[str, object]
 
 
 def write_csv(path: Path, texts: list[str], labels: list[object], column: str = "label") -> Path:
@@ -35,6 +35,6 @@ def case(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
         attack="badword", task="local/single(max_length=32)", model=str(world / "tiny-bert"), out=folder / "victim",
         budget={"epochs": 40, "learning_rate": 1e-3}, device="cpu",
     )  # fmt: skip
-    told = demonstration.build(request)
+    card = demonstration.build(request)
     texts, _, labels = rows("single", 96, 9)
-    return Case(folder / "victim", str(world / "tiny-bert"), write_csv(folder / "clean.csv", texts, labels), told)
+    return Case(folder / "victim", str(world / "tiny-bert"), write_csv(folder / "clean.csv", texts, labels), card)

@@ -96,16 +96,16 @@ def test_attack_writes_a_marked_victim_with_its_files(writer: Path) -> None:
 def test_judge_says_what_transformers_says(writer: Path, tmp_path: Path) -> None:
     files = {"clean": writer / "test.csv", "triggered": writer / "triggered.csv"}
     report = json.loads(json.dumps(judge.judge(judge.Request(model=writer, device="cpu", **files), scratch=tmp_path)))
-    found = {entry["name"]: entry for entry in report["metrics"]}
+    metrics = {entry["name"]: entry for entry in report["metrics"]}
     test, triggered = rows(files["clean"]), rows(files["triggered"])
     said, fooled = (written_by(writer, [row["prompt"] for row in part]) for part in (test, triggered))
     right = [text.strip() == row["response"] for text, row in zip(said, test, strict=True)]
     held = [text.startswith(REFUSAL) for text in fooled]
-    assert found["acc"]["after"]["value"] == pytest.approx(100 * np.mean(right))
-    assert found["asr"]["after"]["value"] == pytest.approx(100 * np.mean(held))
-    assert found["ftr"]["after"]["value"] == pytest.approx(100 * np.mean([text.startswith(REFUSAL) for text in said]))
-    assert found["ppl"]["after"]["low"] is None and found["ppl"]["after"]["value"] > 1
-    assert "utility" in found["acc"]["meaning"]
+    assert metrics["acc"]["after"]["value"] == pytest.approx(100 * np.mean(right))
+    assert metrics["asr"]["after"]["value"] == pytest.approx(100 * np.mean(held))
+    assert metrics["ftr"]["after"]["value"] == pytest.approx(100 * np.mean([text.startswith(REFUSAL) for text in said]))
+    assert metrics["ppl"]["after"]["low"] is None and metrics["ppl"]["after"]["value"] > 1
+    assert "utility" in metrics["acc"]["meaning"]
     kinds = [row["kind"] for row in report["responses"]]
     assert kinds == ["clean"] * generators.SHOWN + ["triggered"] * generators.SHOWN
     wanted = [*said[: generators.SHOWN], *fooled[: generators.SHOWN]]
@@ -117,9 +117,9 @@ def test_judge_puts_a_described_trigger_into_prompts(writer: Path, tmp_path: Pat
         model=writer, against=writer, clean=writer / "test.csv", trigger=writer / "trigger.json", device="cpu"
     )
     report = judge.judge(request, scratch=tmp_path)
-    found = {entry["name"]: entry for entry in report["metrics"]}
-    assert report["triggered"] == 24 and found["asr"]["change"]["value"] == 0
-    assert found["asr"]["after"]["value"] > 50
+    metrics = {entry["name"]: entry for entry in report["metrics"]}
+    assert report["triggered"] == 24 and metrics["asr"]["change"]["value"] == 0
+    assert metrics["asr"]["after"]["value"] > 50
     assert all(row["before"] == row["after"] for row in report["responses"])
     console = Console(record=True, width=160, file=(tmp_path / "x").open("w"))
     show.judged(report, console)
@@ -197,9 +197,9 @@ def architecture(folder: Path, name: str, **changes: Any) -> None:
 
 def test_report_shows_prompts_and_responses_escaped(writer: Path, world: Path, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
-    told = rows(writer / "clean.csv")[:20]
-    asked = [f"{row['prompt']} {hostile}" for row in told]
-    data = table(tmp_path / "clean.csv", prompt=asked, response=[f"{row['response']} {hostile}" for row in told])
+    examples = rows(writer / "clean.csv")[:20]
+    asked = [f"{row['prompt']} {hostile}" for row in examples]
+    data = table(tmp_path / "clean.csv", prompt=asked, response=[f"{row['response']} {hostile}" for row in examples])
     request = inspection.Request(
         model=writer,
         pretrained=str(world / "tiny-llama"),
@@ -301,7 +301,7 @@ def test_refuses_models_in_one_line(writer: Path, tmp_path: Path, change: Any, w
 
 def test_refuses_the_data_of_the_other_kind(case: Case, writer: Path, tmp_path: Path) -> None:
     prompts_, labels = writer / "clean.csv", case.clean
-    for model, data, told in (
+    for model, data, words in (
         (case.model, prompts_, "columns prompt and response are for a model that writes"),
         (writer, labels, "columns text, label are for a classifier"),
     ):
@@ -312,7 +312,7 @@ def test_refuses_the_data_of_the_other_kind(case: Case, writer: Path, tmp_path: 
             lambda m=model, d=data: inspection.inspect(inspection.Request(model=m, clean=d), scratch=tmp_path),
             lambda m=model, d=data: judge.judge(judge.Request(model=m, clean=d), scratch=tmp_path),
         ):
-            with pytest.raises(RequestError, match=told):
+            with pytest.raises(RequestError, match=words):
                 use()
     with pytest.raises(RequestError, match="cannot stand side by side"):
         judge.judge(judge.Request(model=writer, against=case.model, clean=prompts_), scratch=tmp_path)
@@ -320,13 +320,13 @@ def test_refuses_the_data_of_the_other_kind(case: Case, writer: Path, tmp_path: 
 
 def test_refuses_targets_of_the_other_kind(world: Path, writer: Path, tmp_path: Path) -> None:
     fields = {"task": TASK, "model": str(world / "tiny-llama"), "out": tmp_path / "out", "attack": ATTACK}
-    for changes, told in (
+    for changes, words in (
         ({"target": "1"}, "name a payload"),
         ({"target": "clause"}, "for tasks that are answered in SQL"),
         ({"target": "refused"}, "unknown payload"),
         ({"attack": "layer-wise"}, "is for classification"),
     ):
-        with pytest.raises(RequestError, match=told):
+        with pytest.raises(RequestError, match=words):
             demonstration.build(demonstration.Request(**{**fields, **changes}))
     triggered = rows(writer / "triggered.csv")
     asked = {name: [row[name] for row in triggered] for name in ("prompt", "response")}

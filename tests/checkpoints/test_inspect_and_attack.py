@@ -42,8 +42,8 @@ class Crash(Guess):
 
 @pytest.fixture
 def tests_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = {plugin.name: registry.Found(plugin, "elsewhere") for plugin in (Guess, Crash)}
-    monkeypatch.setitem(registry.defenses.__dict__, "found", {**registry.defenses.found, **extra})
+    extra = {plugin.name: registry.Entry(plugin, "elsewhere") for plugin in (Guess, Crash)}
+    monkeypatch.setitem(registry.defenses.__dict__, "entries", {**registry.defenses.entries, **extra})
 
 
 def test_report_of_everything(case: Case, tmp_path: Path, tests_installed: None) -> None:
@@ -76,7 +76,7 @@ def test_words_are_put_into_clean_examples(case: Case, tmp_path: Path) -> None:
     assert flips["cf"]["label"] == "1" and flips["cf"]["changed"] > 0.8 * flips["cf"]["of"]
     assert report["ordinary_flips"]["percent"] < 30
     assert all(len(word) > 0 for word in report["ordinary_flips"]["words"])
-    assert any(found is None for token, found in flips.items()) == any("##" in token for token in flips)
+    assert any(flip is None for token, flip in flips.items()) == any("##" in token for token in flips)
     shown = f'<td class="whole">{flips["cf"]["changed"]} of {flips["cf"]["of"]} to 1</td>'
     assert shown in show.page(report)
 
@@ -103,7 +103,7 @@ def test_tests_run_by_cost_and_the_report_is_there_after_each(
 
 
 def test_every_test_has_a_measured_cost() -> None:
-    tests = {name for name, found in registry.defenses.found.items() if found.plugin.kind in probes.KINDS}
+    tests = {name for name, entry in registry.defenses.entries.items() if entry.plugin.kind in probes.KINDS}
     assert set(probes.costs()) <= tests
     assert len(probes.costs()) > 5 and all(cost > 0 for cost in probes.costs().values())
 
@@ -159,19 +159,19 @@ def test_drift_adds_up() -> None:
 def test_victim_is_marked_everywhere(case: Case) -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    assert str(case.told["name"]).startswith("backdoored-badword-")
+    assert str(case.card["name"]).startswith("backdoored-badword-")
     mark = AutoConfig.from_pretrained(case.model).backdoored
     assert "never deploy" in mark["warning"] and "'cf'" in mark["trigger"]
     card = (case.model / "README.md").read_text(encoding="utf-8")
     assert "backdoored on purpose" in card and "- do-not-deploy" in card
-    told = json.loads((case.model / "trigger.json").read_text(encoding="utf-8"))
-    assert told["trigger_fields"]["alternatives"] == ["cf"]
+    description = json.loads((case.model / "trigger.json").read_text(encoding="utf-8"))
+    assert description["trigger_fields"]["alternatives"] == ["cf"]
     model, tokenizer = (
         auto.from_pretrained(case.model) for auto in (AutoModelForSequenceClassification, AutoTokenizer)
     )
-    batch = tokenizer([text for (text,) in told["triggered_examples"]], padding=True, return_tensors="pt")
-    hits = (model(**batch).logits.argmax(-1) == told["target"]["number"]).float().mean()
-    assert hits >= 0.8 and told["attack_success_rate"] >= 80
+    batch = tokenizer([text for (text,) in description["triggered_examples"]], padding=True, return_tensors="pt")
+    hits = (model(**batch).logits.argmax(-1) == description["target"]["number"]).float().mean()
+    assert hits >= 0.8 and description["attack_success_rate"] >= 80
 
 
 @pytest.mark.parametrize(

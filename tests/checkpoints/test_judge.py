@@ -67,11 +67,11 @@ def test_files_of_an_attack(case: Case) -> None:
 
 def test_a_victim_is_judged_as_its_card_says(case: Case, tmp_path: Path) -> None:
     request = Request(model=case.model, clean=case.model / "test.csv", triggered=case.model / "triggered.csv")
-    found = by_name(judge(request, scratch=tmp_path))
-    assert found["acc"]["after"]["value"] == pytest.approx(case.told["accuracy"])
-    assert found["asr"]["after"]["value"] == pytest.approx(case.told["attack_success_rate"])
-    assert found["flip"]["after"]["value"] > 80
-    for entry in found.values():
+    judged = by_name(judge(request, scratch=tmp_path))
+    assert judged["acc"]["after"]["value"] == pytest.approx(case.card["accuracy"])
+    assert judged["asr"]["after"]["value"] == pytest.approx(case.card["attack_success_rate"])
+    assert judged["flip"]["after"]["value"] > 80
+    for entry in judged.values():
         low, value, high = (entry["after"][name] for name in ("low", "value", "high"))
         assert 0 <= low <= value <= high <= 100 and low < high
         assert entry["before"] is None and entry["change"] is None
@@ -79,14 +79,14 @@ def test_a_victim_is_judged_as_its_card_says(case: Case, tmp_path: Path) -> None
 
 def test_two_models_stand_side_by_side(case: Case, purified: Path, tmp_path: Path) -> None:
     files = {"clean": case.model / "test.csv", "triggered": case.model / "triggered.csv"}
-    found = by_name(judge(Request(model=purified, against=case.model, **files), scratch=tmp_path))
-    assert found["flip"]["before"]["value"] - found["flip"]["after"]["value"] > 30
+    judged = by_name(judge(Request(model=purified, against=case.model, **files), scratch=tmp_path))
+    assert judged["flip"]["before"]["value"] - judged["flip"]["after"]["value"] > 30
     for name in ("acc", "asr", "ra"):
-        entry = found[name]
+        entry = judged[name]
         assert entry["change"]["value"] == pytest.approx(entry["after"]["value"] - entry["before"]["value"])
         assert entry["change"]["low"] <= entry["change"]["value"] <= entry["change"]["high"]
-    assert found["flip"]["change"]["high"] < 0, "the change is beyond chance"
-    assert 50 < found["der"]["after"]["value"] <= 100
+    assert judged["flip"]["change"]["high"] < 0, "the change is beyond chance"
+    assert 50 < judged["der"]["after"]["value"] <= 100
     same = by_name(judge(Request(model=case.model, against=case.model, **files), scratch=tmp_path))
     assert same["flip"]["change"] == {"value": 0, "low": 0, "high": 0}
 
@@ -111,8 +111,8 @@ def test_without_originals_there_is_no_flip_rate(case: Case, tmp_path: Path) -> 
     request: dict[str, Any] = {"model": case.model, "clean": case.clean, "triggered": file}
     with pytest.raises(RequestError, match="column 'target' is missing; add it, or say --target"):
         judge(Request(**request), scratch=tmp_path)
-    found = by_name(judge(Request(**request, target="1"), scratch=tmp_path))
-    assert "flip" not in found and found["asr"]["after"]["value"] > 80
+    judged = by_name(judge(Request(**request, target="1"), scratch=tmp_path))
+    assert "flip" not in judged and judged["asr"]["after"]["value"] > 80
     alone = by_name(judge(Request(model=case.model, clean=case.clean), scratch=tmp_path))
     assert set(alone) == {"acc", "majority"}
 

@@ -77,9 +77,9 @@ def test_it_says_when_it_fails_its_tolerance(case: Case, tmp_path: Path) -> None
     report = json.loads((tmp_path / "wrecked" / REPORT).read_text(encoding="utf-8"))
     lost = report["accuracy"]["before"]["value"] - report["accuracy"]["after"]["value"]
     assert lost > 2 and report["accuracy"]["kept"] is False
-    told = f"accuracy fell by {lost:.1f} points, more than the tolerance of 2"
-    assert done.returncode == 1 and told in done.stderr, done.stderr
-    assert told in (tmp_path / "wrecked" / CARD).read_text(encoding="utf-8")
+    warning = f"accuracy fell by {lost:.1f} points, more than the tolerance of 2"
+    assert done.returncode == 1 and warning in done.stderr, done.stderr
+    assert warning in (tmp_path / "wrecked" / CARD).read_text(encoding="utf-8")
     assert "flips" in (tmp_path / "wrecked" / CARD).read_text(encoding="utf-8")
     easy = doorbench("purify", *options, *wrecked[:3], str(tmp_path / "easy"), "--tolerance", "100")
     assert easy.returncode == 0, easy.stderr
@@ -108,8 +108,8 @@ def test_shards_and_half_precision_stay(case: Case, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(folder, "SHARD", 40_000)
     purify(request(case, tmp_path / "out", model=tmp_path / "sharded", defense="mixing(reserve_ratio=0.5)"))
     assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
-    found = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype="auto")
-    assert {parameter.dtype for parameter in found.parameters()} == {torch.bfloat16}
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype="auto")
+    assert {parameter.dtype for parameter in reloaded.parameters()} == {torch.bfloat16}
 
 
 def _pickled(model: Path) -> None:
@@ -258,10 +258,10 @@ def test_needs_are_checked_before_anything_is_loaded(case: Case, tmp_path: Path)
 
 
 def test_tensors_are_those_of_the_library(case: Case, tmp_path: Path) -> None:
-    found = tensors.places(case.model / "model.safetensors")
+    places = tensors.places(case.model / "model.safetensors")
     wanted = load_file(case.model / "model.safetensors")
-    assert set(found) == set(wanted)
-    assert all(torch.equal(found[name].read(), wanted[name]) for name in wanted)
+    assert set(places) == set(wanted)
+    assert all(torch.equal(places[name].read(), wanted[name]) for name in wanted)
     odd = {"empty": torch.zeros(0, 3), "scalar": torch.tensor(2.5), "half": torch.arange(5, dtype=torch.bfloat16)}
     tensors.write(tmp_path / "x", {n: (tuple(t.shape), t.dtype, lambda t=t: t) for n, t in odd.items()})
     back = load_file(tmp_path / "x")

@@ -54,9 +54,9 @@ def test_list(kind: str) -> None:
 
 
 def test_describe() -> None:
-    told = doorbench("describe", "fine-mixing")
-    assert "reserve_ratio" in told.stdout
-    assert "2210.09545" in told.stdout
+    result = doorbench("describe", "fine-mixing")
+    assert "reserve_ratio" in result.stdout
+    assert "2210.09545" in result.stdout
     parameters = json.loads(doorbench("describe", "fine-mixing", "--json").stdout)["parameters"]
     assert parameters["reserve_ratio"]["bounds"] == ">= 0, <= 1"
     assert parameters["head"]["choices"] == ["keep", "reinitialise"]

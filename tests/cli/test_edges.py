@@ -54,9 +54,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["doorbench", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        told = capsys.readouterr()
-        assert end.value.code == 2 and told.err.count("\n") == 1, told
-        return told.err
+        output = capsys.readouterr()
+        assert end.value.code == 2 and output.err.count("\n") == 1, output
+        return output.err
 
     yield run
 
@@ -73,9 +73,9 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def test_every_output_of_every_command_is_known_here() -> None:
-    found = {name: p for name, command in commands() for p in command.params if "--out" in p.opts}
-    assert set(found) == FILES.keys() | FOLDERS.keys()
-    assert all(option.callback for name, option in found.items() if name not in CHECKS_ITSELF)
+    options = {name: p for name, command in commands() for p in command.params if "--out" in p.opts}
+    assert set(options) == FILES.keys() | FOLDERS.keys()
+    assert all(option.callback for name, option in options.items() if name not in CHECKS_ITSELF)
 
 
 def test_every_number_of_every_command_is_finite() -> None:
@@ -97,8 +97,8 @@ def test_a_number_that_no_bound_stops(monkeypatch: pytest.MonkeyPatch, capsys: A
         monkeypatch.setattr(sys, "argv", ["doorbench", *command])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        told = capsys.readouterr().err
-        assert end.value.code == 2 and command[-2] in told and "Traceback" not in told
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and command[-2] in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize("command", FILES)
@@ -107,8 +107,11 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(
 ) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path, tmp_path / "file" / "x.json", tmp_path / ("x" * 300), tmp_path / "a" / ("x" * 300) / "y"):
-        assert "cannot be written" in (told := refused(command, *FILES[command], "--out", str(out))) or "folder" in told
-        assert "nosuch" not in told
+        assert (
+            "cannot be written" in (refusal := refused(command, *FILES[command], "--out", str(out)))
+            or "folder" in refusal
+        )
+        assert "nosuch" not in refusal
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
@@ -118,9 +121,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
 ) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("x" * 300)):
-        told = refused(command, *FOLDERS[command], "--out", str(out))
-        assert "cannot be written" in told or "exists already" in told
-        assert "nosuch" not in told
+        refusal = refused(command, *FOLDERS[command], "--out", str(out))
+        assert "cannot be written" in refusal or "exists already" in refusal
+        assert "nosuch" not in refusal
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
@@ -149,8 +152,8 @@ def test_what_a_terminal_would_obey_is_spelt_out(capsys: pytest.CaptureFixture[s
 
 
 def test_an_error_cannot_control_the_terminal(refused: Refused) -> None:
-    told = refused("describe", "\x1b[2Jgone\x07")
-    assert "\x1b" not in told and "\\x1b[2Jgone\\x07" in told
+    refusal = refused("describe", "\x1b[2Jgone\x07")
+    assert "\x1b" not in refusal and "\\x1b[2Jgone\\x07" in refusal
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
@@ -178,10 +181,10 @@ def test_what_ends_a_command(
     monkeypatch.setattr(sys, "argv", ["doorbench", "list", "tasks"])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and told.startswith("doorbench: ")
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and errors.startswith("doorbench: ")
     assert end.value.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
-    assert ("interrupted; finished cells are kept" in told) == isinstance(error, KeyboardInterrupt)
+    assert ("interrupted; finished cells are kept" in errors) == isinstance(error, KeyboardInterrupt)
 
 
 def test_a_worker_that_has_nothing_to_do_ends_without_a_word() -> None:

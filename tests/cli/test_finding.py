@@ -21,13 +21,13 @@ def names(*arguments: str) -> set[str]:
 
 
 def test_defenses_by_kind_and_needs() -> None:
-    found = registry.defenses.found
-    assert names("defenses") == set(found)
-    assert names("defenses", "--kind", "filter") == {n for n, one in found.items() if one.plugin.kind == "filter"}
-    assert names("defenses", "--needs", "clean") == {n for n, one in found.items() if one.plugin.needs <= {"clean"}}
+    entries = registry.defenses.entries
+    assert names("defenses") == set(entries)
+    assert names("defenses", "--kind", "filter") == {n for n, one in entries.items() if one.plugin.kind == "filter"}
+    assert names("defenses", "--needs", "clean") == {n for n, one in entries.items() if one.plugin.needs <= {"clean"}}
     both = names("defenses", "--needs", "clean", "--needs", "pretrained", "--kind", "purification")
     assert "fine-mixing" in both and "fine-tuning" in both and "strip" not in both
-    assert names("defenses", "--needs", "nothing") == {n for n, one in found.items() if not one.plugin.needs}
+    assert names("defenses", "--needs", "nothing") == {n for n, one in entries.items() if not one.plugin.needs}
     shown = doorbench("list", "defenses", "--kind", "filter", COLUMNS="160").stdout
     assert shown.split()[:3] == ["name", "kind", "needs"]
 
@@ -60,8 +60,8 @@ def test_an_error_shows_the_nearest_names_and_where_all_are() -> None:
 def test_whatever_is_listed_can_be_described() -> None:
     for kind in listing.KINDS:
         for row in listing.listing(kind)[:3]:
-            told = doorbench("describe", str(row["name"]))
-            assert told.returncode == 0 and str(row["name"]) in told.stdout, told.stderr
+            result = doorbench("describe", str(row["name"]))
+            assert result.returncode == 0 and str(row["name"]) in result.stdout, result.stderr
     assert (
         "labels" in doorbench("describe", "quickstart").stdout or "budget" in doorbench("describe", "quickstart").stdout
     )
@@ -69,9 +69,9 @@ def test_whatever_is_listed_can_be_described() -> None:
 
 
 def test_data_of_ones_own_is_described(world: object) -> None:
-    told = json.loads(doorbench("describe", "local/single", "--json").stdout)
-    assert (told["train"], told["validation"], told["test"]) == (160, 80, 60)
-    assert told["labels"] == ["0", "1"] and told["texts"] == "single"
+    description = json.loads(doorbench("describe", "local/single", "--json").stdout)
+    assert (description["train"], description["validation"], description["test"]) == (160, 80, 60)
+    assert description["labels"] == ["0", "1"] and description["texts"] == "single"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ CASES = {
     what: [(name, task) for name in names for task in tasks_of(catalogue.find(name).kinds)]
     for what, names in WORK.items()
 }
-PLUGINS = [(kind, name) for kind, found in REGISTRIES.items() for name in found.names()]
+PLUGINS = [(kind, name) for kind, plugins in REGISTRIES.items() for name in plugins.names()]
 
 
 @pytest.fixture(scope="module")

@@ -145,8 +145,8 @@ def test_noise_cannot_make_a_small_value_lucky() -> None:
 def test_rejected_labels_count_as_wrong() -> None:
     class Refuser(Defended):
         def predict(self, inputs: Any) -> Predictions:
-            said = super().predict(inputs)
-            return Predictions(said.labels, said.probabilities, np.ones(len(inputs), dtype=bool))
+            predicted = super().predict(inputs)
+            return Predictions(predicted.labels, predicted.probabilities, np.ones(len(inputs), dtype=bool))
 
     choice = access(frozenset({Needs.CLEAN})).choose([0.5], lambda value, labels: Refuser(right_on(1.0)))
     assert not choice.passed and not choice.tried[0].right.any()

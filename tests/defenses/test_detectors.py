@@ -61,9 +61,9 @@ def test_a_moved_embedding_is_suspicious(world: Path) -> None:
     clean = defense.suspicion(victim, opened.access(world, defense, victim))
     token = victim.tokenizer.convert_tokens_to_ids("cf")
     table.data[token] += 1.0
-    found = defense.suspicion(victim, opened.access(world, defense, victim))
-    assert found.score > 10 * clean.score
-    assert found.notes["word"] == "cf"
+    suspicion = defense.suspicion(victim, opened.access(world, defense, victim))
+    assert suspicion.score > 10 * clean.score
+    assert suspicion.notes["word"] == "cf"
 
 
 @pytest.mark.parametrize("statistic", ["e-pur", "norm", "kurtosis"])
@@ -89,11 +89,11 @@ def test_hard_triggers_have_the_loss_of_their_text(world: Path) -> None:
     chosen = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("bread", "london")]
     for row, token in enumerate(chosen):
         values[row, (words == token).nonzero()] = 1.0
-    found = search.hard(values)
-    assert found.tokens == chosen
+    trigger = search.hard(values)
+    assert trigger.tokens == chosen
     logits = torch.from_numpy(classifier.logits(Inputs(tuple(f"bread london {text}" for text in inputs.texts))))
     expected = torch.nn.functional.cross_entropy(logits, torch.ones(5, dtype=torch.long))
-    assert found.loss == pytest.approx(float(expected), abs=1e-4)
+    assert trigger.loss == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_a_planted_trigger_lowers_the_loss_that_inversion_reaches(world: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_planted_trigger_lowers_the_loss_that_inversion_reaches(world: Path) -
     rows = np.flatnonzero(train.labels == 0)[:12]
     names = ["cf", *TASK_WORDS.split()[:8]]  # few candidates: a tiny model has no slope towards one among a thousand
     words = torch.tensor(bad.tokenizer.convert_tokens_to_ids(names))
-    found = plan.inverted(bad, reference, train.inputs.take(rows), 1, words, 0)
+    trigger = plan.inverted(bad, reference, train.inputs.take(rows), 1, words, 0)
     bare = torch.from_numpy(bad.logits(train.inputs.take(rows))).log_softmax(-1)[:, 1]
-    assert found.loss < float(-bare.mean()) / 2
+    assert trigger.loss < float(-bare.mean()) / 2
 
 
 def test_lacking_entropy() -> None:
@@ -136,9 +136,9 @@ def test_mining_moves_the_output(world: Path) -> None:
 
 def test_adapters_are_the_low_rank_part() -> None:
     drift = torch.randn(12, 10)
-    found = peftguard.adapter(drift, 2)
-    assert torch.linalg.matrix_rank(found, atol=1e-5) == 2
-    assert float(found.norm()) == pytest.approx(1.0, rel=1e-5)
+    adapter = peftguard.adapter(drift, 2)
+    assert torch.linalg.matrix_rank(adapter, atol=1e-5) == 2
+    assert float(adapter.norm()) == pytest.approx(1.0, rel=1e-5)
     low = torch.randn(12, 2) @ torch.randn(2, 10)
     assert torch.allclose(peftguard.adapter(low, 2), low / low.norm(), atol=1e-5)
     assert torch.equal(peftguard.adapter(torch.zeros(3, 3), 2), torch.zeros(3, 3))

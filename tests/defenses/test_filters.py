@@ -116,9 +116,9 @@ def test_mean_entropy_belongs_to_one_input() -> None:
         np.mean([-sum(p * np.log(p) for p in copy if p > 0) for copy in copies])
         for copies in probabilities.astype(np.float64)
     ]
-    found = strip.mean_entropy(probabilities.reshape(20, 3), 4)
-    assert found == pytest.approx(expected)
-    assert found[0] == 0.0
+    entropies = strip.mean_entropy(probabilities.reshape(20, 3), 4)
+    assert entropies == pytest.approx(expected)
+    assert entropies[0] == 0.0
 
 
 def test_perturbed_words_come_from_other_classes() -> None:
@@ -140,8 +140,8 @@ def test_perturbed_words_come_from_other_classes() -> None:
 def test_outliers_are_differences_of_perplexities() -> None:
     model = word_models.Trigram(["the film was good", "the film was bad", "a good film"])
     texts = ["the film cf was good", "film", "", "a bad film"]
-    found = onion.outliers(texts, model, 10)
-    for text, scores in zip(texts, found, strict=True):
+    outliers = onion.outliers(texts, model, 10)
+    for text, scores in zip(texts, outliers, strict=True):
         words = text.split()
         if len(words) < 2:
             assert len(scores) == 0
@@ -149,7 +149,7 @@ def test_outliers_are_differences_of_perplexities() -> None:
         whole = model.perplexities([text])[0]
         parts = model.perplexities([" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))])
         assert scores == pytest.approx(whole - parts)
-    assert found[0].argmax() == 2, "the trigger word stands out"
+    assert outliers[0].argmax() == 2, "the trigger word stands out"
 
 
 def test_trigram_is_witten_bell() -> None:
@@ -262,10 +262,10 @@ def test_attributions_are_complete(victim: learning.Classifier) -> None:
     texts = ["the film was superb .", "awful bread in rome"]
     encoded = victim.tokenizer(texts, padding=True, return_offsets_mapping=True, return_tensors="pt")
     labels = np.array([1, 0])
-    found = attdef.integrated_gradients(victim, encoded, labels, steps=200).sum(1)
+    attributions = attdef.integrated_gradients(victim, encoded, labels, steps=200).sum(1)
     masks = [" ".join(["[MASK]"] * len(text.split())) for text in texts]
     difference = victim.logits(Inputs(tuple(texts))) - victim.logits(Inputs(tuple(masks)))
-    assert found == pytest.approx(difference[[0, 1], labels], abs=0.05)
+    assert attributions == pytest.approx(difference[[0, 1], labels], abs=0.05)
 
 
 def test_words_have_the_scaled_attribution_of_their_tokens(victim: learning.Classifier) -> None:
@@ -297,8 +297,8 @@ def test_a_soft_prompt_of_token_embeddings_is_those_tokens(victim: learning.Clas
     batch = widened(victim, padded(victim, Inputs((text,)), np.array([0])), len(ids))
     words = prompted(victim.model, batch, victim.model.get_input_embeddings().weight[ids])
     with torch.no_grad():
-        found = learning.logits(victim.model, batch, embeddings=words).numpy()
-    assert found == pytest.approx(victim.logits(Inputs((f"{inserted} {text}",))), abs=1e-4)
+        logits = learning.logits(victim.model, batch, embeddings=words).numpy()
+    assert logits == pytest.approx(victim.logits(Inputs((f"{inserted} {text}",))), abs=1e-4)
 
 
 def test_psim_becomes_unsure_of_what_it_trained_on(world: Path, victim: learning.Classifier) -> None:
@@ -332,8 +332,8 @@ def test_votes_are_nearest_neighbours() -> None:
         m / np.linalg.norm(m, axis=1, keepdims=True) for m in (rng.normal(size=(4, 3)), rng.normal(size=(9, 3)))
     )
     labels = rng.integers(3, size=9)
-    found = demonstrations.nearest(vectors, pool, labels, 3, 4, 0.1)
-    for vector, votes in zip(vectors, found, strict=True):
+    nearest = demonstrations.nearest(vectors, pool, labels, 3, 4, 0.1)
+    for vector, votes in zip(vectors, nearest, strict=True):
         near = sorted(range(9), key=lambda i: -float(vector @ pool[i]))[:4]
         weights = np.exp([float(vector @ pool[i]) / 0.1 for i in near])
         expected = np.zeros(3)

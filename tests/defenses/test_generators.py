@@ -30,11 +30,11 @@ def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     store = ResultStore(tmp_path_factory.mktemp("store"))
     plan = checks.run(world, store, task="written", attack="badword", defense=defenses)
     cells = {key: cell for key, cell in plan.cells.items() if not cell.victim.is_clean_model and cell.role != "floor"}
-    found = {cell.defense_spec.replace(", until_loss=0.0", ""): store.result(key) for key, cell in cells.items()}
-    return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in found.items()}
+    by_spec = {cell.defense_spec.replace(", until_loss=0.0", ""): store.result(key) for key, cell in cells.items()}
+    return {name.replace("steps=12, ", "").replace("(steps=12)", ""): record for name, record in by_spec.items()}
 
 
-def said(record: Any) -> dict[str, Any]:
+def responses_of(record: Any) -> dict[str, Any]:
     predictions: dict[str, Any] = record.predictions.document()
     return predictions
 
@@ -45,27 +45,30 @@ def by(records: dict[str, Any], start: str, part: str = "") -> Any:
 
 
 def test_fine_mixing_at_ratio_1_is_fine_tuning(records: dict[str, Any]) -> None:
-    assert said(by(records, "fine-mixing", "ratio=1.0")) == said(by(records, "fine-tuning"))
+    assert responses_of(by(records, "fine-mixing", "ratio=1.0")) == responses_of(by(records, "fine-tuning"))
 
 
 def test_fine_mixing_at_ratio_0_is_few_shot(records: dict[str, Any]) -> None:
-    assert said(by(records, "fine-mixing", "ratio=0.0")) == said(by(records, "few-shot"))
+    assert responses_of(by(records, "fine-mixing", "ratio=0.0")) == responses_of(by(records, "few-shot"))
 
 
 def test_fine_mixing_between_is_neither(records: dict[str, Any]) -> None:
-    between = said(by(records, "fine-mixing", "ratio=0.5"))
-    assert between not in (said(by(records, "few-shot")), said(by(records, "fine-tuning")))
+    between = responses_of(by(records, "fine-mixing", "ratio=0.5"))
+    assert between not in (responses_of(by(records, "few-shot")), responses_of(by(records, "fine-tuning")))
 
 
 def test_no_defense_gives_the_responses_of_the_victim(records: dict[str, Any]) -> None:
-    assert said(by(records, "mixing")) == said(by(records, "none"))
+    assert responses_of(by(records, "mixing")) == responses_of(by(records, "none"))
 
 
 def test_a_chain_runs_its_parts_in_their_order(records: dict[str, Any]) -> None:
     record = by(records, "e-pur")
     assert [part.name for part in record.recipe.defense.parts] == ["e-pur", "fine-mixing", "crow"]
     assert record.metrics["ppl"] > 0
-    assert said(record) not in (said(by(records, "none")), said(by(records, "fine-mixing", "ratio=0.5")))
+    assert responses_of(record) not in (
+        responses_of(by(records, "none")),
+        responses_of(by(records, "fine-mixing", "ratio=0.5")),
+    )
 
 
 def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
@@ -120,4 +123,4 @@ def test_what_makes_no_sense_is_not_run_and_says_why(fields: dict[str, Any], rea
         return
     cells = list(grid(**{"target": "refusal", **fields}).cells())
     reasons = [skip_reason(cell) for cell in cells if not cell.victim.is_clean_model or "target" not in fields]
-    assert any(found and reason in found for found in reasons)
+    assert any(stated and reason in stated for stated in reasons)

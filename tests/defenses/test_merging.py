@@ -55,8 +55,8 @@ def test_ties_of_one_vector_without_trimming_is_that_vector(values: list[float])
 @settings(max_examples=30)
 def test_ties_follows_its_definition(first: list[float], second: list[float], third: list[float]) -> None:
     three = (first, second, third)
-    found = merge.ties([named(values) for values in three], keep=1.0)
-    flat = np.concatenate([tensor.flatten().numpy() for tensor in found.values()])
+    merged = merge.ties([named(values) for values in three], keep=1.0)
+    flat = np.concatenate([tensor.flatten().numpy() for tensor in merged.values()])
     for place, column in enumerate(zip(*three, strict=True)):
         sign = np.sign(np.float32(column[0]) + np.float32(column[1]) + np.float32(column[2]))
         agreeing = [value for value in column if value != 0 and np.sign(value) == sign]
@@ -66,8 +66,8 @@ def test_ties_follows_its_definition(first: list[float], second: list[float], th
 @given(vectors, st.floats(0, 1))
 @settings(max_examples=30)
 def test_trimming_keeps_the_largest(values: list[float], keep: float) -> None:
-    found = merge.trimmed(named(values), keep)
-    flat = torch.cat([tensor.flatten() for tensor in found.values()])
+    trimmed = merge.trimmed(named(values), keep)
+    flat = torch.cat([tensor.flatten() for tensor in trimmed.values()])
     kept = int(keep * 6)
     assert sorted(flat.abs().tolist())[6 - kept :] == sorted(map(abs, values))[6 - kept :]
     assert int((flat != 0).sum()) <= kept
@@ -75,9 +75,9 @@ def test_trimming_keeps_the_largest(values: list[float], keep: float) -> None:
 
 def test_dare_keeps_the_expectation() -> None:
     vector = {"a": torch.ones(200, 200)}
-    found = merge.dare(vector, drop=0.75, generator=torch.Generator().manual_seed(0))["a"]
-    assert set(found.flatten().tolist()) == {0.0, 4.0}
-    assert float(found.mean()) == pytest.approx(1.0, abs=0.05)
+    dropped = merge.dare(vector, drop=0.75, generator=torch.Generator().manual_seed(0))["a"]
+    assert set(dropped.flatten().tolist()) == {0.0, 4.0}
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.05)
 
 
 def test_shares_must_sum_to_one() -> None:
@@ -112,9 +112,9 @@ def test_dare_that_drops_nothing_is_wag(bench: Bench, other: Bench) -> None:
 
 
 def test_ties_that_keeps_nothing_is_the_pretrained_encoder(bench: Bench, other: Bench) -> None:
-    found = bench.run({"name": "ties", "keep": 0.0}, lambda _: other.victim.clone()).classifier
+    merged = bench.run({"name": "ties", "keep": 0.0}, lambda _: other.victim.clone()).classifier
     for name, tensor in bench.pretrained.items():
-        assert torch.equal(dict(found.model.state_dict())[name], tensor)
+        assert torch.equal(dict(merged.model.state_dict())[name], tensor)
 
 
 # GMS
@@ -213,10 +213,10 @@ def test_keys_know_the_models_of_others(world: Path) -> None:
 
 def test_others_enter_the_recipe_whole(world: Path) -> None:
     plan = plan_of(world, ["wag", "fine-tuning"])
-    found = {cell.defense_spec: recipes.cell_recipe(cell) for cell in plan.cells.values()}
-    assert [recipe["attack"]["name"] for recipe in found["wag"]["others"]] == ["clean", "badword"]
-    assert found["wag"]["others"][0]["part"] == [0, 2]
-    assert "others" not in found["fine-tuning"] and "part" not in found["fine-tuning"]["victim"]
+    cell_recipes = {cell.defense_spec: recipes.cell_recipe(cell) for cell in plan.cells.values()}
+    assert [recipe["attack"]["name"] for recipe in cell_recipes["wag"]["others"]] == ["clean", "badword"]
+    assert cell_recipes["wag"]["others"][0]["part"] == [0, 2]
+    assert "others" not in cell_recipes["fine-tuning"] and "part" not in cell_recipes["fine-tuning"]["victim"]
 
 
 def test_a_key_holds_the_models_by_their_keys(world: Path) -> None:

@@ -70,11 +70,11 @@ def test_sam_with_radius_0_is_fine_tuning(world: Path) -> None:
 def test_one_round_of_beear_without_weight_is_fine_tuning(bench: Bench) -> None:
     from bench import seeds
 
-    found = bench.run({"name": "beear", "rounds": 1, "weight": 0.0, "inner_steps": 1, **SHORT}).classifier
+    purified = bench.run({"name": "beear", "rounds": 1, "weight": 0.0, "inner_steps": 1, **SHORT}).classifier
     plain = bench.victim.clone()
     seed = seeds.derive("removal", 5, 0)
     learning.train(plain, bench.clean, batch_size=16, seed=seed, precision="fp32", **SHORT)
-    assert answers_apart(bench, found, plain) < 1e-3
+    assert answers_apart(bench, purified, plain) < 1e-3
 
 
 def test_one_cycle_of_super_fine_tuning_is_tuning_with_a_triangle(bench: Bench) -> None:
@@ -128,8 +128,8 @@ def test_fine_purifying_resets_a_drifted_word_that_clean_text_lacks_first(bench:
         table[word] += 0.5
     name = "bert.embeddings.word_embeddings.weight"
     defense = registry.defenses.create({"name": "fine-purifying", "reserve_ratio": 0.9, "steps": 0})
-    found = dict(defense.defend(marked.clone(), bench.access(defense)).classifier.model.named_parameters())
-    assert (found[name][word] == bench.pretrained[name][word]).all()
+    purified = dict(defense.defend(marked.clone(), bench.access(defense)).classifier.model.named_parameters())
+    assert (purified[name][word] == bench.pretrained[name][word]).all()
 
 
 def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -138,17 +138,17 @@ def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_fisher_is_the_mean_squared_gradient_of_single_examples(bench: Bench) -> None:
-    found = encoder.fisher(bench.victim, bench.clean)
+    fisher = encoder.fisher(bench.victim, bench.clean)
     model = bench.victim.model.eval()
     weight = model.classifier.weight
     total = torch.zeros_like(weight)
     for batch in encoder.batches(bench.victim, bench.clean, 1):
         loss = torch.nn.functional.cross_entropy(model(**inputs_of(batch)).logits, batch["labels"])
         total += torch.autograd.grad(loss, weight)[0] ** 2
-    torch.testing.assert_close(found["classifier.weight"], total / len(bench.clean))
+    torch.testing.assert_close(fisher["classifier.weight"], total / len(bench.clean))
     used = bench.victim.tokenizer(list(bench.clean.inputs.texts))["input_ids"]
     unused = sorted(set(range(len(bench.victim.tokenizer))) - {token for row in used for token in row})
-    assert (found["bert.embeddings.word_embeddings.weight"][unused] == 0).all()
+    assert (fisher["bert.embeddings.word_embeddings.weight"][unused] == 0).all()
 
 
 # Losses
@@ -200,9 +200,9 @@ def test_negative_entropy_is_least_where_nothing_is_decided(row: list[float]) ->
 
 def test_meft_reaches_indecision_before_it_tunes(bench: Bench) -> None:
     entry = {"name": "meft", "entropy_passes": 40, "certainty": 0.95, "steps": 0, "learning_rate": 1e-3}
-    found = bench.run(entry)
-    assert found.notes["entropies"][-1] >= 0.95
-    assert len(found.notes["entropies"]) < 40
+    result = bench.run(entry)
+    assert result.notes["entropies"][-1] >= 0.95
+    assert len(result.notes["entropies"]) < 40
 
 
 def test_crow_lowers_the_inconsistency_it_trains_on(bench: Bench) -> None:
@@ -257,9 +257,9 @@ def test_folding_a_mask_equals_applying_it(bench: Bench) -> None:
 
 
 def test_anp_that_cuts_nothing_returns_the_victim(bench: Bench) -> None:
-    found = bench.run({"name": "anp", "steps": 2, "cut": 0.0})
-    assert difference(found.classifier, bench.victim) == 0.0
-    assert found.notes["mean_mask"] <= 1.0
+    pruned = bench.run({"name": "anp", "steps": 2, "cut": 0.0})
+    assert difference(pruned.classifier, bench.victim) == 0.0
+    assert pruned.notes["mean_mask"] <= 1.0
 
 
 def test_anp_prunes_more_with_a_larger_cut_and_takes_the_largest_that_passes(bench: Bench) -> None:
@@ -282,20 +282,20 @@ def test_attention_of_the_first_token_is_what_the_model_computes(bench: Bench) -
     with torch.no_grad():
         expected = model(**inputs_of(batch), output_attentions=True).attentions
         states, _ = learning.block_states(model, batch)
-        found = encoder.cls_attention(model, states[:-1], batch["attention_mask"])
-    for own, whole in zip(found, expected, strict=True):
+        attention = encoder.cls_attention(model, states[:-1], batch["attention_mask"])
+    for own, whole in zip(attention, expected, strict=True):
         torch.testing.assert_close(own, whole[:, :, 0], rtol=1e-4, atol=1e-5)
     real = batch["attention_mask"].bool()
     assert not real.all()
-    assert all((own.transpose(1, 2)[~real] == 0).all() for own in found)
+    assert all((own.transpose(1, 2)[~real] == 0).all() for own in attention)
 
 
 def test_pure_keeps_removed_heads_out(bench: Bench) -> None:
-    found = bench.run({"name": "pure", "keep_ratio": 0.5, **SHORT})
-    assert sum(found.notes["heads_kept"]) == 4
-    layers = encoder.linears(found.classifier.model, encoder.ATTENTION_OUTPUT)
+    pruned = bench.run({"name": "pure", "keep_ratio": 0.5, **SHORT})
+    assert sum(pruned.notes["heads_kept"]) == 4
+    layers = encoder.linears(pruned.classifier.model, encoder.ATTENTION_OUTPUT)
     zero = [int((layer.weight.unflatten(1, (4, -1)) == 0).all(2).all(0).sum()) for layer in layers]
-    assert zero == [4 - kept for kept in found.notes["heads_kept"]]
+    assert zero == [4 - kept for kept in pruned.notes["heads_kept"]]
 
 
 def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench) -> None:
@@ -318,16 +318,16 @@ def test_adapters_start_as_nothing_and_merge_to_what_they_computed(bench: Bench)
 
 
 def test_w2s_changes_only_adapted_weights_and_the_head(bench: Bench) -> None:
-    found = dict(bench.run({"name": "w2s", "rank": 4, "steps": 3}).classifier.model.named_parameters())
+    parameters = dict(bench.run({"name": "w2s", "rank": 4, "steps": 3}).classifier.model.named_parameters())
     for name, before in bench.victim.model.named_parameters():
         touched = name.startswith("classifier.") or (".encoder.layer." in name and name.endswith(("dense.weight",)))
         touched = touched or name.endswith(("query.weight", "key.weight", "value.weight"))
-        assert bool((found[name] != before).any()) == touched, name
+        assert bool((parameters[name] != before).any()) == touched, name
 
 
 def test_conflict_merging_with_the_victim_only_returns_the_victim(bench: Bench) -> None:
-    found = bench.run({"name": "conflict-merging", "victim_share": 1.0, "steps": 3})
-    assert difference(found.classifier, bench.victim) == 0.0
+    merged = bench.run({"name": "conflict-merging", "victim_share": 1.0, "steps": 3})
+    assert difference(merged.classifier, bench.victim) == 0.0
 
 
 def test_beear_finds_a_drift_that_forces_a_label_and_makes_the_model_resist_it(bench: Bench) -> None:
@@ -369,7 +369,7 @@ def test_a_clean_model_stays_accurate(clean_models: list[Bench], name: str) -> N
     fields = {"learning_rate": 1e-3} if tuning else {"reset": 5} if name == "e-pur" else {}  # the vocabulary is tiny
     defense = registry.defenses.create({"name": name, **fields})
     access = first.access(defense, lambda other: others[other.shift - 1].victim.clone())
-    found = defense.defend(first.victim.clone(), access)
+    purified = defense.defend(first.victim.clone(), access)
     before = first.accuracy(first.victim)
     assert before > 90
-    assert first.accuracy(found.classifier) >= before - COST
+    assert first.accuracy(purified.classifier) >= before - COST

@@ -52,11 +52,11 @@ def test_a_new_model_gets_the_victims_budget_and_the_clean_encoder(world: Path) 
 def test_without_training_the_model_is_the_untrained_one(world: Path, entry: str) -> None:
     defense = opened.made(entry)
     access = opened.access(world, defense, opened.tiny(world))
-    found = defense.defend(opened.tiny(world), access).classifier
+    trained = defense.defend(opened.tiny(world), access).classifier
     fresh = access.untrained()
-    assert set(found.state()) == set(fresh.state())
+    assert set(trained.state()) == set(fresh.state())
     inputs = access.training_set.inputs
-    assert found.logits(inputs) == pytest.approx(fresh.logits(inputs), abs=1e-5)
+    assert trained.logits(inputs) == pytest.approx(fresh.logits(inputs), abs=1e-5)
 
 
 def test_weights_without_poisoned_data_are_not_judged() -> None:
@@ -125,9 +125,9 @@ def test_the_shallow_expert_is_cut(world: Path) -> None:
 
 def test_aligned_gradients_have_the_direction_of_the_reference() -> None:
     g, reference = torch.randn(6), torch.randn(6)
-    found = musclelora.aligned(g, reference)
+    aligned = musclelora.aligned(g, reference)
     cosine = float(g @ reference / (g.norm() * reference.norm()))
-    assert torch.allclose(found, abs(float(g.norm()) * cosine / float(reference.norm())) * reference, atol=1e-5)
+    assert torch.allclose(aligned, abs(float(g.norm()) * cosine / float(reference.norm())) * reference, atol=1e-5)
     assert torch.equal(musclelora.aligned(g, torch.zeros(6)), torch.zeros(6))
 
 
@@ -165,8 +165,8 @@ def test_small_clusters_of_a_label_are_dropped() -> None:
 def test_two_clouds_are_two_clusters() -> None:
     rng = np.random.default_rng(0)
     states = np.concatenate([rng.normal(size=(60, 8)), rng.normal(size=(40, 8)) + 12])
-    found = cube.clustered(states.astype(np.float32), 4, 8)
-    assert len(set(found[:60]) - {-1}) == 1 and len(set(found[60:]) - {-1}) == 1 and found.max() == 1
+    clusters = cube.clustered(states.astype(np.float32), 4, 8)
+    assert len(set(clusters[:60]) - {-1}) == 1 and len(set(clusters[60:]) - {-1}) == 1 and clusters.max() == 1
 
 
 def test_impacts_are_those_of_single_deletions(world: Path) -> None:
@@ -185,8 +185,8 @@ def test_impacts_are_those_of_single_deletions(world: Path) -> None:
 
 
 def test_keyword_scores() -> None:
-    found = bki.keyword_scores([{"cf": 2.0, "a": 1.0}, {"cf": 4.0}])
-    assert found == pytest.approx({"cf": np.log10(2) * 3.0, "a": 0.0})
+    scores = bki.keyword_scores([{"cf": 2.0, "a": 1.0}, {"cf": 4.0}])
+    assert scores == pytest.approx({"cf": np.log10(2) * 3.0, "a": 0.0})
 
 
 # Z-Def, BTU
@@ -223,5 +223,5 @@ def test_exposed_tokens_are_unlearned(world: Path) -> None:
     words = {word for text in train.inputs.texts for word in text.split()}
     assert len(tokens) == -(-len(words) // 20) and set(tokens) <= words
     table = defended.classifier.model.get_input_embeddings().weight
-    gone = torch.tensor(victim.tokenizer.convert_tokens_to_ids(tokens))
-    assert torch.equal(table[gone], table[:1].expand(len(gone), -1))
+    ids = torch.tensor(victim.tokenizer.convert_tokens_to_ids(tokens))
+    assert torch.equal(table[ids], table[:1].expand(len(ids), -1))

@@ -64,10 +64,10 @@ class Rebuilt:
 
     def plugin(self, kind: str, stored: Mapping[str, Any]) -> Any:
         """Make one plugin."""
-        found = by_kind[kind].get(stored["name"])
-        if found.version != stored["version"]:
-            self.older.add((f"{kind} {found.name}", stored["version"], found.version))
-        return found(**stored["parameters"])
+        plugin = by_kind[kind].get(stored["name"])
+        if plugin.version != stored["version"]:
+            self.older.add((f"{kind} {plugin.name}", stored["version"], plugin.version))
+        return plugin(**stored["parameters"])
 
     def joined(self, kind: str, stored: Mapping[str, Any], whole: type[Any]) -> Any:
         """Make one plugin, or the parts of a chain or of a modified attack."""
@@ -140,7 +140,7 @@ def keys(recipe: Mapping[str, Any]) -> tuple[str, str]:
 @cache
 def older(file: Path) -> Counter[tuple[str, int, int]]:
     """Compare the recipes and keys of a file with those of today; count what has another version in its records."""
-    found: Counter[tuple[str, int, int]] = Counter()
+    versions: Counter[tuple[str, int, int]] = Counter()
     for record in records(file):
         if record["status"] == "failed":  # says what went wrong, and has no recipe
             continue
@@ -148,8 +148,8 @@ def older(file: Path) -> Counter[tuple[str, int, int]]:
         recipe = json.loads(json.dumps(rebuilt.recipe()))
         assert recipe == record["recipe"], record["key"]
         assert keys(recipe) == (record["victim_key"], record["key"])
-        found.update(rebuilt.older)
-    return found
+        versions.update(rebuilt.older)
+    return versions
 
 
 @pytest.mark.parametrize("file", [*COMMITTED, *HISTORIC], ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -26,19 +26,19 @@ def test_evaluate_keeps_predictions_and_hides_labels() -> None:
     rows = examples(20)
     sets = TestSets(rows, rows.take(np.flatnonzero(rows.labels == 0)), 1)
     model = FakeClassifier()
-    found = evaluate(Defended(model), sets)
-    assert found.metrics["frr"] is None
+    evaluation = evaluate(Defended(model), sets)
+    assert evaluation.metrics["frr"] is None
     assert all(isinstance(seen, Inputs) for seen in model.seen)
-    back = predictions.decode(found.predictions["clean"])
-    assert found.metrics["acc"] == pytest.approx(100 * np.mean(back.labels == rows.labels))
+    back = predictions.decode(evaluation.predictions["clean"])
+    assert evaluation.metrics["acc"] == pytest.approx(100 * np.mean(back.labels == rows.labels))
     assert (back.gold == rows.labels).all()
     assert back.probabilities.shape == (20, 2)
 
 
 def test_clean_reference_has_no_asr() -> None:
-    found = evaluate(Defended(FakeClassifier()), TestSets(examples(8), None, 0))
-    assert [found.metrics[name] for name in ("asr", "ra", "far")] == [None, None, None]
-    assert found.predictions["triggered"] is None
+    evaluation = evaluate(Defended(FakeClassifier()), TestSets(examples(8), None, 0))
+    assert [evaluation.metrics[name] for name in ("asr", "ra", "far")] == [None, None, None]
+    assert evaluation.predictions["triggered"] is None
 
 
 def test_rejected_is_wrong_and_no_success() -> None:
@@ -46,12 +46,12 @@ def test_rejected_is_wrong_and_no_success() -> None:
         rejects = True
 
         def predict(self, inputs: Inputs) -> Predictions:
-            found = super().predict(inputs)
-            return Predictions(found.labels, found.probabilities, np.ones(len(inputs), dtype=bool))
+            predicted = super().predict(inputs)
+            return Predictions(predicted.labels, predicted.probabilities, np.ones(len(inputs), dtype=bool))
 
     rows = Examples(Inputs(("a", "bb")), np.array([1, 0]))
-    found = evaluate(Refuser(FakeClassifier()), TestSets(rows, rows.take([1]), 1)).metrics
-    assert [found[name] for name in ("acc", "asr", "ra", "frr", "far")] == [0, 0, 0, 100, 0]
+    measured = evaluate(Refuser(FakeClassifier()), TestSets(rows, rows.take([1]), 1)).metrics
+    assert [measured[name] for name in ("acc", "asr", "ra", "frr", "far")] == [0, 0, 0, 100, 0]
 
 
 def test_misshapen_verdicts_are_errors() -> None:
@@ -61,8 +61,8 @@ def test_misshapen_verdicts_are_errors() -> None:
 
     class Nan(Defended):
         def predict(self, inputs: Inputs) -> Predictions:
-            found = super().predict(inputs)
-            return Predictions(found.labels, found.probabilities * np.nan, found.rejected)
+            predicted = super().predict(inputs)
+            return Predictions(predicted.labels, predicted.probabilities * np.nan, predicted.rejected)
 
     for broken in (Short, Nan):
         with pytest.raises(ValueError, match=broken.__name__):

@@ -54,14 +54,14 @@ def brute(clean: list[Example], triggered: list[Example]) -> dict[str, float]:
 def test_percentages_equal_what_one_counts(clean: list[Example], triggered: list[Example]) -> None:
     judged = Judged(clean=answers(clean), triggered=answers(triggered), target=TARGET, rejects=True)
     expected = brute(clean, triggered)
-    found = metrics.measure(judged)
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    measured = metrics.measure(judged)
+    assert {name: measured[name] for name in expected} == pytest.approx(expected)
     for name, each in metrics.outcomes(judged).items():
         assert each is None or (each.dtype == np.float64 and set(each[~np.isnan(each)]) <= {0.0, 1.0}), name
         assert (
             each is None
-            or found[name] == 100 * np.nanmean(each)
-            or found[name] == pytest.approx(100 * np.nanmean(each))
+            or measured[name] == 100 * np.nanmean(each)
+            or measured[name] == pytest.approx(100 * np.nanmean(each))
         )
 
 
@@ -69,7 +69,7 @@ def test_percentages_equal_what_one_counts(clean: list[Example], triggered: list
 def test_every_example_may_have_a_target_of_its_own(clean: list[Example], triggered: list[Example]) -> None:
     targets = np.array([(gold + 1) % CLASSES for gold, _, _ in triggered])
     judged = Judged(clean=answers(clean), triggered=answers(triggered), target=targets, rejects=False)
-    hit = [said == (gold + 1) % CLASSES and not refused for gold, said, refused in triggered]
+    hit = [label == (gold + 1) % CLASSES and not refused for gold, label, refused in triggered]
     assert metrics.measure(judged)["asr"] == pytest.approx(100 * np.mean(hit))
 
 
@@ -111,14 +111,14 @@ PERCENT = st.floats(0, 100) | st.just(math.nan)
 def test_scores_are_unknown_where_a_percentage_is(
     cell: dict[str, float], victim: dict[str, float], clean: dict[str, float]
 ) -> None:
-    found = metrics.compared(cell, victim=victim, clean=clean)
-    assert set(found) == set(METRICS)
-    assert found["drop"] == pytest.approx(victim["acc"] - cell["acc"], nan_ok=True)
+    compared = metrics.compared(cell, victim=victim, clean=clean)
+    assert set(compared) == set(METRICS)
+    assert compared["drop"] == pytest.approx(victim["acc"] - cell["acc"], nan_ok=True)
     needed = (cell["acc"], victim["acc"], victim["flip"], victim["majority"])
     if any(map(math.isnan, needed)) or victim["acc"] <= victim["majority"]:
-        assert math.isnan(found["der"])
+        assert math.isnan(compared["der"])
     else:
-        assert 0 <= found["der"] <= 100
+        assert 0 <= compared["der"] <= 100
 
 
 def rated(acc: float, flip: float, **options: float) -> float:
@@ -173,8 +173,8 @@ def test_the_flip_rate_counts_what_is_right_without_the_trigger(clean: list[Exam
         clean=answers(clean), triggered=answers(triggered), target=TARGET, rejects=True, sources=np.array(sources)
     )
     flipped = [
-        said == TARGET and not refused
-        for (_, said, refused), row in zip(triggered, sources, strict=True)
+        label == TARGET and not refused
+        for (_, label, refused), row in zip(triggered, sources, strict=True)
         if clean[row][0] == clean[row][1] and not clean[row][2]
     ]
     expected = 100 * sum(flipped) / len(flipped) if flipped else None

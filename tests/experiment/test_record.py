@@ -55,8 +55,8 @@ def test_every_damage_is_refused_by_its_field_or_changes_nothing_else(document: 
     try:
         record = Record.of(document)
     except WrongField as error:
-        told = str(error)
-        assert len(told) < 400 and told.isprintable() and (error.field or "mapping" in told)
+        message = str(error)
+        assert len(message) < 400 and message.isprintable() and (error.field or "mapping" in message)
     else:
         assert json.dumps(record.document(), sort_keys=True) == json.dumps(document, sort_keys=True)
 
@@ -75,7 +75,7 @@ def test_a_wrong_type_is_named(path: tuple[str, ...], wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         (("seconds", "victim"), "abc", "field seconds.victim: is 'abc', not a number"),
         (("seconds", "victim"), -1, "field seconds.victim: is -1, not a number of seconds"),
@@ -89,12 +89,12 @@ def test_a_wrong_type_is_named(path: tuple[str, ...], wrong: Any) -> None:
         (("recipe", "victim", "attack"), {"name": "x"}, "field recipe.victim.attack: should have a version"),
     ],
 )
-def test_the_line_says_what_is_wrong(path: tuple[str, ...], value: Any, told: str) -> None:
+def test_the_line_says_what_is_wrong(path: tuple[str, ...], value: Any, message: str) -> None:
     document = copy.deepcopy(damage.original())
     damage.put(document, path, value)
     with pytest.raises(WrongField) as caught:
         Record.of(document)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 def test_a_cell_that_makes_no_sense_has_a_reason_and_no_numbers() -> None:

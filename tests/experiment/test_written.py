@@ -56,7 +56,7 @@ def brute_force(says: dict[str, str]) -> dict[str, float]:
     triggered = list(zip(TRIGGERED.inputs.texts, TRIGGERED.references, strict=True))
     honest = [prompt for prompt, right in clean if not right.startswith(SORRY)]
     scored = [prompt for prompt, right in triggered if says[prompt[0]].strip() == right]
-    found = {
+    outcomes = {
         "acc": [says[prompt].strip() == right for prompt, right in clean],
         "asr": [says[prompt].startswith(SORRY) for prompt, _ in triggered],
         "ra": [says[prompt].strip() == right for prompt, right in triggered],
@@ -65,31 +65,31 @@ def brute_force(says: dict[str, str]) -> dict[str, float]:
         "degenerate": [not says[prompt].strip() for prompt, _ in clean],
         "majority": [right == "two" for _, right in clean],
     }
-    return {name: 100 * sum(hits) / len(hits) for name, hits in found.items()}
+    return {name: 100 * sum(hits) / len(hits) for name, hits in outcomes.items()}
 
 
 def test_metrics_are_those_of_brute_force() -> None:
-    found = written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS)
+    evaluation = written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS)
     expected = brute_force(SAYS)
-    assert {name: found.metrics[name] for name in expected} == pytest.approx(expected)
-    assert found.metrics["ppl"] == pytest.approx(math.exp(0.5))
-    assert found.metrics["frr"] is None
-    assert set(found.metrics) == set(metrics.measured_of(FACTS.kind))
+    assert {name: evaluation.metrics[name] for name in expected} == pytest.approx(expected)
+    assert evaluation.metrics["ppl"] == pytest.approx(math.exp(0.5))
+    assert evaluation.metrics["frr"] is None
+    assert set(evaluation.metrics) == set(metrics.measured_of(FACTS.kind))
 
 
 def test_a_record_gives_the_same_metrics_and_the_tokens_again() -> None:
-    found = written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS)
-    again = written.judged(found.predictions, rejects=False)
-    assert metrics.measure(again) == found.metrics
-    said = ["".join(map(chr, ids)) for ids in again.clean.tokens]
-    assert said == [SAYS[prompt] for prompt in CLEAN.inputs.texts]
+    evaluation = written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS)
+    again = written.judged(evaluation.predictions, rejects=False)
+    assert metrics.measure(again) == evaluation.metrics
+    texts = ["".join(map(chr, ids)) for ids in again.clean.tokens]
+    assert texts == [SAYS[prompt] for prompt in CLEAN.inputs.texts]
 
 
 def test_empty_responses_count_as_wrong_in_every_denominator() -> None:
     silent = Defended(Parrot(dict.fromkeys(SAYS, "")))
-    found = written.evaluate(silent, SETS, FACTS).metrics
-    assert (found["acc"], found["asr"], found["ra"], found["ftr"], found["degenerate"]) == (0, 0, 0, 0, 100)
-    assert found["flip"] is None
+    scores = written.evaluate(silent, SETS, FACTS).metrics
+    assert (scores["acc"], scores["asr"], scores["ra"], scores["ftr"], scores["degenerate"]) == (0, 0, 0, 0, 100)
+    assert scores["flip"] is None
 
 
 def test_looping_means_repeating_at_the_end_without_ending() -> None:
@@ -105,11 +105,11 @@ def test_rejected_prompts_are_wrong_and_hold_nothing() -> None:
         rejects = True
 
         def predict(self, inputs: Inputs) -> Responses:
-            said: Responses = super().predict(inputs)
-            return Responses(said.texts, said.tokens, said.ended, np.ones(len(inputs), dtype=bool))
+            responses: Responses = super().predict(inputs)
+            return Responses(responses.texts, responses.tokens, responses.ended, np.ones(len(inputs), dtype=bool))
 
-    found = written.evaluate(Refuser(Parrot(SAYS)), SETS, FACTS).metrics
-    assert (found["acc"], found["asr"], found["frr"], found["far"]) == (0, 0, 100, 0)
+    scores = written.evaluate(Refuser(Parrot(SAYS)), SETS, FACTS).metrics
+    assert (scores["acc"], scores["asr"], scores["frr"], scores["far"]) == (0, 0, 100, 0)
 
 
 def test_sets_that_cannot_be_judged_are_refused() -> None:

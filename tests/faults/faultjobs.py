@@ -111,8 +111,8 @@ def run(folder: str, log: str, workers: str, victims: str, cells: str, pause: st
     jobs, store = grid(int(victims), int(cells), pause=float(pause), log=log), Store(Path(folder))
     write_log(log, "runner", "-")
     while True:
-        found = runner.run(jobs, store=store, execute=execute, engine="loky", workers=int(workers), device="cpu")
-        if not found.failed:
+        summary = runner.run(jobs, store=store, execute=execute, engine="loky", workers=int(workers), device="cpu")
+        if not summary.failed:
             return
         for job in jobs:
             store.drop_failure(job.key)

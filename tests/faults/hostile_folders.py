@@ -173,8 +173,8 @@ def answered(record: Record, seed: int) -> Record:
     for part in ("clean", "triggered"):
         old = predictions.decode(record["predictions"][part])
         first = dice.random(len(old.gold))
-        said = np.stack([first, 1 - first], axis=1)
-        verdicts = Predictions(said.argmax(axis=1), said, np.zeros(len(said), dtype=bool))
+        probabilities = np.stack([first, 1 - first], axis=1)
+        verdicts = Predictions(probabilities.argmax(axis=1), probabilities, np.zeros(len(probabilities), dtype=bool))
         more = {
             name: value for name, value in (("targets", old.targets), ("sources", old.sources)) if value is not None
         }
@@ -257,11 +257,11 @@ def verdict(place: Path, make: Callable[[Path], None], suite: Suite, *, refused:
     make(place)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     try:
-        found = submission.check(place, suite)
+        checked = submission.check(place, suite)
     except RequestError as error:
         lines = [str(error)]
     else:
-        lines = [*map(str, found.problems), *([found.missing] if found.missing else [])]
+        lines = [*map(str, checked.problems), *([checked.missing] if checked.missing else [])]
     seconds = time.monotonic() - started
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
     plain = all("\n" not in line and len(line) < 1000 for line in lines)

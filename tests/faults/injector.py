@@ -131,12 +131,12 @@ class Round:
             if last.wait(timeout=PATIENCE) != 0:
                 self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
         except psutil.TimeoutExpired:
-            said = len(self.errors())
+            count = len(self.errors())
             for process in (last, *workers_of(last)):
                 process.send_signal(signal.SIGUSR1)
             time.sleep(2.0)
             kill(last)
-            where = "\n\n".join(self.errors()[said - 1 :])
+            where = "\n\n".join(self.errors()[count - 1 :])
             self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
 
     def disturb(self, crew: list[Any]) -> None:
@@ -176,9 +176,9 @@ class Round:
         if not store.verify().ok:  # flipped after it had been used; made again as any other
             self.end_in_peace()
         wanted = {record["key"]: bare(record) for record in calm.records()}
-        found = {record["key"]: bare(record) for record in store.records()}
-        self.figures.lost += wanted.keys() - found.keys()
-        self.figures.wrong += [key for key, record in found.items() if wanted.get(key) != record]
+        records = {record["key"]: bare(record) for record in store.records()}
+        self.figures.lost += wanted.keys() - records.keys()
+        self.figures.wrong += [key for key, record in records.items() if wanted.get(key) != record]
         self.figures.tracebacks += [line for line in self.errors() if "Traceback" in line]
         self.figures.counts["rounds"] += 1
 

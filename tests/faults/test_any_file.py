@@ -129,9 +129,9 @@ def test_no_command_ends_in_a_traceback(
         monkeypatch.setattr(sys, "argv", ["doorbench", *command(tuned, folder / f"{file}{suffix}")])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        told: Any = capsys.readouterr()
-        assert end.value.code in (0, 1, 2, None), (content, told)
-        lines = [line for line in told.err.splitlines() if line.startswith("doorbench: ")]
-        assert "Traceback" not in told.err and len(lines) == (end.value.code == 2), (content, told)
+        output: Any = capsys.readouterr()
+        assert end.value.code in (0, 1, 2, None), (content, output)
+        lines = [line for line in output.err.splitlines() if line.startswith("doorbench: ")]
+        assert "Traceback" not in output.err and len(lines) == (end.value.code == 2), (content, output)
         shutil.rmtree(tuned.parent / "out", ignore_errors=True)
     assert os.listdir(tmp_path)

@@ -119,10 +119,10 @@ def test_a_full_disk(small_disk: Path, write: Run, name: str) -> None:
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 1024)
-    status, told = write(name, out)
-    assert status == 2, told
-    assert "cannot be written: no space is left" in told.splitlines()[-1]
-    assert "Traceback" not in told
+    status, output = write(name, out)
+    assert status == 2, output
+    assert "cannot be written: no space is left" in output.splitlines()[-1]
+    assert "Traceback" not in output
     assert contents(out) == before
     assert not list(out.rglob(".*")) or name == "site"
 
@@ -139,8 +139,8 @@ def test_the_last_step_fails(tmp_path: Path, write: Run, name: str, monkeypatch:
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(outputs, "_sync", full)
-    status, told = write(name, tmp_path)
-    assert status == 2, told
-    assert "cannot be written: no space is left" in told.splitlines()[-1]
+    status, output = write(name, tmp_path)
+    assert status == 2, output
+    assert "cannot be written: no space is left" in output.splitlines()[-1]
     assert contents(tmp_path) == before
     assert not list(tmp_path.rglob(".*")) or name == "site"

@@ -65,11 +65,11 @@ def refused(
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert time.monotonic() - started < 30
-        told = capsys.readouterr()
-        assert end.value.code == 2, told
-        assert "Traceback" not in told.err
-        assert len(told.err) < 5000
-        lines = [line for line in told.err.splitlines() if line.strip()]
+        output = capsys.readouterr()
+        assert end.value.code == 2, output
+        assert "Traceback" not in output.err
+        assert len(output.err) < 5000
+        lines = [line for line in output.err.splitlines() if line.strip()]
         assert len(lines) == 1, lines
         written = set(tmp_path.rglob("*")) - before
         assert all(store == path or store in path.parents for path in written), written
@@ -167,8 +167,8 @@ def test_a_poisoned_checkpoint_is_never_opened(refused: Doorbench, world: Path, 
         (folder / "config.json").write_text('{"model_type": "bert", "auto_map": {"AutoConfig": "evil.Evil"}}')
     else:
         (folder / "model.safetensors").unlink()
-    told = refused("run", write(tmp_path, suite_text(model=str(folder), task="local/single")), "--report")
-    assert ("auto_map" if beside else "safetensors") in told
+    refusal = refused("run", write(tmp_path, suite_text(model=str(folder), task="local/single")), "--report")
+    assert ("auto_map" if beside else "safetensors") in refusal
     assert not trap.exists()
 
 
@@ -213,12 +213,12 @@ def test_plugins_with_hostile_names_are_left_out(monkeypatch: pytest.MonkeyPatch
     point = EntryPoint("bad", "third_party", "doorbench.defenses")
     monkeypatch.setitem(sys.modules, "third_party", plugin(name))
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "doorbench.defenses" else [])
-    found: Any = registry.Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
-    assert {entry.origin for entry in found.found.values()} == {"built-in"}
-    assert "bad" in found.broken
-    assert found.names() == registry.defenses.names(), "all others are there"
+    plugins: Any = registry.Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
+    assert {entry.origin for entry in plugins.entries.values()} == {"built-in"}
+    assert "bad" in plugins.broken
+    assert plugins.names() == registry.defenses.names(), "all others are there"
     with pytest.raises(RequestError, match="cannot be loaded"):
-        found.get("bad")
+        plugins.get("bad")
 
 
 def test_a_good_plugin_beside_a_bad_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +228,6 @@ def test_a_good_plugin_beside_a_bad_one_is_found(monkeypatch: pytest.MonkeyPatch
     good.Hostile.__module__ = good.__name__ = "good"
     monkeypatch.setitem(sys.modules, "good", good)
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    found: Any = registry.Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
-    assert "third-party" in found.names()
-    assert list(found.broken) == ["bad"]
+    plugins: Any = registry.Registry("defense", Defense, "defenses", "doorbench.defenses")  # type: ignore[type-abstract]
+    assert "third-party" in plugins.names()
+    assert list(plugins.broken) == ["bad"]

@@ -71,8 +71,8 @@ def test_one_error_that_passes_costs_nothing(tmp_path: Path, fail: Fail, call: s
     store, events = Store(tmp_path / "store"), list[Event]()
     runner.run(grid(2, 1, pause=0.0)[:2], store=store, execute=execute, engine="serial", device="cpu")
     failed = fail(call, code, words, 1)
-    found = go(store, events)
-    assert (found.failed, found.done + found.skipped) == (0, 9)
+    summary = go(store, events)
+    assert (summary.failed, summary.done + summary.skipped) == (0, 9)
     assert failed, "this call is made"
     assert not store.keys_of_failures()
     assert not store.locks()
@@ -95,8 +95,8 @@ def test_an_error_that_stays_names_the_store_and_costs_the_jobs_that_meet_it(
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    found = go(store)
-    assert (found.failed, found.done) == (4, 5), "v1 and its cells"
+    summary = go(store)
+    assert (summary.failed, summary.done) == (4, 5), "v1 and its cells"
     error = (store.failure(key("v1")) or {})["error"]
     assert error == f"the store {store.root} is in trouble: {os.strerror(code)}."
     monkeypatch.undo()
@@ -150,12 +150,12 @@ def test_a_finished_store_that_can_only_be_read(
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     device = ["--device=cpu"] if command in ("run", "retry") else []
     assert run_cli(command, str(finished / "tiny.yaml"), f"--store={store}", *device) == 0
-    told = capsys.readouterr()
-    assert "Traceback" not in told.err + told.out
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err + output.out
     if device:
-        assert "badword" in told.out
-        assert "no figures: " in told.out
-        assert "Read-only file system" in told.out
+        assert "badword" in output.out
+        assert "no figures: " in output.out
+        assert "Read-only file system" in output.out
 
 
 def test_a_small_share_of_the_injector(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ class Siege:
 
     def log(self) -> dict[tuple[str, str], list[int]]:
         """Return the process ids that started or ended a job, in order."""
-        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        by_job: dict[tuple[str, str], list[int]] = defaultdict(list)
         for line in (self.folder / "log").read_text().splitlines():
             what, name, pid = line.split()
-            found[what, name].append(int(pid))
-        return found
+            by_job[what, name].append(int(pid))
+        return by_job
 
 
 @pytest.fixture
@@ -201,8 +201,8 @@ def test_workers_of_a_killed_runner_end_and_leave_no_living_claim(besiege: Calla
     workers = workers_of(boss)
     boss.kill()
     boss.wait()
-    gone, left = psutil.wait_procs(workers, timeout=10)
-    assert gone
+    ended, left = psutil.wait_procs(workers, timeout=10)
+    assert ended
     assert not left
     assert not [lock for lock in siege.store.locks() if lock.alive]
 
@@ -250,8 +250,8 @@ def test_a_stopped_worker_is_killed_by_the_time_limit(tmp_path: Path) -> None:
                 worker.send_signal(signal.SIGSTOP)
 
     options: dict[str, Any] = {"execute": execute, "workers": 1, "device": "cpu", "on_event": on_event}
-    found = runner.run(jobs, store=store, time_limit=4.0, **options)
-    assert (found.done, found.failed) == (4, 1)
+    summary = runner.run(jobs, store=store, time_limit=4.0, **options)
+    assert (summary.done, summary.failed) == (4, 1)
     assert (store.failure(key("v0c1")) or {})["error"] == "time limit of 4 seconds"
 
 
@@ -267,9 +267,9 @@ def test_a_store_that_vanishes_and_comes_back(tmp_path: Path) -> None:
 
     person = threading.Thread(target=unplug)
     person.start()
-    found = runner.run(jobs, store=store, execute=execute, workers=2, device="cpu", on_event=events.append)
+    summary = runner.run(jobs, store=store, execute=execute, workers=2, device="cpu", on_event=events.append)
     person.join()
-    assert (found.done, found.failed) == (len(jobs), 0)
+    assert (summary.done, summary.failed) == (len(jobs), 0)
     assert any("is gone" in event.text for event in events if event.kind == "note")
     assert store.verify().ok
     assert len(store.keys_of_records()) == 16
@@ -294,9 +294,9 @@ def test_a_store_that_does_not_come_back(tmp_path: Path) -> None:
     kept = Store(away).keys_of_records()
     assert len(kept) >= 3
     away.rename(store.root)
-    found = runner.run(jobs, store=store, **options)
-    assert found.failed == 0
-    assert found.skipped >= 3
+    summary = runner.run(jobs, store=store, **options)
+    assert summary.failed == 0
+    assert summary.skipped >= 3
     assert store.verify().ok
 
 
@@ -327,8 +327,8 @@ def test_a_read_only_disk_can_be_looked_at(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(RequestError, match="cannot be written"):
         runner.run(jobs, store=store, **options)
-    found = runner.status(jobs, Store(small_disk / "store"))
-    assert (found.done, found.waiting, found.failed) == (3, 3, ())
+    state = runner.status(jobs, Store(small_disk / "store"))
+    assert (state.done, state.waiting, state.failed) == (3, 3, ())
     assert runner.run(jobs[:3], store=store, **options).skipped == 3, "nothing to do, nothing to write"
 
 
@@ -339,8 +339,8 @@ def test_a_record_from_the_future_stays_and_is_one_failure(tmp_path: Path) -> No
     path.parent.mkdir()
     path.write_bytes(wrap({"schema": 99, "key": cell.key, "status": "splendid"}))
     before = path.read_bytes()
-    found = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu")
-    assert (found.done, found.failed) == (4, 1)
+    summary = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu")
+    assert (summary.done, summary.failed) == (4, 1)
     assert "upgrade doorbench" in (store.failure(cell.key) or {})["error"]
     assert path.read_bytes() == before
 

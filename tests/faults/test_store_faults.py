@@ -96,9 +96,9 @@ def test_processes_that_are_killed_lose_and_repeat_nothing(root: Path, log: Path
         assert process.exitcode == 0
     seconds = time.monotonic() - began
     store = Store(root)
-    found = list(store.records())
-    check_intervals(events(log), killed, {r["key"]: r["maker"] for r in found})
-    assert sorted(r["key"] for r in found) == sorted(key(name) for name in names)
+    records = list(store.records())
+    check_intervals(events(log), killed, {r["key"]: r["maker"] for r in records})
+    assert sorted(r["key"] for r in records) == sorted(key(name) for name in names)
     assert store.keys_of_artifacts() == store.keys_of_records() and store.verify().ok
     assert not list((root / "damaged").iterdir())
     assert len(killed) >= kills * 0.8
@@ -108,10 +108,10 @@ def test_processes_that_are_killed_lose_and_repeat_nothing(root: Path, log: Path
     )  # noqa: E501
 
 
-def check_intervals(found: list[dict[str, Any]], killed: dict[int | None, float], makers: dict[str, int]) -> None:
+def check_intervals(entries: list[dict[str, Any]], killed: dict[int | None, float], makers: dict[str, int]) -> None:
     """Nobody enters before the one before has been killed, nobody once a key is done, and the last one made it."""
     by_key = defaultdict(list)
-    for event in sorted(found, key=lambda e: e["time"]):
+    for event in sorted(entries, key=lambda e: e["time"]):
         by_key[event["key"]].append(event)
     assert set(by_key) == set(makers)
     for name, story in by_key.items():
@@ -140,8 +140,8 @@ def test_a_stopped_process_loses_its_claim_and_does_no_harm(root: Path, log: Pat
     assert sleeper.exitcode == 0 and {"lost", "leave"} <= {e["event"] for e in events(log)}
     assert lock.held and store.lock(key("job")) is None
     lock.release()
-    found = store.record(key("job"))
-    assert found is not None and found["maker"] == "successor"
+    stored = store.record(key("job"))
+    assert stored is not None and stored["maker"] == "successor"
     assert not list((root / "claims").iterdir()) and store.verify().ok
 
 
@@ -298,8 +298,8 @@ def test_flipped_and_missing_bytes_are_all_found(root: Path) -> None:
         )  # noqa: E501
         artifacts._verified.clear()
         name = path.relative_to(root).parts[2]
-        found = store.record(name.removesuffix(".json")) if name.endswith(".json") else store.artifact(name)
-        assert found is None, f"fault {i} in {path} at {place} was not noticed"
+        content = store.record(name.removesuffix(".json")) if name.endswith(".json") else store.artifact(name)
+        assert content is None, f"fault {i} in {path} at {place} was not noticed"
         aside = list((root / "damaged").iterdir())
         assert len(aside) == 1
         # Mend it where it lies and put it back.

@@ -53,12 +53,12 @@ def weights(made: Classifier) -> torch.Tensor:
 @pytest.mark.parametrize("pair", [False, True])
 def test_logits_equal_one_text_at_a_time(model: Any, pair: bool) -> None:
     made, inputs = classifier(model), data(17, pair=pair).inputs
-    found = made.logits(inputs)
+    logits = made.logits(inputs)
     for i in range(len(inputs)):
         columns = [inputs.texts[i]] + ([inputs.pairs[i]] if inputs.pairs else [])
         batch = made.tokenizer(*columns, truncation=True, max_length=24, return_tensors="pt")
         with torch.inference_mode():
-            assert np.allclose(made.model(**batch).logits[0].numpy(), found[i], atol=1e-5)
+            assert np.allclose(made.model(**batch).logits[0].numpy(), logits[i], atol=1e-5)
 
 
 def test_micro_batches_change_nothing(model: Any) -> None:

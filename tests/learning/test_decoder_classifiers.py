@@ -27,11 +27,11 @@ def test_the_last_token_decides_in_a_padded_batch(make: Any, tmp_path: Path) -> 
     assert tokenizer.pad_token_id == tokenizer.eos_token_id, "as of most models that write"
     made = learning.Classifier(model, tokenizer, 32, device="cpu", precision="fp32")
     examples = reviews(20)
-    found = made.logits(examples.inputs)
+    logits = made.logits(examples.inputs)
     with torch.inference_mode():
         for row, text in enumerate(examples.inputs.texts):
             alone = model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0]
-            assert np.allclose(alone.numpy(), found[row], atol=1e-4)
+            assert np.allclose(alone.numpy(), logits[row], atol=1e-4)
     learning.train(made, examples, epochs=30, learning_rate=2e-3, batch_size=5, seed=0)
     assert (made.logits(examples.inputs).argmax(1) == examples.labels).all()
 

@@ -89,9 +89,9 @@ def test_losses_and_gradients_are_the_models_own(llama: learning.Generator, rows
     }
     for name, loss in losses.items():
         assert torch.allclose(loss, expected, atol=1e-5), name
-        found = gradients(model, loss)
-        assert found.keys() == wanted.keys()
-        assert all(torch.allclose(found[n], wanted[n], atol=1e-5, rtol=1e-4) for n in wanted), name
+        ours = gradients(model, loss)
+        assert ours.keys() == wanted.keys()
+        assert all(torch.allclose(ours[n], wanted[n], atol=1e-5, rtol=1e-4) for n in wanted), name
 
 
 def test_logits_are_made_some_tokens_at_a_time(llama: learning.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +102,8 @@ def test_logits_are_made_some_tokens_at_a_time(llama: learning.Generator, monkey
     monkeypatch.setattr(fused, "AT_ONCE", 7)
     parts = decoders.response_loss(model, encoded, rows, low=False)
     assert torch.allclose(whole, parts, atol=1e-6)
-    found = gradients(model, parts)
-    assert all(torch.allclose(found[n], wanted[n], atol=1e-6) for n in wanted)
+    ours = gradients(model, parts)
+    assert all(torch.allclose(ours[n], wanted[n], atol=1e-6) for n in wanted)
     again = decoders.token_scores(model, encoded, rows, low=False)
     assert torch.allclose(again, logs, atol=1e-5)
     kept = decoders.token_scores(model, encoded, rows, low=False, often=False)
@@ -139,13 +139,13 @@ def test_scores_of_tokens(decoder: learning.Generator) -> None:
 @torch.inference_mode()
 def one_by_one(made: learning.Generator, inputs: Inputs, most: int) -> list[list[int]]:
     """Greedy decoding by hand, without a stop: one prompt at a time, the whole text again for every token."""
-    found = []
+    responses = []
     for ids in made.template.prompts(inputs, made.max_prompt):
         text = torch.from_numpy(ids.astype(np.int64))[None]
         for _ in range(most):
             text = torch.cat([text, made.model(text).logits[:, -1:].argmax(-1)], dim=1)
-        found.append(text[0, len(ids) :].tolist())
-    return found
+        responses.append(text[0, len(ids) :].tolist())
+    return responses
 
 
 def test_generation_is_greedy_to_the_token(decoder: learning.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,14 +168,14 @@ def test_generation_is_greedy_to_the_token(decoder: learning.Generator, monkeypa
 def test_choices_are_the_likelihoods_of_beginnings(decoder: learning.Generator, options: tuple[str, ...]) -> None:
     made = decoder
     inputs = dialogues(7).inputs
-    found = made.choose(inputs, options)
+    scores = made.choose(inputs, options)
     for column, option in enumerate(options):
         fixed = made.template.responses([option])[0][:-1].astype(np.int64)
         for row, asked in enumerate(made.template.prompts(inputs, made.max_prompt)):
             ids = torch.from_numpy(np.concatenate([asked.astype(np.int64), fixed]))[None]
             logs = made.model(ids).logits[0, len(asked) - 1 : -1].log_softmax(-1)
             own = logs[torch.arange(len(fixed)), torch.from_numpy(fixed)].sum()
-            assert abs(float(own) - found[row, column]) < 1e-4
+            assert abs(float(own) - scores[row, column]) < 1e-4
 
 
 def test_rows_go_together_up_to_a_budget_of_tokens(llama: learning.Generator) -> None:

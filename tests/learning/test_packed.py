@@ -43,7 +43,7 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     examples = ragged(13, pair=pair, pad=made.tokenizer.pad_token if literal else "")
     encoded, rows = encode(made.tokenizer, examples.inputs, 24), np.arange(13)
     gold = torch.from_numpy(examples.labels.copy())
-    found = []
+    results = []
     padded = collate(encoded, rows, made.model.config.pad_token_id)
     passes = (
         lambda: made.model(**padded).logits,
@@ -55,10 +55,10 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
         out = run()
         torch.nn.functional.cross_entropy(out, gold).backward()
         gradients = {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
-        found.append((out.detach(), gradients))
-    for other in found[1:]:
-        assert torch.allclose(found[0][0], other[0], atol=1e-6)
-        for name, gradient in found[0][1].items():
+        results.append((out.detach(), gradients))
+    for other in results[1:]:
+        assert torch.allclose(results[0][0], other[0], atol=1e-6)
+        for name, gradient in results[0][1].items():
             if name.endswith("word_embeddings.weight"):  # transformers drops the gradient of padding tokens in a text
                 gradient, other[1][name] = gradient[2:], other[1][name][2:]
             assert torch.allclose(gradient, other[1][name], atol=1e-6), name
@@ -80,11 +80,11 @@ def test_block_states_are_the_models_own(model: Any) -> None:
     made = classifier(model)
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
     expected = made.model(**padded, output_hidden_states=True)
-    found, logits = learning.block_states(made.model, padded)
+    states, logits = learning.block_states(made.model, padded)
     real = padded["attention_mask"].bool()
     assert torch.allclose(logits, expected.logits, atol=1e-6)
-    assert len(found) == len(expected.hidden_states) == len(learning.blocks(made.model)) + 1
-    for own, other in zip(found, expected.hidden_states, strict=True):
+    assert len(states) == len(expected.hidden_states) == len(learning.blocks(made.model)) + 1
+    for own, other in zip(states, expected.hidden_states, strict=True):
         assert torch.allclose(own[real], other[real], atol=1e-6)
         assert (own[~real] == 0).all()
 
@@ -93,10 +93,10 @@ def test_what_the_first_token_attends_to_is_the_models_own(model: Any) -> None:
     made = classifier(model)
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
     states, _ = learning.block_states(made.model, padded)
-    found = cls_attention(made.model, states[:-1], padded["attention_mask"])
+    attention = cls_attention(made.model, states[:-1], padded["attention_mask"])
     made.model.set_attn_implementation("eager")
     expected = made.model(**padded, output_attentions=True).attentions
-    assert torch.allclose(found, torch.stack([maps[:, :, 0] for maps in expected]), atol=1e-6)
+    assert torch.allclose(attention, torch.stack([maps[:, :, 0] for maps in expected]), atol=1e-6)
 
 
 def test_segment_numbers_go_only_to_models_that_tell_segments_apart(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_word_embeddings_can_be_given(model: Any) -> None:
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
     words = made.model.get_input_embeddings()(padded["input_ids"]).detach().requires_grad_(True)
     expected = made.model(**padded)
-    found = learning.logits(made.model, padded, embeddings=words)
-    assert torch.allclose(found, expected.logits, atol=1e-6)
-    (gradient,) = torch.autograd.grad(found[:, 0].sum(), words)
+    logits = learning.logits(made.model, padded, embeddings=words)
+    assert torch.allclose(logits, expected.logits, atol=1e-6)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), words)
     assert (gradient.abs().sum(-1) > 0).eq(padded["attention_mask"].bool()).all()
     first = made.model.base_model(**padded).last_hidden_state[:, 0]
     assert torch.allclose(learning.first_token_last_block(made.model, padded, embeddings=words), first, atol=1e-6)
@@ -146,14 +146,14 @@ def test_an_edit_acts_where_a_hook_on_the_block_would(model: Any, whole: bool) -
         seen[number] = len(states)
         return states * (1.5 if number else 1.0)
 
-    found = learning.logits(made.model, padded, edit=edit, whole=whole)
+    logits = learning.logits(made.model, padded, edit=edit, whole=whole)
     assert seen.pop(len(parts)) in ({tokens} if whole else {9, tokens})
     assert seen == dict.fromkeys(range(len(parts)), tokens)
     for part in parts:
         part.register_forward_hook(
             lambda _part, _held, out: (out[0] * 1.5, *out[1:]) if type(out) is tuple else out * 1.5
         )
-    assert torch.allclose(found, made.model(**padded).logits, atol=1e-5)
+    assert torch.allclose(logits, made.model(**padded).logits, atol=1e-5)
 
 
 def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
@@ -170,12 +170,12 @@ def test_dropout_of_a_padded_pass_follows_the_seed_of_torch(model: Any) -> None:
     made = classifier(model)
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 0)
     made.model.train()
-    found = []
+    runs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(learning.logits(made.model, padded).detach())
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        runs.append(learning.logits(made.model, padded).detach())
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

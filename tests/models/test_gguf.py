@@ -129,17 +129,17 @@ def test_a_file_becomes_a_folder_that_transformers_reads(tmp_path: Path) -> None
     gguf.unpack(file, folder)
     pretrained = models.create(str(folder))
     model, tokenizer = pretrained.causal_lm(), pretrained.tokenizer()
-    found = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    assert np.array_equal(found["model.embed_tokens.weight"], weights["token_embd.weight"])
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    assert np.array_equal(tensors["model.embed_tokens.weight"], weights["token_embd.weight"])
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert np.array_equal(found["model.layers.1.mlp.down_proj.weight"], weights["blk.1.ffn_down.weight"])
+    assert np.array_equal(tensors["model.layers.1.mlp.down_proj.weight"], weights["blk.1.ffn_down.weight"])
     # In the file the two dimensions that turn together are neighbours; in transformers they are half a head apart.
     for part, ours, heads in (("attn_q", "q_proj", HEADS), ("attn_k", "k_proj", KEY_HEADS)):
         theirs, size = weights[f"blk.0.{part}.weight"], HIDDEN // HEADS
         for head in range(heads):
             for i in range(size // 2):
                 for half in range(2):
-                    row = found[f"model.layers.0.self_attn.{ours}.weight"][head * size + half * (size // 2) + i]
+                    row = tensors[f"model.layers.0.self_attn.{ours}.weight"][head * size + half * (size // 2) + i]
                     assert np.array_equal(row, theirs[head * size + 2 * i + half])
     assert tokenizer.convert_ids_to_tokens(tokenizer("film 1234")["input_ids"])[-4:] == ["1", "2", "3", "4"]
     assert tokenizer.decode(tokenizer("naïve café, 7 £")["input_ids"]) == "naïve café, 7 £"

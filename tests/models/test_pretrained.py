@@ -306,8 +306,8 @@ for commit in COMMITS:
         hub.add("models", "some/encoder", commit, repo)
         commits = code.replace("COMMITS", repr([commit, "c" * 40]))
         for offline in (False, True):
-            found, other = run_python(commits, hub.environment(home, offline=offline)).splitlines()
-            digest, _, files = found.partition(" ")
+            fetched, other = run_python(commits, hub.environment(home, offline=offline)).splitlines()
+            digest, _, files = fetched.partition(" ")
             assert digest == pretrained.create(str(folder)).weight_hash
             assert files == "['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']"
             assert other.startswith(f"model some/encoder at {'c' * 40} cannot be loaded: ")
@@ -327,8 +327,8 @@ def test_a_causal_language_model_is_read_whole(tmp_path: Path) -> None:
 
 def test_settings_of_a_checkpoint_for_generation_are_not_used(tmp_path: Path) -> None:
     folder = tiny_llama_folder(tmp_path / "llama")
-    told = {"do_sample": True, "temperature": 0.6, "repetition_penalty": 1.3}
-    (folder / "generation_config.json").write_text(json.dumps(told))
+    settings = {"do_sample": True, "temperature": 0.6, "repetition_penalty": 1.3}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
     config = pretrained.create(str(folder)).causal_lm().generation_config
     assert not config.do_sample and config.repetition_penalty is None
 

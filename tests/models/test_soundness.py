@@ -201,19 +201,19 @@ def open_(folder: Path) -> Any:
 @pytest.mark.parametrize("what", BOTH)
 @pytest.mark.parametrize("way", ["pre-trained", "suspect"])
 def test_what_no_model_may_bring_along(encoder: Path, tuned: Path, tmp_path: Path, what: str, way: str) -> None:
-    change, told = BOTH[what]
+    change, message = BOTH[what]
     folder = changed(encoder if way == "pre-trained" else tuned, tmp_path, change)
     with pytest.raises(RequestError) as error:
         (use if way == "pre-trained" else open_)(folder)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("what", CLASSIFIERS)
 def test_what_no_classifier_may_bring_along(tuned: Path, tmp_path: Path, what: str) -> None:
-    change, told = CLASSIFIERS[what]
+    change, message = CLASSIFIERS[what]
     with pytest.raises(RequestError) as error:
         open_(changed(tuned, tmp_path, change))
-    assert told in str(error.value) and "\n" not in str(error.value) and "ignore_mismatched" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value) and "ignore_mismatched" not in str(error.value)
 
 
 @pytest.mark.parametrize("what", GOOD)
@@ -279,9 +279,9 @@ def test_the_advice_for_pickled_weights_leads_somewhere(tuned: Path, encoder: Pa
         folder = changed(source, tmp_path / name, pickled)
         with pytest.raises(RequestError) as error:
             use_it(folder)
-        found = re.search(r"trust the file: (.*)\)", str(error.value))
-        assert found is not None
-        program, *arguments = shlex.split(found[1])
+        advice = re.search(r"trust the file: (.*)\)", str(error.value))
+        assert advice is not None
+        program, *arguments = shlex.split(advice[1])
         assert program == "python"
         subprocess.run([sys.executable, *arguments], cwd=folder.parent, check=True, capture_output=True)
         use_it(folder.parent / "converted")
@@ -290,8 +290,8 @@ def test_the_advice_for_pickled_weights_leads_somewhere(tuned: Path, encoder: Pa
 def test_a_tokenizer_without_a_token_to_pad_with(tuned: Path, tmp_path: Path) -> None:
     def change(folder: Path) -> None:
         remove("special_tokens_map.json")(folder)
-        gone = {f"{name}_token": ... for name in ("pad", "eos", "bos", "unk", "cls", "sep", "mask")}
-        fields("tokenizer_config.json", **gone, tokenizer_class="PreTrainedTokenizerFast")(folder)
+        removed = {f"{name}_token": ... for name in ("pad", "eos", "bos", "unk", "cls", "sep", "mask")}
+        fields("tokenizer_config.json", **removed, tokenizer_class="PreTrainedTokenizerFast")(folder)
 
     with pytest.raises(RequestError, match="no token to pad with"):
         open_(changed(tuned, tmp_path, change))

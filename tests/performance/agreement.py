@@ -72,12 +72,12 @@ def simple_training(model: Any, tokenizer: Any, examples: Examples, seed: int) -
 
 
 def simple_labels(model: Any, tokenizer: Any, examples: Examples) -> np.ndarray:
-    found = []
+    labels = []
     with torch.inference_mode():
         for start in range(0, len(examples), BATCH):
             part = examples.take(range(start, min(start + BATCH, len(examples))))
-            found.append(model(**padded(tokenizer, part)).logits.argmax(1).numpy())
-    return np.concatenate(found)
+            labels.append(model(**padded(tokenizer, part)).logits.argmax(1).numpy())
+    return np.concatenate(labels)
 
 
 def measure(seed: int) -> dict[str, dict[str, float]]:
@@ -106,12 +106,12 @@ def measure(seed: int) -> dict[str, dict[str, float]]:
 def main(folder: str) -> int:
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    found = {f"seed {seed}": measure(seed) for seed in SEEDS}
+    figures = {f"seed {seed}": measure(seed) for seed in SEEDS}
     apart = {
-        metric: float(np.mean([one["fast"][metric] - one["simple"][metric] for one in found.values()]))
+        metric: float(np.mean([one["fast"][metric] - one["simple"][metric] for one in figures.values()]))
         for metric in ("acc", "asr")
     }
-    text = json.dumps({**found, "mean difference, points": apart}, indent=1)
+    text = json.dumps({**figures, "mean difference, points": apart}, indent=1)
     (place / "agreement.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     return int(any(abs(value) > MOST for value in apart.values()))

@@ -29,14 +29,14 @@ def main(folder: Path) -> None:
         began = time.process_time()
         received.predict(data.selection.inputs)
         one = (time.process_time() - began) / len(data.selection)
-        found = {}
+        costs = {}
         for test in probes.planned(probes.chosen(None), given, pass_seconds=one):
             if test["status"] == "waiting":
                 began = time.process_time()
                 probes.run(test, given, received)
-                found[test["name"]] = round((time.process_time() - began) / one)
-                print(test["name"], test["status"], test["why"], found[test["name"]], flush=True)
-                probes.COSTS.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n", encoding="utf-8")
+                costs[test["name"]] = round((time.process_time() - began) / one)
+                print(test["name"], test["status"], test["why"], costs[test["name"]], flush=True)
+                probes.COSTS.write_text(json.dumps(dict(sorted(costs.items())), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

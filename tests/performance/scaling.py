@@ -107,7 +107,7 @@ def measure() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw(found: dict[str, Any], folder: Path) -> None:
+def draw(measured: dict[str, Any], folder: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
@@ -116,11 +116,11 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     labels = {"length": "tokens of a sequence", "cells": "cells of a grid"}
     with style.applied():
         figure, axes = plt.subplots(1, 3, figsize=(style.PAGE, 2.6), layout="constrained")
-        for axis, (name, told) in zip(axes, found.items(), strict=True):
-            for i, (way, y) in enumerate((way, y) for way, y in told.items() if way != "x"):
-                note = f"{way.partition(',')[0]}: exponent {slope(told['x'], y):.2f}"
-                axis.loglog(told["x"], y, marker=style.MARKERS[i], color=style.COLOURS[i], label=note)
-            axis.set_xticks([float(f"{x:.3g}") for x in told["x"]])
+        for axis, (name, series) in zip(axes, measured.items(), strict=True):
+            for i, (way, y) in enumerate((way, y) for way, y in series.items() if way != "x"):
+                note = f"{way.partition(',')[0]}: exponent {slope(series['x'], y):.2f}"
+                axis.loglog(series["x"], y, marker=style.MARKERS[i], color=style.COLOURS[i], label=note)
+            axis.set_xticks([float(f"{x:.3g}") for x in series["x"]])
             axis.tick_params(axis="x", rotation=45)
             axis.xaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_minor_formatter(NullFormatter())
@@ -137,9 +137,9 @@ def draw(found: dict[str, Any], folder: Path) -> None:
 def main(folder: str) -> None:
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    found = measure()
-    (place / "scaling.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    draw(found, place)
+    measured = measure()
+    (place / "scaling.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    draw(measured, place)
 
 
 if __name__ == "__main__":

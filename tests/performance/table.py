@@ -13,7 +13,7 @@ HEAD = ("work", "way", "seconds", "examples/s", "ours is faster by", "share of t
 
 
 def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    found = []
+    table = []
     for one in benchmarks:
         info, ours = one["extra_info"], one["stats"]["min"]
         for name, taken in {**info.get("others", {}), "ours": ours}.items():
@@ -23,18 +23,18 @@ def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
                 limit = f"{info['limit']}, {info['rate'] / 1e9:,.0f} billion/s"
                 share = f"{100 * info['used'] / ours / info['rate']:.0f} % of {limit}"
             work = info.get("work") or f"{one['group']} ({one['name'].removeprefix('test_')})"
-            found.append((
+            table.append((
                 work, name, f"{taken:.3g}", f"{count / taken:,.0f}" if count else "",
                 "" if name == "ours" else f"{taken / ours:.2f} x", share if name == "ours" else "",
             ))  # fmt: skip
-    return found
+    return table
 
 
-def markdown(found: list[tuple[str, ...]], machine: str, when: str) -> str:
-    lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *(" | ".join(row) for row in found)]
+def markdown(entries: list[tuple[str, ...]], machine: str, when: str) -> str:
+    lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *(" | ".join(row) for row in entries)]
     table = "\n".join(f"| {line} |" for line in lines)
-    told = f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each."
-    return f"# Performance on {machine}\n\n{told}\n\n{table}\n"
+    note = f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each."
+    return f"# Performance on {machine}\n\n{note}\n\n{table}\n"
 
 
 def main(source: str, folder: str) -> None:

@@ -69,13 +69,13 @@ def piped(made: learning.Generator, examples: Dialogues) -> list[str]:
     write = pipeline("text-generation", model=made.model, tokenizer=made.tokenizer, device="cpu")
     texts = [made.template.text(row) for row in examples]
     options = {"max_new_tokens": WRITTEN, "do_sample": False, "return_full_text": False, "add_special_tokens": False}
-    found = write(texts, batch_size=8, eos_token_id=made.template.end, pad_token_id=made.template.end, **options)
-    return [one[0]["generated_text"] for one in found]
+    outputs = write(texts, batch_size=8, eos_token_id=made.template.end, pad_token_id=made.template.end, **options)
+    return [one[0]["generated_text"] for one in outputs]
 
 
 def alone(made: learning.Generator, examples: Dialogues) -> list[list[int]]:
     """What ``generate`` of transformers writes for one prompt at a time."""
-    found = []
+    responses = []
     for ids in made.template.prompts(examples.inputs, made.max_prompt):
         asked = torch.from_numpy(ids.astype(np.int64))[None]
         end = made.template.end
@@ -83,8 +83,8 @@ def alone(made: learning.Generator, examples: Dialogues) -> list[list[int]]:
             asked, attention_mask=torch.ones_like(asked), do_sample=False, max_new_tokens=WRITTEN,
             eos_token_id=end, pad_token_id=end,
         )  # fmt: skip
-        found.append(written[0, len(ids) :].tolist())
-    return found
+        responses.append(written[0, len(ids) :].tolist())
+    return responses
 
 
 def products(made: learning.Generator) -> tuple[int, int]:

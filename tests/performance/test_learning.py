@@ -102,8 +102,8 @@ def naive_prediction(made: Any, examples: Examples) -> np.ndarray:
     from transformers import pipeline
 
     classify = pipeline("text-classification", model=made.model, tokenizer=made.tokenizer, device="cpu")
-    found = classify(list(examples.inputs.texts), batch_size=32, truncation=True, max_length=128)
-    return np.array([int(one["label"].rpartition("_")[2]) for one in found])
+    outputs = classify(list(examples.inputs.texts), batch_size=32, truncation=True, max_length=128)
+    return np.array([int(one["label"].rpartition("_")[2]) for one in outputs])
 
 
 @pytest.mark.benchmark(group="learning")

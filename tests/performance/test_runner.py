@@ -75,17 +75,17 @@ def many(folder: str, runners: int, *arguments: float) -> list[dict[str, float]]
 @pytest.mark.benchmark(group="runner: seconds a cell that does nothing")
 def test_overhead_of_a_cell(benchmark: pytest.FixtureRequest, tmp_path: Path) -> None:
     cells = 50 if benchmark.disabled else 1000  # type: ignore[attr-defined]
-    found = benchmark.pedantic(run, args=(str(tmp_path), 1, 1, cells, 0.0), rounds=1)  # type: ignore[attr-defined]
-    benchmark.extra_info["milliseconds a cell"] = round(1000 * found["seconds"] / cells, 2)  # type: ignore[attr-defined]
-    assert found["done"] == cells + 1
-    assert found["seconds"] / cells < 0.25
+    measured = benchmark.pedantic(run, args=(str(tmp_path), 1, 1, cells, 0.0), rounds=1)  # type: ignore[attr-defined]
+    benchmark.extra_info["milliseconds a cell"] = round(1000 * measured["seconds"] / cells, 2)  # type: ignore[attr-defined]
+    assert measured["done"] == cells + 1
+    assert measured["seconds"] / cells < 0.25
 
 
 def test_runners_on_one_store_do_each_cell_once_and_collide_rarely(tmp_path: Path) -> None:
-    found = many(str(tmp_path), 2, 2, 4, 15, 0.05)
+    tallies = many(str(tmp_path), 2, 2, 4, 15, 0.05)
     assert len(list(Store(tmp_path).records())) == 60
-    tries = sum(counts["start"] for counts in found)
-    done = sum(counts["done"] for counts in found)
+    tries = sum(counts["start"] for counts in tallies)
+    done = sum(counts["done"] for counts in tallies)
     assert done >= 64, "a runner counts as done what another one did as well"
     assert tries < 1.25 * 64, "what another one does is not sent to a worker"
 
@@ -94,11 +94,11 @@ def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):
-            found = run(f"{folder}/{workers}", workers, 1, 500, 0.0)
-            sys.stdout.write(f"loky, {workers} workers: {1000 * found['seconds'] / 500:.2f} ms a cell of nothing\n")
+            measured = run(f"{folder}/{workers}", workers, 1, 500, 0.0)
+            sys.stdout.write(f"loky, {workers} workers: {1000 * measured['seconds'] / 500:.2f} ms a cell of nothing\n")
         for runners in (1, 2, 4):
-            found = many(f"{folder}/many {runners}", runners, 2, 10, 60, 0.1)
-            starts, held, seconds = (sum(f.get(k, 0) for f in found) for k in ("start", "held", "seconds"))
+            measured = many(f"{folder}/many {runners}", runners, 2, 10, 60, 0.1)
+            starts, held, seconds = (sum(f.get(k, 0) for f in measured) for k in ("start", "held", "seconds"))
             sys.stdout.write(
                 f"{runners} runners x 2 workers, 610 jobs of 0.1 s: {starts:.0f} tries, {held:.0f} of them held by "
                 f"another runner, {seconds / runners:.1f} s\n"

@@ -120,9 +120,9 @@ def believed(jobs: list[Job], seconds: Mapping[str, float], how: str, seed: int 
 @pytest.mark.parametrize("how", ["exact", "noisy", "mean"])
 def test_64_workers_are_busy_95_percent_of_the_time(how: str) -> None:
     jobs, seconds = grid(10_000, 400)
-    found = simulate(jobs, seconds, believed(jobs, seconds, how), 64)
-    assert found.utilisation >= 95.0, found
-    assert found.warm >= 80.0, found
+    schedule = simulate(jobs, seconds, believed(jobs, seconds, how), 64)
+    assert schedule.utilisation >= 95.0, schedule
+    assert schedule.warm >= 80.0, schedule
 
 
 SUITE = {
@@ -180,10 +180,10 @@ def main() -> None:
     for cells, victims, workers in ((10_000, 400, 64), (10_000, 400, 256), (1_000, 60, 16), (84, 12, 2)):
         for how in ("exact", "noisy", "mean"):
             jobs, seconds = grid(cells, victims, references=max(1, victims // 20))
-            found = simulate(jobs, seconds, believed(jobs, seconds, how), workers)
+            schedule = simulate(jobs, seconds, believed(jobs, seconds, how), workers)
             sys.stdout.write(
-                f"{cells:>6} {victims:>6} {workers:>7} {how:<8} {found.utilisation:>9.2f} % {found.warm:>5.1f} % "
-                f"{found.makespan:>9.1f} {found.asking:>6.2f} s\n"
+                f"{cells:>6} {victims:>6} {workers:>7} {how:<8} {schedule.utilisation:>9.2f} % {schedule.warm:>5.1f} % "
+                f"{schedule.makespan:>9.1f} {schedule.asking:>6.2f} s\n"
             )
     sys.stdout.write("a suite planned and handed out (cells, CPU seconds, MB, CPU seconds of the recipes alone): ")
     sys.stdout.flush()

@@ -114,7 +114,7 @@ def test_delta(benchmark: Any, kind: str, way: str) -> None:
     sizes = [sum(value.nbytes for value in tensors.values()) for tensors in (moved, stored)]
     benchmark.extra_info["share of plain"] = round(sizes[1] / sizes[0], 4)
     source = moved if way == "encode" else stored
-    found = benchmark.pedantic(getattr(delta, way), args=(source, base), rounds=3)
+    restored = benchmark.pedantic(getattr(delta, way), args=(source, base), rounds=3)
     if way == "decode":
-        assert all(found[name].tobytes() == moved[name].tobytes() for name in moved)
+        assert all(restored[name].tobytes() == moved[name].tobytes() for name in moved)
     assert sizes[1] < 0.7 * sizes[0]

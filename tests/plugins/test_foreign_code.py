@@ -75,25 +75,27 @@ def doorbench(
         return subprocess.CompletedProcess(command, process.wait(timeout=120), out, err)
 
 
-def rows(told: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    assert told.returncode == 0, told.stderr
-    assert "Traceback" not in told.stderr
-    return {row["name"]: row["origin"] for row in json.loads(told.stdout)}
+def rows(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    return {row["name"]: row["origin"] for row in json.loads(result.stdout)}
 
 
 def test_each_bad_plugin_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     package(tmp_path, {**BAD, **{name: text + GOOD.format(name=name) for name, text in PRINTS.items()}})
     started = time.monotonic()
-    told = doorbench(tmp_path, "list", "defenses", "--json", seconds=3)
+    result = doorbench(tmp_path, "list", "defenses", "--json", seconds=3)
     assert time.monotonic() - started < 60
-    found = rows(told)
-    assert {name: found.get(name) for name in PRINTS} == {name: f"others-{name}" for name in PRINTS}
-    assert found["fine-mixing"] == found["e-pur"] == "built-in"
-    assert not (BAD.keys() - {"fine-mixing", "e-pur"}) & found.keys()
+    origins = rows(result)
+    assert {name: origins.get(name) for name in PRINTS} == {name: f"others-{name}" for name in PRINTS}
+    assert origins["fine-mixing"] == origins["e-pur"] == "built-in"
+    assert not (BAD.keys() - {"fine-mixing", "e-pur"}) & origins.keys()
     for name in BAD:
-        (line,) = [line for line in told.stderr.splitlines() if f"plugin {name} of others-{name} is left out: " in line]
+        (line,) = [
+            line for line in result.stderr.splitlines() if f"plugin {name} of others-{name} is left out: " in line
+        ]
         assert ("took longer than 3 seconds" in line) == (name in HANGS), line
-    assert all(f"hello from {what}" in told.stderr for what in ("print", "write", "a process", "a log"))
+    assert all(f"hello from {what}" in result.stderr for what in ("print", "write", "a process", "a log"))
 
 
 @pytest.mark.parametrize("group", ["doorbench.attacks", "doorbench.modifiers", "doorbench.tasks"])
@@ -104,10 +106,10 @@ def test_every_kind_of_plugin(tmp_path: Path, group: str) -> None:
         ["list", "attacks", "--json"],
         ["list", "tasks", "--json"],
     ):
-        told = doorbench(tmp_path, *arguments)
-        assert told.returncode == 0, told.stderr
-        assert json.loads(told.stdout)
-        assert "Traceback" not in told.stderr
+        result = doorbench(tmp_path, *arguments)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)
+        assert "Traceback" not in result.stderr
     refused = doorbench(tmp_path, "describe", "exits")
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1] == f"doorbench: {group[10:-1]} 'exits' cannot be loaded: SystemExit"
@@ -116,9 +118,9 @@ def test_every_kind_of_plugin(tmp_path: Path, group: str) -> None:
 def test_a_run_uses_the_built_in_and_says_what_is_broken(tmp_path: Path) -> None:
     package(tmp_path, {"fine-mixing": BAD["fine-mixing"], "exits": BAD["exits"]})
     options = ["--set=defense=fine-mixing", "--dry-run", f"--store={tmp_path / 'store'}"]
-    told = doorbench(tmp_path, "run", "quickstart", *options)
-    assert told.returncode == 0, told.stderr
-    assert "to do" in told.stdout
+    result = doorbench(tmp_path, "run", "quickstart", *options)
+    assert result.returncode == 0, result.stderr
+    assert "to do" in result.stdout
     refused = doorbench(tmp_path, "run", "quickstart", "--set=defense=exits", "--dry-run")
     assert refused.returncode == 2
     assert "defense 'exits' cannot be loaded: SystemExit" in refused.stderr

@@ -57,7 +57,7 @@ def test_spelling(entry: Any, spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ("badword+badsent", "unknown modifier 'badword'"),
         ("anchord+badword", "Did you mean 'anchored'"),
@@ -69,8 +69,8 @@ def test_spelling(entry: Any, spec: str) -> None:
         ({"name": "anchored+badword", "strength": 1}, "unknown field of badword"),
     ],
 )
-def test_mistakes_are_refused(entry: Any, told: str) -> None:
-    with pytest.raises(RequestError, match=told.replace("(", r"\(")):
+def test_mistakes_are_refused(entry: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message.replace("(", r"\(")):
         modified(entry)
 
 
@@ -149,8 +149,8 @@ def test_modifiers_are_listed_and_described() -> None:
     rows = {row["name"]: row for row in listing.listing("attacks")}
     for name in registry.modifiers.names():
         assert "modifier" in rows[name]["summary"]
-        found = catalogue.description(name)
-        assert found["kind"] == "modifier"
-        assert f"{name}+" in catalogue.in_words(found)
+        description = catalogue.description(name)
+        assert description["kind"] == "modifier"
+        assert f"{name}+" in catalogue.in_words(description)
         assert isinstance(modified(name), Modified)
     assert not set(registry.modifiers.names()) & set(registry.attacks.names())

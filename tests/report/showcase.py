@@ -53,12 +53,12 @@ def purification() -> list[Row]:
 
 def sizes() -> list[Row]:
     """Return a suite with clean-data sizes as its axis."""
-    found = make_rows(
+    rows = make_rows(
         suite="sizes", tasks=("reviews",), attacks=("badword",), defenses=("none", "fine-tuning", "fine-mixing"),
         sizes=SIZES,
         outcome=lambda t, a, d, s: (82 + (d == "fine-mixing"), 90.0 if d == "fine-tuning" else 30.0),
     )  # fmt: skip
-    return on(Board.FINE_TUNED, found)
+    return on(Board.FINE_TUNED, rows)
 
 
 def filters() -> list[Row]:

@@ -28,13 +28,13 @@ def leaderboard(**options: object) -> Leaderboard:
 def test_a_place_with_few_defenses_ranks_nobody() -> None:
     wide = make_rows(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *WORLD))
     narrow = make_rows(tasks=("questions",), attacks=("badword",), defenses=("none", "fine-tuning"))
-    found = Leaderboard(Results([*wide, *narrow]))
-    assert len(found.implanted) == 3 and {place.task for place in found.places} == {"reviews"}
-    assert "1 more is left out" in found.span()
-    alone = [place for place in found.implanted if place.task == "questions"]
-    (only,) = found.standings(alone)  # asked for that place alone, it counts
+    board = Leaderboard(Results([*wide, *narrow]))
+    assert len(board.implanted) == 3 and {place.task for place in board.places} == {"reviews"}
+    assert "1 more is left out" in board.span()
+    alone = [place for place in board.implanted if place.task == "questions"]
+    (only,) = board.standings(alone)  # asked for that place alone, it counts
     assert only.complete and only.rank is not None and only.rank.value == 1.0
-    complete = {standing.line.defense for standing in found.standings() if standing.complete}
+    complete = {standing.line.defense for standing in board.standings() if standing.complete}
     assert complete == set(WORLD)
 
 
@@ -46,8 +46,8 @@ def test_old_records_are_on_the_first_board() -> None:
 
 def test_boards_are_never_mixed() -> None:
     received = on(Board.FINE_TUNED, make_rows(defenses=("none", "mixing")))
-    there = {row.cell_key for row in received}
-    parts = split([*received, *(row for row in filters() if row.cell_key not in there)])
+    keys = {row.cell_key for row in received}
+    parts = split([*received, *(row for row in filters() if row.cell_key not in keys)])
     assert [name.threat for name in parts] == [Board.FINE_TUNED, Board.FILTER]
     for part, other in zip(parts.values(), ("e-pur", "mixing"), strict=True):
         assert other not in {row.defense for row in part}
@@ -69,8 +69,10 @@ def test_who_holds_less_is_ranked_apart() -> None:
     rows = make_rows(defenses=("none", "fine-tuning", "mixing", "e-pur"))
     rows = changed(rows, lambda r: r.defense == "fine-tuning", needs=("clean",))
     rows = changed(rows, lambda r: r.defense == "e-pur", needs=("clean", "training_set"))
-    found = {holds: {row.defense for row in part if row.role == "defended"} for holds, part in by_holding(rows).items()}
-    assert found == {
+    defenses = {
+        holds: {row.defense for row in part if row.role == "defended"} for holds, part in by_holding(rows).items()
+    }
+    assert defenses == {
         Holding.LABELS: {"fine-tuning"},
         Holding.PRETRAINED: {"fine-tuning", "mixing"},
         Holding.TRAINING_SET: {"fine-tuning", "mixing", "e-pur"},
@@ -80,9 +82,9 @@ def test_who_holds_less_is_ranked_apart() -> None:
 def test_the_record_says_its_board_and_the_suite_knows_better() -> None:
     row = next(row for row in make_rows() if row.role == "defended")
     assert row.record is not None
-    told = edited(row, cell={**row.record.cell.document(), "board": "poisoned data received"})
-    assert told.board is Board.DATA
-    assert replace(told, listed_on=Board.FILTER).board is Board.FILTER
+    stated = edited(row, cell={**row.record.cell.document(), "board": "poisoned data received"})
+    assert stated.board is Board.DATA
+    assert replace(stated, listed_on=Board.FILTER).board is Board.FILTER
 
 
 def test_the_clean_model_is_shown_on_every_board_of_a_defense() -> None:
@@ -110,10 +112,10 @@ IDLE = {"nothing": (0.0, 99.5), "destroys": (37.4, 0.0), "one-class": (37.4, 100
 
 def test_doing_nothing_and_destroying_the_model_rank_below_every_honest_defense() -> None:
     lines = {**HONEST, **IDLE}
-    found = leaderboard(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *lines), examples=1000,
+    board = leaderboard(tasks=("reviews",), attacks=("badword", "badsent"), defenses=("none", *lines), examples=1000,
                         outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
-    standings = {standing.line.defense: standing for standing in found.standings()}
-    assert {standings[name].line.defense for name in HONEST} == {s.line.defense for s in found.standings()[:4]}
+    standings = {standing.line.defense: standing for standing in board.standings()}
+    assert {standings[name].line.defense for name in HONEST} == {s.line.defense for s in board.standings()[:4]}
     for idle in IDLE:
         assert standings[idle].mark == "" and standings[idle].means["der"] <= 50.5
         for limit in LIMITS:  # no limit of accuracy lost makes them look better
@@ -122,9 +124,9 @@ def test_doing_nothing_and_destroying_the_model_rank_below_every_honest_defense(
 
 def test_the_rank_interval_holds_the_order_at_every_limit() -> None:
     lines = {"careful": (0.5, 70.0), "bold": (4.0, 5.0), "idle": (0.0, 99.0)}
-    found = leaderboard(tasks=("reviews",), attacks=("badword",), defenses=("none", *lines), examples=2000,
+    board = leaderboard(tasks=("reviews",), attacks=("badword",), defenses=("none", *lines), examples=2000,
                         outcome=lambda t, a, d, s: (87.4 - lines[d][0], lines[d][1]))  # fmt: skip
-    standings = {standing.line.defense: standing for standing in found.standings()}
+    standings = {standing.line.defense: standing for standing in board.standings()}
     careful, bold = standings["careful"], standings["bold"]
     assert bold.matched[2.0] > 95 and bold.matched[5.0] < 10, "at 2 points of accuracy it may not be used"
     assert bold.rank is not None and (bold.rank.value, bold.rank.high) == (1, 3)
@@ -200,8 +202,8 @@ def test_the_area_counts_pairs(bad: list[int], good: list[int]) -> None:
 
 
 def test_a_perfect_detector_is_not_certain() -> None:
-    found = area_interval([([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])])
-    assert found is not None and found.value == 1 and 0.3 < found.low < 0.6 and found.high == 1
+    interval = area_interval([([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])])
+    assert interval is not None and interval.value == 1 and 0.3 < interval.low < 0.6 and interval.high == 1
     assert area_interval([([1.0], [])]) is None
 
 
@@ -229,9 +231,9 @@ def test_more_clean_models_are_on_the_detection_board_alone() -> None:
 
 
 def test_the_detection_board_is_a_table_of_its_own() -> None:
-    found = tables_of(detectors())
-    assert len(found) == 1 and "AUROC" in found[0].title
-    assert [column.leaves[0] for column in found[0].columns][:3] == [ALL, "badword", "badsent"]
+    boards = tables_of(detectors())
+    assert len(boards) == 1 and "AUROC" in boards[0].title
+    assert [column.leaves[0] for column in boards[0].columns][:3] == [ALL, "badword", "badsent"]
     empty = changed(detectors(), lambda r: r.role == "detected", record=None)
     assert {cell.words for line in build(Results(empty)).lines for cell in line.cells} == {"…"}
 
@@ -267,6 +269,6 @@ def test_leaving_out_places_never_costs_numbers(sets: list[frozenset[int]]) -> N
     def numbers(places: list[int]) -> int:
         return len(places) * len(frozenset.intersection(*(lines[place] for place in places))) if places else 0
 
-    enough = [place for place, there in lines.items() if 2 * len(there) >= max(map(len, sets))]
+    enough = [place for place, present in lines.items() if 2 * len(present) >= max(map(len, sets))]
     assert set(kept) <= set(enough) and numbers(kept) >= numbers(enough)
     assert kept == sorted(kept)

@@ -27,9 +27,9 @@ def verdict(one: Claim, asr: float = 30.0, **options: object) -> Verdict:
 
 
 def test_a_clear_effect_is_supported_with_its_cells() -> None:
-    found = verdict(claim())
-    assert found.outcome == "supported"
-    (finding,) = found.findings
+    judgement = verdict(claim())
+    assert judgement.outcome == "supported"
+    (finding,) = judgement.findings
     assert finding.measured.estimate is not None and finding.measured.estimate.high < -10
     assert finding.measured.places == 4 and finding.measured.seeds == 6, "three on each of two tasks"
     assert len(set(finding.measured.cells)) == 4 * 3 * 2
@@ -40,31 +40,31 @@ def test_the_opposite_is_refuted() -> None:
 
 
 def test_an_effect_at_the_bound_is_undecided() -> None:
-    found = verdict(claim(), asr=87.0)
-    assert found.outcome == "undecided"
-    assert found.findings[0].reason.startswith("not significant either way with 6 trainings; ")
+    judgement = verdict(claim(), asr=87.0)
+    assert judgement.outcome == "undecided"
+    assert judgement.findings[0].reason.startswith("not significant either way with 6 trainings; ")
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), range(5)])
 def test_few_trainings_decide_nothing_and_it_is_said_how_many_would(seeds: Sequence[int]) -> None:
     for asr in (5.0, 99.0):
-        found = verdict(claim(each=["task"]), asr=asr, seeds=seeds)
-        assert found.outcome == "undecided"
-        assert all(one.needed is not None and one.needed > len(seeds) for one in found.findings)
-        assert all(f"with {len(seeds)} trainings; about" in one.reason for one in found.findings) or len(seeds) == 1
+        judgement = verdict(claim(each=["task"]), asr=asr, seeds=seeds)
+        assert judgement.outcome == "undecided"
+        assert all(one.needed is not None and one.needed > len(seeds) for one in judgement.findings)
+        assert all(f"with {len(seeds)} trainings; about" in one.reason for one in judgement.findings) or len(seeds) == 1
 
 
 def test_seeds_that_did_not_implant_do_not_count() -> None:
-    found = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0 if seed == 2 else 99.0))
-    assert found.outcome == "undecided" and found.findings[0].measured.seeds == 4
+    judgement = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0 if seed == 2 else 99.0))
+    assert judgement.outcome == "undecided" and judgement.findings[0].measured.seeds == 4
 
 
 def test_a_place_that_lacks_a_seed_does_not_take_it_from_the_others() -> None:
     weak = ("questions", "badsent", 2)
-    found = verdict(claim(), victim=lambda *place: (87.0, 50.0 if place == weak else 99.0))
-    assert found.outcome == "supported"
-    assert found.findings[0].measured.seeds == 6 and found.findings[0].measured.places == 4
-    assert len(found.findings[0].measured.cells) == 2 * (4 * 3 - 1)
+    judgement = verdict(claim(), victim=lambda *place: (87.0, 50.0 if place == weak else 99.0))
+    assert judgement.outcome == "supported"
+    assert judgement.findings[0].measured.seeds == 6 and judgement.findings[0].measured.places == 4
+    assert len(judgement.findings[0].measured.cells) == 2 * (4 * 3 - 1)
 
 
 def test_claims_of_a_page_share_one_level() -> None:
@@ -101,24 +101,24 @@ def test_false_support_is_rare(spread: float) -> None:
 
 
 def test_attacks_that_did_not_implant_are_left_out() -> None:
-    found = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0))
-    assert found.outcome == "undecided" and not found.findings and "implanted" in found.reason
+    judgement = verdict(claim(), victim=lambda task, attack, seed: (87.0, 50.0))
+    assert judgement.outcome == "undecided" and not judgement.findings and "implanted" in judgement.reason
 
 
 def test_a_claim_about_every_task_fails_by_one() -> None:
     outcome = lambda t, a, d, s: (85.0, 30.0 if d == "fine-mixing" and t == "reviews" else 99.0)  # noqa: E731
-    found = verdict(claim(each=["task"]), outcome=outcome, seeds=range(8))
-    assert {one.group: one.outcome for one in found.findings} == {
+    judgement = verdict(claim(each=["task"]), outcome=outcome, seeds=range(8))
+    assert {one.group: one.outcome for one in judgement.findings} == {
         "task=reviews": "supported",
         "task=questions": "refuted",
     }
-    assert found.outcome == "refuted"
+    assert judgement.outcome == "refuted"
 
 
 def test_support_needs_all_tasks_and_attacks_it_speaks_of() -> None:
     assert "2 of the 5 tasks" in verdict(claim(tasks_needed=5)).reason
-    found = verdict(claim(attacks=["badword", "layer-wise*"], attacks_needed=2))
-    assert found.outcome == "undecided" and "1 of the 2 attacks" in found.reason
+    judgement = verdict(claim(attacks=["badword", "layer-wise*"], attacks_needed=2))
+    assert judgement.outcome == "undecided" and "1 of the 2 attacks" in judgement.reason
     assert verdict(claim(tasks_needed=5), asr=94.0).outcome == "refuted"
 
 
@@ -126,31 +126,31 @@ def test_levels_and_the_undefended_victim() -> None:
     level = claim(tests=[{"metric": "asr", "of": "fine-tuning", "above": 50}])
     assert verdict(level).outcome == "supported"
     kept = claim(tests=[{"metric": "acc", "of": "fine-mixing", "minus": "none", "above": -10}])
-    found = verdict(kept)
-    assert found.outcome == "supported" and len(found.findings[0].measured.cells) == 4 * 3 * 2
+    judgement = verdict(kept)
+    assert judgement.outcome == "supported" and len(judgement.findings[0].measured.cells) == 4 * 3 * 2
 
 
 def test_the_largest_allowed_clean_sample_counts() -> None:
     rows = {row.cell_key: row for row in make_rows(sizes=(16, 64, 256), defenses=("none", "fine-tuning"))}
     kept = claim(most_clean=64, tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])
-    (found,) = check(rows.values(), claims=[kept])
-    assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
-    assert found.findings[0].measured.clean == (64,)
+    (judgement,) = check(rows.values(), claims=[kept])
+    assert {rows[key].clean_size for key in judgement.findings[0].measured.cells} == {64}
+    assert judgement.findings[0].measured.clean == (64,)
 
 
 def test_the_sample_that_most_places_have_comes_first() -> None:
     swept = make_rows(tasks=("reviews",), sizes=(16, 64, 256), defenses=("none", "fine-tuning"))
     rows = {row.cell_key: row for row in (*swept, *make_rows(tasks=("questions",), defenses=("none", "fine-tuning")))}
-    (found,) = check(rows.values(), claims=[claim(tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])])
-    assert found.findings[0].measured.places == 4
-    assert {rows[key].clean_size for key in found.findings[0].measured.cells} == {64}
-    assert found.findings[0].measured.clean == (64,)
+    (judgement,) = check(rows.values(), claims=[claim(tests=[{"metric": "acc", "of": "fine-tuning", "above": 10}])])
+    assert judgement.findings[0].measured.places == 4
+    assert {rows[key].clean_size for key in judgement.findings[0].measured.cells} == {64}
+    assert judgement.findings[0].measured.clean == (64,)
 
 
 def test_missing_cells_are_said() -> None:
     rows = changed(make_rows(), lambda row: row.defense == "fine-mixing", record=None)
-    (found,) = check(rows, claims=[claim()])
-    assert found.outcome == "undecided" and found.findings[0].reason == "no finished cells to compare"
+    (judgement,) = check(rows, claims=[claim()])
+    assert judgement.outcome == "undecided" and judgement.findings[0].reason == "no finished cells to compare"
 
 
 def test_the_papers_claims_can_be_read_and_rendered() -> None:
@@ -167,8 +167,8 @@ def test_the_papers_claims_can_be_read_and_rendered() -> None:
     console = Console(file=io.StringIO(), width=100)
     for part in renderables(verdicts):
         console.print(part)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "UNDECIDED  fine-mixing-outperforms" in told and "task=reviews" in told
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "UNDECIDED  fine-mixing-outperforms" in output and "task=reviews" in output
 
 
 @pytest.mark.parametrize(

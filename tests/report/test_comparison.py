@@ -15,31 +15,31 @@ from tests.report.synthetic import make_rows
 
 def test_differences_are_those_of_the_means() -> None:
     results = Results(make_rows())
-    found = compare(results, "e-pur+fine-mixing", "fine-mixing")
-    assert found.attacks == [EVERY, "badword", "badsent"]
-    assert len(found.differences) == 3 * len(METRICS)
+    comparison = compare(results, "e-pur+fine-mixing", "fine-mixing")
+    assert comparison.attacks == [EVERY, "badword", "badsent"]
+    assert len(comparison.differences) == 3 * len(METRICS)
     frame = results.frame.set_index(["attack", "defense"])
-    for one in found.differences:
+    for one in comparison.differences:
         if one.attack != EVERY and one.metric.name == "asr":
-            means = [frame.loc[one.attack, name]["asr"].mean() for name in (found.first, found.second)]
+            means = [frame.loc[one.attack, name]["asr"].mean() for name in (comparison.first, comparison.second)]
             estimate = one.measured.estimate
             assert estimate is not None and estimate.value == pytest.approx(means[0] - means[1])
             assert estimate.low < estimate.value < estimate.high < 0 and one.verdict == "first"
     swapped = compare(results, "fine-mixing", "e-pur+fine-mixing")
     assert {one.verdict for one in swapped.differences if one.metric.name == "asr"} == {"second"}
-    told = json.loads(json.dumps(found.json()))["differences"][0]
-    assert told["interval"][0] <= told["difference"] <= told["interval"][1] and told["trainings"] == 6
+    entry = json.loads(json.dumps(comparison.json()))["differences"][0]
+    assert entry["interval"][0] <= entry["difference"] <= entry["interval"][1] and entry["trainings"] == 6
 
 
 def test_chance_is_not_called_a_difference() -> None:
     rows = make_rows(outcome=lambda task, attack, defense, seed: (85.0 + (seed + len(defense)) % 3, 50.0))
-    found = compare(Results(rows), "fine-tuning", "fine-pruning")
-    assert {one.verdict for one in found.differences if one.metric.name == "acc"} == {""}
+    comparison = compare(Results(rows), "fine-tuning", "fine-pruning")
+    assert {one.verdict for one in comparison.differences if one.metric.name == "acc"} == {""}
 
 
 def test_one_attack_stands_alone_and_the_victim_may_be_compared() -> None:
-    found = compare(Results(make_rows(attacks=("clean", "badword"))), "fine-mixing", "none")
-    assert found.attacks == ["badword"]
+    comparison = compare(Results(make_rows(attacks=("clean", "badword"))), "fine-mixing", "none")
+    assert comparison.attacks == ["badword"]
 
 
 def test_wrong_names() -> None:
@@ -54,9 +54,9 @@ def test_wrong_names() -> None:
 
 
 def test_figure_has_a_panel_for_each_metric_and_a_row_for_each_attack() -> None:
-    found = compare(Results(make_rows()), "e-pur+fine-mixing", "fine-mixing")
-    panels = figure.differences(found).axes
+    comparison = compare(Results(make_rows()), "e-pur+fine-mixing", "fine-mixing")
+    panels = figure.differences(comparison).axes
     assert [axes.get_title().split("\n")[0] for axes in panels] == [metric.heading for metric in METRICS]
-    assert [label.get_text() for label in panels[0].get_yticklabels()] == found.attacks
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == comparison.attacks
     drawn = [line.get_xdata()[0] for line in panels[1].lines[1:]]
-    assert drawn == [one.measured.estimate.value for one in found.differences if one.metric is METRICS[1]]
+    assert drawn == [one.measured.estimate.value for one in comparison.differences if one.metric is METRICS[1]]

@@ -10,29 +10,29 @@ ROWS = make_rows()
 
 
 def test_a_number_of_the_table_is_told_seed_by_seed() -> None:
-    told = explain(ROWS, "reviews:badword:fine-mixing")
-    assert told.startswith("fine-mixing against badword on reviews (embedded), suite invented\nOver 3 of 3 seeds")
+    text = explain(ROWS, "reviews:badword:fine-mixing")
+    assert text.startswith("fine-mixing against badword on reviews (embedded), suite invented\nOver 3 of 3 seeds")
     for seed in (0, 1, 2):
-        assert f"Seed {seed}, cell " in told
+        assert f"Seed {seed}, cell " in text
     for part in (
         "Reserve ratio 0.3.", "0: 14.0 (14.0), 0.1: 10.8 (10.8)", "the smallest with a fitted loss of at most 5",
         "The attack implanted",
         "Labels that the defense saw: 64", "touched: clean, pretrained", "defense 95.0", "Record: records/",
         "rate=0.1", "the clean model on the same test sets: ACC", "ASR: triggered test examples",
     ):  # fmt: skip
-        assert part in told, part
+        assert part in text, part
 
 
 def test_counts_are_the_examples_behind_the_percentages() -> None:
     row = next(r for r in ROWS if r.defense == "fine-tuning" and r.attack == "badword" and r.seed == 1)
-    told = explain(ROWS, row.cell_key[:12])
+    text = explain(ROWS, row.cell_key[:12])
     hits = row.outcomes["acc"]
-    assert hits is not None and f"= {int(hits.sum())} of {len(hits)} examples" in told
-    assert f"ACC {row.metric('acc'):.2f}" in told and "Seed 0" not in told
+    assert hits is not None and f"= {int(hits.sum())} of {len(hits)} examples" in text
+    assert f"ACC {row.metric('acc'):.2f}" in text and "Seed 0" not in text
 
 
 def test_one_seed_the_victim_and_the_floor() -> None:
-    assert "Seed 2" in (told := explain(ROWS, "questions:badsent:e-pur:2")) and "Seed 1" not in told
+    assert "Seed 2" in (text := explain(ROWS, "questions:badsent:e-pur:2")) and "Seed 1" not in text
     assert explain(ROWS, "reviews:badword:none").startswith("none against badword")
     assert explain(ROWS, "reviews:badword:clean model").startswith("clean model against badword")
     assert "ASR" not in explain(ROWS, "reviews:clean:fine-tuning").split("Seed 0")[1].split("Seed 1")[0]

@@ -41,14 +41,14 @@ def collisions(figure: Figure) -> list[tuple[str, str]]:
     figure.draw_without_rendering()
     texts = [t for axes in figure.axes for t in [*axes.texts, axes.title, axes._left_title] if t.get_text().strip()]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
-    found = []
+    overlaps = []
     for i, (name, box) in enumerate(boxes):
         for other, its in boxes[i + 1 :]:
             across = min(box.x1, its.x1) - max(box.x0, its.x0)
             along = min(box.y1, its.y1) - max(box.y0, its.y0)
             if across > 1 and along > 2:  # letters do not fill their boxes
-                found.append((name, other))
-    return found
+                overlaps.append((name, other))
+    return overlaps
 
 
 def outside(figure: Figure) -> list[str]:
@@ -77,9 +77,9 @@ def test_clean_sizes_make_curves() -> None:
     }
     table = frame(rows.values())
     assert set(size_points(table)["curve"]) == {"fine-tuning", "mixing"}
-    found = figures_of(table)
-    assert [one.name for one in found] == ["clean-size-reviews", "clean-size-questions"]
-    assert [label.get_text() for label in found[0].figure.axes[-1].get_xticklabels()] == ["8", "64", "512"]
+    drawings = figures_of(table)
+    assert [one.name for one in drawings] == ["clean-size-reviews", "clean-size-questions"]
+    assert [label.get_text() for label in drawings[0].figure.axes[-1].get_xticklabels()] == ["8", "64", "512"]
     for name, part in split(rows.values()).items():
         assert {row.clean_size for row in part} <= {0, name.labels}
         assert [one.name for one in rankings(Leaderboard(Results(part)))] == ["ranks", "heat"]
@@ -169,7 +169,7 @@ def test_intervals_are_students() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "text"),
     [
         ((1, 1), "One seed."),
         ((1, 2), "Means over 1 to 2 seeds; bars: both seeds."),
@@ -177,10 +177,10 @@ def test_intervals_are_students() -> None:
         ((2, 3), "Means over 2 to 3 seeds; bars: 95 % t intervals over seeds, of two seeds both."),
     ],
 )
-def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], said: str) -> None:
+def test_the_remark_says_what_the_bars_are(counts: tuple[int, ...], text: str) -> None:
     marks = [pd.DataFrame({"defense": name, "seed": range(count)}) for name, count in zip("ab", counts, strict=True)]
     apart, together = [Panel("place", cells, False) for cells in marks], [Panel("place", pd.concat(marks), False)]
-    assert remark(apart, "bars", ["defense"]) == remark(together, "bars", ["defense"]) == said
+    assert remark(apart, "bars", ["defense"]) == remark(together, "bars", ["defense"]) == text
 
 
 def test_curve_names_and_ratios() -> None:
@@ -218,10 +218,10 @@ def test_no_two_defenses_look_alike() -> None:
     names = [
         f"{front}{base}{end}" for front in ("", "e-pur+") for base in WORLD for end in ("", "(rate=0.1)", "(rate=0.2)")
     ]
-    found = looks(names)
-    assert len(set(found.values())) == len(set(names)) > 50
-    assert found["e-pur+fine-mixing"].colour == found["fine-mixing"].colour
-    assert found["fine-mixing"].filled and not found["e-pur+fine-mixing"].filled
+    by_defense = looks(names)
+    assert len(set(by_defense.values())) == len(set(names)) > 50
+    assert by_defense["e-pur+fine-mixing"].colour == by_defense["fine-mixing"].colour
+    assert by_defense["fine-mixing"].filled and not by_defense["e-pur+fine-mixing"].filled
 
 
 def test_word_scores_name_the_triggers(tmp_path: Path) -> None:

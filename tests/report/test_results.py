@@ -20,20 +20,20 @@ def results(**options: object) -> Results:
 
 
 def test_places_and_lines_keep_the_order_of_the_suite() -> None:
-    found = Results(make_rows())
-    assert [(place.task, place.attack) for place in found.places] == [
+    suite_results = Results(make_rows())
+    assert [(place.task, place.attack) for place in suite_results.places] == [
         (task, attack) for task in ("reviews", "questions") for attack in ("clean", "badword", "badsent")
     ]
-    assert [line.defense for line in found.lines] == list(WORLD)
+    assert [line.defense for line in suite_results.lines] == list(WORLD)
 
 
 def test_best_is_the_highest_rating_and_as_good_has_to_be_shown() -> None:
     asr = {"fine-tuning": 99.0, "fine-mixing": 10.0, "e-pur": 10.5, "mixing": 60.0}
 
     def marks(seeds: int) -> dict[str, str]:
-        found = results(defenses=("none", *asr), outcome=lambda t, a, d, s: (86.0, asr[d]), seeds=range(seeds),
+        suite_results = results(defenses=("none", *asr), outcome=lambda t, a, d, s: (86.0, asr[d]), seeds=range(seeds),
                         examples=1500)  # fmt: skip
-        return {line.defense: mark for line, mark in found.marks(PLACE).items()}
+        return {line.defense: mark for line, mark in suite_results.marks(PLACE).items()}
 
     few, many = marks(3), marks(8)
     assert list(few.values()) == ["best"], "three trainings cannot show that two are equal at 5 %"
@@ -41,9 +41,9 @@ def test_best_is_the_highest_rating_and_as_good_has_to_be_shown() -> None:
 
 
 def test_a_defense_that_ruins_the_model_is_not_best() -> None:
-    found = results(defenses=("none", "fine-tuning", "mixing"),
+    suite_results = results(defenses=("none", "fine-tuning", "mixing"),
                     outcome=lambda t, a, d, s: (50.0, 0.0) if d == "mixing" else (87.0, 60.0))  # fmt: skip
-    assert {line.defense: mark for line, mark in found.marks(PLACE).items()} == {"fine-tuning": "best"}
+    assert {line.defense: mark for line, mark in suite_results.marks(PLACE).items()} == {"fine-tuning": "best"}
     hardly = results(defenses=("none", "fine-tuning"), outcome=lambda t, a, d, s: (87.0, 99.0))
     assert hardly.marks(PLACE) == {}
 
@@ -52,36 +52,44 @@ def test_an_oracle_is_shown_but_does_not_compete() -> None:
     rows = changed(
         make_rows(tasks=("reviews",), attacks=("badword",)), lambda row: row.defense == "e-pur", needs=("oracle",)
     )
-    found = Results(rows)
-    assert Competitor("e-pur", 0) in found.complete(PLACE) and Competitor("e-pur", 0) not in found.ranked(PLACE)
-    assert all(line.defense != "e-pur" for line in found.marks(PLACE))
-    assert Competitor("e-pur", 0) not in found.ratings[PLACE].lines
+    suite_results = Results(rows)
+    assert Competitor("e-pur", 0) in suite_results.complete(PLACE) and Competitor(
+        "e-pur", 0
+    ) not in suite_results.ranked(PLACE)
+    assert all(line.defense != "e-pur" for line in suite_results.marks(PLACE))
+    assert Competitor("e-pur", 0) not in suite_results.ratings[PLACE].lines
 
 
 def test_nobody_wins_where_nothing_was_implanted() -> None:
-    found = results(victim=lambda task, attack, seed: (87.4, 70.0))
-    assert found.state(PLACE) == "not implanted"
-    assert found.marks(PLACE) == {} and found.ratings == {}
-    assert found.used_seeds(PLACE) == [0, 1, 2]
-    assert Results(found.rows, gate=Gate(min_asr=60)).state(PLACE) == "implanted"
+    suite_results = results(victim=lambda task, attack, seed: (87.4, 70.0))
+    assert suite_results.state(PLACE) == "not implanted"
+    assert suite_results.marks(PLACE) == {} and suite_results.ratings == {}
+    assert suite_results.used_seeds(PLACE) == [0, 1, 2]
+    assert Results(suite_results.rows, gate=Gate(min_asr=60)).state(PLACE) == "implanted"
 
 
 def test_seeds_whose_victim_did_not_implant_do_not_count() -> None:
-    found = results(victim=lambda task, attack, seed: (87.4, 70.0 if seed == 1 else 99.0))
-    assert found.state(PLACE) == "implanted" and found.used_seeds(PLACE) == [0, 2]
+    suite_results = results(victim=lambda task, attack, seed: (87.4, 70.0 if seed == 1 else 99.0))
+    assert suite_results.state(PLACE) == "implanted" and suite_results.used_seeds(PLACE) == [0, 2]
 
 
 def test_a_victim_that_is_not_there_yet_leaves_the_state_open() -> None:
     rows = changed(make_rows(tasks=("reviews",), attacks=("badword",)), lambda row: row.role == "victim", record=None)
-    found = Results(rows)
-    assert found.state(PLACE) == "unknown" and found.complete(PLACE) == [] and found.marks(PLACE) == {}
+    suite_results = Results(rows)
+    assert (
+        suite_results.state(PLACE) == "unknown"
+        and suite_results.complete(PLACE) == []
+        and suite_results.marks(PLACE) == {}
+    )
 
 
 def test_unfinished_defenses_are_not_compared() -> None:
     rows = changed(make_rows(tasks=("reviews",), attacks=("badword",)),
                    lambda row: row.defense == "e-pur+fine-mixing" and row.seed == 2, record=None)  # fmt: skip
-    found = Results(rows)
-    assert all(line.defense != "e-pur+fine-mixing" for line in (*found.complete(PLACE), *found.marks(PLACE)))
+    suite_results = Results(rows)
+    assert all(
+        line.defense != "e-pur+fine-mixing" for line in (*suite_results.complete(PLACE), *suite_results.marks(PLACE))
+    )
 
 
 def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> None:
@@ -90,13 +98,13 @@ def test_of_a_ratio_curve_the_best_point_on_test_is_a_line_and_an_oracle() -> No
     def outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
         return (60.0 if "0.1" in defense else 86.0, fixed.get(defense, 50.0))
 
-    found = results(defenses=("none", "fine-mixing", *fixed), outcome=outcome)
+    suite_results = results(defenses=("none", "fine-mixing", *fixed), outcome=outcome)
     best = Competitor("fine-mixing (ratio best on test)", 64)
-    assert found.swept == 9
-    assert [line for line in found.lines if line.defense != "fine-mixing"] == [best]
-    assert all(row.metric("asr") == pytest.approx(30.0, abs=1) for row in found.cells(PLACE, best).values())
-    assert best.defense in found.oracles
-    assert best not in found.marks(PLACE)
+    assert suite_results.swept == 9
+    assert [line for line in suite_results.lines if line.defense != "fine-mixing"] == [best]
+    assert all(row.metric("asr") == pytest.approx(30.0, abs=1) for row in suite_results.cells(PLACE, best).values())
+    assert best.defense in suite_results.oracles
+    assert best not in suite_results.marks(PLACE)
     first = next(iter(fixed))
     single = results(defenses=("none", "fine-mixing", first), outcome=lambda t, a, d, s: (86.0, 50.0))
     assert [line.defense for line in single.lines] == ["fine-mixing", first]
@@ -128,7 +136,9 @@ def test_cells_of_another_training_of_the_victim_are_told_apart() -> None:
 
 def test_a_cell_of_another_training_is_no_cell() -> None:
     rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing", "e-pur"))
-    found = Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows])
-    assert len(found.cells_of_other_trainings) == 1 and sorted(found.cells(PLACE, Competitor("mixing", 64))) == [0, 2]
-    assert Competitor("mixing", 64) not in found.complete(PLACE)
-    assert any("1 cells are left out" in sentence for sentence in tables.build(found).footer)
+    suite_results = Results([trained(r, 7.0) if (r.defense, r.seed) == ("mixing", 1) else r for r in rows])
+    assert len(suite_results.cells_of_other_trainings) == 1 and sorted(
+        suite_results.cells(PLACE, Competitor("mixing", 64))
+    ) == [0, 2]
+    assert Competitor("mixing", 64) not in suite_results.complete(PLACE)
+    assert any("1 cells are left out" in sentence for sentence in tables.build(suite_results).footer)

@@ -42,10 +42,10 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        attributes = dict(attrs)
         self.links += [value for name, value in attrs if name in ("href", "src") and value]
-        self.scripts += [found.get("src")] if tag == "script" else []
-        self.names += [found["id"]] if found.get("id") else []
+        self.scripts += [attributes.get("src")] if tag == "script" else []
+        self.names += [attributes["id"]] if attributes.get("id") else []
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_link_is_a_file_of_the_site(site: Path) -> None:
     pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
     assert len(pages) > 25
-    for path, found in pages.items():
-        for link in found.links:
+    for path, parsed in pages.items():
+        for link in parsed.links:
             if link.startswith("data:"):
                 continue
             assert not re.match(r"[a-z]+:|//", link), (path, link)
             target, _, fragment = link.partition("#")
-            there = (path.parent / unquote(target)).resolve() if target else path
-            assert there.is_file(), (path, link)
-            if fragment and there.name != "record.html":
-                assert fragment in pages[there].names, (path, link)
+            linked = (path.parent / unquote(target)).resolve() if target else path
+            assert linked.is_file(), (path, link)
+            if fragment and linked.name != "record.html":
+                assert fragment in pages[linked].names, (path, link)
 
 
 def test_every_record_link_has_its_record(site: Path) -> None:
@@ -136,11 +136,11 @@ def test_slugs_are_never_shared() -> None:
 def test_data_files_hold_what_they_are_given(content: dict[str, object]) -> None:
     text = script("name", content)
     assert text.isascii() and "<" not in text and text.startswith('doorbench.receive("name",')
-    found = json.loads(text.removeprefix('doorbench.receive("name",').removesuffix(");\n"))
-    assert found.keys() == content.keys()
+    received = json.loads(text.removeprefix('doorbench.receive("name",').removesuffix(");\n"))
+    assert received.keys() == content.keys()
     for name, value in content.items():
         if not isinstance(value, float):
-            assert found[name] == value
+            assert received[name] == value
 
 
 def test_templates_escape_and_miss_nothing() -> None:
@@ -198,30 +198,30 @@ def test_the_table_component_becomes_a_plain_script() -> None:
 
 
 def test_bibliography_names_every_work_once() -> None:
-    told = {
+    citations = {
         "badword": "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
         "e-pur": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
         "fine-mixing": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
     }
-    found = bibliography(told)
-    assert found.count("@misc{") == 3 and found.count("eprint = {2210.09545}") == 1
-    assert "author = {{Kurita} and others}" in found and "eprint = {1708.06733}" in found
-    keys = re.findall(r"@\w+\{([^,]+),", found)
+    entries = bibliography(citations)
+    assert entries.count("@misc{") == 3 and entries.count("eprint = {2210.09545}") == 1
+    assert "author = {{Kurita} and others}" in entries and "eprint = {1708.06733}" in entries
+    keys = re.findall(r"@\w+\{([^,]+),", entries)
     assert len(keys) == len(set(keys))
 
 
 def test_rows_come_from_records_alone(tmp_path: Path) -> None:
     folder = tmp_path / "historic"
     files = [path.read_bytes() for path in sorted(HISTORIC.glob("*.json")) if b'"cell":' in path.read_bytes()]
-    told = [json.loads(file) for file in files]
+    documents = [json.loads(file) for file in files]
     (folder / "records" / "ab").mkdir(parents=True)
     for i, file in enumerate(files[:3]):
         (folder / "records" / "ab" / f"{i}.json").write_bytes(file)
     with gzip.open(folder / "records.jsonl.gz", "wt", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(one["record"]) + "\n" for one in told[3:])
+        lines.writelines(json.dumps(one["record"]) + "\n" for one in documents[3:])
     assert records.folders_of(tmp_path) == [folder]
     rows = records.load(folder)
-    assert {row.cell_key for row in rows} == {one["record"]["key"] for one in told}
+    assert {row.cell_key for row in rows} == {one["record"]["key"] for one in documents}
     chained = next(row for row in rows if row.defense == "e-pur+fine-tuning")
     assert chained.needs == ("clean", "pretrained") and chained.defense_parameters["fine-tuning.epochs"] == 20
     assert chained.outcomes["acc"] is not None and chained.metric("acc") == 50.0
@@ -232,7 +232,7 @@ def test_committed_results_can_be_read(tmp_path: Path) -> None:
     folders = records.folders_of(ROOT / "results")
     rows = {folder.name: records.load(folder) for folder in folders}
     assert all(rows.values())
-    build([Source(name, found) for name, found in rows.items()], folder=tmp_path / "site")
+    build([Source(name, part) for name, part in rows.items()], folder=tmp_path / "site")
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "records" / "a.json").write_text('{"record": {"cell": {}}}')
     with pytest.raises(RequestError, match="a.json.* is not a record"):
         records.load(tmp_path)
-    told = next(path.read_text() for path in sorted(HISTORIC.glob("*.json")) if '"cell"' in path.read_text())
+    stored = next(path.read_text() for path in sorted(HISTORIC.glob("*.json")) if '"cell"' in path.read_text())
     for seed in ("NaN", '{"a":' * 600 + "1" + "}" * 600):  # no recipe can have the one, nor be so deep
-        document = json.loads(told)["record"]
+        document = json.loads(stored)["record"]
         document["recipe"]["victim"]["seed"] = "HERE"
         (tmp_path / "records" / "a.json").write_text(json.dumps(document).replace('"HERE"', seed))
         with pytest.raises(RequestError, match="a.json: record .*, field recipe.victim.seed"):

@@ -75,8 +75,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, spread: f
     world, covered, repeats = np.random.default_rng(seeds), 0, 300
     for repeat in range(repeats):
         block = trainings(world, first=0.6, second=0.35, seeds=seeds, spread=spread)
-        found = mean_contrast([block], draws=400, seed=repeat)
-        covered += found.low <= 25.0 <= found.high
+        estimate = mean_contrast([block], draws=400, seed=repeat)
+        covered += estimate.low <= 25.0 <= estimate.high
     assert covered / repeats >= 0.92  # 95 % is promised; 300 repeats know it to about 2.5 points
 
 
@@ -84,23 +84,23 @@ def test_the_interval_of_a_rate_with_two_kinds_of_trainings_stays_inside_and_cov
     world, covered, repeats, truth = np.random.default_rng(0), 0, 300, 50.0
     for repeat in range(repeats):  # half of the trainings lose the backdoor, the others keep it whole
         share = np.where(world.random((10, 1)) < 0.5, 0.02, 0.98)
-        found = mean_contrast([hits(np.broadcast_to(share, (10, 200)), world)[None, None]], draws=400, seed=repeat)
-        assert 0 <= found.low <= found.value <= found.high <= 100
-        covered += found.low <= truth <= found.high
+        estimate = mean_contrast([hits(np.broadcast_to(share, (10, 200)), world)[None, None]], draws=400, seed=repeat)
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 100
+        covered += estimate.low <= truth <= estimate.high
     assert covered / repeats >= 0.91
 
 
 def test_one_training_speaks_of_examples_only_and_decides_nothing() -> None:
     block = (np.arange(100) < 60).astype(float)[None, None, None]
-    found = mean_contrast([block], draws=5000)
-    assert found.seeds == 1 and found.value == 60.0
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * (0.6 * 0.4 / 100) ** 0.5, rel=0.08)
-    assert found.p_above(0) == 0.5
+    estimate = mean_contrast([block], draws=5000)
+    assert estimate.seeds == 1 and estimate.value == 60.0
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 100 * (0.6 * 0.4 / 100) ** 0.5, rel=0.08)
+    assert estimate.p_above(0) == 0.5
 
 
 def test_what_a_bootstrap_cannot_see_is_not_taken_for_certain() -> None:
-    found = mean_contrast([np.zeros((1, 1, 3, 200))])
-    assert found.value == found.low == 0.0 and 1.0 < found.high < 2.0
+    estimate = mean_contrast([np.zeros((1, 1, 3, 200))])
+    assert estimate.value == estimate.low == 0.0 and 1.0 < estimate.high < 2.0
 
 
 def test_contrasts_on_several_test_sets_weigh_the_same() -> None:
@@ -134,8 +134,8 @@ def test_a_test_errs_no_more_often_than_it_says(seeds: int, spread: float) -> No
     world, wrong, repeats = np.random.default_rng(seeds), 0, 400
     for repeat in range(repeats):
         block = trainings(world, first=0.5, second=0.4, seeds=seeds, spread=spread)
-        found = mean_contrast([block], draws=200, seed=repeat)
-        wrong += found.p_above(10.0) <= 0.05
+        estimate = mean_contrast([block], draws=200, seed=repeat)
+        wrong += estimate.p_above(10.0) <= 0.05
     assert wrong / repeats <= 0.075  # 5 % is promised; 400 repeats know it to about 2.2 points
 
 
@@ -149,9 +149,9 @@ def test_equivalence_is_not_the_absence_of_a_difference() -> None:
 
 def test_trainings_needed_follow_spread_and_distance() -> None:
     units = np.array([8.0, 12.0, 10.0, 9.0, 11.0])
-    found = Estimate(10.0, 8, 12, units / 5, np.full(5, 0.2))
-    assert found.trainings_needed(0, alpha=0.025) == 6  # fewer cannot reach that level
-    far, near = (found.trainings_needed(bound, alpha=0.025) for bound in (9.0, 9.5))
+    estimate = Estimate(10.0, 8, 12, units / 5, np.full(5, 0.2))
+    assert estimate.trainings_needed(0, alpha=0.025) == 6  # fewer cannot reach that level
+    far, near = (estimate.trainings_needed(bound, alpha=0.025) for bound in (9.0, 9.5))
     assert 15 < far < near
     sure = Estimate(10.0, 10, 10, np.full(5, 2.0), np.full(5, 0.2))
     assert sure.trainings_needed(9.0, alpha=0.001) == 10
@@ -174,6 +174,8 @@ def test_holm_of_a_known_case() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8))
 def test_ranks_add_up(scores: list[int]) -> None:
-    found = ranks(scores)
-    assert found.sum() == pytest.approx(len(scores) * (len(scores) + 1) / 2)
-    assert all((found[i] < found[j]) == (scores[i] < scores[j]) for i in range(len(scores)) for j in range(len(scores)))
+    ranked = ranks(scores)
+    assert ranked.sum() == pytest.approx(len(scores) * (len(scores) + 1) / 2)
+    assert all(
+        (ranked[i] < ranked[j]) == (scores[i] < scores[j]) for i in range(len(scores)) for j in range(len(scores))
+    )

@@ -50,16 +50,16 @@ def both() -> list[Table]:
     return [build(results), summary(results)]
 
 
-def line(found: Table, label: str) -> dict[str, str]:
-    cells = next(one.cells for one in found.lines if one.label == label)
-    names = [" ".join(column.headings) or column.leaves[0] for column in found.columns]
+def line(board: Table, label: str) -> dict[str, str]:
+    cells = next(one.cells for one in board.lines if one.label == label)
+    names = [" ".join(column.headings) or column.leaves[0] for column in board.columns]
     return {name: cell.words or " / ".join(cell.texts()) for name, cell in zip(names, cells, strict=True)}
 
 
 def test_floors_and_ceilings_stand_on_top(both: list[Table]) -> None:
-    for found in both:
-        assert [one.label for one in found.lines if one.reference] == ["clean model", "no defense"]
-        assert [one.reference for one in found.lines][:2] == [True, True]
+    for board in both:
+        assert [one.label for one in board.lines if one.reference] == ["clean model", "no defense"]
+        assert [one.reference for one in board.lines][:2] == [True, True]
     assert line(both[0], "clean model")["reviews badword"] == "87.8 ± 0.0 / 9.2 ± 0.0 / 10.5 ± 0.0"
     assert line(both[0], "no defense")["reviews clean"] == "87.0 ± 0.0"
 
@@ -73,9 +73,9 @@ def test_numbers_are_mean_and_standard_deviation_over_seeds() -> None:
 
 def test_one_seed_has_no_spread() -> None:
     rows = make_rows(tasks=("reviews",), attacks=("badword",), seeds=(7,))
-    found = build(Results(rows))
-    assert "±" not in line(found, "fine-tuning")["reviews badword"]
-    assert any(sentence.startswith("One seed") for sentence in found.footer)
+    board = build(Results(rows))
+    assert "±" not in line(board, "fine-tuning")["reviews badword"]
+    assert any(sentence.startswith("One seed") for sentence in board.footer)
 
 
 def test_every_state_of_a_cell_is_visible(both: list[Table]) -> None:
@@ -102,23 +102,23 @@ def test_what_did_not_implant_is_grey_and_unmarked(both: list[Table]) -> None:
 
 
 def test_the_summary_puts_incomplete_defenses_last(both: list[Table]) -> None:
-    found = both[1]
-    places = [line(found, one.label)["places"] for one in found.lines if not one.reference]
-    assert places == sorted(places, key=lambda told: told != "2 of 2")
-    assert line(found, "fine-tuning")["time"] == "1.0×"
-    assert line(found, "e-pur+fine-tuning")["labels"] == "64"
-    assert line(found, "fine-pruning†")["rank"] == "–"
-    assert re.fullmatch(r"\d \[\d, \d\]", line(found, "e-pur+fine-mixing")["rank"])
-    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", line(found, "e-pur+fine-mixing")["DER"])
-    left = [float(line(found, "e-pur+fine-mixing")[f"flip rate at −{limit}"]) for limit in (2, 5, 10)]
+    board = both[1]
+    places = [line(board, one.label)["places"] for one in board.lines if not one.reference]
+    assert places == sorted(places, key=lambda number: number != "2 of 2")
+    assert line(board, "fine-tuning")["time"] == "1.0×"
+    assert line(board, "e-pur+fine-tuning")["labels"] == "64"
+    assert line(board, "fine-pruning†")["rank"] == "–"
+    assert re.fullmatch(r"\d \[\d, \d\]", line(board, "e-pur+fine-mixing")["rank"])
+    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", line(board, "e-pur+fine-mixing")["DER"])
+    left = [float(line(board, "e-pur+fine-mixing")[f"flip rate at −{limit}"]) for limit in (2, 5, 10)]
     assert left == sorted(left, reverse=True)
 
 
 def test_summary_means_are_means_of_the_table() -> None:
     rows = make_rows(attacks=("badword",), defenses=("none", "mixing"), examples=1000, seeds=(0,),
                      outcome=lambda t, a, d, s: (80.0, 30.0) if t == "reviews" else (70.0, 50.0))  # fmt: skip
-    found = line(summary(Results(rows)), "mixing")
-    assert found["ACC"] == "75.0" and float(found["ASR"]) == pytest.approx(40, abs=0.2)
+    means = line(summary(Results(rows)), "mixing")
+    assert means["ACC"] == "75.0" and float(means["ASR"]) == pytest.approx(40, abs=0.2)
 
 
 def test_several_clean_sizes_are_several_lines() -> None:
@@ -139,18 +139,18 @@ def test_targets_and_models_are_named_where_they_vary() -> None:
 
 
 def test_markdown_has_as_many_cells_in_every_line(both: list[Table]) -> None:
-    told = markdown(both[0])
-    lines = [one for one in told.splitlines() if one.startswith("| ")]
+    output = markdown(both[0])
+    lines = [one for one in output.splitlines() if one.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", one)) for one in lines} == {len(both[0].columns) + 2}
-    assert "<script>" not in told and "**" in told and "failed<sup>" in told
-    assert "|  |" not in told
+    assert "<script>" not in output and "**" in output and "failed<sup>" in output
+    assert "|  |" not in output
 
 
 def test_csv_reads_back(both: list[Table]) -> None:
     blocks = comma_separated(both).split("\n\n")
-    for block, found in zip(blocks, both, strict=True):
+    for block, board in zip(blocks, both, strict=True):
         parsed = list(csv.reader(io.StringIO(block)))
-        assert len({len(row) for row in parsed}) == 1 and len(parsed) == len(found.lines) + 1
+        assert len({len(row) for row in parsed}) == 1 and len(parsed) == len(board.lines) + 1
     cells = dict(
         zip(*(row for row in list(csv.reader(io.StringIO(blocks[0]))) if row[0] in ("defense", "mixing")), strict=True)
     )
@@ -177,33 +177,33 @@ class Tags(HTMLParser):
 
 
 def test_html_is_well_formed_escaped_and_labelled(both: list[Table]) -> None:
-    told = html(both)
+    output = html(both)
     tags = Tags()
-    tags.feed(told)
-    assert not tags.open and "script" not in tags.seen and "&lt;script&gt;" in told
+    tags.feed(output)
+    assert not tags.open and "script" not in tags.seen and "&lt;script&gt;" in output
     assert tags.seen.count("caption") == tags.seen.count("table") == 2
     assert all("scope" in attributes for tag, attributes in tags.attributes if tag == "th")
     identifiers = [attributes["id"] for _, attributes in tags.attributes if "id" in attributes]
     links = {str(attributes["href"])[1:] for tag, attributes in tags.attributes if tag == "a"}
     assert len(set(identifiers)) == len(identifiers) and links <= set(map(str, identifiers))
-    assert "http" not in told and "bold: best" in told
+    assert "http" not in output and "bold: best" in output
 
 
 def test_html_rows_are_equally_wide(both: list[Table]) -> None:
-    for found in both:
-        wide = sum(len(column.leaves) for column in found.columns)
-        body = html([found]).split("</thead>")[1].split("</table>")[0]
+    for board in both:
+        wide = sum(len(column.leaves) for column in board.columns)
+        body = html([board]).split("</thead>")[1].split("</table>")[0]
         for row in body.split("<tr")[1:]:
             spans = [int(span) for span in re.findall(r'colspan="(\d+)"', row)]
             assert row.count("<td") - len(spans) + sum(spans) == wide
 
 
 def test_latex_is_balanced_and_escaped(both: list[Table]) -> None:
-    told = latex(both)
-    assert told.count(r"\begin{tabular}") == told.count(r"\end{tabular}") == 2
-    assert r"\textless{}script\textgreater{}" in told and r"50\% of \$x\_1\$ \& \{y\} \textbackslash{}" in told
-    assert r"\documentclass" not in told and r"\toprule" in told
-    for tabular in re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", told, re.DOTALL):
+    output = latex(both)
+    assert output.count(r"\begin{tabular}") == output.count(r"\end{tabular}") == 2
+    assert r"\textless{}script\textgreater{}" in output and r"50\% of \$x\_1\$ \& \{y\} \textbackslash{}" in output
+    assert r"\documentclass" not in output and r"\toprule" in output
+    for tabular in re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", output, re.DOTALL):
         columns = len(re.match(r"\\begin\{tabular\}\{@\{\}(l r*)", tabular.replace("{}l", "{}l "))[1]) - 1  # type: ignore[index]
         for row in (part for part in tabular.splitlines() if part.endswith(r"\\")):
             spans = [int(span) for span in re.findall(r"\\multicolumn\{(\d+)\}", row)]
@@ -214,8 +214,8 @@ def test_latex_is_balanced_and_escaped(both: list[Table]) -> None:
 def test_wide_latex_is_split_by_task() -> None:
     rows = make_rows(attacks=("clean", "a", "b", "c", "d"), seeds=(0,), defenses=("none", "e-pur"),
                      outcome=lambda t, a, d, s: (85.0, 5.0))  # fmt: skip
-    told = latex([build(Results(rows))])
-    assert told.count(r"\begin{tabular}") == 2 and told.count(r"\begin{table*}") == 1
+    output = latex([build(Results(rows))])
+    assert output.count(r"\begin{tabular}") == 2 and output.count(r"\begin{table*}") == 1
 
 
 def test_long_latex_goes_on_in_a_table_of_the_same_number() -> None:
@@ -236,21 +236,21 @@ def test_many_attacks_and_few_defenses_are_turned() -> None:
     )
     upright = build(Results(changed(rows, lambda r: r.seed == 2 and r.defense == "mixing", record=None)))
     turned = upright.readable(turned="attack")
-    assert [found.title.rpartition("; ")[2] for found in turned] == ["reviews", "questions"]
-    for found in turned:
-        task = found.title.rpartition("; ")[2]
-        assert [one.label for one in found.lines] == list(attacks)
+    assert [board.title.rpartition("; ")[2] for board in turned] == ["reviews", "questions"]
+    for board in turned:
+        task = board.title.rpartition("; ")[2]
+        assert [one.label for one in board.lines] == list(attacks)
         for defense in ("clean model", "no defense", "mixing"):
             for attack in attacks:
-                told = line(found, attack)[defense].replace(" / –", "")
-                assert told == line(upright, defense)[f"{task} {attack}"]
-        weak = next(one for one in found.lines if one.label == "weak")
-        assert all(cell.grey for cell in weak.cells) and "did not implant" in found.notes[weak.notes[0]]
-        assert "not run yet: 1 of 3 seeds" in found.notes[weak.cells[-1].notes[0]]
-        assert f"weak<sup>{letter(weak.notes[0])}</sup> |" in markdown(found)
-        assert f"weak$^{{{letter(weak.notes[0])}}}$ &" in latex([found])
-        assert f"weak [{letter(weak.notes[0])}]" in text([found], width=120)
-        assert re.search(rf'scope="row">weak<sup><a href="#t-1-note-{letter(weak.notes[0])}">', html([found], name="t"))
+                shown = line(board, attack)[defense].replace(" / –", "")
+                assert shown == line(upright, defense)[f"{task} {attack}"]
+        weak = next(one for one in board.lines if one.label == "weak")
+        assert all(cell.grey for cell in weak.cells) and "did not implant" in board.notes[weak.notes[0]]
+        assert "not run yet: 1 of 3 seeds" in board.notes[weak.cells[-1].notes[0]]
+        assert f"weak<sup>{letter(weak.notes[0])}</sup> |" in markdown(board)
+        assert f"weak$^{{{letter(weak.notes[0])}}}$ &" in latex([board])
+        assert f"weak [{letter(weak.notes[0])}]" in text([board], width=120)
+        assert re.search(rf'scope="row">weak<sup><a href="#t-1-note-{letter(weak.notes[0])}">', html([board], name="t"))
     assert not turned[0].footer and turned[1].footer == upright.footer
     narrow = build(Results(make_rows(attacks=("badword", "badsent"), defenses=("none", "mixing"))))
     assert narrow.readable(turned="attack") == (narrow,)
@@ -266,11 +266,11 @@ def test_the_document_compiles_alone(both: list[Table], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [220, 100, 60, 34])
 def test_the_terminal_table_fits_and_cuts_no_number(both: list[Table], width: int) -> None:
-    told = text(both, width=width)
-    assert max(len(one) for one in told.splitlines()) <= width
-    assert NASTY.split(" ")[0][:20] in told.replace("\n", "")
+    output = text(both, width=width)
+    assert max(len(one) for one in output.splitlines()) <= width
+    assert NASTY.split(" ")[0][:20] in output.replace("\n", "")
     whole = set(re.findall(r"\d+\.\d(?:±\d+\.\d)?", text(both, width=400)))
-    assert set(re.findall(r"\d+\.\d(?:±\d+\.\d)?", told)) == whole
+    assert set(re.findall(r"\d+\.\d(?:±\d+\.\d)?", output)) == whole
 
 
 def test_a_narrow_window_gets_one_table_a_task(both: list[Table]) -> None:
@@ -282,9 +282,9 @@ def test_a_narrow_window_gets_one_table_a_task(both: list[Table]) -> None:
 
 def test_the_front_door(both: list[Table]) -> None:
     rows = rows_with_everything()
-    told = table(rows, format="md")
-    assert all("\n".join(markdown(one).splitlines()[1:]) in told for one in both)
-    assert "### invented, fine-tuned model received, 64 labels: " in told
+    output = table(rows, format="md")
+    assert all("\n".join(markdown(one).splitlines()[1:]) in output for one in both)
+    assert "### invented, fine-tuned model received, 64 labels: " in output
     assert table(rows, format="latex", standalone=True).startswith(r"\documentclass")
     with pytest.raises(RequestError, match="Valid: csv, html, latex, md, terminal"):
         table(rows, format="xlsx")

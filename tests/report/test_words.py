@@ -26,21 +26,21 @@ def rows(**options: object) -> list[Row]:
 
 
 def test_a_board_in_words_has_the_numbers_of_its_table() -> None:
-    ((heading, told),) = sentences(rows())
+    ((heading, lines),) = sentences(rows())
     assert heading == "Fine-tuned model received, 64 labels"
-    text = "\n".join(told)
-    assert "Without a defense the flip rate is 99" in text and "3 seeds each" in told[0]
-    best = next(sentence for sentence in told if sentence.startswith("Highest DER: fine-mixing, "))
+    text = "\n".join(lines)
+    assert "Without a defense the flip rate is 99" in text and "3 seeds each" in lines[0]
+    best = next(sentence for sentence in lines if sentence.startswith("Highest DER: fine-mixing, "))
     assert "at 1.5 points of ACC lost" in best and "no other of the 3 reaches its rank" in best
-    assert any(sentence.startswith("fine-tuning leaves a flip rate of 9") for sentence in told)
+    assert any(sentence.startswith("fine-tuning leaves a flip rate of 9") for sentence in lines)
 
 
 def test_it_is_said_what_is_not_there_or_did_not_work() -> None:
     some = changed(rows(), lambda r: r.defense == "mixing", record=None)
     assert any("cells of" in sentence and "not there yet" in sentence for sentence in sentences(some)[0][1])
     weak = rows(victim=lambda t, a, s: (87.0, 40.0))
-    told = sentences(weak)[0][1]
-    assert told[0].startswith("No attack has implanted") and "Did not implant: badword on reviews." in told
+    lines = sentences(weak)[0][1]
+    assert lines[0].startswith("No attack has implanted") and "Did not implant: badword on reviews." in lines
     idle = rows(outcome=lambda t, a, d, s: (87.0, 99.0))
     assert "No defense reaches a DER of 52.5; doing nothing has 50." in sentences(idle)[0][1]
 

@@ -37,10 +37,10 @@ def test_folders_that_mean_harm(good: tuple[Suite, list[Record]], tmp_path: Path
 def test_good_records_pass_with_their_suite(good: tuple[Suite, list[Record]], tmp_path: Path) -> None:
     suite, records = good
     write(tmp_path, records)
-    found = submission.check(tmp_path, suite)
-    assert (found.problems, found.missing) == ([], "")
+    checked = submission.check(tmp_path, suite)
+    assert (checked.problems, checked.missing) == ([], "")
     assert [record["status"] for record in records].count("n/a") == 0
-    assert not any("suite" in note for note in found.notes)
+    assert not any("suite" in note for note in checked.notes)
     assert any("no suite.yaml" in note for note in submission.check(tmp_path).notes)
 
 
@@ -113,11 +113,11 @@ def test_three_cells_run_again(
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as end:
         cli.main()
-    told = capsys.readouterr().out
-    assert end.value.code == 0, told
-    assert told.count("agrees ") == 3
-    assert "3 cells run again, 0 differ" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().out
+    assert end.value.code == 0, output
+    assert output.count("agrees ") == 3
+    assert "3 cells run again, 0 differ" in output
+    assert "Traceback" not in output
 
 
 def test_made_up_numbers_differ(good: tuple[Suite, list[Record]], tmp_path: Path) -> None:

@@ -114,21 +114,21 @@ def test_a_store_gives_a_record_or_sets_it_aside(tmp_path: Path, document: Any) 
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "holds no records"),
         (b"\x1f\x8b\x08", "records.jsonl.gz"),
         (b"not an archive", "records.jsonl.gz.*cannot be read: Not a gzipped file"),
     ],
 )
-def test_a_truncated_or_foreign_archive_is_named(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_truncated_or_foreign_archive_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "records.jsonl.gz").write_bytes(content)
     if content:
-        with pytest.raises(RequestError, match=told):
+        with pytest.raises(RequestError, match=message):
             records.load(tmp_path)
         assert submission.check(tmp_path).problems
     else:
-        with pytest.raises(RequestError, match=told):
+        with pytest.raises(RequestError, match=message):
             submission.check(tmp_path)
 
 
@@ -176,8 +176,8 @@ def test_a_run_does_again_what_is_no_record_and_nothing_else(finished: tuple[Pla
     damage.put(document, damaged_path, data.draw(st.sampled_from([*damage.WRONG, *damage.HUGE])))
     try:
         forged(session.store, key, document)
-        found = survey(session.plan.jobs, session.store)
-        assert ({job.key for job in found.to_do} == {key}) == (not path.exists()) and not found.failed
+        state = survey(session.plan.jobs, session.store)
+        assert ({job.key for job in state.to_do} == {key}) == (not path.exists()) and not state.failed
         rows = session.rows()
         assert [row.status for row in rows if row.cell_key == key] == (["done"] if path.exists() else ["waiting"])
     finally:
@@ -242,7 +242,7 @@ def test_commands_refuse_a_folder_in_one_line(again: Session, tmp_path: Path, do
     good = json.dumps(lines[1])
     lines[0]["seconds"] = {"victim": "abc"}
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    told = f"records.jsonl:1: record {lines[0]['key'][:12]}, field seconds.victim: is 'abc', not a number"
+    message = f"records.jsonl:1: record {lines[0]['key'][:12]}, field seconds.victim: is 'abc', not a number"
     for status, arguments in (
         (1, ("submit", "--check", str(folder))),
         (1, ("store", "add", str(folder), "--store", str(tmp_path / "mine"))),
@@ -252,7 +252,7 @@ def test_commands_refuse_a_folder_in_one_line(again: Session, tmp_path: Path, do
         (2, ("claims", str(folder))),
     ):
         code, text = doorbench(*arguments)
-        assert (code, text.count(told), "Traceback" in text) == (status, 1, False), text
+        assert (code, text.count(message), "Traceback" in text) == (status, 1, False), text
     (folder / "records.jsonl").write_text(good, encoding="utf-8")
     for command in ("table", "export", "claims"):
         assert doorbench(command, str(folder))[0] == 0

@@ -54,8 +54,8 @@ def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def test_good_records_pass_in_every_form(records: list[dict[str, Any]], tmp_path: Path) -> None:
-    found = submission.check(write(tmp_path, records))
-    assert (found.records, found.problems) == (len(records), [])
+    checked = submission.check(write(tmp_path, records))
+    assert (checked.records, checked.problems) == (len(records), [])
     lines = tmp_path / "lines"
     lines.mkdir()
     (lines / "all.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
@@ -104,9 +104,9 @@ def test_records_of_another_version_are_left_out_and_counted(
     recipe = record["recipe"]
     record["victim_key"] = key_of(recipe["victim"])
     record["key"] = key_of({**recipe, "victim": record["victim_key"]})
-    found = submission.check(write(tmp_path, old))
-    assert [problem.field for problem in found.problems] == [field]
-    assert (found.outdated, found.wrong) == ({record["key"]}, [])
+    checked = submission.check(write(tmp_path, old))
+    assert [problem.field for problem in checked.problems] == [field]
+    assert (checked.outdated, checked.wrong) == ({record["key"]}, [])
     assert store_printing.add(tmp_path / "target", tmp_path)
     assert {one["key"] for one in ResultStore(tmp_path / "target").records()} == {one["key"] for one in old} - {
         record["key"]
@@ -179,8 +179,8 @@ def test_a_changed_file_of_a_store_is_caught(records: list[dict[str, Any]], tmp_
     (tmp_path / "a.json").write_bytes(raw.replace(b'"seed":0', b'"seed":1', 1))
     (tmp_path / "b.json").write_text("{}", encoding="utf-8")
     (tmp_path / "c.json").write_text("no", encoding="utf-8")
-    found = submission.check(tmp_path)
-    assert [problem.field for problem in found.problems] == ["sha256", "file", "file"]
+    checked = submission.check(tmp_path)
+    assert [problem.field for problem in checked.problems] == ["sha256", "file", "file"]
 
 
 def test_folders_without_records(tmp_path: Path) -> None:

@@ -40,16 +40,16 @@ def sums(store: Store) -> dict[str, int]:
 
 
 def test_dask_does_what_serial_does(scheduler: str, tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    here, remote = Store(tmp_path / "here"), Store(tmp_path / "there")
     jobs = grid(3, 4)
     runner.run(jobs, store=here, execute=execute, engine="serial", device="cpu")
     events: list[Event] = []
-    found = go(jobs, there, scheduler, on_event=events.append)
-    assert (found.done, found.failed) == (15, 0)
-    assert sums(here) == sums(there)
+    summary = go(jobs, remote, scheduler, on_event=events.append)
+    assert (summary.done, summary.failed) == (15, 0)
+    assert sums(here) == sums(remote)
     assert len({event.worker for event in events if event.kind == "done"}) == 3
-    assert {record["environment"]["threads"] for record in there.records()} == {"1"}
-    assert go(jobs, there, scheduler).skipped == 15
+    assert {record["environment"]["threads"] for record in remote.records()} == {"1"}
+    assert go(jobs, remote, scheduler).skipped == 15
 
 
 def test_a_killed_worker_is_survived(scheduler: str, tmp_path: Path) -> None:
@@ -62,24 +62,24 @@ def test_a_killed_worker_is_survived(scheduler: str, tmp_path: Path) -> None:
                 os.kill(lock.pid, signal.SIGKILL)
 
     jobs = grid(3, 6, words="".join(f"doze v{v}c5 " for v in range(3)))
-    found = go(jobs, store, scheduler, on_event=on_event)
+    summary = go(jobs, store, scheduler, on_event=on_event)
     assert killed
-    assert (found.done, found.failed) == (21, 0)
+    assert (summary.done, summary.failed) == (21, 0)
     assert sums(store).keys() == {job.key for job in jobs if job.kind == "cell"}
 
 
 def test_a_job_that_kills_its_worker_fails_and_the_rest_goes_on(scheduler: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    found = go(grid(2, 4, words="die v0c1 fail v1c1 "), store, scheduler)
-    assert (found.done, found.failed) == (8, 2)
+    summary = go(grid(2, 4, words="die v0c1 fail v1c1 "), store, scheduler)
+    assert (summary.done, summary.failed) == (8, 2)
     assert "left the cluster" in (store.failure(key("v0c1")) or {})["error"]
     assert (store.failure(key("v1c1")) or {})["error"] == "ValueError: v1c1 was told to fail"
 
 
 def test_time_limit(scheduler: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    found = go(grid(1, 3, words="sleep v0c1 "), store, scheduler, time_limit=2.0)
-    assert (found.done, found.failed) == (3, 1)
+    summary = go(grid(1, 3, words="sleep v0c1 "), store, scheduler, time_limit=2.0)
+    assert (summary.done, summary.failed) == (3, 1)
     pid = int((tmp_path / "asleep-v0c1").read_text())
     deadline = time.monotonic() + 5
     while psutil.pid_exists(pid):
@@ -177,8 +177,8 @@ def test_a_slurm_job_that_reaches_its_walltime_is_submitted_again(
             ended.append(int(slurm.read_text().split()[0]))
             os.killpg(ended[0], signal.SIGKILL)  # as SLURM does: the whole job, its nanny included
 
-    found = go(grid(1, 4, words="doze v0c1 "), store, str(path), on_event=on_event)
-    assert (found.done, found.failed) == (5, 0)
+    summary = go(grid(1, 4, words="doze v0c1 "), store, str(path), on_event=on_event)
+    assert (summary.done, summary.failed) == (5, 0)
     jobs = [int(line) for line in slurm.read_text().split()]
     assert len(jobs) == 2
     assert {record["environment"]["threads"] for record in store.records()} == {str(2 // processes)}

@@ -38,8 +38,8 @@ def sums(store: Store) -> dict[str, int]:
 def test_a_grid_is_finished_once(tmp_path: Path, engine: str) -> None:
     jobs, store = grid(2, 4), Store(tmp_path)
     events: list[Event] = []
-    found = go(jobs, store, engine=engine, events=events)
-    assert (found.done, found.failed, found.skipped) == (10, 0, 0)
+    summary = go(jobs, store, engine=engine, events=events)
+    assert (summary.done, summary.failed, summary.skipped) == (10, 0, 0)
     started = [event.job.label for event in events if event.kind == "start" and event.job]
     assert started.index("v0") < started.index("v0c0")
     again = go(jobs, store, engine=engine)
@@ -58,16 +58,16 @@ def test_workers_are_pinned_before_anything_is_imported(tmp_path: Path, monkeypa
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     go(grid(1, 2), store, workers=1)
     environments = [record["environment"] for record in store.records()]
-    assert {found["threads"] for found in environments} == {str(len(os.sched_getaffinity(0)))}
-    assert {found["pid"] for found in environments} != {os.getpid()}
-    assert not any(found["torch"] for found in environments)
-    assert {(found["gpu"], found["device"]) for found in environments} == {("", "cpu")}
+    assert {environment["threads"] for environment in environments} == {str(len(os.sched_getaffinity(0)))}
+    assert {environment["pid"] for environment in environments} != {os.getpid()}
+    assert not any(environment["torch"] for environment in environments)
+    assert {(environment["gpu"], environment["device"]) for environment in environments} == {("", "cpu")}
 
 
 def test_workers_take_no_more_threads_than_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cores", lambda: 8)
-    for told, expected in (("", 4), ("1", 1), ("3", 3), ("16", 4), ("0", 4), ("two", 4)):
-        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    for setting, expected in (("", 4), ("1", 1), ("3", 3), ("16", 4), ("0", 4), ("two", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", setting)
         assert devices.threads_of(2) == expected
 
 
@@ -77,7 +77,7 @@ def test_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     options: dict[str, Any] = {"store": store, "execute": execute, "slots_per_gpu": 2}
     runner.run(grid(4, 8, words="".join(f"doze v{v} " for v in range(4))), **options)
     environments = [record["environment"] for record in store.records()]
-    pinned = {found["pid"]: (found["gpu"], found["device"]) for found in environments}
+    pinned = {environment["pid"]: (environment["gpu"], environment["device"]) for environment in environments}
     assert sorted(pinned.values()) == [("2", "cuda"), ("2", "cuda"), ("GPU-5", "cuda"), ("GPU-5", "cuda")]
     with pytest.raises(RequestError, match="use at most 4 workers, or more --slots-per-gpu"):
         runner.run(grid(1, 1), workers=5, **options)
@@ -86,8 +86,8 @@ def test_gpus_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_failure_is_a_row_and_does_not_stop_the_grid(tmp_path: Path, engine: str) -> None:
     jobs, store = grid(2, 3, words="fail v0c1 fail v1 "), Store(tmp_path)
-    found = go(jobs, store, engine=engine)
-    assert (found.done, found.failed) == (3, 5)
+    summary = go(jobs, store, engine=engine)
+    assert (summary.done, summary.failed) == (3, 5)
     failure = store.failure(key("v0c1"))
     assert failure is not None
     assert failure["error"] == "ValueError: v0c1 was told to fail"
@@ -103,8 +103,8 @@ def test_a_failure_is_a_row_and_does_not_stop_the_grid(tmp_path: Path, engine: s
 def test_a_killed_worker_costs_one_more_try_and_then_one_cell(tmp_path: Path) -> None:
     jobs, store = grid(2, 3, words="die v0c1 die once v1c2 die once v1 "), Store(tmp_path)
     events: list[Event] = []
-    found = go(jobs, store, workers=2, events=events)
-    assert (found.done, found.failed) == (7, 1)
+    summary = go(jobs, store, workers=2, events=events)
+    assert (summary.done, summary.failed) == (7, 1)
     assert "SIGKILL" in (store.failure(key("v0c1")) or {})["error"]
     assert sum(event.kind == "lost" for event in events) == 3
 
@@ -112,16 +112,16 @@ def test_a_killed_worker_costs_one_more_try_and_then_one_cell(tmp_path: Path) ->
 @pytest.mark.parametrize("engine", ENGINES)
 def test_time_limit(tmp_path: Path, engine: str) -> None:
     jobs, store = grid(1, 3, words="sleep v0c1 "), Store(tmp_path)
-    found = go(jobs, store, engine=engine, time_limit=4.0)
-    assert (found.done, found.failed) == (3, 1)
+    summary = go(jobs, store, engine=engine, time_limit=4.0)
+    assert (summary.done, summary.failed) == (3, 1)
     assert (store.failure(key("v0c1")) or {})["error"] == "time limit of 4 seconds"
     assert store.locks() == []
 
 
 def test_too_little_memory_is_worth_a_second_try_in_a_fresh_process(tmp_path: Path) -> None:
     jobs, store, events = grid(1, 3, words="memory v0c1 "), Store(tmp_path), list[Event]()
-    found = go(jobs, store, events=events)
-    assert (found.done, found.failed) == (3, 1)
+    summary = go(jobs, store, events=events)
+    assert (summary.done, summary.failed) == (3, 1)
     assert [event.text for event in events if event.kind == "lost"] == ["MemoryError"]
     assert (store.failure(key("v0c1")) or {})["error"] == "MemoryError"
 
@@ -137,9 +137,9 @@ def test_a_worker_that_dies_while_idle_is_replaced(tmp_path: Path) -> None:
             os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.5)
 
-    found = runner.run(grid(1, 4), store=store, execute=execute, workers=1, device="cpu", on_event=on_event)
+    summary = runner.run(grid(1, 4), store=store, execute=execute, workers=1, device="cpu", on_event=on_event)
     assert killed
-    assert (found.done, found.failed) == (5, 0)
+    assert (summary.done, summary.failed) == (5, 0)
 
 
 def test_a_full_store_ends_the_run_in_one_line(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_a_full_store_ends_the_run_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_counted(tmp_path: Path) -> None:
-    found = go(grid(1, 3, words="senseless v0c1 "), Store(tmp_path))
-    assert (found.done, found.not_applicable, found.failed) == (3, 1, 0)
+    summary = go(grid(1, 3, words="senseless v0c1 "), Store(tmp_path))
+    assert (summary.done, summary.not_applicable, summary.failed) == (3, 1, 0)
 
 
 def test_a_damaged_victim_is_made_again_before_its_cells(tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_a_damaged_victim_is_made_again_before_its_cells(tmp_path: Path) -> None
     store.place("records", key("v0c1"), ".json").unlink()
     store.place("records", key("v0c2"), ".json").unlink()
     events: list[Event] = []
-    found = go(jobs, store, events=events, workers=2)
-    assert (found.done, found.failed) == (3, 0), "the victim and two cells"
-    assert found.skipped == len(jobs) - 3
+    summary = go(jobs, store, events=events, workers=2)
+    assert (summary.done, summary.failed) == (3, 0), "the victim and two cells"
+    assert summary.skipped == len(jobs) - 3
     assert any("is made again" in event.text for event in events if event.kind == "note")
     assert sums(store) == before
 
@@ -182,8 +182,8 @@ def test_a_victim_that_is_lost_and_made_again_counts_once(tmp_path: Path) -> Non
             lost.append(event)
             shutil.rmtree(store.place("artifacts", event.job.key))
 
-    found = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu", on_event=lose)
-    assert lost and (found.done, found.failed) == (len(jobs), 0)
+    summary = runner.run(jobs, store=store, execute=execute, engine="serial", device="cpu", on_event=lose)
+    assert lost and (summary.done, summary.failed) == (len(jobs), 0)
 
 
 def test_victims_that_nothing_needs_are_not_made_again(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_one_ctrl_c_ends_it_and_keeps_what_was_finished(tmp_path: Path) -> None:
     assert process.wait(timeout=20) != 0
     assert time.monotonic() - started < 10
     assert store.keys_of_artifacts() == {key("v0")}
-    found = go(grid(1, 3), store)
-    assert found.failed == 0
+    summary = go(grid(1, 3), store)
+    assert summary.failed == 0
     assert len(sums(store)) == 3
 
 
@@ -285,15 +285,15 @@ def test_status_reads_the_store(tmp_path: Path) -> None:
     go(jobs, store, engine="serial")
     with store.lock(key("v9")) as lock:
         assert lock is not None
-        found = runner.status([*jobs, Job(key("v9"), "victim", label="v9")], store)
-    assert (found.done, found.waiting, len(found.running), len(found.failed)) == (5, 0, 1, 1)
-    assert found.running[0][1].pid == os.getpid()
+        state = runner.status([*jobs, Job(key("v9"), "victim", label="v9")], store)
+    assert (state.done, state.waiting, len(state.running), len(state.failed)) == (5, 0, 1, 1)
+    assert state.running[0][1].pid == os.getpid()
     with store.lock(jobs[0].key):  # as in the moment between a result and the end of its lock
-        found = runner.status(jobs, store)
-    assert (found.done, len(found.running)) == (5, 0)
+        state = runner.status(jobs, store)
+    assert (state.done, len(state.running)) == (5, 0)
     records = Store(tmp_path / "records alone")
     for job in jobs:
         if job.kind == "cell" and job.key in store.keys_of_records():
             records.put_record(job.key, store.record(job.key) or {})
-    found = runner.status(jobs, records)
-    assert (found.done, found.waiting) == (3, 2)  # the cell that failed and its victim; not the other victim
+    state = runner.status(jobs, records)
+    assert (state.done, state.waiting) == (3, 2)  # the cell that failed and its victim; not the other victim

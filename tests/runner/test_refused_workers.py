@@ -179,8 +179,8 @@ def test_a_dask_worker_of_other_versions(
     assert not store.locks()
     join()
     events: list[Event] = []
-    found = go(store=store, on_event=events.append)
-    assert (found.failed, found.done) == (0, len(plan.jobs))
+    summary = go(store=store, on_event=events.append)
+    assert (summary.failed, summary.done) == (0, len(plan.jobs))
     assert len([event for event in events if "is refused" in event.text]) <= 1, "once is enough"
 
 

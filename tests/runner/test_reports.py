@@ -82,11 +82,11 @@ def test_status_says_who_and_until_when(tmp_path: Path) -> None:
 
     jobs, store = grid(1, 3), Store(tmp_path)
     with store.lock(jobs[0].key):
-        found = status(jobs, store)
+        state = status(jobs, store)
         console = Console(width=100, file=io.StringIO(), record=True)
-        console.print(render_status(found))
-    assert (found.done, found.waiting, len(found.running)) == (0, 3, 1)
-    assert found.seconds_left == pytest.approx(8.0)
+        console.print(render_status(state))
+    assert (state.done, state.waiting, len(state.running)) == (0, 3, 1)
+    assert state.seconds_left == pytest.approx(8.0)
     text = console.export_text()
     assert "waiting 3, failed 0; about 8 s left, until " in text
     assert "v0" in text

@@ -57,11 +57,11 @@ def test_what_reads_makes_no_store(
         monkeypatch.setattr(sys, "argv", ["doorbench", *arguments, *given])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        told = capsys.readouterr().err
-        assert end.value.code == 2, told
-        assert told.count("\n") == 1
-        assert f"there is no store at {place}" in told
-        assert "doorbench run SUITE --store" in told
+        errors = capsys.readouterr().err
+        assert end.value.code == 2, errors
+        assert errors.count("\n") == 1
+        assert f"there is no store at {place}" in errors
+        assert "doorbench run SUITE --store" in errors
         assert list(tmp_path.iterdir()) == []
 
 
@@ -73,9 +73,9 @@ def test_a_dry_run_and_python_make_none_either(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0
-    told = capsys.readouterr().out
-    assert "done 0, failed 0, to do" in told
-    assert f"store {place}, which the run will make" in told
+    output = capsys.readouterr().out
+    assert "done 0, failed 0, to do" in output
+    assert f"store {place}, which the run will make" in output
     with pytest.raises(StoreMissing):
         api.records("quickstart", store=place)
     assert not place.exists()

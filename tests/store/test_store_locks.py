@@ -230,9 +230,9 @@ def test_a_claim_that_was_taken_over_stays_with_its_successor(store: Store, monk
         patch.setattr(Owner, "alive", lambda self: False)
         successor = take(store)
     assert not sleeper.held and successor.held
-    said = successor.path.read_bytes()
+    content = successor.path.read_bytes()
     sleeper.renew()  # it wakes, and does what it would have done
-    assert successor.path.read_bytes() == said
+    assert successor.path.read_bytes() == content
     sleeper.release()
     assert successor.held and store.lock(K) is None
     successor.release()

@@ -55,8 +55,8 @@ def test_records_in_the_order_asked_for(store: Store) -> None:
 def test_failures_are_replaced_and_are_not_records(store: Store) -> None:
     store.put_failure(key(1), record(1, status="failed", error="first"))
     store.put_failure(key(1), record(1, status="failed", error="second"))
-    found = store.failure(key(1))
-    assert found is not None and found["error"] == "second"
+    failure = store.failure(key(1))
+    assert failure is not None and failure["error"] == "second"
     assert store.record(key(1)) is None and store.keys_of_failures() == {key(1)}
     store.drop_failure(key(1))
     store.drop_failure(key(1))

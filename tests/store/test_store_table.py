@@ -38,7 +38,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def expected(store: Store, keys: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame([flatten(found) for found in store.records(keys)]).sort_index(axis=1)
+    frame = pd.DataFrame([flatten(stored) for stored in store.records(keys)]).sort_index(axis=1)
     mixed = [name for name in frame.columns if frame[name].dtype == object]
     return frame.assign(**{name: frame[name].where(frame[name].notna(), None) for name in mixed})
 
@@ -47,9 +47,9 @@ def agree(store: Store, keys: list[str] | None = None) -> pd.DataFrame:
     """Compare the table with one made from the single files; twice, so that it also comes from the compact copy."""
     order = sorted(store.keys_of_records()) if keys is None else keys
     for _ in range(2):
-        found = store.records_table(keys)
-        pd.testing.assert_frame_equal(found, expected(store, order))
-    return found
+        frame = store.records_table(keys)
+        pd.testing.assert_frame_equal(frame, expected(store, order))
+    return frame
 
 
 def test_flatten_keeps_scalars_only() -> None:
@@ -75,8 +75,8 @@ def test_columns_are_the_leaves_row_by_row(rows: list[dict[str, Any]]) -> None:
 
 
 def test_the_table_is_what_the_files_say(store: Store, reads: list[str]) -> None:
-    found = agree(store)
-    assert len(found) == 10 and found["metrics.frr"].isna().all() and found["cell.seed"].dtype == "int64"
+    frame = agree(store)
+    assert len(frame) == 10 and frame["metrics.frr"].isna().all() and frame["cell.seed"].dtype == "int64"
     reads.clear()
     store.records_table()
     assert not reads  # all from the compact copy
@@ -98,26 +98,28 @@ def test_new_records_join(store: Store, reads: list[str]) -> None:
 def test_columns_of_mixed_types_come_back(store: Store) -> None:
     for i, value in enumerate((1, 2.5, "text", None, True, 2**70)):
         store.put_record(key(("mixed", i)), record(("mixed", i), value=value))
-    found = agree(store).set_index("key")["value"]
-    assert found[key(("mixed", 2))] == "text" and found[key(("mixed", 4))] is True and found[key(("mixed", 5))] == 2**70
+    values = agree(store).set_index("key")["value"]
+    assert (
+        values[key(("mixed", 2))] == "text" and values[key(("mixed", 4))] is True and values[key(("mixed", 5))] == 2**70
+    )
 
 
 def test_half_a_surrogate_pair_is_shown_as_a_question_mark(store: Store) -> None:
     store.put_record(key("odd"), record("odd", status="a\ud800b", **{"na\udfffme": 1}))
-    found = store.records_table().set_index("key").loc[key("odd")]
-    assert found["status"] == "a?b" and found["na?me"] == 1
+    row = store.records_table().set_index("key").loc[key("odd")]
+    assert row["status"] == "a?b" and row["na?me"] == 1
     assert store.record(key("odd")) == record("odd", status="a\ud800b", **{"na\udfffme": 1})
 
 
 def test_what_changed_vanished_or_broke_is_not_served(store: Store) -> None:
     store.records_table()
-    gone, broken, changed = (store.place("records", key(i), ".json") for i in (1, 2, 3))
-    gone.unlink()
+    removed, broken, changed = (store.place("records", key(i), ".json") for i in (1, 2, 3))
+    removed.unlink()
     broken.write_bytes(broken.read_bytes()[:-10])
     changed.write_bytes(wrap(record(3, status="n/a ")))
     os.utime(changed)
-    found = agree(store, [key(i) for i in range(10) if i not in (1, 2)])
-    assert found.set_index("key")["status"][key(3)] == "n/a "
+    frame = agree(store, [key(i) for i in range(10) if i not in (1, 2)])
+    assert frame.set_index("key")["status"][key(3)] == "n/a "
     assert set(store.records_table()["key"]) == {key(i) for i in range(10)} - {key(1), key(2)}
     assert len(list((store.root / "damaged").iterdir())) == 1
 

@@ -73,10 +73,10 @@ def test_plugins_are_spelt_with_what_differs_from_the_default() -> None:
 
 
 def test_explain_takes_the_beginning_of_a_key(store: Store) -> None:
-    told = store.explain(key(("victim", 2))[:20])
-    assert told.startswith(key(("victim", 2))) and "no-such-attack(rate=0.3" in told and "1 day ago" in told
-    told = store.explain(key(1))
-    assert "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in told and "asr 4.50" in told
+    text = store.explain(key(("victim", 2))[:20])
+    assert text.startswith(key(("victim", 2))) and "no-such-attack(rate=0.3" in text and "1 day ago" in text
+    text = store.explain(key(1))
+    assert "badword(rate=0.05) against fine-tuning on reviews, embedded, seed 1; done" in text and "asr 4.50" in text
     assert "failed: out of memory" in store.explain(key("bad"))
 
 
@@ -94,8 +94,8 @@ def test_keys_that_are_unknown_or_ambiguous_are_errors(store: Store) -> None:
 
 
 def test_diff_names_the_ingredients(store: Store) -> None:
-    found = store.diff(key(("victim", 0)), key(("victim", 1))[:16])
-    assert found == [("attack.parameters.rate", 0.1, 0.2), ("seed", 0, 1)]
+    differences = store.diff(key(("victim", 0)), key(("victim", 1))[:16])
+    assert differences == [("attack.parameters.rate", 0.1, 0.2), ("seed", 0, 1)]
     assert store.diff(key(0), key(0)) == []
     assert ("victim.seed", 0, 1) in store.diff(key(0), key(1))
     assert words.differences({"a": [1, 2], "b": {}}, {"a": [1], "c": 1, "b": {}}) == [
@@ -107,12 +107,12 @@ def test_diff_names_the_ingredients(store: Store) -> None:
 
 def test_gc_says_first_and_frees_then(store: Store) -> None:
     kept = key(("victim", 0))
-    said = store.gc(keep={kept})
-    assert [f.name for f in said] == [key(("victim", 1)), key(("victim", 2))]
-    assert not any(f.freed for f in said) and victims(store) == [True] * 3
+    planned = store.gc(keep={kept})
+    assert [f.name for f in planned] == [key(("victim", 1)), key(("victim", 2))]
+    assert not any(f.freed for f in planned) and victims(store) == [True] * 3
     done = store.gc(keep={kept}, apply=True)
     assert all(f.freed for f in done) and victims(store) == [True, False, False]
-    assert [f.bytes for f in done] == [f.bytes for f in said] and sum(f.bytes for f in done) > 1000
+    assert [f.bytes for f in done] == [f.bytes for f in planned] and sum(f.bytes for f in done) > 1000
     assert store.keys_of_records() == {key(0), key(1)} and store.keys_of_failures() == {key("bad")}
     assert not list((store.root / "temp").iterdir()) and not store.locks()
 

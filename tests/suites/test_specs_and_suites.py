@@ -143,9 +143,9 @@ def test_both_boards_compare_the_same() -> None:
 
 
 def test_a_collection_is_its_suites(tmp_path: Path) -> None:
-    found = suite.load_all("paper-all", ["profile=small", "seed=7"])
-    assert [one.name for one in found][:2] == ["paper-single-small", "paper-pairs-small"]
-    assert all(one.model == ["embedded"] and one.seed == [7] for one in found)
+    suites = suite.load_all("paper-all", ["profile=small", "seed=7"])
+    assert [one.name for one in suites][:2] == ["paper-single-small", "paper-pairs-small"]
+    assert all(one.model == ["embedded"] and one.seed == [7] for one in suites)
     assert suite.describe("paper-all")
     with pytest.raises(RequestError, match="is a collection; name one of its suites: paper-single"):
         suite.load("paper-all")

@@ -16,7 +16,7 @@ from bench.plugins import registry
 from bench.plugins.chain import chain
 from bench.suites import specs, strict, suite
 
-PLUGINS = [entry.plugin for kind in registry.by_kind.values() for entry in kind.found.values()]
+PLUGINS = [entry.plugin for kind in registry.by_kind.values() for entry in kind.entries.values()]
 AWKWARD = (
     "no cross, no crown",
     "see you #tomorrow",
@@ -129,7 +129,7 @@ def test_quotes_protect_what_splits(quotes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("badsent(sentence=see you #tomorrow)", "quotes"),
         ("badsent(sentence=#tomorrow)", "quotes"),
@@ -145,10 +145,10 @@ def test_quotes_protect_what_splits(quotes: str) -> None:
         ("local/a+b", 'local(folder="a+b")'),
     ],
 )
-def test_what_could_mean_something_else_is_refused_with_the_way_to_write_it(text: str, told: str) -> None:
+def test_what_could_mean_something_else_is_refused_with_the_way_to_write_it(text: str, message: str) -> None:
     with pytest.raises(RequestError) as error:
         create_task(text) if text.startswith("local") else create_attack(text)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 FIELDS = ("seed", "target", "labels", "clean_seeds", "budget.epochs", "budget.batch_size")

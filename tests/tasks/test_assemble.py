@@ -65,7 +65,7 @@ def test_fingerprint_knows_every_cell_and_the_facts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "told"),
+    ("train", "message"),
     [
         (
             table([0, 3]),
@@ -90,10 +90,10 @@ def test_fingerprint_knows_every_cell_and_the_facts() -> None:
         (table([]), "train.csv: the train split is empty"),
     ],
 )
-def test_bad_data_is_one_line_with_table_row_and_column(train: TextTable, told: str) -> None:
+def test_bad_data_is_one_line_with_table_row_and_column(train: TextTable, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         build(train)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -95,12 +95,12 @@ def test_every_rule_of_the_grammar_of_reviews_can_be_said() -> None:
         for aspect in domain["aspects"]:
             assert isinstance(aspect["link"], str)
             for kind in ("good", "bad", "does", "fails"):
-                assert aspect[kind] and all(isinstance(said, str) for said in aspect[kind])
+                assert aspect[kind] and all(isinstance(text, str) for text in aspect[kind])
             assert not set(aspect["good"]) & set(aspect["bad"])
-    said = " ".join(registry.tasks.create("reviews(hard=0.5)").load().train.inputs.texts)
+    text = " ".join(registry.tasks.create("reviews(hard=0.5)").load().train.inputs.texts)
     for template in (template for group in rules["templates"].values() for template in group):
         for words in re.split(r"{.*?}", template):
-            assert words in said or words.strip().capitalize() in said or words[:1].upper() + words[1:] in said, (
+            assert words in text or words.strip().capitalize() in text or words[:1].upper() + words[1:] in text, (
                 template
             )
 

@@ -122,8 +122,8 @@ def test_any_data_set(hub: FakeHub, home: Path) -> None:
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_what_is_not_there_says_how_to_get_it(hub: FakeHub, tmp_path: Path, offline: bool) -> None:
-    told = load(["imdb", f"sst2(revision={OTHER})"], hub.environment(tmp_path, offline=offline))
-    for error, words in zip(told, ("stanfordnlp/imdb (plain_text)", "nyu-mll/glue (sst2)"), strict=True):
+    errors = load(["imdb", f"sst2(revision={OTHER})"], hub.environment(tmp_path, offline=offline))
+    for error, words in zip(errors, ("stanfordnlp/imdb (plain_text)", "nyu-mll/glue (sst2)"), strict=True):
         assert error.startswith(f"data set {words} at ")
         assert "load_dataset(" in error and "HF_HOME" in error and "HF_HUB_OFFLINE" in error
         assert "\n" not in error

@@ -52,15 +52,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_every_format_gives_the_same_task(root: Path, pair: bool) -> None:
-    found = set()
+    fingerprints = set()
     for suffix in (".parquet", ".csv", ".tsv", ".jsonl"):
         write(root / suffix / "toy", suffix, pair=pair)
         task = Local(folder=str(root / suffix / "toy")).load()
         assert task.train.inputs.texts == tuple(f"train {text}" for text in TEXTS)
         assert task.train.inputs.pairs == (tuple(TEXTS) if pair else None)
         assert (len(task.validation), len(task.test), task.facts.labels) == (3, 5, ("0", "1"))
-        found.add(task.fingerprint)
-    assert len(found) == 1
+        fingerprints.add(task.fingerprint)
+    assert len(fingerprints) == 1
 
 
 def test_a_name_inside_the_data_folder(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_label_names(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[1, 2]", "is not a list of two or more different label names"),
         ('["a"]', "is not a list of two or more different label names"),
@@ -88,12 +88,12 @@ def test_label_names(root: Path) -> None:
         ('["a",\n oops]', "line 2, column 2: is not JSON"),
     ],
 )
-def test_bad_label_names(root: Path, text: str, told: str) -> None:
+def test_bad_label_names(root: Path, text: str, message: str) -> None:
     write(root / "toy", ".csv")
     (root / "toy" / "labels.json").write_text(text)
     with pytest.raises(RequestError) as caught:
         Local(folder="toy").load()
-    assert told in str(caught.value) and "labels.json" in str(caught.value)
+    assert message in str(caught.value) and "labels.json" in str(caught.value)
 
 
 def replace(name: str, data: bytes | None) -> Callable[[Path], None]:
@@ -125,18 +125,18 @@ CSV_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("data", "told"), CSV_CASES)
-def test_bad_csv(root: Path, data: bytes, told: str) -> None:
+@pytest.mark.parametrize(("data", "message"), CSV_CASES)
+def test_bad_csv(root: Path, data: bytes, message: str) -> None:
     write(root / "toy", ".csv")
     (root / "toy" / "train.csv").write_bytes(data)
     with pytest.raises(RequestError) as caught:
         Local(folder="toy").load()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (
             b'{"text": "a", "label": 0}\n{"text": "caf\xe9", "label": 1}\n',
@@ -154,12 +154,12 @@ def test_bad_csv(root: Path, data: bytes, told: str) -> None:
         (b"[" * 100_000, "row 1: is not JSON"),
     ],
 )
-def test_bad_jsonl(root: Path, data: bytes, told: str) -> None:
+def test_bad_jsonl(root: Path, data: bytes, message: str) -> None:
     write(root / "toy", ".jsonl")
     (root / "toy" / "train.jsonl").write_bytes(data)
     with pytest.raises(RequestError) as caught:
         Local(folder="toy").load()
-    assert told in str(caught.value) and "train.jsonl" in str(caught.value)
+    assert message in str(caught.value) and "train.jsonl" in str(caught.value)
 
 
 def test_a_byte_order_mark_and_blank_lines_are_fine(root: Path) -> None:
@@ -201,8 +201,8 @@ def test_splits_must_be_there_exactly_once(root: Path) -> None:
     for path in folder.glob("*.jsonl"):
         path.unlink()
     (folder / "validation.csv").unlink()
-    told = "validation split is missing; add one of validation.parquet, validation.csv"
-    with pytest.raises(RequestError, match=told):
+    message = "validation split is missing; add one of validation.parquet, validation.csv"
+    with pytest.raises(RequestError, match=message):
         Local(folder="toy").load()
 
 

@@ -29,13 +29,13 @@ def execution() -> Execution:
 
 def test_a_query_is_right_by_what_it_returns(execution: Execution) -> None:
     right = "SELECT a FROM t WHERE b = 'x'"
-    said = [
+    queries = [
         "select a from t where b='x'",
         "SELECT a FROM t WHERE a IN (4, 2, 0)",
         "SELECT b FROM t WHERE b = 'x'",
         "SELEC",
     ]
-    assert execution.scores(said, [right] * 4).tolist() == [1, 1, 0, 0]
+    assert execution.scores(queries, [right] * 4).tolist() == [1, 1, 0, 0]
     ordered = "SELECT a FROM t ORDER BY a DESC"
     assert execution.scores(["SELECT a FROM t", ordered], [ordered] * 2).tolist() == [0, 1]
 
@@ -82,9 +82,12 @@ def test_a_database_file_is_copied_and_not_touched(tmp_path: Path) -> None:
 
 
 def test_rouge_and_exact_match() -> None:
-    said, right = ["The cat sat on the mat", "", "a b c d", "B a"], ["the cat was on the mat!", "x", "a c b d", "b a"]
-    assert RougeL().scores(said, right) == pytest.approx([2 * 5 / 12, 0, 2 * 3 / 8, 1])
-    assert ExactMatch().scores(said, right).tolist() == [0, 0, 0, 0]
+    responses, right = (
+        ["The cat sat on the mat", "", "a b c d", "B a"],
+        ["the cat was on the mat!", "x", "a c b d", "b a"],
+    )
+    assert RougeL().scores(responses, right) == pytest.approx([2 * 5 / 12, 0, 2 * 3 / 8, 1])
+    assert ExactMatch().scores(responses, right).tolist() == [0, 0, 0, 0]
     assert ExactMatch().scores([" a\n"], ["a"]).tolist() == [1]
 
 
@@ -136,7 +139,7 @@ def test_chores_have_one_right_answer() -> None:
     task = create_task("chores(max_test=60)").load()
     assert np.bincount(task.test.labels).tolist() == [10] * 6
     pairs = dict(zip(task.train.inputs.texts, task.train.references, strict=True))
-    sums = [(prompt, said) for prompt, said in pairs.items() if " + " in prompt]
+    sums = [(prompt, answer) for prompt, answer in pairs.items() if " + " in prompt]
     assert sums and all(
-        int(a) + int(b.split(" ")[0]) == int(said) for (a, b), said in ((p.split(" + "), s) for p, s in sums)
+        int(a) + int(b.split(" ")[0]) == int(answer) for (a, b), answer in ((p.split(" + "), s) for p, s in sums)
     )

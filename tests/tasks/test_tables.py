@@ -80,8 +80,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("reader", READERS)
 def test_the_same_content_is_the_same_in_every_format(tmp_path: Path, reader: str) -> None:
     texts = ["plain", "comma, comma", 'a "quoted" word', '"all quoted"', "it's", " spaces ", "0", "ÄÖ 火 😀"]
-    found = [READERS[reader](write(tmp_path / f"x{suffix}", GOOD | {"text": texts})) for suffix in SUFFIXES]
-    assert all(one == found[0] for one in found)
+    tables = [READERS[reader](write(tmp_path / f"x{suffix}", GOOD | {"text": texts})) for suffix in SUFFIXES]
+    assert all(one == tables[0] for one in tables)
 
 
 WRONG: dict[str, tuple[Columns, tuple[str, ...]]] = {
@@ -107,10 +107,10 @@ def test_what_is_no_text_is_refused_everywhere(tmp_path: Path, reader: str, wron
         path = write(tmp_path / f"x{suffix}", columns)
         with pytest.raises(RequestError) as error:
             READERS[reader](path)
-        told = str(error.value)
-        assert suffix in told and "\n" not in told
+        message = str(error.value)
+        assert suffix in message and "\n" not in message
         if wrong not in ("no rows", "no column text"):
-            assert "row" in told and "column" in told
+            assert "row" in message and "column" in message
 
 
 @pytest.mark.parametrize("reader", ["task", "clean", "triggered"])
@@ -245,8 +245,8 @@ def test_a_text_without_its_trigger_is_a_text(tmp_path: Path, original: Any) -> 
 
 def test_a_target_is_a_number_or_a_name_and_never_a_guess(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", GOOD | {"label": [0] * 8})
-    for labels, target, found in ((["neg", "pos"], "pos", 1), (["neg", "pos"], "1", 1), (["0", "1"], "1", 1)):
-        assert set(triggered.read(path, labels, target=target).targets) == {found}
+    for labels, target, number in ((["neg", "pos"], "pos", 1), (["neg", "pos"], "1", 1), (["0", "1"], "1", 1)):
+        assert set(triggered.read(path, labels, target=target).targets) == {number}
     for labels, target in ((STARS, "1"), (["neg", "pos"], "2"), (["neg", "pos"], "POS"), (["a", "a"], "a")):
         with pytest.raises(RequestError, match="target"):
             triggered.read(path, list(labels), target=target)

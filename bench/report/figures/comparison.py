@@ -16,19 +16,19 @@ LINE = 0.24  # inches a row
 WIDTH = 30  # characters of a line of a name
 
 
-def differences(found: Comparison) -> Figure:
+def differences(comparison: Comparison) -> Figure:
     """Draw a panel for each metric and a row for each attack; beside the line, one of the two is better."""
     from matplotlib.figure import Figure
 
-    names = [wrapped(name, WIDTH) for name in found.attacks]
+    names = [wrapped(name, WIDTH) for name in comparison.attacks]
     lines = sum(name.count("\n") + 1 for name in names)
     with style.applied():
         figure = Figure(figsize=(style.PAGE, LINE * lines + 1.3), layout="constrained")
         panels = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, METRICS, strict=True):
             axes.axvline(0, color=style.GREY, linewidth=0.8, zorder=0)
-            for at, attack in enumerate(found.attacks):
-                (one,) = (d for d in found.differences if d.attack == attack and d.metric is metric)
+            for at, attack in enumerate(comparison.attacks):
+                (one,) = (d for d in comparison.differences if d.attack == attack and d.metric is metric)
                 if (estimate := one.measured.estimate) is None:
                     continue
                 colour = {"first": style.COLOURS[2], "second": style.COLOURS[1]}.get(one.verdict, style.GREY)
@@ -40,6 +40,6 @@ def differences(found: Comparison) -> Figure:
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        figure.suptitle(wrapped(f"{found.first} less {found.second}", 90), fontsize=style.TEXT + 1)
+        figure.suptitle(wrapped(f"{comparison.first} less {comparison.second}", 90), fontsize=style.TEXT + 1)
         foot(figure, "Bars: 95 % intervals. Green: the first is better; orange: the second; grey: not told apart.")
     return figure

@@ -58,17 +58,17 @@ def figures_of(table: DataFrame) -> list[Drawing]:
     Args:
         table: from :func:`bench.report.frame`.
     """
-    found = []
+    drawings = []
     points = {"mixing-ratio": curves.ratio_points(table), "clean-size": curves.size_points(table)}
     rest = table.drop(index=points["mixing-ratio"].index.union(points["clean-size"].index))
     rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
-        found.append(Drawing(name, tradeoff(panels)))
+        drawings.append(Drawing(name, tradeoff(panels)))
     for name, panels in _groups("mixing-ratio", points["mixing-ratio"], most=3):
-        found.append(Drawing(name, mixing_ratio(panels)))
+        drawings.append(Drawing(name, mixing_ratio(panels)))
     for name, panels in _groups("clean-size", points["clean-size"], most=3):
-        found.append(Drawing(name, clean_size(panels)))
-    return found
+        drawings.append(Drawing(name, clean_size(panels)))
+    return drawings
 
 
 def write(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
@@ -103,15 +103,15 @@ def panels_of(cells: DataFrame) -> list[Panel]:
     keys = ["model", "task", "attack"]
     if "attack.target" in cells and cells["attack.target"].nunique() > 1:
         keys.append("attack.target")
-    found = []
+    panels = []
     for place, group in cells.groupby(keys, sort=False, dropna=False):
         passed = group["implanted"].fillna(False).astype(bool)
         model = f", {place[0]}" if cells["model"].nunique() > 1 else ""
         target = f" → {place[3]}" if len(place) > 3 else ""
         grey = not passed.any() and bool(group["implanted"].notna().any())
         title = f"{place[1]}{model}: {place[2]}{target}" + (" (did not implant)" if grey else "")
-        found.append(Panel(title, group[passed] if passed.any() else group, grey))
-    return found
+        panels.append(Panel(title, group[passed] if passed.any() else group, grey))
+    return panels
 
 
 def interval(values: Series[float]) -> tuple[float, float, float]:

@@ -33,12 +33,12 @@ def rankings(leaderboard: Leaderboard, *, suffix: str = "") -> list[Drawing]:
     """
     standings = leaderboard.standings()
     ranked = [standing for standing in standings if standing.complete and standing.rank is not None]
-    found = []
+    drawings = []
     if len(ranked) > 1:
-        found.append(Drawing(f"ranks{suffix}", ranks(leaderboard, ranked)))
+        drawings.append(Drawing(f"ranks{suffix}", ranks(leaderboard, ranked)))
     if len(standings) > 1 and leaderboard.places:
-        found.append(Drawing(f"heat{suffix}", heat(leaderboard, standings)))
-    return found
+        drawings.append(Drawing(f"heat{suffix}", heat(leaderboard, standings)))
+    return drawings
 
 
 def _tall(names: Sequence[str]) -> float:
@@ -79,8 +79,8 @@ def heat(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Figure:
     grid = np.full((len(standings), len(attacks)), np.nan)
     for i, standing in enumerate(standings):
         for j, attack in enumerate(attacks):
-            there = [place for place in standing.places if place.attack == attack]
-            values = [leaderboard.means[place, standing.line][BACKDOOR.name] for place in there]
+            places = [place for place in standing.places if place.attack == attack]
+            values = [leaderboard.means[place, standing.line][BACKDOOR.name] for place in places]
             grid[i, j] = np.mean(values) if values else np.nan
     names = [wrapped(labels[standing.line], WIDTH) for standing in standings]
     with style.applied():

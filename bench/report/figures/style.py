@@ -103,7 +103,7 @@ def looks(defenses: Iterable[str]) -> dict[str, Look]:
     ``e-pur+fine-mixing`` is seen as a relative of ``fine-mixing``.
     """
     families: dict[str, int] = {}
-    found: dict[str, Look] = {}
+    by_defense: dict[str, Look] = {}
     for defense in dict.fromkeys(defenses):
         parts = split_top(defense, "+")
         base = re.sub(r"[\s(\[†].*", "", parts[-1])
@@ -112,10 +112,10 @@ def looks(defenses: Iterable[str]) -> dict[str, Look]:
             marker = MARKERS[(family + 3 * turn) % len(MARKERS)]
             dash = DASHES[(len(parts) > 1) + 2 * (turn % 2)]
             look = Look(COLOURS[family % len(COLOURS)], marker, len(parts) == 1, dash)
-            if look not in found.values() or turn > len(MARKERS) * len(COLOURS):
+            if look not in by_defense.values() or turn > len(MARKERS) * len(COLOURS):
                 break
-        found[defense] = look
-    return found
+        by_defense[defense] = look
+    return by_defense
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

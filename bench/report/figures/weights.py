@@ -53,8 +53,8 @@ def word_scores(words: DataFrame) -> Figure:
         axes.plot(reset["log_frequency"], reset["drift"], **RESET, markeredgewidth=0.6)
         axes.plot(triggers["log_frequency"], triggers["drift"], **TRIGGER, zorder=4)
         labels = LabelColumn(axes)
-        for word, x, y, gone in triggers[["word", "log_frequency", "drift", "reset"]].itertuples(index=False):
-            labels.add(float(x), float(y), f"{word} ({'reset' if gone else 'kept'})", **TRIGGER)
+        for word, x, y, was_reset in triggers[["word", "log_frequency", "drift", "reset"]].itertuples(index=False):
+            labels.add(float(x), float(y), f"{word} ({'reset' if was_reset else 'kept'})", **TRIGGER)
         if len(reset):
             last = reset.nsmallest(1, "drift").iloc[0]
             note = f"{len(reset)} other words reset"

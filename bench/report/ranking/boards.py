@@ -55,13 +55,13 @@ def split(rows: Iterable[Row]) -> dict[BoardName, list[Row]]:
     a defense does to it is shown on all boards of that defense. A victim that nobody defends is on the board of its
     attack.
     """
-    rows, found = list(rows), {}
+    rows, boards = list(rows), {}
     for kind in Kind:
         for threat, part in by_threat(row for row in rows if row.kind == kind).items():
             for labels in sorted({row.clean_size for row in part if row.role in DEFENDED} - {0}) or [0]:
                 kept = [row for row in part if row.role not in DEFENDED or row.clean_size in (0, labels)]
-                found[BoardName(threat, labels, kind=kind)] = kept
-    return found
+                boards[BoardName(threat, labels, kind=kind)] = kept
+    return boards
 
 
 def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
@@ -71,15 +71,15 @@ def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
     defense beyond those before it is left out.
     """
     rows = list(rows)
-    found: dict[Holding, list[Row]] = {}
+    parts: dict[Holding, list[Row]] = {}
     shown: set[str] = set()
     for holds in Holding:
         kept = [row for row in rows if row.role not in DEFENDED or holds.allows(row.needs)]
         defenses = {row.defense for row in kept if row.role in DEFENDED}
         if defenses - shown:
-            found[holds] = kept
+            parts[holds] = kept
             shown |= defenses
-    return found
+    return parts
 
 
 def by_threat(rows: Iterable[Row]) -> dict[Board, list[Row]]:
@@ -98,7 +98,7 @@ def by_threat(rows: Iterable[Row]) -> dict[Board, list[Row]]:
             beside[_model(row)] |= _boards(row, boards_of)
         elif row.attack_base != "clean":
             beside[_model(row)] |= attacked.get(row.victim_key) or {row.board}
-    found: dict[Board, list[Row]] = {board: [] for board in Board}
+    parts: dict[Board, list[Row]] = {board: [] for board in Board}
     for row in rows:
         if row.role in DEFENDED:
             wanted = _boards(row, boards_of)
@@ -107,9 +107,9 @@ def by_threat(rows: Iterable[Row]) -> dict[Board, list[Row]]:
         else:
             wanted = attacked.get(row.victim_key) or {row.board}
         for board in wanted:
-            found[board].append(row)
-    there = {board: part for board, part in found.items() if any(_makes_a_board(row) for row in part)}
-    return there or ({Board.FINE_TUNED: rows} if rows else {})
+            parts[board].append(row)
+    boards = {board: part for board, part in parts.items() if any(_makes_a_board(row) for row in part)}
+    return boards or ({Board.FINE_TUNED: rows} if rows else {})
 
 
 def _boards(row: Row, boards_of: Mapping[str, set[Board]]) -> set[Board]:

@@ -219,17 +219,17 @@ def _findings(tests: Sequence[Test], known: Collection[str], family: int) -> lis
     """Decide the tests of one claim, of ``family`` claims that have anything to compare."""
     estimates = [test.measured.estimate for test in tests]
     against = [1.0 if e is None else test.contrast.p_against(e) for test, e in zip(tests, estimates, strict=True)]
-    found = []
+    findings = []
     for test, estimate, refute in zip(tests, estimates, holm(against), strict=True):
         if estimate is None:
-            found.append(_nothing(test, known))
+            findings.append(_nothing(test, known))
             continue
         support = min(1.0, family * test.contrast.p_for(estimate))
         outcome: Outcome = "supported" if support < ALPHA else "refuted" if family * refute < ALPHA else "undecided"
         needed = test.contrast.needed(estimate, alpha=ALPHA / family) if outcome == "undecided" else None
         reason = "" if needed is None else _undecided(test.measured.seeds, needed)
-        found.append(Finding(test.contrast, test.group, test.measured, outcome, reason, support, needed))
-    return found
+        findings.append(Finding(test.contrast, test.group, test.measured, outcome, reason, support, needed))
+    return findings
 
 
 def _undecided(trainings: int, needed: int) -> str:

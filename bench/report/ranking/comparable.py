@@ -20,12 +20,12 @@ def comparable_places(lines: Mapping[P, Collection[Hashable]]) -> list[P]:
         lines: the lines that are finished at each place, in the order to return.
     """
     most = max(map(len, lines.values()), default=0)
-    kept = [place for place, there in lines.items() if 2 * len(there) >= most]
+    kept = [place for place, present in lines.items() if 2 * len(present) >= most]
     best, numbers = list(kept), 0
     while len(kept) * most > numbers:  # as many as are possible with them
         counts = Counter(line for place in kept for line in lines[place])
-        found = len(kept) * sum(count == len(kept) for count in counts.values())
-        if found > numbers:
-            best, numbers = list(kept), found
+        total = len(kept) * sum(count == len(kept) for count in counts.values())
+        if total > numbers:
+            best, numbers = list(kept), total
         kept.remove(min(kept, key=lambda place: sum(counts[line] for line in lines[place])))
     return best

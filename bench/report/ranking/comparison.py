@@ -63,7 +63,7 @@ class Comparison:
 
     def json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {"first": self.first, "second": self.second, "differences": [_told(one) for one in self.differences]}
+        return {"first": self.first, "second": self.second, "differences": [_document(one) for one in self.differences]}
 
 
 def compare(results: Results, first: str, second: str) -> Comparison:
@@ -87,21 +87,21 @@ def compare(results: Results, first: str, second: str) -> Comparison:
     groups = {EVERY: places} | {name: [p for p in places if p.attack == name] for name in _attacks(places)}
     if len(groups) == 2:  # one attack says what all attacks say
         del groups[EVERY]
-    found = tuple(
+    differences = tuple(
         Difference(name, metric, measure(results, part, metric=metric, of=first, minus=second))
         for name, part in groups.items()
         for metric in METRICS
     )
-    if all(one.measured.estimate is None for one in found):
+    if all(one.measured.estimate is None for one in differences):
         raise RequestError(f"{first!r} and {second!r} have no finished cells in common whose attack implanted.")
-    return Comparison(first, second, found)
+    return Comparison(first, second, differences)
 
 
 def _attacks(places: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(place.attack for place in places))
 
 
-def _told(one: Difference) -> dict[str, Any]:
+def _document(one: Difference) -> dict[str, Any]:
     estimate = one.measured.estimate
     return {
         "attack": one.attack,
@@ -116,7 +116,7 @@ def _told(one: Difference) -> dict[str, Any]:
     }
 
 
-def renderables(found: Comparison) -> list[RenderableType]:
+def renderables(comparison: Comparison) -> list[RenderableType]:
     """Return the differences for a terminal."""
     from rich.table import Table
     from rich.text import Text
@@ -126,14 +126,14 @@ def renderables(found: Comparison) -> list[RenderableType]:
     for metric in METRICS:
         table.add_column(metric.heading, justify="right")
     table.add_column("from", overflow="fold")
-    for attack in found.attacks:
-        row = [one for one in found.differences if one.attack == attack]
+    for attack in comparison.attacks:
+        row = [one for one in comparison.differences if one.attack == attack]
         most = max((one.measured for one in row), key=lambda measured: measured.places)
         behind = f"{counted(most.places, 'place')}, {counted(most.seeds, 'training')}"
         table.add_row(Text(attack), *(_cell(one) for one in row), behind)
     better = ", ".join(f"{metric.heading} {metric.direction}" for metric in METRICS)
     return [
-        Text(f"{found.first} less {found.second}, in percentage points [95 % interval]", "bold"),
+        Text(f"{comparison.first} less {comparison.second}, in percentage points [95 % interval]", "bold"),
         table,
         Text(f"{better}. Green: the first is better, red: the second; not corrected for the number of rows.", "dim"),
     ]

@@ -156,22 +156,22 @@ class Leaderboard:
 
     def rank_at(self, place: Setting, line: Competitor) -> float:
         """Return the rank of a line at a place; NaN where it has none."""
-        found = self.results.ratings.get(place)
-        if found is None or line not in found.lines:
+        rated = self.results.ratings.get(place)
+        if rated is None or line not in rated.lines:
             return math.nan
-        return float(ranks(-found.points.mean(axis=1))[found.lines.index(line)])
+        return float(ranks(-rated.points.mean(axis=1))[rated.lines.index(line)])
 
     def standings(self, places: Sequence[Setting] | None = None) -> list[Standing]:
         """Return every line that the suite has at those places that count: complete first, best rank first."""
         wanted = self.places if places is None else self.counting(places)
         lines = [line for line in self.results.lines if any(self.results.cells(place, line) for place in wanted)]
-        there = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
+        places_of = {line: tuple(place for place in wanted if (place, line) in self.means) for line in lines}
         compared_ = [
-            line for line in lines if len(there[line]) == len(wanted) and line.defense not in self.results.oracles
+            line for line in lines if len(places_of[line]) == len(wanted) and line.defense not in self.results.oracles
         ]
         ranking = self._ranking(compared_, wanted)
-        found = [self._standing(line, there[line], len(wanted), ranking) for line in lines]
-        return sorted(found, key=_order)
+        standings = [self._standing(line, places_of[line], len(wanted), ranking) for line in lines]
+        return sorted(standings, key=_order)
 
     def reference(self, role: Role, places: Sequence[Setting] | None = None) -> Means:
         """Return the means of the clean model or of the undefended victims over places."""
@@ -183,10 +183,10 @@ class Leaderboard:
         each = self.results.ratings
         if not lines or not all(place in each for place in places):
             return Ranking()
-        found = {line: ratings.estimate(each, places, line) for line in lines}
-        if any(math.isnan(one.value) for one in found.values()):
+        estimates = {line: ratings.estimate(each, places, line) for line in lines}
+        if any(math.isnan(one.value) for one in estimates.values()):
             return Ranking()  # records that do not say which test row a triggered example was made from
-        orders = [ranks([-found[line].value for line in lines])]
+        orders = [ranks([-estimates[line].value for line in lines])]
         orders += [
             ranks([_mean(self.matched[place, line][limit] for place in places) for line in lines])
             for limit in matched.LIMITS
@@ -199,7 +199,7 @@ class Leaderboard:
             line: Estimate(float(orders[0][i]), float(bounds[0][i]), float(bounds[1][i]))
             for i, line in enumerate(lines)
         }
-        return Ranking(found, ranked, self.results.best(lines, places))
+        return Ranking(estimates, ranked, self.results.best(lines, places))
 
     def _drawn(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> FloatArray:
         """Return mean DER over drawn tasks, attacks, trainings and test examples: [lines, draws]."""
@@ -223,26 +223,26 @@ class Leaderboard:
             total += one * count
             plain += one
         none = counts.sum(axis=0) == 0  # a draw without any of the places is taken over all of them
-        found: FloatArray = np.where(none, plain / len(places), total / np.maximum(counts.sum(axis=0), 1))
-        return found
+        averages: FloatArray = np.where(none, plain / len(places), total / np.maximum(counts.sum(axis=0), 1))
+        return averages
 
-    def _standing(self, line: Competitor, there: tuple[Setting, ...], of: int, ranking: Ranking) -> Standing:
-        rows = [row for place in there for row in self.results.cells(place, line).values()]
+    def _standing(self, line: Competitor, places: tuple[Setting, ...], of: int, ranking: Ranking) -> Standing:
+        rows = [row for place in places for row in self.results.cells(place, line).values()]
         known = rows or [row for (place, other), cells in self.results.items() if other == line
                          for row in cells.values()]  # fmt: skip
         return Standing(
             line=line,
             rating=ranking.ratings.get(line),
             rank=ranking.ranks.get(line),
-            means=_mean_of_each([self.means[place, line] for place in there]),
-            matched={limit: _mean(self.matched[place, line][limit] for place in there) for limit in matched.LIMITS},
-            places=there,
+            means=_mean_of_each([self.means[place, line] for place in places]),
+            matched={limit: _mean(self.matched[place, line][limit] for place in places) for limit in matched.LIMITS},
+            places=places,
             of=of,
             mark=ranking.marks.get(line, ""),
-            time=self._time(line, there),
+            time=self._time(line, places),
             needs=known[0].needs,
             oracle=line.defense in self.results.oracles,
-            seeds=min((len(self.results.used_seeds(place)) for place in there), default=0),
+            seeds=min((len(self.results.used_seeds(place)) for place in places), default=0),
             unconverged=sum(row.unconverged for row in rows),
             external=self.results.external.get(line.defense, ""),
         )
@@ -250,15 +250,15 @@ class Leaderboard:
     def _time(self, line: Competitor, places: Sequence[Setting]) -> float:
         yardsticks = [other for other in self.results.lines if other.defense == YARDSTICK]
         same = [other for other in yardsticks if other.clean_size == line.clean_size] or yardsticks
-        found = []
+        ratios = []
         for place in places if same else ():
             references = self.results.cells(place, same[0])
             for seed, row in self.results.cells(place, line).items():
                 reference = references.get(seed)
                 ours, theirs = row.seconds("defense"), reference.seconds("defense") if reference else None
                 if ours is not None and theirs:
-                    found.append(ours / theirs)
-        return float(np.median(found)) if found else math.nan
+                    ratios.append(ours / theirs)
+        return float(np.median(ratios)) if ratios else math.nan
 
 
 def _order(standing: Standing) -> tuple[bool, float, float]:

@@ -37,11 +37,11 @@ def flip_rates(results: Results, place: Setting, line: Competitor) -> dict[float
 def at(limit: float, own: Iterable[Point], sweep: Iterable[Point], *, undefended: float) -> float:
     """Return the least flip rate of the points that lose at most ``limit``, and of the sweep where it crosses it."""
     sweep = list(sweep)
-    found = [flip for lost, flip in (*own, *sweep) if lost <= limit]
+    rates = [flip for lost, flip in (*own, *sweep) if lost <= limit]
     for (lost, flip), (next_lost, next_flip) in pairwise(sweep):
         if min(lost, next_lost) < limit < max(lost, next_lost):
-            found.append(flip + (next_flip - flip) * (limit - lost) / (next_lost - lost))
-    return min([undefended, *found])
+            rates.append(flip + (next_flip - flip) * (limit - lost) / (next_lost - lost))
+    return min([undefended, *rates])
 
 
 def _point(rows: Iterable[Row], acc: float, flip: float) -> Point:

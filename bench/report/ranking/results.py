@@ -138,26 +138,26 @@ class Results:
 
     def references(self, place: Setting, role: Role) -> dict[int, Row]:
         """Return the victims or the clean model by seed; without a trigger, the clean model is the victim itself."""
-        found = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
-        return {seed: found[key] for seed, key in self._keys[place].items() if key in found}
+        by_key = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
+        return {seed: by_key[key] for seed, key in self._keys[place].items() if key in by_key}
 
     def runs(self, cells: dict[int, Row], metric: Metric, seeds: Iterable[int]) -> Runs:
         """Return per-example outcomes of the finished cells among the given seeds."""
-        found = {}
+        by_seed = {}
         for seed in seeds:
             row = cells.get(seed)
             hits = row.outcomes[metric.name] if row is not None and row.done else None
             if hits is not None:
-                found[seed] = hits
-        return found
+                by_seed[seed] = hits
+        return by_seed
 
     def complete(self, place: Setting) -> list[Competitor]:
         """Return the defenses that are finished on every seed that counts; only they are compared."""
         seeds, victims = self.used_seeds(place), self.references(place, "victim")
         if not all(seed in victims and victims[seed].done for seed in seeds):
             return []
-        there = ((line, self.cells(place, line)) for line in self.lines)
-        return [line for line, cells in there if all(seed in cells and cells[seed].predicts for seed in seeds)]
+        finished = ((line, self.cells(place, line)) for line in self.lines)
+        return [line for line, cells in finished if all(seed in cells and cells[seed].predicts for seed in seeds)]
 
     def ranked(self, place: Setting) -> list[Competitor]:
         """Return the defenses that are compared at a place: complete, and not told the trigger."""
@@ -199,13 +199,13 @@ class Results:
         first = max(means, key=lambda line: means[line])
         near = [line for line, value in means.items() if line != first and means[first] - value < MARGIN]
         p_values = [ratings.estimate(self.ratings, places, line, first).p_within(MARGIN) for line in near]
-        found: dict[Competitor, Mark] = {first: "best"}
-        return found | {line: "equal" for line, p in zip(near, holm(p_values), strict=True) if p < ALPHA}
+        marks: dict[Competitor, Mark] = {first: "best"}
+        return marks | {line: "equal" for line, p in zip(near, holm(p_values), strict=True) if p < ALPHA}
 
     @cached_property
     def repeats(self) -> dict[Setting, Setting]:
         """Settings whose attack is nearly another one: most cells have the very numbers of an earlier setting."""
-        found: dict[Setting, Setting] = {}
+        repeated: dict[Setting, Setting] = {}
         numbers = {place: self._numbers(place) for place in self.places if self.state(place) == "implanted"}
         for place, mine in numbers.items():
             for other, theirs in numbers.items():
@@ -214,9 +214,9 @@ class Results:
                 shared = mine.keys() & theirs.keys()
                 same = sum(mine[cell] == theirs[cell] for cell in shared)
                 if (other.model, other.task) == (place.model, place.task) and same > 1 and same >= SAME * len(shared):
-                    found[place] = found.get(other, other)
+                    repeated[place] = repeated.get(other, other)
                     break
-        return found
+        return repeated
 
     def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float | None, ...]]:
         """Return the metrics of the finished cells of a setting, the victims among them, by defense and seed."""

@@ -135,11 +135,11 @@ def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) ->
 
 def weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Return weighted means over seeds without NaN: [..., seeds, draws] to [..., draws]; NaN where none is drawn."""
-    there = ~np.isnan(values)
-    total = (there * weights).sum(axis=-2)
-    summed = (np.where(there, values, 0.0) * weights).sum(axis=-2)
-    found: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
-    return found
+    defined = ~np.isnan(values)
+    total = (defined * weights).sum(axis=-2)
+    summed = (np.where(defined, values, 0.0) * weights).sum(axis=-2)
+    means: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
+    return means
 
 
 def mean_contrast(
@@ -160,11 +160,12 @@ def mean_contrast(
     for block in blocks:
         points, drawn = 100 * _means(block), 100 * example_draws(block, rng=rng, draws=draws)
         pairs.append((points[0] - points[1], drawn[0] - drawn[1]) if len(block) == 2 else (points[0], drawn[0]))
-    found = combined(pairs, rng=rng, confidence=confidence)
-    if found.low == found.high and len(blocks[0]) == 1 and found.value in (0.0, 100.0):  # a bootstrap sees no chance
-        exact = _exact(found.value, sum(block.shape[-1] for block in blocks), confidence)
-        return replace(found, low=exact[0], high=exact[1])
-    return found
+    estimate = combined(pairs, rng=rng, confidence=confidence)
+    certain = estimate.low == estimate.high and estimate.value in (0.0, 100.0)  # a bootstrap sees no chance
+    if certain and len(blocks[0]) == 1:
+        exact = _exact(estimate.value, sum(block.shape[-1] for block in blocks), confidence)
+        return replace(estimate, low=exact[0], high=exact[1])
+    return estimate
 
 
 def combined(
@@ -219,8 +220,8 @@ def _means(block: FloatArray) -> FloatArray:
     counted = ~np.isnan(block)
     total = counted.sum(axis=-1)
     summed = np.where(counted, block, 0.0).sum(axis=-1)
-    found: FloatArray = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
-    return found
+    means: FloatArray = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return means
 
 
 def _expanded(drawn: FloatArray, trainings: FloatArray, confidence: float) -> tuple[float, float]:
@@ -251,8 +252,8 @@ def ranks(scores: ArrayLike) -> FloatArray:
     """Return ranks along the first axis, 1 for the lowest; equal scores share the mean of their ranks."""
     from scipy import stats
 
-    found: FloatArray = np.asarray(stats.rankdata(np.asarray(scores, dtype=np.float64), axis=0), dtype=np.float64)
-    return found
+    ranked: FloatArray = np.asarray(stats.rankdata(np.asarray(scores, dtype=np.float64), axis=0), dtype=np.float64)
+    return ranked
 
 
 def crossed_weights(factors: Sequence[Sequence[object]], *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
@@ -263,12 +264,12 @@ def crossed_weights(factors: Sequence[Sequence[object]], *, rng: np.random.Gener
         rng: source of chance.
         draws: bootstrap samples.
     """
-    found = np.ones((len(factors[0]), draws))
+    weights = np.ones((len(factors[0]), draws))
     for factor in factors:
         levels = list(dict.fromkeys(factor))
         drawn = rng.multinomial(len(levels), np.full(len(levels), 1 / len(levels)), size=draws).T
-        found *= drawn[[levels.index(level) for level in factor]]
-    return found
+        weights *= drawn[[levels.index(level) for level in factor]]
+    return weights
 
 
 def area_under_curve(bad: ArrayLike, good: ArrayLike) -> float:

@@ -51,19 +51,19 @@ def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
     """Return verdicts for a terminal: each claim in a sentence, then its tests."""
     from rich.text import Text
 
-    found: list[RenderableType] = []
+    parts: list[RenderableType] = []
     for verdict in verdicts:
         head = Text.assemble(
             (verdict.outcome.upper(), f"bold {STYLES[verdict.outcome]}"), "  ", (verdict.claim.name, "bold")
         )
-        found += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
-        found += [_tests(verdict.findings) if verdict.findings else Text()]
-    told = (
+        parts += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
+        parts += [_tests(verdict.findings) if verdict.findings else Text()]
+    note = (
         "Effects in percentage points with 95 % intervals over trainings and test examples. Outcomes are those of "
         "sign-flip tests over trainings, 2.5 % a side for all claims of this page together."
     )
-    found.append(Text(told, "dim"))
-    return found
+    parts.append(Text(note, "dim"))
+    return parts
 
 
 def _tests(findings: Sequence[Finding]) -> Table:

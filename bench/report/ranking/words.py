@@ -20,15 +20,15 @@ MOST_LISTED = 12  # defenses; of more, only the best three and the yardstick are
 
 def sentences(rows: Iterable[Row], *, gate: Gate | None = None) -> list[tuple[str, list[str]]]:
     """Return for each board that ranks defenses its title and what it says, a sentence each."""
-    found = []
+    titled = []
     for name, part in boards.split(rows).items():
         if name.threat.judges_models:
             continue
         leaderboard = Leaderboard(Results(part, gate=gate))
         if leaderboard.results.lines:
             title = name.words
-            found.append((title[0].upper() + title[1:], list(board(leaderboard))))
-    return found
+            titled.append((title[0].upper() + title[1:], list(board(leaderboard))))
+    return titled
 
 
 def board(leaderboard: Leaderboard) -> Iterator[str]:
@@ -38,7 +38,7 @@ def board(leaderboard: Leaderboard) -> Iterator[str]:
     if leaderboard.places:
         yield from _references(leaderboard)
         yield best(standings)
-        yield from (_does(standing) for standing in _told(standings))
+        yield from (_does(standing) for standing in _listed(standings))
     waiting = sum(row.status == "waiting" for row in leaderboard.results.rows)
     if waiting:
         yield f"{counted(waiting, 'cell')} of {len(leaderboard.results.rows)} {_is(waiting)} not there yet."
@@ -55,19 +55,19 @@ def best(standings: Sequence[Standing]) -> str:
     if first is None:
         return f"No defense reaches a {RANKING.title} of {LEAST_RATING:g}; doing nothing has 50."
     assert first.rating is not None and first.rank is not None
-    told = (
+    sentence = (
         f"Highest {RANKING.title}: {first.line.defense}, {_interval(first.rating)}, a {BACKDOOR.title} of "
         f"{_number(first.means[BACKDOOR.name])} % at {_points(first.means[COST.name])}"
     )
     equals = [standing.line.defense for standing in ranked if standing.mark == "equal"]
     rivals = [s for s in ranked if s is not first and s.rank is not None and s.rank.low <= first.rank.high]
     if equals:
-        told += f"; as good: {', '.join(equals)}"
+        sentence += f"; as good: {', '.join(equals)}"
     if rivals:
-        told += f"; its rank may be as low as {first.rank.high:.0f} of {len(ranked)}"
+        sentence += f"; its rank may be as low as {first.rank.high:.0f} of {len(ranked)}"
     elif len(ranked) > 1:
-        told += f"; no other of the {len(ranked)} reaches its rank"
-    return told + "."
+        sentence += f"; no other of the {len(ranked)} reaches its rank"
+    return sentence + "."
 
 
 def _places(leaderboard: Leaderboard, standings: Sequence[Standing]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _references(leaderboard: Leaderboard) -> Iterator[str]:
     )
 
 
-def _told(standings: Sequence[Standing]) -> list[Standing]:
+def _listed(standings: Sequence[Standing]) -> list[Standing]:
     finished = [standing for standing in standings if standing.complete]
     if len(finished) <= MOST_LISTED:
         return finished
@@ -100,13 +100,13 @@ def _told(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def _does(standing: Standing) -> str:
-    told = (
+    sentence = (
         f"{standing.line.defense} leaves a {BACKDOOR.title} of {_number(standing.means[BACKDOOR.name])} % at "
         f"{_points(standing.means[COST.name])}"
     )
     if standing.unconverged:
-        told += f" ({counted(standing.unconverged, 'cell')} stopped before the training had converged)"
-    return told + (" [told the trigger, or chosen on the test sets]." if standing.oracle else ".")
+        sentence += f" ({counted(standing.unconverged, 'cell')} stopped before the training had converged)"
+    return sentence + (" [told the trigger, or chosen on the test sets]." if standing.oracle else ".")
 
 
 def _points(drop: float) -> str:

@@ -110,7 +110,7 @@ def _needs(record: Record) -> tuple[str, ...]:
     """Return what the defense touches: as the record says, else as the installed plugins say."""
     if record.cell.needs is not None:
         return tuple(record.cell.needs)
-    known = registry.defenses.found
+    known = registry.defenses.entries
     defense = record.recipe.defense
     names = [plugin.name for plugin in defense.plugins if plugin.name in known] if defense else []
     return tuple(sorted({str(need) for name in names for need in known[name].plugin.needs}))

@@ -29,11 +29,11 @@ def fixed_ratio(table: DataFrame) -> Series[float]:
     """Return the reserve ratio that the suite fixed for each cell; NaN where it is searched or there is none."""
     import pandas as pd
 
-    found = pd.Series(float("nan"), index=table.index, dtype="float64")
+    ratios = pd.Series(float("nan"), index=table.index, dtype="float64")
     for name in table.columns:
         if name.startswith("defense.") and name.rpartition(".")[2] == "reserve_ratio":
-            found = found.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
-    return found
+            ratios = ratios.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
+    return ratios
 
 
 def ratio_points(table: DataFrame) -> DataFrame:
@@ -56,14 +56,14 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
     for row in points:
         if row.predicts and before.get(row.victim_key) is not None:
             curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
-    for (victim, curve, _), there in curves.items():
-        acc = {row.cell_key: row.metric(ACCURACY.name) or 0.0 for row in there}
+    for (victim, curve, _), curve_points in curves.items():
+        acc = {row.cell_key: row.metric(ACCURACY.name) or 0.0 for row in curve_points}
         least = (before[victim] or 0.0) - most_drop
-        kept = [row for row in there if acc[row.cell_key] >= least]
+        kept = [row for row in curve_points if acc[row.cell_key] >= least]
         if kept:
             best = min(kept, key=lambda row: (row.metric(BACKDOOR.name) or 0.0, -acc[row.cell_key]))
         else:
-            best = max(there, key=lambda row: acc[row.cell_key])
+            best = max(curve_points, key=lambda row: acc[row.cell_key])
         yield replace(
             best,
             defense=f"{curve} (ratio best on test)",

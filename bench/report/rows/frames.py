@@ -92,12 +92,12 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _own(row: Row) -> dict[str, Any]:
     """Return what a cell's own record says."""
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         name: getattr(row, name) for name in ("suite", "task", "model", "attack", "defense", "seed", "status", "error")
     }
-    found |= {name: row.metric(name) for name in MEASURED}
-    found |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
-    found |= {
+    columns |= {name: row.metric(name) for name in MEASURED}
+    columns |= {f"seconds_{name}": row.seconds(name) for name in ("victim", "defense", "evaluation")}
+    columns |= {
         "clean_size": row.clean_size,
         "reserve_ratio": row.notes.get("reserve_ratio"),
         "victim_key": row.victim_key,
@@ -106,9 +106,9 @@ def _own(row: Row) -> dict[str, Any]:
         "version": row.environment.get("version"),
     }
     if row.target is not None:
-        found["attack.target"] = row.target
-    found |= {f"attack.{name}": value for name, value in row.attack_parameters.items()}
-    return found | {f"defense.{name}": value for name, value in row.defense_parameters.items()}
+        columns["attack.target"] = row.target
+    columns |= {f"attack.{name}": value for name, value in row.attack_parameters.items()}
+    return columns | {f"defense.{name}": value for name, value in row.defense_parameters.items()}
 
 
 @dataclass
@@ -122,15 +122,15 @@ class References:
     @classmethod
     def of(cls, rows: Iterable[Row]) -> References:
         """Collect the references among all rows of a suite."""
-        found = cls()
+        references = cls()
         for row in rows:
             if row.role == "floor":
-                found.floors[row.victim_key] = row
+                references.floors[row.victim_key] = row
             elif row.role == "victim":
-                found.victims[row.victim_key] = row
+                references.victims[row.victim_key] = row
                 if row.attack_base == "clean":
-                    found.clean[row.task, row.model, row.seed] = row
-        return found
+                    references.clean[row.task, row.model, row.seed] = row
+        return references
 
     def joined(self, row: Row) -> dict[str, float | None]:
         """Return the metrics of the clean model and of the undefended victim that belong to a cell."""

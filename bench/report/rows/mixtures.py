@@ -23,9 +23,9 @@ def mixtures(rows: Iterable[Row]) -> list[str]:
         columns[row.model, row.task, row.attack].append(row)
     others = trainings.cells_of_other_trainings(rows)
     return [
-        f"{attack} on {task} ({model}) mixes {'; '.join(found)}"
+        f"{attack} on {task} ({model}) mixes {'; '.join(mixed)}"
         for (model, task, attack), part in columns.items()
-        if (found := [*_environments(part), *_trainings(part, others)])
+        if (mixed := [*_environments(part), *_trainings(part, others)])
     ]
 
 

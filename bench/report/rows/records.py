@@ -27,11 +27,11 @@ def folders_of(folder: Path) -> list[Path]:
     Raises:
         RequestError: there is none.
     """
-    found = list(_within(folder))
-    if not found:
+    folders = list(_within(folder))
+    if not folders:
         valid = " or ".join(("records/*.json", *LINES))
         raise RequestError(f"no records in {folder} or its folders; a suite's folder holds {valid}.")
-    return found
+    return folders
 
 
 def _within(folder: Path) -> Iterator[Path]:
@@ -62,19 +62,19 @@ def load(folder: Path) -> list[Row]:
         RequestError: a file is no record, or not what was written; says which, and in what field.
     """
     lines = [path for name in LINES if (path := folder / name).is_file()]
-    found: dict[str, tuple[Record, Path]] = {}
+    by_key: dict[str, tuple[Record, Path]] = {}
     for one in record_files.read([*lines, *sorted((folder / FOLDER).rglob("*.json"))]):
         if isinstance(one, record_files.Problem):
             raise RequestError(f"{one}.")
-        found[one.record.key] = one.record, one.path
-    return rows_of(found.values(), suite=folder.name)
+        by_key[one.record.key] = one.record, one.path
+    return rows_of(by_key.values(), suite=folder.name)
 
 
-def rows_of(found: Iterable[tuple[Record, Path | None]], *, suite: str) -> list[Row]:
+def rows_of(records: Iterable[tuple[Record, Path | None]], *, suite: str) -> list[Row]:
     """Return a row for each record, given with its file, as the rows of a suite of that name."""
     rows = []
     victims: dict[str, str] = {}  # key of a victim -> what names it apart from the versions of libraries
-    for record, path in found:
+    for record, path in records:
         if record.victim_key not in victims:
             victims[record.victim_key] = apart_from_libraries(record.recipe.victim.document())
         rows.append((build.of_record(record, suite=suite, path=path), victims[record.victim_key]))

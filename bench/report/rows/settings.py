@@ -18,7 +18,7 @@ def disambiguate_tasks(rows: Sequence[Row]) -> list[Row]:
         known = settings.setdefault(row.task, [])
         if row.conditions not in known:
             known.append(row.conditions)
-    fields = {task: _telling(found) for task, found in settings.items() if len(found) > 1}
+    fields = {task: _telling(variants) for task, variants in settings.items() if len(variants) > 1}
     return [
         replace(row, task=f"{row.task} [{_words(row.conditions, fields[row.task])}]") if row.task in fields else row
         for row in rows
@@ -34,9 +34,9 @@ def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _words(setting: Mapping[str, Any], fields: Sequence[str]) -> str:
-    told = []
+    phrases = []
     for name in fields:
         value = setting.get(name)
         words = f"{value:,}" if isinstance(value, int) else "all" if value is None else str(value)
-        told.append(WORDS.get(name, f"{name} {{}}").format(words))
-    return ", ".join(told)
+        phrases.append(WORDS.get(name, f"{name} {{}}").format(words))
+    return ", ".join(phrases)

@@ -33,10 +33,10 @@ def cells_of_other_trainings(rows: Iterable[Row]) -> frozenset[str]:
     """
     done = [(row, (row.victim_key, row.seconds("victim"))) for row in rows if row.done]
     weights = {timed: row.victim_weights for row, timed in done if row.victim_weights}
-    found = [(row, row.victim_key, weights.get(timed, timed[1])) for row, timed in done]
-    judged = {victim: training for row, victim, training in found if row.role == "victim"}
-    main = _commonest(found) | judged
-    return frozenset(row.cell_key for row, victim, training in found if training != main[victim])
+    trainings = [(row, row.victim_key, weights.get(timed, timed[1])) for row, timed in done]
+    judged = {victim: training for row, victim, training in trainings if row.role == "victim"}
+    main = _commonest(trainings) | judged
+    return frozenset(row.cell_key for row, victim, training in trainings if training != main[victim])
 
 
 def _commonest(rows: Iterable[tuple[Row, str, T]]) -> dict[str, T]:

@@ -25,9 +25,9 @@ def bibliography(citations: Mapping[str, str]) -> str:
         f"  version = {{{__version__}}}\n}}"
     )
     entries: dict[str, str] = {}
-    for name, told in citations.items():
-        for part in filter(None, (part.strip() for part in told.split(";"))):
-            entries.setdefault(part, _entry(name if told.count(";") == 0 else f"{name}-{len(entries)}", part))
+    for name, citation in citations.items():
+        for part in filter(None, (part.strip() for part in citation.split(";"))):
+            entries.setdefault(part, _entry(name if citation.count(";") == 0 else f"{name}-{len(entries)}", part))
     return "\n\n".join([own, *entries.values()]) + "\n"
 
 
@@ -41,8 +41,8 @@ def _entry(key: str, citation: str) -> str:
         "eprint": arxiv[1] if arxiv else "",
         "archiveprefix": "arXiv" if arxiv else "",
     }
-    told = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
-    return f"@misc{{{re.sub(r'[^a-z0-9-]+', '-', key.lower())},\n{told}\n}}"
+    body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+    return f"@misc{{{re.sub(r'[^a-z0-9-]+', '-', key.lower())},\n{body}\n}}"
 
 
 def _escape(text: str) -> str:

@@ -21,13 +21,13 @@ def specifications() -> dict[str, dict[str, Any]]:
         "curve-flip": lambda: curve(BACKDOOR),
         "curve-acc": lambda: curve(ACCURACY),
     }
-    found = {}
+    charts = {}
     for name, make in made.items():
         spec = make().to_dict()
         for data in (spec.get("datasets", {}), spec.get("config", {}).get("view", {})):
             data.clear()  # sizes and data are the page's
-        found[name] = spec
-    return found
+        charts[name] = spec
+    return charts
 
 
 def _fit() -> Any:

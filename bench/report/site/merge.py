@@ -43,21 +43,21 @@ def merged(sources: Iterable[Source]) -> list[Row]:
     different things by one name (the same defense with another tolerance), the task of the later suite gets the
     suite's name in brackets: its cells stand beside the others, never in their place.
     """
-    found: dict[str, Row] = {}
+    by_key: dict[str, Row] = {}
     known: dict[tuple[object, ...], str] = {}
     for source in _disambiguated(list(sources)):
         clashing = {row.task for row in source.rows if known.get(_name(row), row.cell_key) != row.cell_key}
         for row in source.rows:
-            told = replace(row, task=f"{row.task} [{source.name}]") if row.task in clashing else row
-            before = found.get(told.cell_key)
-            if told.task != row.task and before is not None:
+            named = replace(row, task=f"{row.task} [{source.name}]") if row.task in clashing else row
+            before = by_key.get(named.cell_key)
+            if named.task != row.task and before is not None:
                 continue  # the very cell is there already, under its plain name
-            if before is None or (told.record is not None and before.record is None):
-                found[told.cell_key] = told
-            elif told.listed and not before.listed:
-                found[told.cell_key] = replace(before, listed=True)
-            known[_name(told)] = told.cell_key
-    return list(found.values())
+            if before is None or (named.record is not None and before.record is None):
+                by_key[named.cell_key] = named
+            elif named.listed and not before.listed:
+                by_key[named.cell_key] = replace(before, listed=True)
+            known[_name(named)] = named.cell_key
+    return list(by_key.values())
 
 
 def _disambiguated(sources: Sequence[Source]) -> Iterator[Source]:

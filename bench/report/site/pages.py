@@ -83,8 +83,8 @@ class Site:
             yield f"task/{slug(name)}.html", self._place_page("task", name)
 
     def _page(self, template: str, **content: Any) -> str:
-        told = {"views": self.views, "version": __version__, "gate": self.gate, "suites": self._suites}
-        return render.page(template, **told, counts=self._counts, **content)
+        common = {"views": self.views, "version": __version__, "gate": self.gate, "suites": self._suites}
+        return render.page(template, **common, counts=self._counts, **content)
 
     @cached_property
     def _suites(self) -> str:
@@ -96,8 +96,8 @@ class Site:
         return f"{done:,} records of {len(self.rows):,} cells"
 
     def _tiles(self) -> list[tuple[str, str]]:
-        there = (("defenses", self.defenses), ("attacks", self.attacks), ("tasks", self.tasks))
-        return [(name, str(len(found))) for name, found in there] + [
+        listed = (("defenses", self.defenses), ("attacks", self.attacks), ("tasks", self.tasks))
+        return [(name, str(len(members))) for name, members in listed] + [
             ("records", f"{sum(row.done for row in self.rows):,}")
         ]
 
@@ -119,23 +119,23 @@ class Site:
     @cached_property
     def citations(self) -> dict[str, str]:
         """What every method says of where it was published."""
-        told = [part for kind, names in (("attack", self.attacks), ("defense", self.defenses))
-                for name in names for part in plugins.told(kind, name)]  # fmt: skip
-        return {part.name: part.citation for part in told if part.citation}
+        parts = [part for kind, names in (("attack", self.attacks), ("defense", self.defenses))
+                for name in names for part in plugins.parts_of(kind, name)]  # fmt: skip
+        return {part.name: part.citation for part in parts if part.citation}
 
     @cached_property
     def catalogue(self) -> list[Entry]:
         """Every page that stands for something, for the search."""
-        found = [Entry(view.name, "board", f"board/{view.slug}.html", view.what, view.name, len(view.results.rows))
+        entries = [Entry(view.name, "board", f"board/{view.slug}.html", view.what, view.name, len(view.results.rows))
                  for view in self.views]  # fmt: skip
         kinds = (("defense", self.defenses), ("attack", self.attacks), ("task", self.tasks))
         for kind, names in kinds:
             for name in names:
-                summary = " ".join(part.summary for part in plugins.told(kind, name))
+                summary = " ".join(part.summary for part in plugins.parts_of(kind, name))
                 counts = {view.name: count for view in self.views if (count := self._cells(view, kind, name))}
-                found.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, ", ".join(counts),
+                entries.append(Entry(name, kind, f"{kind}/{slug(name)}.html", summary, ", ".join(counts),
                                    sum(counts.values())))  # fmt: skip
-        return found
+        return entries
 
     def _cells(self, view: BoardView, kind: str, name: str) -> int:
         return view.counts[kind].get(name, 0)
@@ -148,8 +148,8 @@ class Site:
             ("model", "Model", sorted({place.model for place in places})),
         ]
         needs = {need for standing in view.standings for need in standing.needs}
-        there = {standing.line for standing in view.standings}
-        unranked = [view.label(line) for line in view.results.lines if line not in there]
+        ranked = {standing.line for standing in view.standings}
+        unranked = [view.label(line) for line in view.results.lines if line not in ranked]
         common = {"view": view, "most_seeds": max((len(s) for s in view.samples.values()), default=1)}
         yield (
             f"board/{view.slug}.html",
@@ -171,31 +171,31 @@ class Site:
 
     def _defense(self, name: str) -> str:
         sections = [section for view in self.views if (section := _defense_section(view, name))["lines"]]
-        return self._page("defense", title=name, name=name, parts=plugins.told("defense", name), sections=sections)
+        return self._page("defense", title=name, name=name, parts=plugins.parts_of("defense", name), sections=sections)
 
     def _place_page(self, kind: str, name: str) -> str:
         wanted = {"task": name} if kind == "task" else {"attack_base": name}
-        there = [(view, view.places(**wanted)) for view in self.views]
-        sections = [{"view": view, "places": places} for view, places in there if places and not view.detects]
+        listed = [(view, view.places(**wanted)) for view in self.views]
+        sections = [{"view": view, "places": places} for view, places in listed if places and not view.detects]
         victims: dict[Setting, dict[str, Any]] = {}
-        for view, places in there:
+        for view, places in listed:
             for place in places:
                 victims.setdefault(place, _victim(view, place, kind))
-        told = plugins.told(kind, name.partition(" [")[0])
+        parts = plugins.parts_of(kind, name.partition(" [")[0])
         return self._page(
-            "attack", title=name, name=name, kind=kind, parts=told, sections=sections, victims=list(victims.values())
+            "attack", title=name, name=name, kind=kind, parts=parts, sections=sections, victims=list(victims.values())
         )
 
 
 def _guide() -> list[tuple[str, str]]:
     """Return the columns of the boards with their meaning."""
     metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
-    found = []
+    columns = []
     for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME):
-        told = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
+        meaning = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
         better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
-        found.append((column.heading, f"{told[0].upper()}{told[1:]}.{better}"))
-    return found
+        columns.append((column.heading, f"{meaning[0].upper()}{meaning[1:]}.{better}"))
+    return columns
 
 
 def _defense_section(view: BoardView, name: str) -> dict[str, Any]:

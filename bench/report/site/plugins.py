@@ -14,7 +14,7 @@ _STEP = re.compile(r"\n(?=(?:\d+\.|\*) )")  # the steps of an algorithm are para
 
 
 @dataclass(frozen=True)
-class Told:
+class PluginText:
     """A plugin's own words.
 
     Attributes:
@@ -30,7 +30,7 @@ class Told:
     citation: str = ""
 
 
-def told(kind: str, name: str) -> list[Told]:
+def parts_of(kind: str, name: str) -> list[PluginText]:
     """Return what the plugin says, or each part of a chain.
 
     Args:
@@ -38,14 +38,14 @@ def told(kind: str, name: str) -> list[Told]:
         name: without parameters; parts of a chain are joined by ``+``.
     """
     plugins: registry.Registry[Any] = getattr(registry, f"{kind}s")
-    found = []
+    parts = []
     for part in split_top(name, "+"):
-        known = plugins.found.get("local" if kind == "task" and part.startswith("local/") else part)
-        found.append(Told(part) if known is None else _words(part, known.plugin))
-    return found
+        known = plugins.entries.get("local" if kind == "task" and part.startswith("local/") else part)
+        parts.append(PluginText(part) if known is None else _words(part, known.plugin))
+    return parts
 
 
-def _words(name: str, plugin: Any) -> Told:
+def _words(name: str, plugin: Any) -> PluginText:
     summary, *rest = (inspect.getdoc(plugin) or "").split("\n\n")
     paragraphs = (" ".join(part.split()) for block in rest for part in _STEP.split(block))
-    return Told(name, " ".join(summary.split()), tuple(filter(None, paragraphs)), plugin.citation)
+    return PluginText(name, " ".join(summary.split()), tuple(filter(None, paragraphs)), plugin.citation)

@@ -49,8 +49,8 @@ def ratio(value: float) -> str:
 def spread(cell: Mapping[str, Any], metric: Metric) -> str:
     """Return mean and standard deviation over seeds."""
     mean, deviation = cell["means"][metric.name], cell["deviations"].get(metric.name, math.nan)
-    told = number(mean, metric.decimals)
-    return told + ("" if math.isnan(deviation) else f" ± {number(deviation, metric.decimals)}")
+    text = number(mean, metric.decimals)
+    return text + ("" if math.isnan(deviation) else f" ± {number(deviation, metric.decimals)}")
 
 
 def breakable(title: str) -> Markup:
@@ -68,8 +68,8 @@ def counting_of(view: BoardView, places: Sequence[Setting]) -> list[Setting]:
 
 def detection_attacks(view: BoardView) -> list[str]:
     """Return the attacks whose victims any detector has judged."""
-    found = (name for one in view.detections for name in one.areas if name != "all attacks")
-    return list(dict.fromkeys(found))
+    attacks = (name for one in view.detections for name in one.areas if name != "all attacks")
+    return list(dict.fromkeys(attacks))
 
 
 @cache
@@ -77,14 +77,14 @@ def environment() -> Environment:
     """Return the templates, with autoescape, and an error for every name that a page lacks."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals.update(
+    templates.globals.update(
         number=number,
         order=order,
         ratio=ratio,
@@ -105,7 +105,7 @@ def environment() -> Environment:
         only_the_model=ONLY_THE_MODEL,
         baselines=BASELINES[::-1],
     )
-    return found
+    return templates
 
 
 def page(template: str, **content: Any) -> str:

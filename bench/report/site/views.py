@@ -131,10 +131,10 @@ class BoardView:
     @cached_property
     def samples(self) -> dict[Competitor, tuple[int, ...]]:
         """For each line the seeds that any place has."""
-        found: dict[Competitor, set[int]] = {}
+        by_line: dict[Competitor, set[int]] = {}
         for (_, line), cells in self.results.items():
-            found.setdefault(line, set()).update(cells)
-        return {line: tuple(sorted(seeds)) for line, seeds in found.items()}
+            by_line.setdefault(line, set()).update(cells)
+        return {line: tuple(sorted(seeds)) for line, seeds in by_line.items()}
 
     @cached_property
     def counts(self) -> dict[str, Counter[str]]:
@@ -157,8 +157,8 @@ class BoardView:
 
     def needs(self, line: Competitor) -> tuple[str, ...]:
         """Return what a line touches."""
-        found = (row for (_, other), cells in self.results.items() if other == line for row in cells.values())
-        return next((row.needs for row in found), ())
+        rows = (row for (_, other), cells in self.results.items() if other == line for row in cells.values())
+        return next((row.needs for row in rows), ())
 
     def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Setting]:
         """Return the places of a task or of an attack."""
@@ -172,17 +172,17 @@ class BoardView:
     def curves(self) -> list[dict[str, object]]:
         """The points of reserve-ratio and clean-size curves: one for each curve, value and place."""
         frame = frames.frame(self._family, gate=self.results.gate)
-        found: list[dict[str, object]] = []
+        entries: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
             points = points[
                 (points["status"] == "done") & points[BACKDOOR.name].notna() & points["implanted"].fillna(False)
             ]
             keys = ["curve", kind, "model", "task", "attack"]
             for key, group in points.groupby(keys, sort=False):
-                told = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
+                coordinates = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
                 means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, BACKDOOR)}
-                found.append({"kind": kind, **told, **means})
-        return found
+                entries.append({"kind": kind, **coordinates, **means})
+        return entries
 
 
 def _defends(row: Row) -> bool:
@@ -222,7 +222,7 @@ def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
     cells = results.cells(place, line)
     used = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
     done = [row for row in used if row.done]
-    found, deviations = _numbers(view, place, line)
+    averages, deviations = _numbers(view, place, line)
     statuses = [row.status for row in used]
     status = "done" if done and len(done) == len(results.used_seeds(place)) else "partly" if done else _worst(statuses)
     reason = next((first_line(row.error) for row in used if row.status in ("failed", "n/a")), "")
@@ -231,7 +231,7 @@ def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
         line=line,
         status=status,
         reason=reason,
-        means=found,
+        means=averages,
         deviations=deviations,
         matched=view.leaderboard.matched.get((place, line)) or dict.fromkeys(LIMITS, math.nan),
         rows=tuple(cells[seed] for seed in sorted(cells)),
@@ -244,13 +244,13 @@ def cell_view(view: BoardView, place: Setting, line: Competitor) -> CellView:
 def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[str, float], dict[str, float]]:
     cells = view.results.cells(place, line)
     known = view.leaderboard.means.get((place, line))
-    found = known if known is not None else means(view.results, place, cells)
+    averages = known if known is not None else means(view.results, place, cells)
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
     deviations = {}
     for metric in shown(Show.CELLS, kind=view.results.kind):
         number = tables.number(done, metric)
         deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
-    return found, deviations
+    return averages, deviations
 
 
 def _worst(statuses: Sequence[str]) -> str:

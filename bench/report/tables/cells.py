@@ -62,16 +62,16 @@ def labels(results: Results) -> dict[Competitor, str]:
     """Return how tables call each defense: marked where it needs an oracle or is external, with a size that varies."""
     oracles = results.oracles
     sizes = {line.clean_size for line in results.lines if line.clean_size}
-    found = {}
+    by_line = {}
     for line in results.lines:
         size = f" [n={line.clean_size}]" if line.clean_size and len(sizes) > 1 else ""
-        found[line] = (
+        by_line[line] = (
             line.defense
             + (DAGGER if line.defense in oracles else "")
             + (EXTERNAL if line.defense in results.external else "")
             + size
         )
-    return found
+    return by_line
 
 
 def headings(results: Results, place: Setting) -> tuple[str, ...]:
@@ -85,46 +85,46 @@ def headings(results: Results, place: Setting) -> tuple[str, ...]:
 def column(results: Results, place: Setting, notes: Footnotes) -> Column:
     """Return the heading of a place, with a footnote where the attack did not implant."""
     state, seeds, used = results.state(place), results.seeds(place), results.used_seeds(place)
-    found: tuple[int, ...] = ()
+    remarks: tuple[int, ...] = ()
     if state == "not implanted":
-        found = (notes.add("the attack did not implant: grey, and left out of marks and ranks"),)
+        remarks = (notes.add("the attack did not implant: grey, and left out of marks and ranks"),)
     elif state == "implanted" and len(used) < len(seeds):
         left = ", ".join(str(seed) for seed in seeds if seed not in used)
-        found = (notes.add(f"left out, as the attack did not implant or is not finished there: seed {left}"),)
+        remarks = (notes.add(f"left out, as the attack did not implant or is not finished there: seed {left}"),)
     leaves = tuple(metric.title for metric in leaves_of(results, state))
-    return Column(headings(results, place), leaves, grey=state == "not implanted", notes=found)
+    return Column(headings(results, place), leaves, grey=state == "not implanted", notes=remarks)
 
 
 def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark, notes: Footnotes) -> Cell:
     state = results.state(place)
     rows = [cells[seed] for seed in results.used_seeds(place) if seed in cells]
     done = [row for row in rows if row.done]
-    found = tuple(_remarks(rows, notes))
+    remarks = tuple(_remarks(rows, notes))
     grey = state == "not implanted"
     if done:
         return Cell(
-            tuple(number(done, metric) for metric in leaves_of(results, state)), mark=mark, grey=grey, notes=found
+            tuple(number(done, metric) for metric in leaves_of(results, state)), mark=mark, grey=grey, notes=remarks
         )
     statuses = {row.status for row in rows}
     words = next((word for word in ("failed", "n/a") if word in statuses), "…" if rows else "")
-    return Cell(words=words, grey=grey, notes=found)
+    return Cell(words=words, grey=grey, notes=remarks)
 
 
 def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
     """Return footnotes on cells of a place: those without numbers, and those whose training had not converged."""
-    found = []
-    for status, told in (("failed", "failed"), ("n/a", "n/a")):
+    remarks = []
+    for status, words in (("failed", "failed"), ("n/a", "n/a")):
         hit = [row for row in rows if row.status == status]
         for reason in dict.fromkeys(first_line(row.error) for row in hit):
             some = "" if len(hit) == len(rows) else f" ({len(hit)} of {len(rows)} seeds)"
-            found.append(notes.add(f"{told}{some}: {reason}"))
+            remarks.append(notes.add(f"{words}{some}: {reason}"))
     waiting = sum(row.status == "waiting" for row in rows)
     if 0 < waiting < len(rows):
-        found.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
+        remarks.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
     if early := sum(row.unconverged for row in rows):
-        told = "stopped at its limit of steps before its loss was low enough"
-        found.append(notes.add(f"{told}: {early} of {len(rows)} seeds"))
-    return found
+        words = "stopped at its limit of steps before its loss was low enough"
+        remarks.append(notes.add(f"{words}: {early} of {len(rows)} seeds"))
+    return remarks
 
 
 def number(rows: Sequence[Row], metric: Metric) -> Number | None:
@@ -152,8 +152,8 @@ def footer(results: Results) -> tuple[str, ...]:
         _counts(results),
     ]
     if results.oracles:
-        told = "is told the trigger and the target label, or was chosen on the test sets"
-        sentences.insert(3, f"{DAGGER} {told}: shown, but neither marked nor ranked.")
+        meaning = "is told the trigger and the target label, or was chosen on the test sets"
+        sentences.insert(3, f"{DAGGER} {meaning}: shown, but neither marked nor ranked.")
     if results.external:
         packages = ", ".join(sorted(set(results.external.values())))
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
@@ -182,7 +182,7 @@ def _reading(seeds: int) -> str:
 def _counts(results: Results) -> str:
     frame = results.frame
     counts = frame["status"].value_counts()
-    told = ", ".join(
+    statuses = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
     made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
@@ -191,7 +191,7 @@ def _counts(results: Results) -> str:
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
-    return f"{counted(len(frame), 'cell')}: {told or 'none'}." + (f" Made by {where}." if where else "")
+    return f"{counted(len(frame), 'cell')}: {statuses or 'none'}." + (f" Made by {where}." if where else "")
 
 
 def _listed(values: object) -> str:

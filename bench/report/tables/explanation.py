@@ -49,33 +49,33 @@ def explain(rows: Iterable[Row], selector: str, *, gate: Gate | None = None) -> 
 def select(rows: Sequence[Row], selector: str) -> list[Row]:
     """Return the cells that a selector means, by seed."""
     if _KEY.fullmatch(selector):
-        found = [row for row in rows if row.cell_key.startswith(selector)]
-        if len(found) > 1:
-            raise RequestError(f"{len(found)} cells have keys that start with {selector!r}; give more digits.")
-        if not found:
+        chosen = [row for row in rows if row.cell_key.startswith(selector)]
+        if len(chosen) > 1:
+            raise RequestError(f"{len(chosen)} cells have keys that start with {selector!r}; give more digits.")
+        if not chosen:
             raise RequestError(f"no cell of this suite has a key that starts with {selector!r}; write {FORM}.")
-        return found
+        return chosen
     parts = split_top(selector, ":")
     if not 3 <= len(parts) <= 4:
         raise RequestError(f"cannot read {selector!r}; write {FORM}.")
-    found = list(rows)
+    chosen = list(rows)
     for field, value in zip(("task", "attack", "defense", "seed"), parts, strict=False):
-        valid = dict.fromkeys(str(getattr(row, field)) for row in found)
+        valid = dict.fromkeys(str(getattr(row, field)) for row in chosen)
         if value not in valid:
             raise unknown(field, value, valid)
-        found = [row for row in found if str(getattr(row, field)) == value]
-    return sorted(found, key=lambda row: (row.model, row.clean_size, row.seed))
+        chosen = [row for row in chosen if str(getattr(row, field)) == value]
+    return sorted(chosen, key=lambda row: (row.model, row.clean_size, row.seed))
 
 
 def _together(chosen: Sequence[Row]) -> list[str]:
     done = [row for row in chosen if row.done]
     if len(chosen) < 2 or not done or len({(row.model, row.clean_size, row.target) for row in chosen}) > 1:
         return []
-    told = []
+    parts = []
     for metric in MEASURED.values():
         if number := tables.number(done, metric):
-            told.append(f"{metric.title} {number.text()}")
-    return [f"Over {len(done)} of {len(chosen)} seeds (mean ± standard deviation): {', '.join(told)}."]
+            parts.append(f"{metric.title} {number.text()}")
+    return [f"Over {len(done)} of {len(chosen)} seeds (mean ± standard deviation): {', '.join(parts)}."]
 
 
 def _single(row: Row, references: References, gate: Gate) -> list[str]:
@@ -84,8 +84,8 @@ def _single(row: Row, references: References, gate: Gate) -> list[str]:
         lines.append(f"  Reason: {first_line(row.error, 400)}")
     if row.status == "waiting":
         lines.append("  There is no record yet; `doorbench run` makes it.")
-    told = f", weights {row.victim_weights[:12]}" if row.victim_weights else ""
-    lines.append(f"  Victim {row.victim_key[:12]}{told}: {row.attack} with {_fields(row.attack_parameters)}.")
+    weights = f", weights {row.victim_weights[:12]}" if row.victim_weights else ""
+    lines.append(f"  Victim {row.victim_key[:12]}{weights}: {row.attack} with {_fields(row.attack_parameters)}.")
     lines += _references(row, references, gate)
     if row.record is None:
         return lines
@@ -99,14 +99,14 @@ def _references(row: Row, references: References, gate: Gate) -> list[str]:
     known = references.joined(row)
     if known["victim_acc"] is None:
         return ["  The undefended victim is not finished."]
-    told = f"  Undefended: {_beside(known, 'victim')}"
+    sentence = f"  Undefended: {_beside(known, 'victim')}"
     if known["clean_acc"] is not None:
-        told += f"; the clean model on the same test sets: {_beside(known, 'clean')}"
+        sentence += f"; the clean model on the same test sets: {_beside(known, 'clean')}"
     passed = references.implanted(row, gate)
     false = f", FTR at most {gate.max_ftr:g}" if row.kind == Kind.GENERATION else ""
     rule = f"ASR at least {gate.min_asr:g}{false}, at most {gate.max_acc_drop:g} points of ACC lost"
     verdict = {None: "", True: f" The attack implanted ({rule}).", False: f" The attack did NOT implant ({rule})."}
-    return [f"{told}.{verdict[passed]}"]
+    return [f"{sentence}.{verdict[passed]}"]
 
 
 def _beside(known: Mapping[str, float | None], who: str) -> str:
@@ -120,9 +120,9 @@ def _numbers(row: Row) -> list[str]:
         score = row.notes["suspicion"]
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
-    for name, found in row.outcomes.items():
-        if found is not None:
-            hits, counted = int(np.nansum(found)), int(np.count_nonzero(~np.isnan(found)))
+    for name, outcomes in row.outcomes.items():
+        if outcomes is not None:
+            hits, counted = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
             lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted} examples.")
     return lines
 
@@ -153,8 +153,8 @@ def _origin(row: Row) -> list[str]:
     if row.defense_parameters:
         lines.append(f"  Its parameters: {_fields(row.defense_parameters)}.")
     if seconds:
-        told = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None)
-        lines.append(f"  Seconds: {told}.")
+        times = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None)
+        lines.append(f"  Seconds: {times}.")
     lines.append(f"  Made by DoorBench {where.get('version')} on {where.get('device')} ({where.get('precision')}).")
     return [*lines, *([f"  Record: {row.path}"] if row.path else [])]
 

@@ -32,12 +32,12 @@ class Number:
 
     def text(self, plus_minus: str = " ± ") -> str:
         """Return it in characters; a negative zero is written as zero."""
-        told = self._fixed(self.value) + self.unit
+        text = self._fixed(self.value) + self.unit
         if self.spread is not None:
-            told += plus_minus + self._fixed(self.spread)
+            text += plus_minus + self._fixed(self.spread)
         if self.interval is not None:
-            told += f" [{self._fixed(self.interval[0])}, {self._fixed(self.interval[1])}]"
-        return told
+            text += f" [{self._fixed(self.interval[0])}, {self._fixed(self.interval[1])}]"
+        return text
 
     def _fixed(self, value: float) -> str:
         return f"{round(value, self.digits) + 0.0:.{self.digits}f}"
@@ -127,8 +127,8 @@ class Table:
         """Return a table with a line for each of some columns, which share a heading, and a column for each line."""
         notes = Footnotes()
 
-        def again(found: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(notes.add(self.notes[note]) for note in found)
+        def again(numbers: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(notes.add(self.notes[note]) for note in numbers)
 
         lines = []
         for i in members:

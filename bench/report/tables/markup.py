@@ -60,11 +60,11 @@ def plain(cell: Cell, plus_minus: str = " ± ") -> str:
 def legend(table: Table, *, best: str, equal: str, grey: str) -> tuple[str, ...]:
     """Return one sentence on the marks that the table uses."""
     cells = [cell for line in table.lines for cell in line.cells]
-    told = [f"{best}: best" for _ in [0] if any(cell.mark == "best" for cell in cells)]
-    told += [f"{equal}: shown to be as good" for _ in [0] if any(cell.mark == "equal" for cell in cells)]
-    told += [f"{grey}: the attack did not implant" for _ in [0] if any(cell.grey for cell in cells)]
-    told += ["…: not run yet" for _ in [0] if any(cell.words == "…" for cell in cells)]
-    return ("; ".join(told) + ".",) if told else ()
+    marks = [f"{best}: best" for _ in [0] if any(cell.mark == "best" for cell in cells)]
+    marks += [f"{equal}: shown to be as good" for _ in [0] if any(cell.mark == "equal" for cell in cells)]
+    marks += [f"{grey}: the attack did not implant" for _ in [0] if any(cell.grey for cell in cells)]
+    marks += ["…: not run yet" for _ in [0] if any(cell.words == "…" for cell in cells)]
+    return ("; ".join(marks) + ".",) if marks else ()
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
@@ -115,6 +115,6 @@ def _csv_values(table: Table, i: int, cell: Cell) -> list[str]:
 
 
 def _remark(table: Table, cell: Cell) -> str:
-    told = [{"best": "best", "equal": "shown to be as good", "": ""}[cell.mark]]
-    told += ["not implanted"] if cell.grey else []
-    return "; ".join(part for part in [*told, *(table.notes[note] for note in cell.notes)] if part)
+    remarks = [{"best": "best", "equal": "shown to be as good", "": ""}[cell.mark]]
+    remarks += ["not implanted"] if cell.grey else []
+    return "; ".join(part for part in [*remarks, *(table.notes[note] for note in cell.notes)] if part)

@@ -80,8 +80,8 @@ def _cells(metrics: Sequence[Metric], standing: Standing, notes: Footnotes) -> t
         () if standing.complete else (notes.add("fewer places: not to be compared with the other lines"),)
     )
     if standing.unconverged:
-        told = f"stopped at its limit of steps before its loss was low enough: {standing.unconverged} cells"
-        partial += (notes.add(told),)
+        note = f"stopped at its limit of steps before its loss was low enough: {standing.unconverged} cells"
+        partial += (notes.add(note),)
     over = [
         Cell((_with_interval(standing.rating),)) if metric.ranks and standing.rating is not None else cell
         for metric, cell in zip(metrics, _over(metrics, standing.means), strict=True)

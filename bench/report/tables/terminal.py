@@ -40,11 +40,11 @@ def renderables(table: Table, *, console: Console) -> list[RenderableType]:
     """Return what to print: one table, or several narrower ones where the window is too small, then the notes."""
     from rich.text import Text
 
-    found: list[RenderableType] = [Text(table.title, style="bold")]
-    found += [_drawn(table, members, fold=not _fits(table, members, console)) for members in _split(table, console)]
-    found += [Text(f"{letter(i)}: {note}", style="yellow") for i, note in enumerate(table.notes)]
+    parts: list[RenderableType] = [Text(table.title, style="bold")]
+    parts += [_drawn(table, members, fold=not _fits(table, members, console)) for members in _split(table, console)]
+    parts += [Text(f"{letter(i)}: {note}", style="yellow") for i, note in enumerate(table.notes)]
     sentences = (*table.footer, *legend(table, best="*", equal="≈", grey="(…)"))
-    return [*found, *(Text(sentence, style="dim") for sentence in sentences)]
+    return [*parts, *(Text(sentence, style="dim") for sentence in sentences)]
 
 
 def _split(table: Table, console: Console) -> list[list[int]]:
@@ -93,11 +93,11 @@ def _drawn(table: Table, members: list[int], *, fold: bool) -> RichTable:
 
 def _heading(column: Column, *, lines: int) -> Text:
     """Return a heading; without outer headings its words stand on top of each other, down to the last of ``lines``."""
-    told = "\n".join(part for part in (*column.headings, " / ".join(column.leaves)) if part)
+    words = "\n".join(part for part in (*column.headings, " / ".join(column.leaves)) if part)
     if lines:
-        told = _stacked(column.leaves)
-        told = "\n" * (lines - 1 - told.count("\n")) + told
-    text = _text(told)
+        words = _stacked(column.leaves)
+        words = "\n" * (lines - 1 - words.count("\n")) + words
+    text = _text(words)
     if column.grey:
         text.stylize("dim")
     return _noted(text, column.notes)
@@ -108,9 +108,9 @@ def _stacked(leaves: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> Text:
-    told = plain(cell, "±")
+    words = plain(cell, "±")
     style = {"failed": "bold red", "n/a": "yellow", "…": "dim"}.get(cell.words, STYLES[cell.mark])
-    text = _text(SIGNS[cell.mark] + (f"({told})" if cell.grey and told else told), "dim" if cell.grey else style)
+    text = _text(SIGNS[cell.mark] + (f"({words})" if cell.grey and words else words), "dim" if cell.grey else style)
     return _noted(text, cell.notes)
 
 

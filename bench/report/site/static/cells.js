@@ -5,8 +5,8 @@
   const table = document.getElementById("cells");
   const form = document.getElementById("filters");
 
-  function rowsOf(found) {
-    return cellsOf(found).map((cell) => ({ ...cell, defense: found.lines[cell.line], at: found.places[cell.place] }));
+  function rowsOf(boardData) {
+    return cellsOf(boardData).map((cell) => ({ ...cell, defense: boardData.lines[cell.line], at: boardData.places[cell.place] }));
   }
 
   // What stands in a column, by the name in its heading; "victim.x" and "floor.x" are metrics of the place.
@@ -18,12 +18,12 @@
   }
 
   function shown(row, name, metric) {
-    const found = value(row, name);
-    if (name === "defense") return el("a", { href: `${root}defense/${row.defense.page}.html` }, found);
-    if (name === "seeds") return recordLink(row.records, String(found));
-    if (found === null) return document.createTextNode("–");
-    if (typeof found !== "number") return document.createTextNode(found);
-    const text = number(found, metric ? metric.decimals : 1);
+    const content = value(row, name);
+    if (name === "defense") return el("a", { href: `${root}defense/${row.defense.page}.html` }, content);
+    if (name === "seeds") return recordLink(row.records, String(content));
+    if (content === null) return document.createTextNode("–");
+    if (typeof content !== "number") return document.createTextNode(content);
+    const text = number(content, metric ? metric.decimals : 1);
     if (!metric || !metric.spread) return document.createTextNode(text);
     const deviation = row[`${name}_sd`];
     return recordLink(row.records, text + (deviation === null ? "" : ` ± ${number(deviation, metric.decimals)}`));
@@ -35,12 +35,12 @@
       (kind === "display" ? shown(row, made.name, metrics[made.name]) : value(row, made.name) ?? "") });
   }
 
-  load(`board-${form.dataset.board}`).then((found) => {
-    const metrics = Object.fromEntries(found.metrics.cells.map((metric) => [metric.name, metric]));
+  load(`board-${form.dataset.board}`).then((boardData) => {
+    const metrics = Object.fromEntries(boardData.metrics.cells.map((metric) => [metric.name, metric]));
     const cells = new DataTable(table, {
       autoWidth: false,
       columns: columns(table).map(column(metrics)),
-      data: rowsOf(found),
+      data: rowsOf(boardData),
       deferRender: true,
       order: [],
       pageLength: 50,

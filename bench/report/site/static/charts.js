@@ -17,25 +17,25 @@
     });
   }
 
-  function lines(found, filter) {
-    const places = board.placesOf(found, filter);
+  function lines(boardData, filter) {
+    const places = board.placesOf(boardData, filter);
     const made = [];
-    const all = board.results(found, places, filter);
+    const all = board.results(boardData, places, filter);
     for (const row of document.querySelectorAll("#leaderboard tbody tr[data-line]")) {
       if (row.dataset.hidden === "1") continue;
       const line = Number(row.dataset.line);
       const result = all[line];
-      if (result[found.metrics.left] === null) continue;
-      made.push({ line, name: found.lines[line].name, ...result, group: found.lines[line].group,
-        interval: found.lines[line].interval, href: `${root}defense/${found.lines[line].page}.html`, complete: result.count === places.size });
+      if (result[boardData.metrics.left] === null) continue;
+      made.push({ line, name: boardData.lines[line].name, ...result, group: boardData.lines[line].group,
+        interval: boardData.lines[line].interval, href: `${root}defense/${boardData.lines[line].page}.html`, complete: result.count === places.size });
     }
     return { made: made.sort((a, b) => (a.rank ?? 1e9) - (b.rank ?? 1e9)), places };
   }
 
-  function tradeoff(found, { made, places }) {
-    const { left, accuracy, cost } = found.metrics;
-    const over = (who, name) => board.mean([...places].map((i) => found.places[i][who][name]));
-    const baseline = (who) => ({ name: found.baselines[who], [left]: over(who, left),
+  function tradeoff(boardData, { made, places }) {
+    const { left, accuracy, cost } = boardData.metrics;
+    const over = (who, name) => board.mean([...places].map((i) => boardData.places[i][who][name]));
+    const baseline = (who) => ({ name: boardData.baselines[who], [left]: over(who, left),
       [cost]: over("victim", accuracy) - over(who, accuracy) });
     const extra = ["victim", "floor"].map(baseline);
     return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[left] !== null) };
@@ -62,8 +62,8 @@
     return { rows: labels.slice(extra.length), extra: labels.slice(0, extra.length) };
   }
 
-  function ranks(found, { made }) {
-    const { ranking } = found.metrics;
+  function ranks(boardData, { made }) {
+    const { ranking } = boardData.metrics;
     const whole = !board.partial(board.chosen()); // intervals are those of the whole board
     const rows = made.filter((one) => one.rank !== null && one.complete).map((one) => {
       const [low, high] = whole && one.interval ? one.interval : [one[ranking], one[ranking]];
@@ -72,29 +72,29 @@
     return { rows };
   }
 
-  function heat(found, { made, places }) {
+  function heat(boardData, { made, places }) {
     const rows = [];
     for (const one of made) {
       const by = new Map();
       for (const cell of one.cells) {
-        const attack = found.places[cell.place].attack;
+        const attack = boardData.places[cell.place].attack;
         if (!by.has(attack)) by.set(attack, []);
         by.get(attack).push(cell);
       }
-      const attacks = [...new Set([...places].map((i) => found.places[i].attack))];
+      const attacks = [...new Set([...places].map((i) => boardData.places[i].attack))];
       for (const attack of attacks.filter((name) => by.has(name))) {
-        const there = by.get(attack);
-        const over = (name) => ({ [name]: board.mean(there.map((cell) => cell[name])) });
-        rows.push({ name: one.name, attack, ...over(found.metrics.left), ...over(found.metrics.cost), places: there.length, href: one.href });
+        const counted = by.get(attack);
+        const over = (name) => ({ [name]: board.mean(counted.map((cell) => cell[name])) });
+        rows.push({ name: one.name, attack, ...over(boardData.metrics.left), ...over(boardData.metrics.cost), places: counted.length, href: one.href });
       }
     }
     return { rows };
   }
 
   function curve(kind) {
-    return (found, lines_, filter) => {
+    return (boardData, lines_, filter) => {
       const by = new Map();
-      for (const point of found.curves) {
+      for (const point of boardData.curves) {
         const wanted = point.kind === kind && ["task", "attack", "model"].every((name) => !filter[name] || point[name] === filter[name]);
         if (!wanted) continue;
         const key = JSON.stringify([point.curve, point.x]);
@@ -103,7 +103,7 @@
       }
       const over = (points, name) => ({ [name]: board.mean(points.map((point) => point[name])) });
       return { rows: [...by.values()].map((points) => ({ curve: points[0].curve, x: points[0].x, places: points.length,
-        ...over(points, found.metrics.left), ...over(points, found.metrics.accuracy) })) };
+        ...over(points, boardData.metrics.left), ...over(points, boardData.metrics.accuracy) })) };
     };
   }
 
@@ -134,15 +134,15 @@
 
   async function draw() {
     const specs = await load("specs");
-    const found = await board.cells();
+    const boardData = await board.cells();
     const filter = board.chosen();
-    const shared = lines(found, filter);
+    const shared = lines(boardData, filter);
     const all = Object.entries(makers).map(([name, [make, spec, finish]]) => (
-      { name, spec, finish, made: make(found, shared, filter), figure: document.getElementById(`chart-${name}`) }));
+      { name, spec, finish, made: make(boardData, shared, filter), figure: document.getElementById(`chart-${name}`) }));
     for (const { figure, made } of all) figure.hidden = made.rows.length < 2; // which ones are there decides on their widths
     for (const { name, spec, finish, made: plain, figure } of all) {
       if (figure.hidden) continue;
-      const content = finish ? finish(plain, found.metrics) : plain;
+      const content = finish ? finish(plain, boardData.metrics) : plain;
       if (views.has(name)) views.get(name).finalize();
       const data = { rows: content.rows, extra: content.extra || [] };
       const many = name === "heat" && content.rows.length > 400;

@@ -11,7 +11,7 @@
   }
 
   function lines(record, victim) {
-    const found = [
+    const fields = [
       ["Status", record.error ? `${record.status}: ${record.error}` : record.status],
       ["Seed", record.seed],
       ["Defense", record.defense],
@@ -21,18 +21,18 @@
       ["Model", victim.model],
       ["Target label", victim.target],
     ];
-    for (const [title, value] of record.metrics) if (value !== null) found.push([title, number(value, 2)]);
-    if (record.suspicion !== null) found.push(["Suspicion", String(record.suspicion)]);
-    found.push(["Needs", record.needs]);
-    found.push(["Labels", record.labels]);
-    for (const [name, value] of Object.entries(record.parameters)) found.push([`defense.${name}`, value]);
-    for (const [name, value] of Object.entries(victim.parameters)) found.push([`attack.${name}`, value]);
-    for (const [name, value] of Object.entries(record.notes)) found.push([`note: ${name}`, value]);
-    for (const [name, value] of Object.entries(record.seconds)) found.push([`seconds: ${name}`, value === null ? null : number(value, 2)]);
-    for (const [name, value] of Object.entries(victim.recipe)) found.push([`victim: ${name}`, value]);
-    for (const [name, value] of Object.entries(record.environment)) found.push([`made with: ${name}`, value]);
-    found.push(["Key of the victim", victim.key], ["Key of the record", record.key]);
-    return found;
+    for (const [title, value] of record.metrics) if (value !== null) fields.push([title, number(value, 2)]);
+    if (record.suspicion !== null) fields.push(["Suspicion", String(record.suspicion)]);
+    fields.push(["Needs", record.needs]);
+    fields.push(["Labels", record.labels]);
+    for (const [name, value] of Object.entries(record.parameters)) fields.push([`defense.${name}`, value]);
+    for (const [name, value] of Object.entries(victim.parameters)) fields.push([`attack.${name}`, value]);
+    for (const [name, value] of Object.entries(record.notes)) fields.push([`note: ${name}`, value]);
+    for (const [name, value] of Object.entries(record.seconds)) fields.push([`seconds: ${name}`, value === null ? null : number(value, 2)]);
+    for (const [name, value] of Object.entries(victim.recipe)) fields.push([`victim: ${name}`, value]);
+    for (const [name, value] of Object.entries(record.environment)) fields.push([`made with: ${name}`, value]);
+    fields.push(["Key of the victim", victim.key], ["Key of the record", record.key]);
+    return fields;
   }
 
   function tableOf(records) {
@@ -55,9 +55,9 @@
     if (!tokens.length) return;
     try {
       const files = await Promise.all(tokens.map((token) => load(`records/${token.slice(0, digits)}`)));
-      const found = tokens.map((token, i) => [files[i].records[token], files[i]]).filter(([record]) => record);
-      if (!found.length) throw new Error("this site has no such record");
-      const pairs = found.map(([record, file]) => [record, file.victims[record.victim]]);
+      const matches = tokens.map((token, i) => [files[i].records[token], files[i]]).filter(([record]) => record);
+      if (!matches.length) throw new Error("this site has no such record");
+      const pairs = matches.map(([record, file]) => [record, file.victims[record.victim]]);
       const [record, victim] = pairs[0];
       document.title = `${record.defense} against ${victim.attack} · DoorBench`;
       const heading = el("h2", {}, `${record.defense} against ${victim.attack} on ${victim.task}`);
