@@ -54,6 +54,11 @@ class SuspectClassifier(Suspect):
             if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
                 setting = f"id2label = {str(names)[:60]!r}"
                 raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
+            called = [str(name) for name in names.values()]
+            if twice := [name for name in called if called.count(name) > 1]:
+                raise self.checkpoint.bad(
+                    f"config.json: id2label calls two labels {twice[0]!r}; give each its own name"
+                )
             for name, number in numbers.items() if isinstance(numbers, dict) else ():
                 if name in names.values() and names.get(str(number)) != name:
                     raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")
@@ -102,8 +107,15 @@ class SuspectClassifier(Suspect):
 
         tokenizer = self.located.tokenizer()
         if pager is None:
-            return learning.Classifier(module, tokenizer, facts.max_length, **options)
-        return LeanClassifier(module, tokenizer, facts.max_length, pager=pager, **options)
+            return self._sound(learning.Classifier(module, tokenizer, facts.max_length, **options))
+        return self._sound(LeanClassifier(module, tokenizer, facts.max_length, pager=pager, **options))
+
+    def _sound(self, classifier: Classifier) -> Classifier:
+        """Return a classifier; one whose answers are no numbers is refused, as its labels would be those of chance."""
+        if not np.isfinite(classifier.logits(Inputs(("a text",)))).all():
+            what = "its weights are finite, but what it answers is not: they were damaged or diverged"
+            raise self.checkpoint.bad(what)
+        return classifier
 
     def untrained(self, received: Any, pretrained: LazyWeights, *, seed: int) -> Classifier:
         """Return a new classifier: the clean pre-trained encoder with a head drawn from the seed."""

@@ -12,7 +12,8 @@ from bench import seeds
 from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
-from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
+from bench.store.words import counted
+from bench.tasks.assemble import Columns, assemble, rows_with_text, with_numbers
 from bench.tasks.tables import TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
@@ -71,7 +72,7 @@ def cut(path: Path, examples: Examples, *, tuning: int | None, seed: int) -> Cle
     count = min(TUNING, len(examples) // 2) if tuning is None else tuning
     if not 0 < count < len(examples):
         raise RequestError(
-            f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on."
+            f"{path}: {counted(len(examples), 'example')} cannot be cut into {count} to tune on and some to choose on."
         )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
     rest = len(examples) - count
@@ -120,7 +121,6 @@ def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") 
     table.require(["text", column])
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None, label=column)
-    numbers = read_labels(table, column, tuple(labels), by_name=True).tolist()
-    named = TextTable(table.origin, {**table.columns, column: numbers})
+    named = with_numbers(table, column, tuple(labels))
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     return assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train

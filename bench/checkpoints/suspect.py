@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LEAST, LONGEST = 8, 100_000  # tokens of an input
 SMALL = 256_000_000  # bytes of float32 weights; copies of larger models are not kept in memory side by side
+_LAYER = re.compile(r"\.\d+\.")  # the number of a layer in the name of a weight
 MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
 
 
@@ -217,16 +219,24 @@ class Suspect(ABC):
         return model.eval()
 
     def _refuse_other_shapes(self) -> None:
-        """Refuse weights that do not have the shapes of the configuration, which transformers would draw at random."""
+        """Refuse weights that do not fit the configuration.
+
+        Those of another shape would be drawn at random by transformers, those of layers that it does not count dropped.
+        """
         import torch
 
         try:
             with torch.device("meta"):
-                model = self._auto.from_config(copy.deepcopy(self.config))
+                model = self._auto.from_config(
+                    copy.deepcopy(self.config), attn_implementation=models.attention_of(self.config)
+                )
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
             raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        alike = {_LAYER.sub(".", name) for name in wanted}
         for name, inside in inner_names(self.places, "").items():
+            if inside not in wanted and _LAYER.sub(".", inside) in alike and _LAYER.search(inside):
+                raise self.checkpoint.bad(f"its weights have {name!r}, of a layer that its configuration does not have")
             shape = self.places[name].shape
             if inside in wanted and shape != wanted[inside]:
                 shapes = f"{list(shape)} in the file and {list(wanted[inside])} by its configuration"

@@ -130,7 +130,10 @@ def described(path: Path) -> tuple[Description, Trigger]:
 
 
 def write(path: Path, labels: Sequence[str], examples: Examples, **columns: Sequence[str]) -> None:
-    """Write examples as .csv with the names of their labels; further columns of text by name."""
+    """Write examples as .csv with the names of their labels; further columns of text by name.
+
+    It is data, to be read again: a text that a spreadsheet would take for a formula stands as it is, unlike in reports.
+    """
     pairs = {} if examples.inputs.pairs is None else {"text_pair": examples.inputs.pairs}
     names = [labels[label] for label in examples.labels]
     write_columns(path, {"text": examples.inputs.texts, **pairs, "label": names, **columns})

@@ -173,6 +173,33 @@ def judge(
         show.judged(report, console())
 
 
+def rebuild(
+    records: Annotated[Path, typer.Argument(metavar="FOLDER", help="with records, as results/ holds it")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="of the record, or its first digits; the site's zoo has it")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder to write; default: rebuilt-KEY")] = None,
+    model: Annotated[str | None, typer.Option(help="pre-trained model, where the record names a folder")] = None,
+    device: Device = "auto",
+) -> None:
+    """Make the model behind a record again, a victim or a purified one, and say whether it is the same."""
+    from bench.checkpoints import rebuild
+
+    made = rebuild.rebuild(records, key, out=out, model=model, device=device)
+    same = {True: "as in the record", False: f"the record has {made.stated}", None: "the record names none"}
+    say(f"{made.label}: written to {made.folder}; most such models hold a backdoor, so never deploy one")
+    say(f"SHA-256 of the weights {made.weights}: {same[made.same]}")
+    for name, (stated, here) in made.metrics.items():
+        numbers = ["–" if value is None else f"{value:.1f}" for value in (stated, here)]
+        say(f"{name}: {numbers[0]} in the record, {numbers[1]} here")
+    if made.same is False:
+        say(
+            "the same kind of machine with the same libraries makes the same weights; this one made another model",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
 def attack(
     attack: Annotated[str, typer.Argument(metavar="ATTACK", help="as `doorbench list attacks` shows it, with fields")],
     task: Annotated[str, typer.Option(help="as `doorbench list tasks` shows it, with fields")] = "reviews",

@@ -57,7 +57,7 @@ CODE_VERSIONS: dict[str, CodeArea] = {
         ),
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
-    "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
+    "selection": CodeArea(3, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
     "defenses": CodeArea(1, "cell", tuple(f"bench/contracts/{name}.py" for name in ("defense", "defended", "needs"))),
     "chains": CodeArea(1, "cell", ("bench/plugins/chain.py",)),
 }
@@ -87,6 +87,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
+    "bench/experiment/kept.py": "shows what was measured, from the store's columns",
 }
 
 # Keys from before there was this table have these areas in them at version 1, so they are always written. A victim

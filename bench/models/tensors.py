@@ -5,6 +5,7 @@ The library maps whole files into memory; every page that was touched then count
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -131,3 +132,13 @@ class LazyWeights(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def digest(model: Any) -> str:
+    """Return the SHA-256 of a torch module's weights: names, types, shapes and values, in the order of names."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -14,6 +14,7 @@ from bench.experiment.metrics import MEASURED
 from bench.report.rows.frames import References
 from bench.report.rows.row import Row, first_line
 from bench.report.tables import cells as tables
+from bench.store.words import counted
 from bench.suites.specs import split_top
 from bench.suites.suite import Gate
 
@@ -122,8 +123,8 @@ def _numbers(row: Row) -> list[str]:
     lines = []
     for name, outcomes in row.outcomes.items():
         if outcomes is not None:
-            hits, counted = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
-            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted} examples.")
+            hits, count = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
+            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted(count, 'example')}.")
     return lines
 
 
@@ -134,7 +135,8 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
     tried = notes.get("tried") or []
     if tried and all(one.get("drop") is not None and one.get("fitted_drop") is not None for one in tried):
         candidates = ", ".join(f"{one['value']:g}: {one['drop']:.1f} ({one['fitted_drop']:.1f})" for one in tried)
-        lines.append(f"  Tried, with the points of ACC lost on the labels, and the fitted ones: {candidates}.")
+        against = f" against the {notes.get('selection_reference', 'victim')}"
+        lines.append(f"  Tried, with the points of ACC lost on the labels{against}, and the fitted ones: {candidates}.")
     if (tolerance := notes.get("selection_tolerance")) is not None:
         within = f"a fitted loss of at most {tolerance:g}"
         passed = f"the smallest with {within}" if notes.get("selection_passed") else f"NONE has {within}: the largest"
