@@ -24,7 +24,16 @@ FEWER = 0.75  # the share of rows still writing at which the others leave the ca
 
 
 @torch.inference_mode()
-def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int], low: bool) -> list[Ids]:
+def greedy(
+    model: Any,
+    prompts: Sequence[Ids],
+    *,
+    most: int,
+    stops: Sequence[int],
+    low: bool,
+    often: bool = True,
+    together: int = TOGETHER,
+) -> list[Ids]:
     """Return what a causal LM writes behind prompts: int32 ids, at each step the one with the largest logit.
 
     Args:
@@ -33,12 +42,14 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
         most: tokens that are written at most.
         stops: ids behind which nothing follows; the one that was written is returned.
         low: compute in bf16.
+        often: keep weights as the matrix products want them, which is faster and takes memory.
+        together: tokens in the cache of one batch.
     """
     responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
     write = _cached if decoders.supports(model) else _padded
-    one = decoders.ForwardPass.of(low=low, often=True)
-    for rows in by_budget(lengths + most, TOGETHER):
+    one = decoders.ForwardPass.of(low=low, often=often)
+    for rows in by_budget(lengths + most, together):
         written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
             ends = np.flatnonzero(np.isin(ids, stops))

@@ -81,8 +81,10 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
         return
     base = checkpoint.settings(file.name).get("base_model_name_or_path")
     fault = "it has a PEFT adapter (adapter_config.json), which changes what the model says; merge it first"
+    writes = checkpoint.settings(file.name).get("task_type") == "CAUSAL_LM"
+    kind = "AutoPeftModelForCausalLM" if writes else "AutoPeftModelForSequenceClassification"
     code = (
-        "from peft import AutoPeftModelForSequenceClassification as M; "
+        f"from peft import {kind} as M; "
         f"M.from_pretrained({str(checkpoint.folder)!r}).merge_and_unload().save_pretrained('merged')"
     )
     tokenizer = f"copy the tokenizer of its base model {str(base)[:100]!r} beside it"
