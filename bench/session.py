@@ -45,6 +45,14 @@ class Shown(ABC):
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included."""
 
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return what models that write said to some prompts, by key of the cell."""
+        return {}
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what is said of tasks on files, by name: what they are, their source and licence."""
+        return {}
+
     def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
         """Return what is made of the rows, which a store may have kept since the same was asked of the same records.
 
@@ -53,14 +61,6 @@ class Shown(ABC):
             answer: makes it.
         """
         return answer(self.rows())
-
-    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
-        """Return what models that write said to some prompts, by key of the cell."""
-        return {}
-
-    def tasks(self) -> Mapping[str, Mapping[str, str]]:
-        """Return what is said of tasks on files, by name: what they are, their source and licence."""
-        return {}
 
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""

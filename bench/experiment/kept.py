@@ -18,8 +18,8 @@ class KeptRecord:
     """A record as :class:`~bench.experiment.record.Record` shows it, field by field, from the store's summaries.
 
     Attributes:
-        key, role, status, error, victim_key, victim_weights, defended_weights: see
-            :class:`~bench.experiment.record.Record`.
+        key, role, status, error: see :class:`~bench.experiment.record.Record`.
+        victim_key, victim_weights, defended_weights: the same.
         predicted: whether it has predictions.
     """
 
@@ -49,21 +49,30 @@ class KeptRecord:
         self.victim_weights: str | None
         self.defended_weights: str | None
         self.predicted: bool
-        self.role, self.status, self.error, self.victim_key, self.victim_weights, self.predicted = row[:6]
+        self.role, self.status, self.error, self.victim_key = row[:4]
+        self.victim_weights, self.defended_weights, self.predicted = row[4:7]
         self._environment: Mapping[str, str]
         self._cell: str
         self._metrics: str
         self._notes: str
         self._seconds: str
-        self._environment, self._cell, self._metrics, self._notes, self._seconds, self.defended_weights = row[6:]
+        self._environment, self._cell, self._metrics, self._notes, self._seconds = row[7:]
 
     @staticmethod
     def rows(summaries: Summaries) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield the key of every record with what its constructor takes."""
-        plain = ("role", "status", "error", "victim_key", "victim_weights", "predicted", "environment")
+        plain = (
+            "role",
+            "status",
+            "error",
+            "victim_key",
+            "victim_weights",
+            "defended_weights",
+            "predicted",
+            "environment",
+        )
         columns = [summaries.values(name) for name in plain]
         columns += [summaries.texts(name) for name in ("cell", "metrics", "notes", "seconds")]
-        columns.append(summaries.values("defended_weights"))
         return zip(summaries.keys, zip(*columns, strict=True), strict=True)
 
     @property

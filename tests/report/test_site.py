@@ -56,8 +56,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_link_is_a_file_of_the_site(site: Path) -> None:
     pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
     assert len(pages) > 25
-    for path, found in pages.items():
-        for link in found.links:
+    for path, parsed in pages.items():
+        for link in parsed.links:
             if link.startswith("data:") or re.match(r"https://(arxiv\.org/abs|github\.com)/", link):
                 continue  # papers and code are only linked to; a page loads nothing from elsewhere
             assert not re.match(r"[a-z]+:|//", link), (path, link)

@@ -272,16 +272,6 @@ def test_splits_that_repeat_each_other(
         Local(folder="mine").load()
 
 
-def test_a_name_that_is_cut_at_its_comma_is_told_how_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "a,b"
-    folder.mkdir()
-    (folder / "train.csv").write_text("text,label\nx,0\n")
-    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
-    with pytest.raises(RequestError, match=r"'a,b', with its comma, is local\(folder=\"a,b\"\)"):
-        find_folder("a")
-    assert find_folder("a,b") == folder
-
-
 def test_labels_may_be_names(root: Path) -> None:
     """The same task with numbers, with names and a list of them, and with names alone: sorted by name."""
     numbers = {"spam": 1, "ham": 0}
@@ -311,3 +301,13 @@ def test_what_is_no_name_of_a_label_is_refused(root: Path, labels: list[str]) ->
     pd.DataFrame({"text": ["x", "y"], "label": labels}).to_csv(folder / "train.csv", index=False)
     with pytest.raises(RequestError, match=r"train.csv(, row \d)?, column 'label'"):
         Local(folder=str(folder)).load()
+
+
+def test_a_name_that_is_cut_at_its_comma_is_told_how_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nx,0\n")
+    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match=r"'a,b', with its comma, is local\(folder=\"a,b\"\)"):
+        find_folder("a")
+    assert find_folder("a,b") == folder

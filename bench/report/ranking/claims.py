@@ -237,7 +237,7 @@ def _findings(tests: Sequence[Test], known: Collection[str], family: int) -> lis
 
 def _undecided(trainings: int, needed: int) -> str:
     many = f"about {needed}" if needed <= MOST_TRAININGS else f"more than {MOST_TRAININGS}"
-    return f"not significant either way with {trainings} trainings; {many} would decide"
+    return f"not significant either way with {counted(trainings, 'training')}; {many} would decide"
 
 
 def _nothing(test: Test, known: Collection[str]) -> Finding:
