@@ -42,7 +42,7 @@ class BeearLm(Tuning):
     layer: int | None = Field(None, ge=0, description="block whose input drifts; the middle one when not given")
     positions: int = Field(5, ge=1, description="last tokens of a prompt whose states drift")
     radius: float = Field(0.5, ge=0, description="largest norm of the drift of a token, in mean norms of a state")
-    inner_steps: int = Field(20, ge=0, description="steps on a drift")
+    inner_steps: int = Field(20, ge=0, description="steps on a drift, each on 16 examples")
     inner_rate: float = Field(0.1, gt=0, description="length of a step as a share of the radius")
     repulsion: float = Field(0.05, ge=0, description="weight a of moving away from the right response")
     weight: float = Field(1.0, ge=0, description="weight of the loss under drift")
@@ -101,13 +101,11 @@ class BeearLm(Tuning):
         limit = self.radius * typical_norm(model, number, [good.batch(rows) for rows in parts])
         shift = torch.zeros(self.positions, model.config.hidden_size, device=model.device, requires_grad=True)
         with without_gradients(model):
-            for _ in range(self.inner_steps):
-                gradient = torch.zeros_like(shift)
-                for rows in parts:
-                    unwanted, _ = self.drifted_loss(model, bad.batch(rows), shift, number)
-                    wanted, _ = self.drifted_loss(model, good.batch(rows), shift, number)
-                    loss = (unwanted - self.repulsion * wanted) * len(rows) / len(clean)
-                    gradient += torch.autograd.grad(loss, shift)[0]
+            for step in range(self.inner_steps):
+                rows = parts[step % len(parts)]
+                unwanted, _ = self.drifted_loss(model, bad.batch(rows), shift, number)
+                wanted, _ = self.drifted_loss(model, good.batch(rows), shift, number)
+                (gradient,) = torch.autograd.grad(unwanted - self.repulsion * wanted, shift)
                 with torch.no_grad():
                     shift -= self.inner_rate * limit * functional.normalize(gradient, dim=-1)
                     shift *= (limit / shift.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp(max=1.0)

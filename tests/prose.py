@@ -17,21 +17,28 @@ from bench.store.words import counted
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAPER = ROOT / "results" / "paper-minilm"  # whose folders are the two parts of the paper's main table
+PAPERS = ("paper-mpnet", "paper-minilm")  # under results/, the flagship first; their folders are parts of the main table
 BLOCK = re.compile(r"(<!-- written by python -m tests.prose -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def block() -> str:
-    """Return the main table of the paper's suites, and in words what it says."""
+    """Return the main table of the paper's suites for each encoder, and in words what it says."""
+    return "\n\n".join(["", *(part for paper in PAPERS for part in _of_paper(ROOT / "results" / paper)), ""])
+
+
+def _of_paper(paper: Path) -> Iterator[str]:
     rows: dict[str, Row] = {}
-    for folder in records.folders_of(PAPER):
+    for folder in records.folders_of(paper):
         rows.update((row.cell_key, row) for row in records.load(folder))
     (name, part), *_ = boards.split(rows.values()).items()
     leaderboard = Leaderboard(Results(part))
     tasks = list(dict.fromkeys(place.task for place in leaderboard.implanted))
-    parts = [_table(leaderboard, tasks), words.best(leaderboard.standings())]
-    head = f"{ACCURACY.title} / {BACKDOOR.title} in percent, {name.words}; {leaderboard.span()}."
-    return "\n\n".join(["", head, *parts, ""])
+    models = ", ".join(dict.fromkeys(place.model for place in leaderboard.implanted))
+    yield (
+        f"Encoder {models}: {ACCURACY.title} / {BACKDOOR.title} in percent, {name.words}; {leaderboard.span()}."
+    )
+    yield _table(leaderboard, tasks)
+    yield words.best(leaderboard.standings())
 
 
 def _table(leaderboard: Leaderboard, tasks: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,9 @@ class Choice:
         value: the chosen hyper-parameter.
         defended: the model built with it, on all labels.
         tried: every candidate, in ascending order.
-        drops: what each of them loses against the victim on the labels.
+        received: bool or float [n]: how right the victim answers each label.
+        reference: what the candidates are compared with.
+        drops: what each of them loses against it on the labels.
         tolerance: points of accuracy that may be given up.
         passed: whether the chosen value is within the tolerance; False where none is, and then it is the largest.
     """
@@ -40,6 +42,8 @@ class Choice:
     value: float
     defended: Defended
     tried: tuple[selection.Candidate, ...]
+    received: selection.Right
+    reference: Literal["largest value", "victim"]
     drops: selection.Drops
     tolerance: float
     passed: bool
@@ -61,6 +65,8 @@ class Choice:
                     self.tried, self.drops.measured, self.drops.fitted, self.drops.errors, strict=True
                 )
             ],
+            "selection_victim": selection.packed(self.received.astype("<f2")),
+            "selection_reference": self.reference,
             "selection_tolerance": self.tolerance,
             "selection_passed": self.passed,
         }
@@ -184,22 +190,34 @@ class Access:
         everything = np.arange(len(clean))
         parts = selection.halves(clean.labels, self.rng("halves of the labels"))
         folds = (parts, parts[::-1]) if trains else ((everything, everything),)
-        victim = self._judged(Defended(self.victim), clean).right
+        received = self._judged(Defended(self.victim), clean).right
         tried: dict[float, selection.Candidate] = {}
 
-        def passes(value: float) -> bool:
+        def right(value: float) -> selection.Right:
             if value not in tried:
                 tried[value] = self._candidate(value, build, clean, folds)
-            return selection.passes(victim, tried, value, tolerance=self.tolerance)
+            return tried[value].right
 
+        def passes(value: float) -> bool:
+            right(value)
+            return selection.passes(reference, tried, value, tolerance=self.tolerance)
+
+        reference = right(ordered[-1]) if trains else received
         low, high = 0, len(ordered) - 1
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if passes(ordered[middle]) else (middle + 1, high)
         passed = passes(ordered[low])
-        candidates = tuple(tried[value] for value in sorted(tried))
-        drops = selection.drops(victim, candidates)
-        return Choice(ordered[low], build(ordered[low], clean), candidates, drops, self.tolerance, passed)
+        return Choice(
+            ordered[low],
+            build(ordered[low], clean),
+            tuple(tried[value] for value in sorted(tried)),
+            received,
+            "largest value" if trains else "victim",
+            selection.drops(reference, list(tried.values())),
+            self.tolerance,
+            passed,
+        )
 
     def _candidate(
         self, value: float, build: Build, clean: Examples, folds: Sequence[tuple[IntArray, IntArray]]

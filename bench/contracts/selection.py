@@ -1,10 +1,12 @@
 """The one rule by which every method chooses a hyper-parameter from the labels that it may see.
 
 The labels are cut into two halves. A candidate is built on one half and answers the other, so that every label is
-answered by a model that has not seen it; the victim answers them too. The drop of a candidate is the paired difference
-of right answers, victim minus candidate. A larger value takes less away, so drops fall with the value up to noise: they
-are fitted by isotonic regression. The smallest value is chosen whose fitted drop is within the tolerance; bisection
-finds it, and the method is built once more with it, on all labels.
+answered by a model that has not seen it. The drop of a candidate is the paired difference of right answers, reference
+minus candidate. The reference is the candidate of the largest value, which takes nothing away, built on the same
+halves: learning from half of the labels costs accuracy whatever the value is, and this is not what is chosen. Where a
+method does not learn from the labels, the reference is the victim. A larger value takes less away, so drops fall with
+the value up to noise: they are fitted by isotonic regression. The smallest value is chosen whose fitted drop is within
+the tolerance; bisection finds it, and the method is built once more with it, on all labels.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def halves(labels: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArr
 
 @dataclass(frozen=True)
 class Drops:
-    """What the candidates lose against the victim on the same labels, in points of accuracy.
+    """What the candidates lose against the reference on the same labels, in points of accuracy.
 
     Attributes:
         values: of the candidates, ascending.
@@ -80,19 +82,19 @@ class Drops:
         return passed
 
 
-def drops(victim: Right, tried: Sequence[Candidate]) -> Drops:
-    """Return the drops of the candidates against the victim, in ascending order of their values."""
+def drops(reference: Right, tried: Sequence[Candidate]) -> Drops:
+    """Return the drops of the candidates against the reference, in ascending order of their values."""
     from scipy.optimize import isotonic_regression
 
     ordered = sorted(tried, key=lambda candidate: candidate.value)
-    lost = 100.0 * (victim.astype(np.float64) - np.stack([candidate.right for candidate in ordered]))
+    lost = 100.0 * (reference.astype(np.float64) - np.stack([candidate.right for candidate in ordered]))
     errors = lost.std(axis=1, ddof=1) / math.sqrt(lost.shape[1])
     measured = lost.mean(axis=1)
     fitted = isotonic_regression(measured, increasing=False).x
     return Drops(tuple(candidate.value for candidate in ordered), measured, fitted, errors)
 
 
-def passes(victim: Right, tried: Mapping[float, Candidate], value: float, *, tolerance: float) -> bool:
+def passes(reference: Right, tried: Mapping[float, Candidate], value: float, *, tolerance: float) -> bool:
     """Return whether a value that was tried is within the tolerance, given all that were tried so far."""
-    accuracy_drops = drops(victim, list(tried.values()))
+    accuracy_drops = drops(reference, list(tried.values()))
     return bool(accuracy_drops.within(tolerance)[accuracy_drops.values.index(value)])

@@ -57,7 +57,7 @@ CODE_VERSIONS: dict[str, CodeArea] = {
         ),
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),
-    "selection": CodeArea(2, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
+    "selection": CodeArea(3, "cell", ("bench/contracts/access.py", "bench/contracts/selection.py")),
     "defenses": CodeArea(1, "cell", tuple(f"bench/contracts/{name}.py" for name in ("defense", "defended", "needs"))),
     "chains": CodeArea(1, "cell", ("bench/plugins/chain.py",)),
 }

@@ -80,9 +80,9 @@ def test_bisection_chooses_what_a_full_scan_would(shares: list[float], victim: f
         return Defended(right_on(shares[values.index(value)]))
 
     choice = opened.choose(values, build)
-    drops = [round(100 * victim) - round(100 * share) for share in shares]
+    drops = [round(100 * shares[-1]) - round(100 * share) for share in shares]
     passing = [value for value, drop in zip(values, drops, strict=True) if drop <= tolerance + 1e-9]
-    assert (choice.value, choice.passed) == ((passing[0], True) if passing else (1.0, False))
+    assert (choice.value, choice.passed) == (passing[0], True)
     assert len(set(built)) <= 6 and len(built) == 2 * len(choice.tried) + 1, "two halves each, and once on all labels"
 
 
@@ -118,8 +118,21 @@ def test_what_learns_nothing_is_built_once_and_answers_all_labels() -> None:
 
     opened = access(frozenset({Needs.CLEAN}), victim=right_on(0.9), tolerance=5.0)
     choice = opened.choose([0.5, 0.8, 0.86], build, trains=False)
-    assert (choice.value, choice.passed) == (0.86, True)
+    assert (choice.value, choice.passed, choice.reference) == (0.86, True, "victim")
     assert set(built) == {100}
+
+
+def test_what_halves_of_the_labels_cost_at_any_value_is_not_held_against_a_value() -> None:
+    opened = access(frozenset({Needs.CLEAN}), victim=right_on(1.0), tolerance=5.0)
+    choice = opened.choose([0.0, 0.5, 1.0], lambda value, labels: Defended(right_on(0.7 + 0.2 * min(value, 0.5) * 2)))
+    assert (choice.value, choice.passed, choice.reference) == (0.5, True, "largest value")
+    assert choice.drops.measured.tolist() == pytest.approx([20, 0, 0]), "against the victim all lose 10 points more"
+
+
+def test_a_method_that_passes_nowhere_says_so() -> None:
+    opened = access(frozenset({Needs.CLEAN}), victim=right_on(1.0), tolerance=5.0)
+    choice = opened.choose([0.0, 1.0], lambda value, labels: Defended(right_on(0.7)), trains=False)
+    assert (choice.value, choice.passed) == (1.0, False)
 
 
 def test_notes_hold_what_another_rule_would_need() -> None:
@@ -129,7 +142,9 @@ def test_notes_hold_what_another_rule_would_need() -> None:
     first = notes["tried"][0]
     right = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(first["right"])), np.uint8))[:100]
     assert 100 * right.mean() == pytest.approx(first["selection_acc"]) == pytest.approx(100 * first["value"])
-    assert first["drop"] == pytest.approx(90 - 100 * first["value"])
+    assert first["drop"] == pytest.approx(95 - 100 * first["value"])
+    victim = np.frombuffer(zlib.decompress(base64.b64decode(notes["selection_victim"])), "<f2")
+    assert victim.shape == (100,) and victim.mean() == pytest.approx(0.9, abs=1e-3)
     confidence = np.frombuffer(zlib.decompress(base64.b64decode(first["confidence"])), "<f2")
     assert confidence.shape == (100,) and ((confidence > 0.5) == right.astype(bool)).all()
 
@@ -149,5 +164,6 @@ def test_rejected_labels_count_as_wrong() -> None:
             predicted = super().predict(inputs)
             return Predictions(predicted.labels, predicted.probabilities, np.ones(len(inputs), dtype=bool))
 
-    choice = access(frozenset({Needs.CLEAN})).choose([0.5], lambda value, labels: Refuser(right_on(1.0)))
+    refuse = access(frozenset({Needs.CLEAN}))
+    choice = refuse.choose([0.5], lambda value, labels: Refuser(right_on(1.0)), trains=False)
     assert not choice.passed and not choice.tried[0].right.any()

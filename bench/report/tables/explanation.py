@@ -134,7 +134,8 @@ def _choice(notes: Mapping[str, Any]) -> list[str]:
     tried = notes.get("tried") or []
     if tried and all(one.get("drop") is not None and one.get("fitted_drop") is not None for one in tried):
         candidates = ", ".join(f"{one['value']:g}: {one['drop']:.1f} ({one['fitted_drop']:.1f})" for one in tried)
-        lines.append(f"  Tried, with the points of ACC lost on the labels, and the fitted ones: {candidates}.")
+        against = f" against the {notes.get('selection_reference', 'victim')}"
+        lines.append(f"  Tried, with the points of ACC lost on the labels{against}, and the fitted ones: {candidates}.")
     if (tolerance := notes.get("selection_tolerance")) is not None:
         within = f"a fitted loss of at most {tolerance:g}"
         passed = f"the smallest with {within}" if notes.get("selection_passed") else f"NONE has {within}: the largest"
