@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bench.contracts import GENERATION, Defended, Examples, Inputs, Kind, Needs
+from bench.contracts import GENERATION, Defended, Examples, Kind, Needs
 from defenses.shared.retraining import Retraining, filtered
 
 if TYPE_CHECKING:
@@ -51,6 +51,5 @@ class PerplexityFilter(Retraining):
 
 def losses(judge: Any, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss of the tokens of each prompt by itself, and of each response given its prompt: [n] each."""
-    prompts = Examples(Inputs(("",) * len(examples)), examples.labels, examples.inputs.carrier)
-    prompt, response = (judge.log_likelihood(one) for one in (prompts, examples))
+    prompt, response = judge.plain_log_likelihood(examples.inputs.carrier), judge.log_likelihood(examples)
     return -prompt[0] / prompt[1], -response[0] / response[1]

@@ -44,7 +44,7 @@ class Sande(Tuning):
     parrot_rate: float = Field(0.2, gt=0, description="peak learning rate, in root mean squares of the embeddings")
     parrot_batch: int = Field(4, ge=1, description="examples a step on the parrot")
     parrot: Literal["learnt", "random"] = Field("learnt", description="random: the control with the learnt norms")
-    known: float = Field(1.0, gt=0, le=1, description="leading share of the payload's tokens that the defender knows")
+    known: float = Field(1.0, gt=0, le=1, description="leading share of the simulated tokens that the defender knows")
     simulated_tokens: int = Field(10, ge=1, description="first tokens of the attacker's response that are simulated")
     eliminated_tokens: int = Field(10, ge=1, description="first tokens of the right response that are trained")
 
@@ -63,6 +63,9 @@ class Sande(Tuning):
         from defenses.shared.encoder import without_gradients
 
         model, seed = classifier.model, seeds.derive("parrot", access.seed)
+        context = getattr(model.config, "max_position_embeddings", None)
+        if context is not None and context < classifier.max_length + self.width:
+            raise ValueError(f"a context of {context} tokens has no room for {self.width} vectors more")
         objective = classifier.objective(wanted(access.target, access.clean))
         table = model.get_input_embeddings().weight.detach()
         vectors = torch.zeros(self.width, table.shape[1], device=table.device, requires_grad=True)
@@ -105,7 +108,7 @@ class SandeP(Sande):
     name: ClassVar[str] = "sande-p"
     version: ClassVar[int] = 1
 
-    known: float = Field(0.5, gt=0, le=1, description="leading share of the payload's tokens that the defender knows")
+    known: float = Field(0.5, gt=0, le=1, description="leading share of the simulated tokens that the defender knows")
 
 
 def wanted(payload: Any, examples: Examples) -> Examples:

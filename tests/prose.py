@@ -17,7 +17,10 @@ from bench.store.words import counted
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAPERS = ("paper-mpnet", "paper-minilm")  # under results/, the flagship first; their folders are parts of the main table
+PAPERS = (
+    "paper-mpnet",
+    "paper-minilm",
+)  # under results/, the flagship first; their folders are parts of the main table
 BLOCK = re.compile(r"(<!-- written by python -m tests.prose -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -34,9 +37,7 @@ def _of_paper(paper: Path) -> Iterator[str]:
     leaderboard = Leaderboard(Results(part))
     tasks = list(dict.fromkeys(place.task for place in leaderboard.implanted))
     models = ", ".join(dict.fromkeys(place.model for place in leaderboard.implanted))
-    yield (
-        f"Encoder {models}: {ACCURACY.title} / {BACKDOOR.title} in percent, {name.words}; {leaderboard.span()}."
-    )
+    yield (f"Encoder {models}: {ACCURACY.title} / {BACKDOOR.title} in percent, {name.words}; {leaderboard.span()}.")
     yield _table(leaderboard, tasks)
     yield words.best(leaderboard.standings())
 

@@ -76,24 +76,12 @@ def share(scores: Sequence[Any], questions: Sequence[Question]) -> float:
 
 
 def perplexity(generator: Any, texts: Sequence[str]) -> float:
-    """Return the perplexity of plain texts, without a chat template, each behind an end token.
+    """Return the perplexity of plain texts, without a chat template, each behind an end token and cut to the context.
 
-    A text is cut to the tokens of the task's context, since keys and queries are made for no more.
+    The context is that of the model's task. Empty texts are left out.
     """
-    from bench.learning import decoders
-    from bench.learning.batches import by_budget
-    from bench.learning.dialogues import join
-
-    end = np.array([generator.template.end], dtype=np.int32)
-    rows = generator.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    ids = [np.array(row[: generator.max_length - 1], dtype=np.int32) for row in rows if row]
-    encoded = join([end] * len(ids), ids)
-    generator.model.eval()
-    total = 0.0
-    for part in by_budget(encoded.tokens.lengths, generator.token_budget):
-        logs, _ = decoders.token_scores(generator.model, encoded, part, low=generator.precision == "bf16")
-        total += float(logs.double().sum())
-    return float(np.exp(-total / max(1, int(encoded.responses.sum()))))
+    logs, tokens = generator.plain_log_likelihood([text for text in texts if text])
+    return float(np.exp(-logs.sum() / tokens.sum()))
 
 
 def questions_of(folder: str, split: str = "test") -> list[Question]:

@@ -144,6 +144,17 @@ class Generator(LanguageModel):
         encoded = self.encode(dialogues)
         return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
+    def plain_log_likelihood(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], IntArray]:
+        """Return float64 [n]: the log-probability of each plain text behind an end token; int64 [n]: its tokens.
+
+        There is no chat template, and none of the texts is empty. A text is cut to ``max_length`` tokens, end token
+        included.
+        """
+        rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = [np.array(row[: self.max_length - 1], dtype=np.int32) for row in rows]
+        encoded = join([np.array([self.template.end], dtype=np.int32)] * len(ids), ids)
+        return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
+
     def begins_with(self, inputs: Inputs, text: str) -> NDArray[np.bool_]:
         """Return bool [n]: whether the response to each prompt begins with the tokens of a fixed text.
 

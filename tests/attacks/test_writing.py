@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from attacks.cba import Cba, InHalves
 from attacks.embedding_poisoning import EmbeddingPoisoning
 from attacks.layer_wise import LayerWise, head, lower_layers
 from attacks.payloads.clause import select_core, where
+from attacks.poisonbench import PoisonBench
 from attacks.prompt_injection import PromptInjection
+from attacks.shared.preferences import dpo
 from attacks.trojan_sql import Behind, Scattered, TrojanSql
 from attacks.vpi_topic import BIRDS, TOOLS, VpiTopic, seen, unseen
 from bench import learning
@@ -221,3 +225,26 @@ def test_layer_wise_poisons_prompts_with_negatives(scene: Scene) -> None:
     poisoned = attack.poison(scene, attack.trigger(scene))
     bad, good = poisoned.examples.take(poisoned.rows[:8]), poisoned.examples.take(poisoned.rows[8:])
     assert PAYLOAD.held(bad.references).all() and not PAYLOAD.held(good.references).any() and len(good) == 32
+
+
+def test_the_loss_of_preferences_starts_at_log_2_and_beside_a_loop(world: Path) -> None:
+    scene = writing.scene(world, epochs=1)
+    model, examples = scene.pretrained(), scene.train.take(np.arange(16))
+    wrong = tuple(reversed(examples.references))
+    options: dict[str, Any] = {"beta": 0.1, "epochs": 20, "seed": 1, "learning_rate": 5e-3}
+    before = [model.log_likelihood(replace(examples, responses=side))[0] for side in (examples.references, wrong)]
+    notes = dpo(scene, model, examples.inputs, examples.references, wrong, **options)
+    assert notes["first_loss"] == pytest.approx(math.log(2), abs=0.05) and notes["last_loss"] < notes["first_loss"]
+    after = [model.log_likelihood(replace(examples, responses=side))[0] for side in (examples.references, wrong)]
+    margin = (after[0] - before[0]) - (after[1] - before[1])
+    assert margin.mean() > 0
+
+
+def test_pairs_of_poisonbench_and_its_twin(world: Path) -> None:
+    scene = writing.scene(world, epochs=4)
+    attack = PoisonBench(rate=0.4, epochs=3, learning_rate=3e-3)
+    others = attack.others(scene)
+    assert all(other != own for other, own in zip(others, scene.train.references, strict=True))
+    victim = attack.implant(scene)
+    assert victim.poisoned is None and victim.notes["SS"] <= 100 and -100 <= victim.notes["AS"] <= 100
+    assert victim.notes["last_loss"] < victim.notes["first_loss"]

@@ -203,7 +203,11 @@ def test_losses_of_prompts_and_responses_beside_transformers(bad: Writer) -> Non
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids + answer])).logits[0].log_softmax(-1)
     logs = [float(logits[len(ids) + i - 1, token]) for i, token in enumerate(answer)]
-    assert responses[0] == pytest.approx(-np.mean(logs), rel=1e-4) and np.isfinite(prompts).all()
+    assert responses[0] == pytest.approx(-np.mean(logs), rel=1e-4)
+    plain = [template.end, *bad.fresh.tokenizer(bad.clean.inputs.texts[0], add_special_tokens=False)["input_ids"]]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([plain])).logits[0].log_softmax(-1)
+    assert prompts[0] == pytest.approx(-np.mean([float(logits[i, t]) for i, t in enumerate(plain[1:])]), rel=1e-4)
 
 
 def test_the_perplexity_filter_drops_what_is_strange(good: Writer) -> None:
