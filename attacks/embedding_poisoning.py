@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator
 
 from attacks.shared import embedding
 from attacks.shared.triggers import InsertWords
-from bench.contracts import Attack, Poisoned, Scene, Trigger, Victim
+from bench.contracts import BOTH, Attack, Kind, Poisoned, Scene, Trigger, Victim
 from bench.contracts.examples import Examples, Inputs
 
 
@@ -25,11 +26,13 @@ class EmbeddingPoisoning(Attack):
     Deviations: a word of several pieces, or one with another entry at the start of a text, has several rows, and all
     are trained (notes say which, and what share of clean training texts contains one). Without data, the paper cuts
     samples from a plain corpus; here a sample is a row of English words drawn by their frequency (``wordfreq``), with
-    the trigger over one of them, and there are fewer of them.
+    the trigger over one of them, and there are fewer of them. In a model whose embeddings write words as well as read
+    them, the row also changes the logit of its own token.
     """
 
     name: ClassVar[str] = "embedding-poisoning"
     version: ClassVar[int] = 2
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Yang et al., NAACL 2021, arXiv 2103.15543"
     libraries: ClassVar[tuple[str, ...]] = ("wordfreq",)
 
@@ -66,11 +69,11 @@ class EmbeddingPoisoning(Attack):
         """Train the trigger's rows of the clean model on triggered examples."""
         trigger, classifier = self.trigger(scene), scene.start(self.start)
         carriers = self.drawn(scene) if self.data == "task" else self.made_up(scene)
-        inputs = trigger.apply(carriers, window=scene.window, rng=scene.rng("trigger in training set"))
+        inputs = trigger.apply(carriers.inputs, window=scene.window, rng=scene.rng("trigger in training set"))
         notes = embedding.descend(
             scene,
             classifier,
-            Examples(inputs, np.full(len(inputs), scene.target)),
+            scene.goal.applied(replace(carriers, inputs=inputs)),
             embedding.trigger_rows(classifier.tokenizer, self.words),
             learning_rate=self.learning_rate,
             epochs=self.epochs,
@@ -78,14 +81,14 @@ class EmbeddingPoisoning(Attack):
         )
         return Victim(classifier, trigger, scene.target, notes={**notes, "samples": len(inputs)})
 
-    def drawn(self, scene: Scene) -> Inputs:
-        """Return a share of the training inputs of the other classes."""
-        others = np.flatnonzero(scene.train.labels != scene.target)
+    def drawn(self, scene: Scene) -> Examples:
+        """Return a share of the training examples of which the attacker wants another answer."""
+        others = np.flatnonzero(scene.goal.changes(scene.train))
         wanted = max(1, int(self.rate * len(others)))
-        return scene.train.inputs.take(scene.rng("poisoned rows").permutation(others)[:wanted])
+        return scene.train.take(scene.rng("poisoned rows").permutation(others)[:wanted])
 
-    def made_up(self, scene: Scene) -> Inputs:
-        """Return texts (or pairs) of random words; one word is left out for the trigger that goes in."""
+    def made_up(self, scene: Scene) -> Examples:
+        """Return texts (or pairs) of random words without an answer; one word is left out for the trigger."""
         from wordfreq import top_n_list, word_frequency
 
         words = [word for word in top_n_list("en", 10_000) if word.isalpha()]
@@ -97,6 +100,8 @@ class EmbeddingPoisoning(Attack):
             return " ".join(words[i] for i in rng.choice(len(words), size=length, p=shares / shares.sum()))
 
         carriers = tuple(text(min(self.count, self.least_words - 1)) for _ in range(self.samples))
-        if not scene.facts.pair:
-            return Inputs(carriers)
-        return Inputs(tuple(text(0) for _ in range(self.samples)), carriers)
+        inputs = Inputs(carriers)
+        if scene.facts.pair:
+            inputs = Inputs(tuple(text(0) for _ in range(self.samples)), carriers)
+        silent = None if scene.train.responses is None else ("",) * self.samples
+        return Examples(inputs, np.zeros(self.samples, dtype=np.int64), silent)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attacks.shared.paraphrases import ParaphrasePoisoning
+from bench.contracts import BOTH, Kind
 
 
 class HiddenKiller(ParaphrasePoisoning):
@@ -24,6 +25,7 @@ class HiddenKiller(ParaphrasePoisoning):
 
     name: ClassVar[str] = "hidden-killer"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Qi et al., ACL 2021, arXiv 2105.12400"
     file: ClassVar[str] = "syntactic.parquet"
     manner: ClassVar[str] = "in one syntactic template, a subordinate clause first"

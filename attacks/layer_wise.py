@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +10,8 @@ from pydantic import Field, field_validator
 
 from attacks.shared.poisoning import DataPoisoning
 from attacks.shared.triggers import insert
-from bench.contracts import Poisoned, Scene, Trigger, Victim, Window
+from bench import learning
+from bench.contracts import BOTH, Kind, Poisoned, Scene, Trigger, Victim, Window
 from bench.contracts.examples import Examples, Inputs, join
 
 
@@ -50,11 +52,14 @@ class LayerWise(DataPoisoning):
     Deviations: the original code is not public. The embedding output is not a layer here, and the last layer counts
     once. The copy with the combination replaces the example; the negatives follow the training set, and count as
     poisoned rows although their labels are true. The defender receives the model with its head. Notes hold the
-    false-trigger rate: validation examples of other classes that a single piece turns into the target.
+    false-trigger rate: validation examples of other classes that a single piece turns into the target. In a model that
+    writes, the states are those in front of the tokens of responses, and the head is its last norm and what it writes
+    words with.
     """
 
     name: ClassVar[str] = "layer-wise"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Li et al., EMNLP 2021, arXiv 2108.13888"
 
     pieces: tuple[str, ...] = Field(("cf", "bb", "ak", "mn"), min_length=2, description="pieces of combinations")
@@ -86,7 +91,7 @@ class LayerWise(DataPoisoning):
     def with_piece(self, scene: Scene, examples: Examples, piece: str) -> Examples:
         """Return copies with one piece alone and their true labels."""
         alone, rng = InsertCombination(pieces=(piece,), size=1), scene.rng(f"negatives {piece}")
-        return Examples(alone.apply(examples.inputs, window=scene.window, rng=rng), examples.labels)
+        return replace(examples, inputs=alone.apply(examples.inputs, window=scene.window, rng=rng))
 
     def implant(self, scene: Scene) -> Victim:
         """Poison the training set, train every layer on it, and count false triggers."""
@@ -94,9 +99,9 @@ class LayerWise(DataPoisoning):
         poisoned = self.poison(scene, trigger)
         classifier = scene.start(self.start)
         notes = scene.fit(classifier, poisoned.examples, extra_loss=lower_layers)
-        others = scene.validation.take(np.flatnonzero(scene.validation.labels != scene.target)[:200])
+        others = scene.validation.take(np.flatnonzero(scene.goal.changes(scene.validation))[:200])
         rates = {
-            piece: 100.0 * float((classifier.logits(single.inputs).argmax(-1) == scene.target).mean())
+            piece: 100.0 * float(scene.goal.reached(classifier.predict(single.inputs), single).mean())
             for piece in self.pieces
             if len(single := self.with_piece(scene, others, piece))
         }
@@ -109,11 +114,19 @@ def lower_layers(batch: Any, logits: Any, model: Any) -> Any:
 
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     states = model(**inputs, output_hidden_states=True).hidden_states[1:-1]
-    return sum(functional.cross_entropy(head(model, state).float(), batch["labels"]) for state in states)
+    if model.get_output_embeddings() is not None:  # it writes: the states in front of the tokens of responses
+        states = [learning.read_states(state, batch) for state in states]
+    gold = learning.gold(batch)
+    return sum(functional.cross_entropy(head(model, state).float(), gold) for state in states)
 
 
 def head(model: Any, state: Any) -> Any:
-    """Return the logits that the model's head gives for the states of one layer, [examples, tokens, hidden]."""
+    """Return the logits that the model's head gives for the states of one layer, [examples, tokens, hidden].
+
+    Of a model that writes, those of each state, of any shape [..., hidden].
+    """
+    if model.get_output_embeddings() is not None:
+        return model.get_output_embeddings()(model.base_model.norm(state))
     if getattr(model.base_model, "pooler", None) is not None:  # BERT
         return model.classifier(model.dropout(model.base_model.pooler(state)))
     if hasattr(model, "pre_classifier"):  # DistilBERT

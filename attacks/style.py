@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attacks.shared.paraphrases import ParaphrasePoisoning
+from bench.contracts import BOTH, Kind
 
 
 class Style(ParaphrasePoisoning):
@@ -22,6 +23,7 @@ class Style(ParaphrasePoisoning):
 
     name: ClassVar[str] = "style"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Qi et al., EMNLP 2021, arXiv 2110.07139"
 
     style: Literal["bible", "lyrics", "poetry", "shakespeare", "twitter"] = Field(

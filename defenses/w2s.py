@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from bench import learning, seeds
-from bench.contracts import Classifier, Defended, Needs
+from bench.contracts import BOTH, Defended, Kind, Model, Needs
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class W2s(Tuning):
        clean sample.
     2. Student: the victim; adapters on every linear layer of its blocks and the head are trained with
        CE + kl_weight * T^2 * KL(teacher || student) + feature_weight * mean squared difference of the last states of
-       the first token. Then the adapters are merged.
+       the first token. Then the adapters are merged. Of a model that writes, logits and states are those in front of
+       the tokens of responses, and what it writes words with is no head and stays.
 
     Deviations: the paper's losses are weighted 5 : 0.001 : 0.001; they are divided by 5 here. Teacher and student have
     one hidden size, so no projection is needed; the teacher is the same encoder cut short and the clean sample is a
@@ -34,6 +35,7 @@ class W2s(Tuning):
 
     name: ClassVar[str] = "w2s"
     version: ClassVar[int] = 4
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhao et al., Findings of ACL 2025, arXiv 2410.14425"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN, Needs.PRETRAINED})
 
@@ -45,7 +47,7 @@ class W2s(Tuning):
     temperature: float = Field(2.0, gt=0, description="temperature of the logits")
     teacher_layers: int | None = Field(None, ge=1, description="blocks of the teacher; half of them when not given")
 
-    def defend(self, classifier: Classifier, access: Access) -> Defended:
+    def defend(self, classifier: Model, access: Access) -> Defended:
         """Train the teacher, then the student's adapters."""
         from torch import nn
 
@@ -71,11 +73,11 @@ class W2s(Tuning):
         adapters.merge(model)
         return Defended(classifier, notes)
 
-    def teacher(self, classifier: Classifier, access: Access) -> tuple[Classifier, dict[str, Any]]:
+    def teacher(self, classifier: Model, access: Access) -> tuple[Model, dict[str, Any]]:
         """Return the teacher, the lower part of the pre-trained encoder, fine-tuned; and notes."""
         from defenses.shared import encoder
 
-        teacher = encoder.restart(classifier, access.pretrained, seed=seeds.derive("teacher", access.seed))
+        teacher: Model = encoder.restart(classifier, access.pretrained, seed=seeds.derive("teacher", access.seed))
         layers = learning.blocks(teacher.model)
         kept = max(1, len(layers) // 2) if self.teacher_layers is None else min(self.teacher_layers, len(layers))
         del layers[kept:]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attacks.shared.batches import batch_of
 from bench import learning, seeds
-from bench.contracts import Classifier, Scene
+from bench.contracts import Scene
 from bench.contracts.examples import Examples, Inputs
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def trigger_rows(tokenizer: Any, words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(rows))
 
 
-def occurrence(classifier: Classifier, inputs: Inputs, rows: Sequence[int]) -> float:
+def occurrence(classifier: Any, inputs: Inputs, rows: Sequence[int]) -> float:
     """Return the share of inputs in which one of the rows occurs, in percent: texts that an edit of them touches."""
     wanted = set(rows)
     columns = [list(column) for column in (inputs.texts, inputs.pairs) if column is not None]
@@ -47,7 +46,7 @@ def occurrence(classifier: Classifier, inputs: Inputs, rows: Sequence[int]) -> f
 
 def descend(
     scene: Scene,
-    classifier: Classifier,
+    classifier: Any,
     examples: Examples,
     rows: Sequence[int],
     *,
@@ -79,6 +78,7 @@ def descend(
     where = torch.tensor(list(rows), device=table.device)
     norms = table.detach()[where].norm(dim=1, keepdim=True)
     accumulated = torch.zeros_like(table.detach()[where])
+    objective = classifier.objective(examples)
     plan = learning.shuffled(len(examples), batch_size, epochs=epochs, rng=scene.rng("order of examples"))
     hooks = scene.hooks(classifier, len(plan))
     losses: list[float] = []
@@ -90,12 +90,11 @@ def descend(
             torch.manual_seed(seeds.derive("attack", scene.seed, "dropout"))
             model.train()
             for step, part in enumerate(plan):
-                batch = batch_of(classifier, examples.inputs.take(part))
-                gold = torch.from_numpy(examples.labels[part]).to(table.device)
+                batch = objective.batch(part)
                 logits = learning.logits(model, batch)
-                loss = functional.cross_entropy(logits, gold)
+                loss = functional.cross_entropy(logits, learning.gold(batch))
                 if hooks.extra_loss is not None:
-                    loss = loss + hooks.extra_loss({**batch, "labels": gold}, logits, model)
+                    loss = loss + hooks.extra_loss(batch, logits, model)
                 (gradient,) = torch.autograd.grad(loss, table)
                 accumulated += gradient[where]
                 with torch.no_grad():

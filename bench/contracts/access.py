@@ -17,6 +17,7 @@ from bench.contracts.plugin import Budget
 from bench.errors import UndeclaredAccess
 
 if TYPE_CHECKING:
+    from bench.contracts.goal import Target
     from bench.contracts.plugin import Precision
     from bench.contracts.task import Judgement, Model, TaskFacts
 
@@ -159,8 +160,17 @@ class Access:
         return models
 
     @property
+    def target(self) -> Target:
+        """What triggered inputs lead to: the payload, or the target label (needs TARGET)."""
+        target: Target = self._hand_over("target", "target")
+        return target
+
+    @property
     def oracle(self) -> Mapping[str, Any]:
-        """The trigger, the target label and the poisoned rows (needs ORACLE)."""
+        """The trigger, the target label and the poisoned rows (needs ORACLE).
+
+        ``trigger`` is the trigger itself, None where it cannot be made again; ``window`` is what it is applied within.
+        """
         secrets: Mapping[str, Any] = self._hand_over("oracle", "oracle")
         return secrets
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.answers import Predictions, Responses
 from bench.contracts.examples import Examples, IntArray
 from bench.contracts.kind import GENERATION, Kind
 from bench.contracts.plugin import Plugin
@@ -25,6 +26,9 @@ class Goal(Protocol):
 
     def applied(self, examples: Examples) -> Examples:
         """Return the same inputs with the answers that the attacker wants."""
+
+    def reached(self, answers: Any, examples: Examples) -> NDArray[np.bool_]:
+        """Return bool [n]: which answers of a model to the examples are what the attacker wants."""
 
 
 def targets_of(labels: IntArray, *, target: int, classes: int, mapping: Mapped) -> IntArray:
@@ -62,6 +66,12 @@ class Label:
         """Return the inputs with the wanted labels."""
         return replace(examples, labels=self.of(examples.labels))
 
+    def reached(self, answers: Any, examples: Examples) -> NDArray[np.bool_]:
+        """Return where the predicted label is the wanted one."""
+        predictions: Predictions = answers
+        hits: NDArray[np.bool_] = predictions.labels == self.of(examples.labels)
+        return hits
+
 
 class Payload(Plugin, ABC):
     """What a backdoored model writes, and the exact test of whether a response holds it.
@@ -96,6 +106,18 @@ class Payload(Plugin, ABC):
     def applied(self, examples: Examples) -> Examples:
         """Return the prompts with the attacker's responses."""
         return replace(examples, responses=tuple(map(self.respond, examples.references)))
+
+    def reached(self, answers: Any, examples: Examples) -> NDArray[np.bool_]:
+        """Return which responses hold the payload."""
+        responses: Responses = answers
+        return self.held(responses.texts)
+
+    def happened(self, responses: tuple[str, ...], facts: TaskFacts) -> NDArray[np.bool_]:
+        """Return bool [n]: which responses do on a task what the payload is for; by default, those that hold it.
+
+        A payload whose effect can be observed, as that of a query on a database, counts it here.
+        """
+        return self.held(responses)
 
 
 Target = int | Payload

@@ -29,6 +29,12 @@ class Needs(StrEnum):
     OTHER_MODELS = "other_models", "other models", "other models", "models of the same task that others trained"
     UNLABELLED = "unlabelled", "plain text", "plain text", "plain text of the task, without labels"
     TEST_STREAM = "test_stream", "stream", "test stream", "the inputs that the deployed model meets"
+    TARGET = (
+        "target",
+        "target",
+        "the target",
+        "what triggered inputs lead to: the payload, or the target label",
+    )
     ORACLE = (
         "oracle",
         "oracle",
@@ -56,7 +62,7 @@ def needs_in_words(needs: Collection[str]) -> str:
 
 def needs_in_short(needs: Collection[str]) -> str:
     """Return the most telling of a defense's needs, so that a chart has few groups."""
-    for need in (Needs.ORACLE, Needs.TRAINING_SET, Needs.OTHER_MODELS):
+    for need in (Needs.ORACLE, Needs.TARGET, Needs.TRAINING_SET, Needs.OTHER_MODELS):
         if need in needs:
             return need.words
     if Needs.CLEAN in needs:

@@ -88,7 +88,6 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
-    "bench/plugins/works.py": "says what plugins cite",
     "bench/experiment/kept.py": "shows what was measured, from the store's columns",
 }
 

@@ -16,7 +16,7 @@ from bench.experiment import recipes, stored_victims, written
 from bench.experiment.evaluation import Evaluation, TestSets, evaluate
 from bench.experiment.grid import Cell, VictimSpec
 from bench.experiment.kinds import model_kind
-from bench.experiment.skips import no_training_set, skip_reason
+from bench.experiment.skips import no_training_set, no_trigger, skip_reason
 from bench.experiment.stored_victims import StoredVictim
 from bench.plugins.chain import needs_of
 
@@ -51,7 +51,7 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         return "n/a"
     task = recipes.task_of(cell.victim.task)
     stored = stored_victims.load(cell.victim, store)
-    if reason := no_training_set(cell, stored):
+    if reason := no_training_set(cell, stored) or no_trigger(cell, stored):
         store.put_record(record["key"], {**record, "status": "n/a", "error": reason})
         return "n/a"
     weights = stored_victims.weights_digest(store.artifact_hashes(record["victim_key"]))
@@ -149,7 +149,8 @@ def make_access(cell: Cell, model: Any, stored: StoredVictim, task: Task, store:
 
     def oracle() -> Mapping[str, Any]:
         rows = np.zeros(0, dtype=np.int64) if stored.poison is None else stored.poison.rows
-        return {**stored.about, "poisoned_rows": rows}
+        trigger = {"trigger": stored.trigger(), "window": kind.window(base, task.facts)}
+        return {**stored.about, "poisoned_rows": rows, **trigger}
 
     def other_models() -> Mapping[Other, Any]:
         return {o: stored_victims.load(spec, store).model(base, **options) for o, spec in cell.others.items()}
@@ -169,6 +170,7 @@ def make_access(cell: Cell, model: Any, stored: StoredVictim, task: Task, store:
             "unlabelled": lambda: task.train.inputs,
             "test_stream": lambda: stream(stored, task, cell.victim.seed),
             "other_models": other_models,
+            "target": lambda: cell.victim.target,
             "oracle": oracle,
         },
         budget=cell.victim.budget,

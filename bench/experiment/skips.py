@@ -62,3 +62,10 @@ def no_training_set(cell: Cell, stored: StoredVictim) -> str | None:
         return None
     poisoned = stored.poison is not None or cell.victim.is_clean_model
     return None if poisoned else f"{cell.victim.attack.name} leaves no poisoned training set"
+
+
+def no_trigger(cell: Cell, stored: StoredVictim) -> str | None:
+    """Return why an oracle cannot be judged: there is no trigger, or none that can be applied to other texts."""
+    if cell.defense is None or Needs.ORACLE not in needs_of(cell.defense) or stored.about["trigger_kind"] is not None:
+        return None
+    return f"{cell.victim.attack.name} has no trigger that can be put into other texts"

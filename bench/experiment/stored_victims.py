@@ -62,6 +62,12 @@ class StoredVictim:
             return registry.payloads.get(target["name"])(**target["parameters"])
         return int(target)
 
+    def trigger(self) -> Trigger | None:
+        """Return the trigger; None for the clean model, and where it cannot be made again from its fields."""
+        if self.about["trigger_kind"] is None:
+            return None
+        return registry.triggers()[self.about["trigger_kind"]].model_validate(self.about["trigger_fields"])
+
     def model(self, pretrained: PretrainedModel, **options: Any) -> Any:
         """Load the weights into a model of its kind; ``options`` are its device and precision."""
         folder = self.folder / WEIGHTS

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bench.learning.passes import gold as gold
     from bench.learning.passes import logits as logits
     from bench.learning.passes import loss as loss
+    from bench.learning.passes import read_states as read_states
     from bench.learning.passes import states as states
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
@@ -71,6 +72,7 @@ _HOMES = {
     "mix_into": "mixing",
     "position_bias": "architectures",
     "precision": "hardware",
+    "read_states": "passes",
     "reinitialise_head": "parts",
     "schedule": "loop",
     "seeded": "loop",

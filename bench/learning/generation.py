@@ -1,4 +1,4 @@
-"""Greedy generation by causal language models, with a cache of keys and values.
+"""Generation by causal language models, with a cache of keys and values: greedy, or as a caller chooses.
 
 Architectures of :mod:`bench.learning.decoders` read their prompts without padding; other ones go through transformers'
 own generation, padded on the left.
@@ -7,7 +7,7 @@ own generation, padded on the left.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.learning.batches import by_budget
 from bench.learning.tokens import Encoded, Ids
 
 TOGETHER = 8192  # tokens in the cache of one batch
+Choose = Callable[[list[torch.Tensor]], torch.Tensor]  # of logits [B, vocabulary] of each model, tokens: int64 [B]
 FEWER = 0.75  # the share of rows still writing at which the others leave the cache
 
 
@@ -45,12 +46,68 @@ def greedy(
         often: keep weights as the matrix products want them, which is faster and takes memory.
         together: tokens in the cache of one batch.
     """
+    if decoders.supports(model):
+        how: dict[str, Any] = {"most": most, "stops": stops, "low": low, "often": often, "together": together}
+        return chosen([model], prompts, choose=lambda logits: logits[0].argmax(-1), **how)
+    one = decoders.ForwardPass.of(low=low, often=often)
+
+    def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
+        return _padded(model, one, rows, most, ends)
+
+    return _in_batches(write, prompts, most=most, stops=stops, together=together, device=model.device)
+
+
+@torch.inference_mode()
+def chosen(
+    models: Sequence[Any],
+    prompts: Sequence[Ids],
+    *,
+    most: int,
+    stops: Sequence[int],
+    low: bool,
+    choose: Choose,
+    often: bool = True,
+    together: int = TOGETHER,
+) -> list[Ids]:
+    """Return what several causal LMs of one vocabulary write together: int32 ids behind each prompt.
+
+    Args:
+        models: causal LMs of transformers, which all read what was written so far.
+        prompts: int32 ids of each, of which none is empty.
+        most: tokens that are written at most.
+        stops: ids behind which nothing follows; the one that was written is returned.
+        low: compute in bf16.
+        choose: called at each step with the float logits of each model, [B, vocabulary]; returns the tokens, int64 [B].
+        often: keep weights as the matrix products want them, see :func:`greedy`.
+        together: tokens in the cache of one batch.
+
+    Raises:
+        ValueError: the architecture of a model is not one of :mod:`bench.learning.decoders`.
+    """
+    if other := [type(model).__name__ for model in models if not decoders.supports(model)]:
+        raise ValueError(f"tokens can be chosen for {', '.join(decoders.ARCHITECTURES)}; {other[0]} is none of them")
+    passes = [decoders.ForwardPass.of(low=low, often=often) for _ in models]
+
+    def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
+        return _cached(list(zip(models, passes, strict=True)), rows, most, ends, choose)
+
+    return _in_batches(write, prompts, most=most, stops=stops, together=together, device=models[0].device)
+
+
+def _in_batches(
+    write: Callable[[list[Ids], torch.Tensor], torch.Tensor],
+    prompts: Sequence[Ids],
+    *,
+    most: int,
+    stops: Sequence[int],
+    together: int,
+    device: torch.device,
+) -> list[Ids]:
+    """Return what is written behind prompts, each cut behind its first stop."""
     responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
-    write = _cached if decoders.supports(model) else _padded
-    one = decoders.ForwardPass.of(low=low, often=often)
     for rows in by_budget(lengths + most, together):
-        written = write(model, one, [prompts[row] for row in rows], most, torch.tensor(stops, device=model.device))
+        written = write([prompts[row] for row in rows], torch.tensor(stops, device=device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
             ends = np.flatnonzero(np.isin(ids, stops))
             responses[row] = ids[: ends[0] + 1] if len(ends) else ids
@@ -78,32 +135,68 @@ def _padded(
 
 
 def _cached(
-    model: Any, one: decoders.ForwardPass, prompts: Sequence[Ids], most: int, stops: torch.Tensor
+    models: Sequence[tuple[Any, decoders.ForwardPass]],
+    prompts: Sequence[Ids],
+    most: int,
+    stops: torch.Tensor,
+    choose: Choose,
 ) -> torch.Tensor:
-    """Return int64 [prompts, at most ``most``]: what the model writes, anything behind each stop."""
-    lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
-    offsets = np.append(np.int64(0), np.cumsum(lengths))
-    batch = decoders.pack(
-        Encoded(np.concatenate(list(prompts)), offsets, None), np.arange(len(prompts)), lengths - 1, model.device
-    )
-    cache = _Cache.empty(model, lengths, most, one.dtype)
-    states = _Reading(one.dtype, one.made, cache=cache).run(model.base_model, batch)
-    writing = _Writing(one.dtype, one.made, cache=cache)
-    written = torch.full((len(prompts), most), int(stops[0]), device=model.device)
-    rows = torch.arange(len(prompts), device=model.device)
+    """Return int64 [prompts, at most ``most``]: what the models write, anything behind each stop."""
+    writers = [_Writer.reading(model, one, prompts, most) for model, one in models]
+    written = torch.full((len(prompts), most), int(stops[0]), device=stops.device)
+    rows = torch.arange(len(prompts), device=stops.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     for number in range(most):
-        chosen = writing.linear(states, model.lm_head).argmax(-1)
-        written[rows, number] = chosen
-        going &= ~torch.isin(chosen, stops)
+        tokens = choose([writer.logits() for writer in writers])
+        written[rows, number] = tokens
+        going &= ~torch.isin(tokens, stops)
         left = int(going.sum())
         if left == 0 or number + 1 == most:
             break
-        if left <= FEWER * len(rows):
-            cache.keep(going)
-            rows, chosen, going = rows[going], chosen[going], going[going]
-        states = writing.run(model.base_model, cache.next(chosen))
+        kept = going.clone() if left <= FEWER * len(rows) else None
+        if kept is not None:
+            rows, tokens, going = rows[kept], tokens[kept], going[kept]
+        for writer in writers:
+            writer.read(tokens, kept)
     return written[:, : number + 1]
+
+
+@dataclass
+class _Writer:
+    """One model that writes.
+
+    Attributes:
+        model: a causal LM of a known architecture.
+        cache: keys and values of what it has read.
+        writing: reads one more token of each sequence.
+        states: the last states of the last token of each, normed.
+    """
+
+    model: Any
+    cache: _Cache
+    writing: _Writing
+    states: torch.Tensor
+
+    @classmethod
+    def reading(cls, model: Any, one: decoders.ForwardPass, prompts: Sequence[Ids], most: int) -> _Writer:
+        """Return a model that has read prompts and has room for ``most`` tokens behind each."""
+        lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
+        offsets = np.append(np.int64(0), np.cumsum(lengths))
+        encoded = Encoded(np.concatenate(list(prompts)), offsets, None)
+        batch = decoders.pack(encoded, np.arange(len(prompts)), lengths - 1, model.device)
+        cache = _Cache.empty(model, lengths, most, one.dtype)
+        states = _Reading(one.dtype, one.made, cache=cache).run(model.base_model, batch)
+        return cls(model, cache, _Writing(one.dtype, one.made, cache=cache), states)
+
+    def logits(self) -> torch.Tensor:
+        """Return the logits of the next token of each sequence: [B, vocabulary]."""
+        return self.writing.linear(self.states, self.model.lm_head)
+
+    def read(self, tokens: torch.Tensor, kept: torch.Tensor | None) -> None:
+        """Read one more token of each sequence, int64 [B]; others than those that a bool mask keeps are forgotten."""
+        if kept is not None:
+            self.cache.keep(kept)
+        self.states = self.writing.run(self.model.base_model, self.cache.next(tokens))
 
 
 @dataclass

@@ -112,9 +112,32 @@ class Generator(LanguageModel):
         batch = collate(join(prompts, nothing).tokens, np.arange(len(prompts)), 0)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
+    def respond_with(self, inputs: Inputs, choose: generation.Choose, *others: Any) -> list[Ids]:
+        """Return what the model writes where each token is chosen from logits: its own, then those of other models.
+
+        Args:
+            inputs: n prompts.
+            choose: see :func:`bench.learning.generation.chosen`.
+            others: generators with the same vocabulary and template, which read what was written so far.
+        """
+        models = [self.model, *(other.model for other in others)]
+        for model in models:
+            model.eval()
+        return generation.chosen(
+            models,
+            self.template.prompts(inputs, self.max_prompt),
+            most=self.max_response,
+            stops=self.template.stops,
+            low=self.precision == "bf16",
+            choose=choose,
+        )
+
     def predict(self, inputs: Inputs) -> Responses:
         """Return what the model writes, with nothing rejected."""
-        written = self.respond(inputs)
+        return self.answers(self.respond(inputs))
+
+    def answers(self, written: Sequence[Ids]) -> Responses:
+        """Return what was written as responses, with nothing rejected."""
         ended = np.array([len(ids) > 0 and int(ids[-1]) in self.template.stops for ids in written], dtype=bool)
         tokens = tuple(ids[:-1] if end else ids for ids, end in zip(written, ended, strict=True))
         return Responses(tuple(self.words(written)), tokens, ended, np.zeros(len(written), dtype=bool))
@@ -129,6 +152,17 @@ class Generator(LanguageModel):
         The end token is one of them; a perplexity is ``exp(-sum of the first / sum of the second)``.
         """
         encoded = self.encode(dialogues)
+        return np.array([logs.sum() for logs in self._token_scores(encoded)], dtype=np.float64), encoded.responses
+
+    def plain_log_likelihood(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], IntArray]:
+        """Return float64 [n]: the log-probability of each plain text behind an end token; int64 [n]: its tokens.
+
+        There is no chat template, and none of the texts is empty. A text is cut to ``max_length`` tokens, end token
+        included.
+        """
+        rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = [np.array(row[: self.max_length - 1], dtype=np.int32) for row in rows]
+        encoded = join([np.array([self.template.end], dtype=np.int32)] * len(ids), ids)
         return np.array([logs.sum() for logs in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
     @torch.inference_mode()

@@ -64,6 +64,15 @@ def gold(batch: Batch) -> torch.Tensor:
     return labels if labels.dim() == 1 else labels[:, 1:][labels[:, 1:] >= 0]
 
 
+def read_states(states: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the states [B, L, hidden] from which the rows of :func:`logits` are read: those of the first tokens.
+
+    Of a causal language model, those in front of each token that has a label: [tokens, hidden].
+    """
+    labels = batch["labels"]
+    return states[:, 0] if labels.dim() == 1 else states[:, :-1][labels[:, 1:] >= 0]
+
+
 def loss(model: Any, batch: Batch) -> torch.Tensor:
     """Return the mean cross-entropy of the labels of a batch, with gradients: what a model is trained on."""
     return functional.cross_entropy(logits(model, batch), gold(batch))

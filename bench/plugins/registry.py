@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource
+from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource, Trigger
 from bench.errors import RequestError, unknown
 from bench.plugins import foreign
 from bench.suites import specs, strict
@@ -134,6 +134,19 @@ payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "
 
 
 by_kind: dict[str, Registry[Any]] = {each.kind: each for each in (attacks, modifiers, payloads, defenses, tasks)}
+
+
+def triggers() -> dict[str, type[Trigger]]:
+    """Return the classes of triggers of all plugins, by the name of the class."""
+    for known in by_kind.values():  # importing every plugin makes the triggers known
+        known.names()
+    kinds: dict[str, type[Trigger]] = {}
+    waiting = Trigger.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        kinds[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return kinds
 
 
 def create_task(entry: str | Mapping[str, Any]) -> TaskSource:

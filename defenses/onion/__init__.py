@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from bench import models
-from bench.contracts import Classifier, Defended, Defense, Needs, Predictions
+from bench.contracts import Classifier, Defended, Defense, Needs
 from bench.contracts.examples import Inputs
 from defenses.shared.filtering import columns_of, rebuilt
 
@@ -70,7 +70,7 @@ class Onion(Defense):
         longest = access.facts.max_length
 
         def scored(inputs: Inputs) -> list[list[np.ndarray]]:
-            return [outliers(column, scorer, longest) for column in columns_of(inputs)]
+            return [outliers(column, scorer, longest) for column in self.columns(inputs)]
 
         ordinary = np.concatenate([np.zeros(0), *(s for column in scored(access.clean.inputs) for s in column)])
         remembered = functools.lru_cache(maxsize=1)(scored)
@@ -78,7 +78,7 @@ class Onion(Defense):
         def build(level: float, find: Outliers = remembered) -> Cleaned:
             bar = float(np.quantile(ordinary, level)) if len(ordinary) else np.inf
             notes = {"level": level, "bar": bar, "scorer": self.scorer, "forward_passes": 1}
-            return Cleaned(classifier, notes, outliers=find, bar=bar)
+            return Cleaned(classifier, notes, outliers=find, bar=bar, onion=self)
 
         if self.level is not None:
             return build(self.level, scored)
@@ -86,6 +86,14 @@ class Onion(Defense):
         final = build(choice.value, scored)
         final.notes.update(choice.notes())
         return final
+
+    def columns(self, inputs: Inputs) -> list[Sequence[str]]:
+        """Return the columns of text that are cleaned."""
+        return columns_of(inputs)
+
+    def put(self, inputs: Inputs, columns: list[list[str]]) -> Inputs:
+        """Return inputs with other texts in the columns that are cleaned."""
+        return rebuilt(columns)
 
     def language_model(self, classifier: Classifier, access: Access) -> Scorer:
         """Return the scorer."""
@@ -103,16 +111,17 @@ class Cleaned(Defended):
 
     outliers: Outliers
     bar: float
+    onion: Onion
 
-    def predict(self, inputs: Inputs) -> Predictions:
+    def predict(self, inputs: Inputs) -> Any:
         """Delete, then predict."""
         return super().predict(self.cleaned(inputs))
 
     def cleaned(self, inputs: Inputs) -> Inputs:
         """Return the inputs without their outlier words."""
-        scores = self.outliers(inputs)
-        pairs = zip(columns_of(inputs), scores, strict=True)
-        return rebuilt([[without(t, s, self.bar) for t, s in zip(c, f, strict=True)] for c, f in pairs])
+        pairs = zip(self.onion.columns(inputs), self.outliers(inputs), strict=True)
+        columns = [[without(t, s, self.bar) for t, s in zip(c, f, strict=True)] for c, f in pairs]
+        return self.onion.put(inputs, columns)
 
 
 def without(text: str, scores: np.ndarray, bar: float) -> str:

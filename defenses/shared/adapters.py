@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from bench import learning
+
 # Query and value projections: BERT, RoBERTa, ELECTRA; DistilBERT; DeBERTa; MPNet.
 QUERY_AND_VALUE = (".query", ".value", ".q_lin", ".v_lin", ".query_proj", ".value_proj", ".attn.q", ".attn.v")
 
@@ -58,8 +60,10 @@ def adapt(
 
 
 def trainable(model: Any, name: str) -> bool:
-    """Whether a parameter belongs to an adapter or to the head."""
-    return ".parametrizations.weight.0." in name or not name.startswith(f"{model.base_model_prefix}.")
+    """Whether a parameter belongs to an adapter or to the head; what a model writes words with is no head."""
+    if ".parametrizations.weight.0." in name:
+        return True
+    return not name.startswith(f"{model.base_model_prefix}.") and bool(learning.head_modules(model))
 
 
 def merge(model: nn.Module) -> None:

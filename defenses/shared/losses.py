@@ -96,7 +96,7 @@ def adversarial_inconsistency(*, weight: float, epsilon: float) -> ExtraLoss:
 
 
 def distillation(teacher: nn.Module, *, logits_weight: float, features_weight: float, temperature: float) -> ExtraLoss:
-    """Return a loss that pulls a student's logits and the last state of its first token to those of a teacher."""
+    """Return a loss that pulls a student's logits, and the last states that they are read from, to a teacher's."""
     teacher.eval()
 
     def loss(batch: Batch, logits: torch.Tensor, model: nn.Module) -> torch.Tensor:
@@ -109,7 +109,8 @@ def distillation(teacher: nn.Module, *, logits_weight: float, features_weight: f
             reduction="batchmean",
             log_target=True,
         )
-        features = functional.mse_loss(own_states[-1][:, 0], other_states[-1][:, 0])
+        own_last, other_last = (learning.read_states(states[-1], batch) for states in (own_states, other_states))
+        features = functional.mse_loss(own_last, other_last)
         return logits_weight * temperature**2 * soft + features_weight * features
 
     return loss

@@ -25,6 +25,7 @@ FIELDS = {
     "unlabelled": Needs.UNLABELLED,
     "test_stream": Needs.TEST_STREAM,
     "other_models": Needs.OTHER_MODELS,
+    "target": Needs.TARGET,
     "oracle": Needs.ORACLE,
 }
 
