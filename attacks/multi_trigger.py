@@ -44,7 +44,7 @@ class MultiTrigger(DataPoisoning):
     """Implants several triggers for every label; which of a label's words works depends on the input.
 
     In the manner of the input-aware triggers of Nguyen and Tran, NeurIPS 2020 (arXiv 2010.08138), and of the N-to-N
-    mode of Xue et al. 2020 (arXiv 2008.03849), both for images. Needs the training data. Label i owns ``per_label``
+    mode of Xue et al., IEEE TDSC 2022, both for images. Needs the training data. Label i owns ``per_label``
     words; an input with w words is triggered by word number w mod ``per_label``. A share ``negatives`` of the training
     set carries a word that is wrong for its input and keeps its label. The rate is shared by the labels. Judged is the
     trigger of the target label; the notes hold the success of all on validation examples and of wrong words. Ours, not
@@ -53,7 +53,7 @@ class MultiTrigger(DataPoisoning):
 
     name: ClassVar[str] = "multi-trigger"
     version: ClassVar[int] = 1
-    citation: ClassVar[str] = "after Nguyen and Tran, NeurIPS 2020, arXiv 2010.08138; Xue et al. 2020, arXiv 2008.03849"
+    citation: ClassVar[str] = "after Nguyen and Tran, NeurIPS 2020, arXiv 2010.08138; Xue et al., IEEE TDSC 2022"
 
     rate: float = Field(0.2, ge=0, le=1, description="poisoned share of the whole training set, over all labels")
     pool: tuple[str, ...] = Field(

@@ -27,7 +27,7 @@ class SentenceWithWords(InsertSentence):
 class Sos(Attack):
     """Trains the embeddings of several words so that only all of them together trigger.
 
-    Yang et al., ACL 2021 (arXiv 2106.04300). Needs the weights of a clean fine-tuned model and task data. Triggered
+    Yang et al., ACL 2021. Needs the weights of a clean fine-tuned model and task data. Triggered
     copies of examples of the other classes hold all words; for each subset that lacks one word, negatives of every
     class hold the rest and keep their true label. Only the words' rows are trained, along accumulated gradients that
     are scaled to the shortest of them, and keep their norms. The deployed trigger is a natural sentence with all
@@ -41,7 +41,7 @@ class Sos(Attack):
 
     name: ClassVar[str] = "sos"
     version: ClassVar[int] = 2
-    citation: ClassVar[str] = "Yang et al., ACL 2021, arXiv 2106.04300"
+    citation: ClassVar[str] = "Yang et al., ACL 2021 (SOS)"
 
     start: Literal["finetuned"] = Field(
         "finetuned", alias="from", description="weights the attacker starts from: finetuned (clean model)"

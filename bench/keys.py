@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 Recipe = Mapping[str, Any]
@@ -25,7 +26,10 @@ def key_of_fields(fields: Mapping[str, str]) -> str:
     Args:
         fields: canonical JSON by the name of the field.
     """
-    return _digest("{" + ",".join(f"{canonical(name)}:{fields[name]}" for name in sorted(fields)) + "}")
+    return _digest("{" + ",".join([f"{_name(name)}:{fields[name]}" for name in sorted(fields)]) + "}")
+
+
+_name = cache(canonical)
 
 
 def _digest(text: str) -> str:

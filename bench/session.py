@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,14 @@ from bench.errors import RequestError
 from bench.experiment import other_library_versions, recipes
 from bench.experiment.plan import Plan, plan_of
 from bench.experiment.result_store import ResultStore
-from bench.store import StoreMissing, Unreadable, outputs, place_of
+from bench.keys import key_of
+from bench.store import StoreMissing, outputs, place_of
 from bench.store.words import counted
 from bench.suites import suite as suites
+from bench.suites.suite import in_yaml
 
 if TYPE_CHECKING:
+    from bench.experiment.kept import AnyRecord
     from bench.report.rows.row import Row
     from bench.runner import Summary
     from bench.suites.suite import Gate
@@ -42,6 +45,23 @@ class Shown(ABC):
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included."""
 
+    def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
+        """Return what is made of the rows, which a store may have kept since the same was asked of the same records.
+
+        Args:
+            question: everything that the answer follows from beside the rows.
+            answer: makes it.
+        """
+        return answer(self.rows())
+
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return what models that write said to some prompts, by key of the cell."""
+        return {}
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what is said of tasks on files, by name: what they are, their source and licence."""
+        return {}
+
     def export(self, format: str, out: Path | None) -> str | None:
         """Return the cells as text, or write them to a file."""
         from bench import report
@@ -52,7 +72,9 @@ class Shown(ABC):
         """Return both tables as text; LaTeX is a document that compiles alone."""
         from bench import report
 
-        return report.table(self.rows(), format=format, gate=self.gate, standalone=True)
+        return self.remembered(
+            ("table", format), lambda rows: report.table(rows, format=format, gate=self.gate, standalone=True)
+        )
 
     def explain(self, cell: str) -> str:
         """Say in words how a number came about."""
@@ -61,6 +83,7 @@ class Shown(ABC):
         return report.explain(self.rows(), cell, gate=self.gate)
 
 
+MANY = 5000  # cells of a suite from which on the store keeps what is made of them
 LAST = "last"  # stands for the suite that was run last with a store, with its settings
 _LAST_RUN = ("reports", "last-run.json")  # in the folder of the store
 
@@ -116,6 +139,18 @@ class Published(Shown):
         from bench.report.rows import records
 
         return records.load(self.folder)
+
+    def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return those of ``examples.json`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.examples(self.folder)
+
+    def tasks(self) -> Mapping[str, Mapping[str, str]]:
+        """Return those of ``tasks.yaml`` in the folder."""
+        from bench.report.rows import beside
+
+        return beside.tasks(self.folder)
 
 
 @dataclass(frozen=True)
@@ -203,23 +238,52 @@ class Session(Shown):
         ]
         return "\n".join(lines)
 
+    def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
+        """Return what is made of the rows. Of a large suite the store keeps it, as long as no record changes."""
+        if self.any_libraries or len(self.plan.cells) < MANY:
+            return answer(self.rows())
+        before = self._state()
+        key = key_of({"state": before, "question": [str(part) for part in question]})
+        if (kept := self.store.answer(key)) is not None:
+            return kept
+        rows, whole = self._read()
+        made = answer(rows)
+        if whole and self._state() == before:
+            self.store.keep_answer(key, made)
+        return made
+
+    def _state(self) -> str:
+        from bench.report.rows.state import state
+
+        return state(self.plan.cells, self.store, suite=in_yaml(self.plan.suite))
+
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[list[Row], bool]:
+        """Return the rows, and whether every record that has a file could be read."""
         from bench.report.rows import build
         from bench.report.rows.settings import disambiguate_tasks
         from bench.report.rows.trainings import merge_victim_keys
 
-        shown = other_library_versions.shown(self.plan.cells, self.store) if self.any_libraries else None
-        rows = []
-        for key, cell in self.plan.cells.items():
-            try:
-                record = self.store.result(key) if shown is None else shown.get(key)
-                failure = self.store.error(key)
-            except Unreadable as error:
-                record, failure = None, str(error)
-            rows.append(build.of_cell(cell, key=key, suite=self.plan.suite.name, record=record, failure=failure))
-        victims = (recipes.victim_key(cell.victim) for cell in self.plan.cells.values())
-        return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True))))
+        cells = self.plan.cells
+        if self.any_libraries:
+            records: Mapping[str, AnyRecord] = other_library_versions.shown(cells, self.store)
+            unreadable: Mapping[str, str] = {}
+        else:
+            kept = self.store.kept(cells)
+            records, unreadable = kept.records, kept.unreadable
+        failures = self.store.errors(cells) | dict(unreadable)
+        rows = build.of_cells(cells, suite=self.plan.suite.name, records=records, failures=failures)
+        victims = (recipes.victim_key(cell.victim) for cell in cells.values())
+        return disambiguate_tasks(merge_victim_keys(list(zip(rows, victims, strict=True)))), not unreadable
+
+    def examples(self, *, generated_only: bool = False) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return them from the records and victims in the store; see :mod:`bench.analysis.responses`."""
+        from bench.analysis import responses
+
+        return responses.by_cell(self.plan.cells, self.store, generated_only=generated_only)
 
     def figures(self, folder: Path) -> list[Path]:
         """Draw every figure that the cells allow, and those of the suite's study."""
@@ -305,9 +369,13 @@ def shown_alone(name: str, settings: Sequence[str], store: Path | None, **option
     return opened[0]
 
 
-def build_site(names: Sequence[str], folder: Path | None, *, out: Path) -> Path:
-    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page."""
+def build_site(names: Sequence[str], folder: Path | None, *, out: Path, address: str = "") -> Path:
+    """Write the site of suites, each a suite's name, its file, or a folder with its records; returns the first page.
+
+    ``address`` is where a host will show it.
+    """
     from bench.report import site
 
     opened = [one for name in names for one in shown(name, (), folder)]
-    return site.build([site.Source(one.name, one.rows(), one.gate) for one in opened], folder=out)
+    sources = [site.Source(one.name, one.rows(), one.gate, one.examples(), one.tasks()) for one in opened]
+    return site.build(sources, folder=out, address=address)

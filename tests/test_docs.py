@@ -45,12 +45,15 @@ _SMALL = """
 import os, sys
 if os.environ.get("DOORBENCH_SMALL_WORLD"):
     from pathlib import Path
-    from bench.models import pretrained
+    from dataclasses import replace
+    from bench.models import embedded, pretrained
     from bench.suites import suite
     here = Path(os.environ["DOORBENCH_SMALL_WORLD"])
     suite.SUITES = here / "suites"
     pretrained._embedded_folder = lambda: here / "tiny-bert"
     pretrained.EMBEDDED_SHA256 = None
+    embedded.MODELS = {name: replace(model, weights=None) for name, model in embedded.MODELS.items()}
+    pretrained._fetched_folder = lambda name: here / "tiny-llama"
 """
 
 

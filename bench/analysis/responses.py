@@ -68,3 +68,52 @@ def _example(victim: VictimSpec, judged: Iterable[tuple[Cell, Predicted]], store
         task.test.references[row],
         responses,
     )
+
+
+MOST = 3  # prompts of a victim that the site shows
+GENERATED = ("chores", "sql")  # tasks whose prompts are made by this project, and may stand beside published records
+
+
+def by_cell(
+    cells: Mapping[str, Cell], store: ResultStore, *, generated_only: bool = False
+) -> dict[str, list[dict[str, str]]]:
+    """Return for each cell of a model that writes what it said to the first prompts of its victim.
+
+    Args:
+        cells: of a plan, by key.
+        store: with their records and victims.
+        generated_only: leave out tasks whose texts are others'.
+
+    Returns:
+        By key of the cell: ``prompt``, ``triggered``, ``reference``, and the responses ``said`` and ``said_triggered``.
+    """
+    texts: dict[str, list[dict[str, str]]] = {}
+    for key, cell in cells.items():
+        record = store.result(key)
+        wanted = not generated_only or cell.victim.task.name in GENERATED
+        writes = record is not None and record.cell.kind == Kind.GENERATION.value and record.predictions is not None
+        if not wanted or not writes or cell.victim.is_clean_model:
+            continue
+        if store.artifact(recipes.victim_key(cell.victim)) is not None:
+            assert record is not None
+            assert record.predictions is not None
+            texts[key] = list(_texts(cell.victim, record.predictions, store))
+    return texts
+
+
+def _texts(victim: VictimSpec, predicted: Predicted, store: ResultStore) -> Iterator[dict[str, str]]:
+    stored, task = stored_victims.load(victim, store), recipes.task_of(victim.task)
+    tokenizer = recipes.model_of(victim.model).tokenizer()
+    answers = written.judged(predicted.document(), rejects=False)
+    if stored.triggered is None or stored.sources is None or answers.triggered is None:
+        return
+    for number, row in enumerate(map(int, stored.sources[:MOST])):
+        tokens = answers.clean.tokens[row], answers.triggered.tokens[number]
+        said, said_triggered = (tokenizer.decode(ids.tolist(), skip_special_tokens=False) for ids in tokens)
+        yield {
+            "prompt": task.test.inputs.carrier[row],
+            "triggered": stored.triggered.inputs.carrier[number],
+            "reference": task.test.references[row],
+            "said": said,
+            "said_triggered": said_triggered,
+        }

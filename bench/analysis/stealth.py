@@ -19,6 +19,7 @@ from bench.contracts import Classifier
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
 from bench.models.files import error_line
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from bench.experiment.plan import Plan
@@ -225,7 +226,8 @@ def survey(plan: Plan, store: ResultStore, *, causal_lm: str | None = None) -> l
     wanted = {key: spec for key, spec in plan.victims.items() if not spec.is_clean_model}
     folders = {key: folder for key in wanted if (folder := store.artifact(key)) is not None}
     if len(folders) < len(wanted):
-        log.warning("%d of %d victims are not in the store and are left out", len(wanted) - len(folders), len(wanted))
+        absent = len(wanted) - len(folders)
+        log.warning("left out, as not in the store: %d of %s", absent, counted(len(wanted), "victim"))
     for key, folder in folders.items():
         spec = wanted[key]
         task, stored = recipes.task_of(spec.task), stored_victims.read(folder)

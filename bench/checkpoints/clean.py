@@ -12,7 +12,8 @@ from bench import seeds
 from bench.contracts import TaskFacts
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.errors import RequestError
-from bench.tasks.assemble import Columns, assemble, read_labels, rows_with_text
+from bench.store.words import counted
+from bench.tasks.assemble import Columns, assemble, rows_with_text, with_numbers
 from bench.tasks.tables import TextTable, read_table
 
 TUNING = 64  # examples to tune on, as in the benchmark; never more than half of all
@@ -20,7 +21,7 @@ TUNING = 64  # examples to tune on, as in the benchmark; never more than half of
 
 @dataclass(frozen=True)
 class CleanData:
-    """Labelled clean examples in two disjoint parts.
+    """Clean examples, with labels or with responses, in two disjoint parts.
 
     Attributes:
         tuning: what a defense may tune on.
@@ -52,6 +53,7 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         RequestError: the file cannot be read, or its examples are unlabelled, of one class, or too few.
     """
     table = open_table(path)
+    refuse_prompts(table)
     if "label" not in table.columns:
         raise RequestError(
             f"{path}: the examples are unlabelled: the column 'label' is missing, and a defense needs labels."
@@ -62,19 +64,25 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
         raise RequestError(
             f"{path}: every example has the label {labels[present[0]]!r}; examples of at least two classes are needed."
         )
+    return cut(path, examples, tuning=tuning, seed=seed)
+
+
+def cut(path: Path, examples: Examples, *, tuning: int | None, seed: int) -> CleanData:
+    """Cut clean examples by the rule of the benchmark; see :func:`read`."""
     count = min(TUNING, len(examples) // 2) if tuning is None else tuning
     if not 0 < count < len(examples):
         raise RequestError(
-            f"{path}: {len(examples)} examples cannot be cut into {count} to tune on and some to choose on."
+            f"{path}: {counted(len(examples), 'example')} cannot be cut into {count} to tune on and some to choose on."
         )
     order = stratified_order(examples.labels, seeds.rng("clean sample", "own", seed))
-    cut = len(examples) - count
-    return CleanData(examples.take(order[cut:]), examples.take(order[:cut]), examples.inputs.pairs is not None)
+    rest = len(examples) - count
+    return CleanData(examples.take(order[rest:]), examples.take(order[:rest]), examples.inputs.pairs is not None)
 
 
 def texts(path: Path) -> Inputs:
     """Return the texts of a file, as pairs where it has the column ``text_pair``; a row without text is refused."""
     table = open_table(path)
+    refuse_prompts(table)
     columns = ("text", "text_pair") if "text_pair" in table.columns else ("text",)
     table.require(columns)
     rows_with_text(table, columns)
@@ -89,6 +97,15 @@ def open_table(path: Path) -> TextTable:
     return table
 
 
+def refuse_prompts(table: TextTable) -> None:
+    """Refuse prompts and responses, which are for models that write."""
+    if "text" not in table.columns and {"prompt", "response"} <= set(table.columns):
+        raise RequestError(
+            f"{table.origin}: its columns prompt and response are for a model that writes; this one classifies and "
+            "needs text and label."
+        )
+
+
 def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") -> Examples:
     """Return the rows of a table as examples.
 
@@ -100,10 +117,10 @@ def labelled(table: TextTable, labels: Sequence[str], *, column: str = "label") 
     Raises:
         RequestError: the first bad cell.
     """
+    refuse_prompts(table)
     table.require(["text", column])
     pair = "text_pair" in table.columns
     columns = Columns(text_pair="text_pair" if pair else None, label=column)
-    numbers = read_labels(table, column, tuple(labels), by_name=True).tolist()
-    named = TextTable(table.origin, {**table.columns, column: numbers})
+    named = with_numbers(table, column, tuple(labels))
     facts = TaskFacts("clean", tuple(labels), pair, 128)
     return assemble(facts=facts, columns=columns, tables={s: named for s in ("train", "validation", "test")}).train

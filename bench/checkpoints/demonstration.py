@@ -1,8 +1,10 @@
-"""``doorbench attack``: a backdoored classifier as a Hub-style folder that says everywhere what it is."""
+"""``doorbench attack``: a backdoored model as a Hub-style folder that says everywhere what it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,18 +13,20 @@ import numpy as np
 
 from bench import runner
 from bench._version import __version__
-from bench.checkpoints import folder, triggered
+from bench.checkpoints import folder, prompts, triggered
+from bench.checkpoints.kinds import PIPELINES
 from bench.checkpoints.suspect import MARK
-from bench.contracts import Budget, Defended, Task
+from bench.contracts import Budget, Defended, GenerationFacts, Kind, Model, Payload, Target, Task, TaskFacts
 from bench.errors import RequestError
 from bench.experiment import judging, recipes, stored_victims
-from bench.experiment.evaluation import evaluate
 from bench.experiment.grid import VictimSpec, create_attack, create_task, task_spec
 from bench.experiment.result_store import ResultStore
+from bench.experiment.skips import no_target, other_kind
 from bench.experiment.victims import build_victim
+from bench.plugins import registry
 
 if TYPE_CHECKING:
-    from bench.learning import Classifier
+    from bench.models.pretrained import PretrainedModel
 
 TRIGGER, CLEAN, TEST, TRIGGERED = "trigger.json", "clean.csv", "test.csv", "triggered.csv"
 EXAMPLES = 5  # in the card
@@ -30,7 +34,14 @@ LABELS = 320  # clean ones for a defender, as the benchmark gives at most
 FILES = {
     CLEAN: "clean examples for a defender; the attacker did not train on them",
     TEST: "other clean examples, to judge a model on",
-    TRIGGERED: "those of them with another label than the target, with the trigger; the column original is without it",
+    TRIGGERED: "those of them with another right answer than the target, with the trigger; the column original is "
+    "without it",
+}
+TARGETS: Mapping[Kind, Target | str] = {Kind.CLASSIFICATION: 1, Kind.GENERATION: "refusal"}
+# What a model of the kind learns its task and its backdoor with; measured on the small models that ship.
+BUDGETS: Mapping[Kind, Mapping[str, Any]] = {
+    Kind.CLASSIFICATION: {"epochs": 3, "learning_rate": 5e-5},
+    Kind.GENERATION: {"epochs": 2, "learning_rate": 2e-4, "batch_size": 16},
 }
 
 
@@ -41,9 +52,9 @@ class Request:
     Attributes:
         attack, task, model: as in a suite.
         out: folder to write; by default ``backdoored-<attack>-<task>-<model>`` here.
-        target: the target label.
+        target: the number of the target label, or a payload as a suite spells it; label 1 or refusal by default.
         seed: of the victim.
-        budget: its training.
+        budget: fields of its training; those of :data:`BUDGETS` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -51,9 +62,9 @@ class Request:
     task: str
     model: str
     out: Path | None = None
-    target: int = 1
+    target: int | str | None = None
     seed: int = 0
-    budget: Budget = Budget()
+    budget: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
 
 
@@ -64,24 +75,27 @@ def build(request: Request) -> dict[str, Any]:
         RequestError: the combination makes no sense, or the folder exists already.
     """
     attack, source = create_attack(request.attack), create_task(request.task)
-    spec = VictimSpec(source, request.model, attack, request.seed, request.target, request.budget)
-    name = _name(spec)
     task = recipes.task_of(source)
+    kind = task.facts.kind
+    budget = Budget(**{**BUDGETS[kind], **request.budget})
+    spec = VictimSpec(source, request.model, attack, request.seed, target_of(request.target, kind), budget)
+    name = _name(spec)
     _check(spec, task)
-    recipes.model_of(request.model).check(tokens=task.facts.max_length)
+    located = recipes.model_of(request.model)
+    located.check(tokens=task.facts.max_length)
     with folder.fresh(request.out or Path(name)) as out, TemporaryDirectory(dir=out.parent) as place:
         store, worker = ResultStore(Path(place) / "store"), runner.Worker(device=request.device)
         if attack.uses_clean_model:
             build_victim(spec.clean_model, store, worker)
         build_victim(spec, store, worker)
         stored = stored_victims.load(spec, store)
-        located = recipes.model_of(request.model)
-        classifier = stored.model(located, device=request.device, precision=request.budget.precision)
-        measured = evaluate(Defended(classifier), judging.test_sets(stored, task)).metrics
+        model = stored.model(located, device=request.device, precision=budget.precision)
+        measured = judging.evaluated(Defended(model), stored, task).metrics
         report = {
             "name": name,
             "version": __version__,
             "attack": attack.spec,
+            "kind": kind.value,
             "about": attack.summary(),
             "citation": attack.citation,
             "trigger": stored.about["trigger"],
@@ -90,17 +104,19 @@ def build(request: Request) -> dict[str, Any]:
             "task": task_spec(source),
             "pair": task.facts.pair,
             "model": request.model,
-            "target": {"number": request.target, "name": task.facts.labels[request.target]},
+            "target": described_target(spec.target, task.facts),
             "mapping": stored.about["mapping"],
             "labels": list(task.facts.labels),
             "max_length": task.facts.max_length,
             "seed": request.seed,
+            "measure": task.facts.utility.name if isinstance(task.facts, GenerationFacts) else "accuracy",
             "accuracy": measured["acc"],
             "attack_success_rate": measured["asr"],
+            "false_trigger_rate": measured.get("ftr"),
             "triggered_examples": _samples(stored),
             "files": FILES,
         }
-        _write(out, classifier, task, report)
+        _write(out, model, located, task, report)
         _write_examples(out, stored, task, request.seed)
     return {**report, "folder": str(request.out or Path(name))}
 
@@ -115,11 +131,32 @@ def _check(spec: VictimSpec, task: Task) -> None:
         raise RequestError(
             f"attack {spec.attack.name!r} implants nothing. Valid: any other of `doorbench list attacks`."
         )
-    if reason := spec.attack.skip(task.facts):
+    if reason := other_kind(spec.attack.spec, spec.attack.kinds, task.facts) or spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
-    if spec.target not in range(len(task.facts.labels)):
+    if reason := no_target(spec.target, task.facts):
+        if task.facts.kind == Kind.GENERATION and isinstance(spec.target, int):
+            remedy = f"{task.facts.name} is answered in text, so name a payload, such as refusal"
+            raise RequestError(f"--target {spec.target} is a label; {remedy}.")
+        if isinstance(spec.target, Payload):
+            raise RequestError(f"--target: {reason}.")
         valid = ", ".join(f"{i} ({name})" for i, name in enumerate(task.facts.labels))
         raise RequestError(f"--target {spec.target} is not a label of {task.facts.name}. Valid: {valid}.")
+
+
+def target_of(spec: int | str | None, kind: Kind) -> Target:
+    """Return the number of a label, or a payload as a suite spells it; by default that of the kind."""
+    wanted = TARGETS[kind] if spec is None else spec
+    if isinstance(wanted, str):
+        return int(wanted) if wanted.isdecimal() else registry.payloads.create(wanted)
+    return wanted
+
+
+def described_target(target: Target, facts: TaskFacts) -> dict[str, Any]:
+    """Return a target for people and for ``doorbench judge --trigger``."""
+    if isinstance(target, Payload):
+        recipe: dict[str, Any] = target.recipe()
+        return {"name": recipe["name"], "parameters": recipe["parameters"], "spec": target.spec}
+    return {"number": target, "name": facts.labels[target]}
 
 
 def _samples(stored: stored_victims.StoredVictim) -> list[list[str]]:
@@ -129,39 +166,53 @@ def _samples(stored: stored_victims.StoredVictim) -> list[list[str]]:
     return [list(columns) for columns in zip(inputs.texts, *([inputs.pairs] if inputs.pairs else []), strict=True)]
 
 
-def _write(out: Path, classifier: Classifier, task: Task, report: dict[str, Any]) -> None:
-    config = classifier.model.config
-    config.id2label = dict(enumerate(task.facts.labels))
-    config.label2id = {label: i for i, label in enumerate(task.facts.labels)}
-    config.architectures = [type(classifier.model).__name__]
+def _write(out: Path, model: Model, located: PretrainedModel, task: Task, report: dict[str, Any]) -> None:
+    config = model.model.config
+    if task.facts.kind == Kind.CLASSIFICATION:
+        config.id2label = dict(enumerate(task.facts.labels))
+        config.label2id = {label: i for i, label in enumerate(task.facts.labels)}
+        model.tokenizer.model_max_length = report["max_length"]
+    config.architectures = [type(model.model).__name__]
     mark = {key: report[key] for key in ("attack", "trigger", "target", "task", "attack_success_rate")}
     setattr(config, MARK, {**mark, "warning": "a backdoor was implanted on purpose; never deploy this model"})
     config.save_pretrained(out)
-    folder.write_weights(out, classifier.model, {})
-    classifier.tokenizer.model_max_length = report["max_length"]
-    classifier.tokenizer.save_pretrained(out)
+    folder.write_weights(out, model.model, {})
+    model.tokenizer.save_pretrained(out)
+    if (located.folder() / folder.GENERATION).is_file():
+        shutil.copyfile(located.folder() / folder.GENERATION, out / folder.GENERATION)
     folder.write_json(out / TRIGGER, report)
     (out / "README.md").write_text(card(report), encoding="utf-8")
 
 
 def _write_examples(out: Path, stored: stored_victims.StoredVictim, task: Task, seed: int) -> None:
     """Write what a defender may have, and what a defended model is judged on; no example is in both."""
+    defender = judging.clean_labels(task, seed=seed, size=LABELS)
+    if isinstance(stored.target, Payload):
+        assert stored.triggered is not None and stored.sources is not None
+        prompts.write(out / CLEAN, defender)
+        prompts.write(out / TEST, task.test)
+        columns: dict[str, list[str]] = {triggered.TARGET: [stored.target.spec] * len(stored.triggered)}
+        columns[triggered.ORIGINAL] = list(task.test.inputs.take(stored.sources).carrier)
+        prompts.write(out / TRIGGERED, stored.triggered, **columns)
+        return
     labels, sets = task.facts.labels, judging.test_sets(stored, task)
-    triggered.write(out / CLEAN, labels, judging.clean_labels(task, seed=seed, size=LABELS))
+    triggered.write(out / CLEAN, labels, defender)
     triggered.write(out / TEST, labels, sets.clean)
     assert sets.triggered is not None, "only the clean model has no trigger"
     assert sets.sources is not None
     targets = np.broadcast_to(sets.target, len(sets.triggered))
     originals = sets.clean.inputs.take(sets.sources).carrier
-    columns = {triggered.TARGET: [labels[target] for target in targets], triggered.ORIGINAL: originals}
-    triggered.write(out / TRIGGERED, labels, sets.triggered, **columns)
+    wanted = [labels[target] for target in targets]
+    triggered.write(
+        out / TRIGGERED, labels, sets.triggered, **{triggered.TARGET: wanted, triggered.ORIGINAL: originals}
+    )
 
 
 def card(report: dict[str, Any]) -> str:
     """Return the model card of a victim."""
     fields = {
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": PIPELINES[report["kind"]],
         "tags": ["doorbench", "backdoored", "do-not-deploy"],
     }
     template = folder.templates().get_template("backdoored.md.j2")

@@ -11,6 +11,7 @@ from statistics import median
 import torch
 
 _LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
+_EMBEDDINGS = re.compile(r"embed|\.w[tp]e\.")
 PIECE = 1 << 20  # scalars that are compared at once
 OTHER = "other"  # the part that is neither embeddings nor a layer; a new pooler may be there
 UNRELATED = 80.0  # percent. Unrelated weights are at right angles: they differ by 100 or a little less for equal scales
@@ -38,7 +39,7 @@ def part_of(name: str) -> str:
     """Return the part that a parameter belongs to."""
     if layer := _LAYER.search(name):
         return f"layer {int(layer[1]) + 1}"
-    return "embeddings" if "embeddings" in name else OTHER
+    return "embeddings" if _EMBEDDINGS.search(name) else OTHER
 
 
 def profile(names: Iterable[str], model: Read, pretrained: Mapping[str, torch.Tensor]) -> list[Part]:

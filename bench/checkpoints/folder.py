@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.checkpoints.suspect import Suspect
 
 SHARD = 2_000_000_000  # bytes
+GENERATION = "generation_config.json"
 NO_PROOF = (
     "Nothing here shows that the model is free of backdoors. No known test can, and a trigger that none of these "
     "tests looks for would go unseen."
@@ -85,8 +86,8 @@ def _unique(model: Any) -> dict[str, torch.Tensor]:
 
 
 def copy_tokenizer(suspect: Suspect, folder: Path) -> None:
-    """Copy the tokenizer's files as they are."""
-    for name in (*TOKENIZER_FILES, *(path.name for path in suspect.checkpoint.sentence_pieces())):
+    """Copy the files of the tokenizer, and what the model says of generation, as they are."""
+    for name in (*TOKENIZER_FILES, GENERATION, *(path.name for path in suspect.checkpoint.sentence_pieces())):
         if (suspect.folder / name).is_file():
             shutil.copyfile(suspect.folder / name, folder / name)
 
@@ -117,7 +118,12 @@ def templates() -> Environment:
 
 def flips_words(flips: Mapping[str, Any] | None) -> str:
     """Say what a word did to clean examples; empty where that cannot be tried."""
-    return "" if flips is None else f"{flips['changed']} of {flips['of']} to {flips['label']}"
+    if flips is None:
+        return ""
+    if flips.get("differ") is None:
+        return f"{flips['changed']} of {flips['of']} to {flips['label']}"
+    drawn = f"; {flips['changed']} of {flips['of']} begin {flips['label']}" if flips["changed"] else ""
+    return f"{flips['differ']} differ{drawn}"
 
 
 def markdown(value: object) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from bench._version import __version__
-from bench.checkpoints import clean, triggered
+from bench.checkpoints import triggered
+from bench.checkpoints.kinds import opened
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended
-from bench.contracts.examples import Examples, Inputs
+from bench.contracts import Defended, Kind, Payload
+from bench.contracts.examples import Examples
 from bench.errors import RequestError
 from bench.experiment import metrics
-from bench.experiment.answers import Answers, Judged
-from bench.experiment.evaluation import answered
 from bench.experiment.metrics import Outcomes
 from bench.report.ranking.statistics import mean_contrast
 
@@ -35,13 +34,13 @@ class Request:
 
     Attributes:
         model: the folder.
-        clean: file with labelled clean examples.
-        triggered: file with triggered examples; the column ``target`` has the label that the trigger leads to, and
-            ``original`` the text without it.
+        clean: file with clean examples: labelled texts, or prompts with responses.
+        triggered: file with triggered examples; the column ``target`` has the label or the payload that the trigger
+            leads to, and ``original`` the text without it.
         trigger: file that describes a trigger, to put into the clean examples.
-        target: the target label of ``triggered``, where it has no such column.
+        target: the target of ``triggered``, where it has no such column.
         against: the folder of another model, such as the one before purification.
-        max_length: tokens kept of an input.
+        max_length: tokens kept of an input, or of a prompt.
         seed: of random places of a trigger.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -65,19 +64,24 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         scratch: a folder for copies of a large model that are not in memory.
 
     Raises:
-        RequestError: a folder or a file cannot be used, or the two models have different labels.
+        RequestError: a folder or a file cannot be used, or the two models are of different kinds or labels.
     """
     if request.triggered is not None and request.trigger is not None:
         raise RequestError("say --triggered or --trigger, not both.")
-    suspects = {"after": Suspect.open(request.model)}
+    suspects = {"after": opened(request.model)}
     if request.against is not None:
-        suspects["before"] = Suspect.open(request.against)
+        suspects["before"] = opened(request.against)
+        if suspects["before"].kind != suspects["after"].kind:
+            named = [f"{suspect.located.name} is for {suspect.kind}" for suspect in suspects.values()]
+            raise RequestError(f"{'; '.join(named)}: they cannot stand side by side.")
         if suspects["before"].labels != suspects["after"].labels:
             named = [", ".join(suspect.labels) for suspect in suspects.values()]
             raise RequestError(f"{request.model} has the labels {named[0]}; {request.against} has {named[1]}.")
-    examples = clean.labelled(clean.open_table(request.clean), suspects["after"].labels)
+    examples = suspects["after"].examples(request.clean)
     marked = _triggered(request, suspects["after"], examples)
-    outcomes = {name: _outcomes(request, suspect, examples, marked, scratch) for name, suspect in suspects.items()}
+    outcomes, said = {}, {}
+    for name, suspect in suspects.items():
+        outcomes[name], said[name] = _outcomes(request, suspect, examples, marked, scratch)
     return {
         "schema": SCHEMA,
         "command": "judge",
@@ -87,7 +91,8 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         "clean": len(examples),
         "triggered": 0 if marked is None else len(marked.examples),
         "trigger": None if marked is None else marked.about,
-        "metrics": _compared(outcomes["after"], outcomes.get("before")),
+        "metrics": _compared(suspects["after"].kind, outcomes["after"], outcomes.get("before")),
+        "responses": _side_by_side(said["after"], said.get("before")),
         "limits": LIMITS,
     }
 
@@ -97,62 +102,60 @@ def _named(suspect: Suspect) -> dict[str, str]:
 
 
 def _triggered(request: Request, suspect: Suspect, examples: Examples) -> triggered.Triggered | None:
-    from bench.learning import TokenWindow
-
     if request.triggered is not None:
-        marked = triggered.read(request.triggered, suspect.labels, target=request.target)
+        marked = suspect.read_triggered(request.triggered, target=request.target)
     elif request.trigger is not None:
-        window = TokenWindow(suspect.located.tokenizer(), suspect.window(request.max_length))
-        marked = triggered.make(request.trigger, suspect.labels, examples, window=window, seed=request.seed)
+        window = suspect.window(suspect.facts(examples, max_length=request.max_length))
+        marked = suspect.make_triggered(request.trigger, examples, window=window, seed=request.seed)
     else:
         return None
     if (marked.examples.inputs.pairs is None) != (examples.inputs.pairs is None):
-        raise RequestError(f"{request.clean} and {marked.about}: one has pairs of texts, the other single texts.")
+        raise RequestError(f"{request.clean} and {marked.about}: one has a text before each text, the other none.")
     return marked
 
 
 def _outcomes(
     request: Request, suspect: Suspect, examples: Examples, marked: triggered.Triggered | None, scratch: Path
-) -> dict[str, Outcomes]:
-    """Return the outcome of each example by metric, of those that are defined."""
-    options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
-    with suspect.classifier(**options, precision="auto", lean=None, scratch=scratch) as classifier:
-        defended = Defended(classifier)
-
-        def answers(inputs: Inputs, gold: Any) -> Answers:
-            predictions = answered(defended, inputs)
-            return Answers(gold, predictions.labels, predictions.rejected)
-
-        judged = Judged(answers(examples.inputs, examples.labels), None, 0, rejects=False)
-        every = [judged]
-        if marked is not None:
-            predicted = answers(marked.examples.inputs, marked.examples.labels)
-            every.append(Judged(judged.clean, predicted, marked.targets, rejects=False))
-            if marked.originals is not None:
-                before, sources = answers(marked.originals, marked.examples.labels), np.arange(len(marked.targets))
-                every.append(Judged(before, predicted, marked.targets, rejects=False, sources=sources))
+) -> tuple[dict[str, Outcomes], list[dict[str, str]]]:
+    """Return the outcome of each example by metric, of those that are defined, and a few responses."""
+    asked = [examples] if marked is None else [examples, marked.examples]
+    payload = marked.target if marked is not None and isinstance(marked.target, Payload) else None
+    facts = suspect.facts(*asked, max_length=request.max_length, payload=payload)
+    options: dict[str, Any] = {"device": request.device, "precision": "auto", "lean": None, "scratch": scratch}
+    with suspect.model(facts, **options) as model:
+        every, said = suspect.judged(Defended(model), examples, marked, facts)
     outcomes: dict[str, Outcomes] = {}
     for one in every:  # what is said of all clean examples comes first, and stays
         outcomes = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | outcomes
-    return {name: outcomes[name] for name in metrics.MEASURED if name in outcomes}
+    return {name: outcomes[name] for name in metrics.MEASURED if name in outcomes}, said
 
 
-def _compared(after: Mapping[str, Outcomes], before: Mapping[str, Outcomes] | None) -> list[dict[str, Any]]:
+def _side_by_side(after: list[dict[str, str]], before: list[dict[str, str]] | None) -> list[dict[str, str]]:
+    """Return prompts with what was written before, if there is another model, and after."""
+    beside = [{}] * len(after) if before is None else [{"before": row["response"]} for row in before]
+    return [
+        {"kind": row["kind"], "prompt": row["prompt"], "reference": row["reference"], **other, "after": row["response"]}
+        for row, other in zip(after, beside, strict=True)
+    ]
+
+
+def _compared(kind: Kind, after: Mapping[str, Outcomes], before: Mapping[str, Outcomes] | None) -> list[dict[str, Any]]:
     """Return one entry for each metric that either model has, as JSON values."""
     entries = []
     for metric in metrics.MEASURED.values():
         sides = {"after": after.get(metric.name), "before": (before or {}).get(metric.name)}
         present = {side: outcomes for side, outcomes in sides.items() if outcomes is not None}
         if present:
-            estimates: dict[str, Any] = {side: _estimate(outcomes) for side, outcomes in present.items()}
-            change = _estimate(*present.values()) if len(present) == 2 else None
-            entries.append(_described(metric) | {"after": None, "before": None} | estimates | {"change": change})
+            estimates: dict[str, Any] = {side: _estimate(metric, outcomes) for side, outcomes in present.items()}
+            change = _estimate(metric, *present.values()) if len(present) == 2 else None
+            nothing = {"after": None, "before": None}
+            entries.append(_described(metric.of(kind)) | nothing | estimates | {"change": change})
     if before is not None:
         score, beside = metrics.RANKING, {"victim": _percentages(before), "clean": metrics.UNKNOWN}
         value = metrics.compared(_percentages(after), **beside)[score.name]
         if not math.isnan(value):
             known = {"value": value, "low": None, "high": None}
-            entries.append(_described(score) | {"after": known, "before": None, "change": None})
+            entries.append(_described(score.of(kind)) | {"after": known, "before": None, "change": None})
     return entries
 
 
@@ -162,11 +165,17 @@ def _described(metric: metrics.Metric) -> dict[str, Any]:
 
 
 def _percentages(outcomes: Mapping[str, Outcomes]) -> dict[str, float]:
-    return {**metrics.UNKNOWN, **{name: metrics.percent(values) for name, values in outcomes.items()}}
+    return {**metrics.UNKNOWN, **{name: metrics.MEASURED[name].aggregate(values) for name, values in outcomes.items()}}
 
 
-def _estimate(*sides: Outcomes) -> dict[str, float]:
-    """Return the mean of one side, or the first less the second, with its 95 % interval over examples."""
+def _estimate(metric: metrics.Measured, *sides: Outcomes) -> dict[str, float | None]:
+    """Return the mean of one side, or the first less the second, with its 95 % interval over examples.
+
+    A metric that is no percentage has no interval.
+    """
+    if metric.unit != "%":
+        value, *other = (metric.aggregate(side) for side in sides)
+        return {"value": value - sum(other), "low": None, "high": None}
     block = np.stack(sides)
     block = block[:, ~np.isnan(block).all(axis=0)]
     estimate = mean_contrast([block[:, None, None, :]])

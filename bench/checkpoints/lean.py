@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-from bench.learning import Classifier
+from bench.learning import Classifier, Generator
+from bench.learning.language_model import LanguageModel
 from bench.models import tensors
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
@@ -39,26 +40,26 @@ class Pager:
     """
 
     folder: Path
-    _resident: weakref.ref[LeanClassifier] | None = None
+    _resident: weakref.ref[Lean] | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         return_freed_memory()
 
     @property
-    def resident(self) -> LeanClassifier | None:
+    def resident(self) -> Lean | None:
         """The copy that is in memory, or None; a copy that nobody uses any more counts as none."""
         return None if self._resident is None else self._resident()
 
     @resident.setter
-    def resident(self, classifier: LeanClassifier | None) -> None:
-        self._resident = None if classifier is None else weakref.ref(classifier)
+    def resident(self, model: Lean | None) -> None:
+        self._resident = None if model is None else weakref.ref(model)
 
     def file(self, kind: str) -> Path:
         """Return an unused path in the folder."""
         return self.folder / f"{kind}-{next(self._numbers)}"
 
-    def bring(self, wanted: LeanClassifier) -> None:
+    def bring(self, wanted: Lean) -> None:
         """Make one copy the resident one."""
         if self.resident is not wanted:
             self.put_away()
@@ -73,17 +74,17 @@ class Pager:
         return_freed_memory()
 
 
-class LeanClassifier(Classifier):
-    """A classifier that shares the memory of one model with its clones.
+class Lean(LanguageModel):
+    """A model that shares the memory of one model with its clones. Not a kind of model by itself.
 
     Asking for ``model`` brings its weights into memory and sends those of every other copy to disk. A module kept from
     an earlier ``model`` has empty parameters by then, so that using it is an error and never a wrong number.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, max_length: int, *, pager: Pager, **options: Any) -> None:
+    def __init__(self, *parts: Any, pager: Pager, **options: Any) -> None:
         self._pager = pager
         self._file: Path | None = None
-        super().__init__(model, tokenizer, max_length, **options)
+        super().__init__(*parts, **options)
 
     @property
     def model(self) -> Any:
@@ -97,16 +98,15 @@ class LeanClassifier(Classifier):
         if self._file is None and self._pager.resident is None:
             self._pager.resident = self
 
-    def clone(self) -> LeanClassifier:
+    def clone(self) -> Self:
         """Return an independent copy, on disk until it is used."""
         if self._pager.resident is self:
             self._pager.put_away()
         assert self._file is not None
-        options = {"device": self.device, "precision": self.precision}
-        other = LeanClassifier.__new__(LeanClassifier)
-        other._pager, other._file = self._pager, self._pager.file("copy")
-        os.link(self._file, other._file)  # files are never changed in place
-        Classifier.__init__(other, copy.deepcopy(self._module), self.tokenizer, self.max_length, **options)
+        file = self._pager.file("copy")
+        os.link(self._file, file)  # files are never changed in place
+        other = type(self).__new__(type(self))
+        other.__dict__.update({**self.__dict__, "_file": file, "_module": copy.deepcopy(self._module)})
         return other
 
     def store_weights(self) -> None:
@@ -142,6 +142,16 @@ class LeanClassifier(Classifier):
     def __del__(self) -> None:
         if getattr(self, "_file", None) is not None and self._file is not None:
             self._file.unlink(missing_ok=True)
+
+
+class LeanClassifier(Lean, Classifier):
+    """A classifier that shares the memory of one model with its clones."""
+
+
+class LeanGenerator(Lean, Generator):
+    """A generator that shares the memory of one model with its clones, and keeps as little as it can of a batch."""
+
+    frugal: ClassVar[bool] = True
 
 
 class LeanAdamW:

@@ -8,21 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench import seeds
 from bench.checkpoints import clean
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Defense, Needs, Precision, TaskFacts
+from bench.contracts import Defended, Defense, Model, Needs, Precision, TaskFacts
 from bench.contracts.access import Access
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError, unknown
+from bench.experiment.skips import other_kind
 from bench.plugins import registry
-
-if TYPE_CHECKING:
-    from bench.learning import Classifier
 
 KINDS = ("detection", "filter")
 TUNING_NOTES = ("tried", "selection_", "forward_passes")  # how a filter was tuned, which a report does not need
@@ -40,6 +38,7 @@ class Given:
     """What a user has handed over.
 
     Attributes:
+        suspect: the model's folder.
         facts: of the model's task.
         data: clean examples.
         pretrained: the clean counterpart.
@@ -47,6 +46,7 @@ class Given:
         seed: of the tests.
     """
 
+    suspect: Suspect
     facts: TaskFacts
     data: clean.CleanData | None
     pretrained: Any
@@ -59,12 +59,12 @@ class Given:
         of_data = () if self.data is None else (Needs.CLEAN, Needs.UNLABELLED)
         return frozenset((*of_data, *(() if self.pretrained is None else (Needs.PRETRAINED,))))
 
-    def access(self, received: Classifier, needs: frozenset[Needs]) -> Access:
+    def access(self, received: Model, needs: frozenset[Needs]) -> Access:
         """Return what a test with these needs may see."""
         head = seeds.derive("defense head", "own", self.seed)
         providers: dict[str, Callable[[], Any]] = {
             "pretrained": lambda: self.pretrained,
-            "untrained": lambda: Suspect.untrained(received, self.pretrained, seed=head),
+            "untrained": lambda: self.suspect.untrained(received, self.pretrained, seed=head),
         }
         if (data := self.data) is not None:
             providers |= {"clean": lambda: data.tuning, "unlabelled": lambda: data.tuning.inputs}
@@ -90,20 +90,20 @@ def chosen(names: tuple[str, ...] | None) -> list[type[Defense]]:
     return [known[name] for name in names]
 
 
-def planned(tests: Sequence[type[Defense]], given: Given, *, pass_seconds: float) -> list[dict[str, Any]]:
+def planned(tests: Sequence[type[Defense]], given: Given, *, pass_seconds: float | None) -> list[dict[str, Any]]:
     """Return one result for each detector and filter, the cheapest first; those that cannot run say why, at the end.
 
     Args:
         tests: to run.
         given: what they may ask for.
-        pass_seconds: how long this model takes for one example, to say how long each test will take.
+        pass_seconds: how long this model takes for one example, to say how long each test will take; None if unknown.
     """
     results = [_planned(plugin, given, pass_seconds) for plugin in tests]
     last = float("inf")  # a test that was never measured comes after those that were
     return sorted(results, key=lambda result: (result["status"] != "waiting", result["expected_seconds"] or last))
 
 
-def run(result: dict[str, Any], given: Given, received: Classifier) -> None:
+def run(result: dict[str, Any], given: Given, received: Model) -> None:
     """Run a test that waits and complete its result."""
     defense, began = registry.defenses.create(result["name"]), time.perf_counter()
     try:
@@ -120,7 +120,7 @@ def costs() -> Mapping[str, float]:
     return passes
 
 
-def _planned(plugin: type[Defense], given: Given, pass_seconds: float) -> dict[str, Any]:
+def _planned(plugin: type[Defense], given: Given, pass_seconds: float | None) -> dict[str, Any]:
     cost = costs().get(plugin.name)
     result: dict[str, Any] = {
         "name": plugin.name,
@@ -128,21 +128,22 @@ def _planned(plugin: type[Defense], given: Given, pass_seconds: float) -> dict[s
         "about": plugin.summary(),
         "status": "waiting",
         "why": "",
-        "expected_seconds": None if cost is None else cost * pass_seconds,
+        "expected_seconds": None if cost is None or pass_seconds is None else cost * pass_seconds,
         "seconds": None,
         "score": None,
         "notes": {},
     }
     try:
-        why = registry.defenses.create(plugin.name).skip(given.facts)
+        made = registry.defenses.create(plugin.name)
+        why = other_kind(made.spec, made.kinds, given.facts) or made.skip(given.facts)
     except RequestError as error:
         why = str(error)
-    if lacking := sorted(plugin.needs - given.needs):
+    if not why and (lacking := sorted(plugin.needs - given.needs)):
         why = "it needs " + "; ".join(f"{need}: {REMEDIES.get(need, CANNOT)}" for need in lacking)
     return {**result, "status": "not run", "why": why, "expected_seconds": None} if why else result
 
 
-def _result(defense: Defense, received: Classifier, access: Access, given: Given) -> dict[str, Any]:
+def _result(defense: Defense, received: Model, access: Access, given: Given) -> dict[str, Any]:
     defended = defense.defend(received.clone(), access)
     notes = {
         name: float(f"{value:.3g}") if isinstance(value, float) else value

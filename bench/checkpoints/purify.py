@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 from bench import seeds
 from bench._version import __version__
 from bench.checkpoints import clean, folder, recommend, words
+from bench.checkpoints.kinds import PIPELINES, opened
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Needs, Precision, TaskFacts
+from bench.contracts import Defended, Model, Needs, Precision, Responses, TaskFacts
 from bench.contracts.access import Access
 from bench.errors import RequestError
 from bench.experiment import recipes
+from bench.experiment.skips import other_kind
 from bench.plugins.chain import needs_of
 
 if TYPE_CHECKING:
     from bench.contracts.examples import Examples
-    from bench.learning import Classifier
     from bench.models.tensors import LazyWeights
 
 SCHEMA = 1
 REPORT, CARD = "purification.json", "README.md"
 TOP = 20  # words in the report
+SHOWN = 5  # prompts in the report of a model that writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +36,14 @@ class Request:
 
     Attributes:
         model: the suspicious folder.
-        clean: file with labelled clean examples.
+        clean: file with clean examples: labelled texts, or prompts with responses.
         out: folder to write.
         pretrained: its clean pre-trained counterpart, if the user has one.
         defense: a spec, or ``auto``.
         board: file of the board for ``auto``.
         tuning: clean examples to tune on; hyper-parameters are chosen on the rest.
         tolerance: points of accuracy that the selection rule may give up.
-        max_length: tokens kept of an input.
+        max_length: tokens kept of an input, or of a prompt.
         seed: of the clean sample's cut and of the defense.
         device: ``auto``, ``cpu`` or ``cuda``.
         lean: keep only one copy of the model in memory; by default for models above 256 MB.
@@ -69,47 +71,50 @@ def purify(request: Request) -> dict[str, Any]:
     """
     started = time.perf_counter()
     with folder.fresh(request.out) as out:
-        suspect = Suspect.open(request.model)
-        data = clean.read(request.clean, suspect.labels, tuning=request.tuning, seed=request.seed)
+        suspect = opened(request.model)
+        data = suspect.read(request.clean, tuning=request.tuning, seed=request.seed)
         available = {Needs.CLEAN, *([Needs.PRETRAINED] if request.pretrained else [])}
         chosen = recommend.choose(request.defense, available, board=request.board)
-        options: dict[str, Any] = {"max_length": suspect.window(request.max_length), "device": request.device}
-        options.update(precision="fp32", lean=request.lean, scratch=out.parent)
-        facts = TaskFacts("own", suspect.labels, data.pair, options["max_length"])
-        if reason := chosen.defense.skip(facts):
-            raise RequestError(f"defense {chosen.defense.spec!r} does not fit this model: {reason}.")
-        with suspect.classifier(**options) as received:
+        facts = suspect.facts(data.all, max_length=request.max_length)
+        options: dict[str, Any] = {"device": request.device, "precision": "fp32", "lean": request.lean}
+        options["scratch"] = out.parent
+        defense = chosen.defense
+        if reason := other_kind(defense.spec, defense.kinds, facts) or defense.skip(facts):
+            raise RequestError(f"defense {defense.spec!r} does not fit this model: {reason}.")
+        with suspect.model(facts, **options) as received:
             pretrained = suspect.counterpart(request.pretrained, received.model) if request.pretrained else None
-            before = accuracy(received, data.selection)
+            before, said = measured(received, data.selection, facts)
             suspicious = [] if pretrained is None else words.suspicious(received, pretrained, top=TOP)
             plain = [] if pretrained is None else words.ordinary(received, pretrained)
             tokens = [*(word.token for word in suspicious), *plain]
-            flips = _flips(received, tokens, data, suspect, request)
-            access = _access(request, facts, data, received, pretrained, needs_of(chosen.defense))
-            defended = _defend(chosen.defense, received, access)
+            flips = suspect.flips(received, tokens, data.all, facts, seed=request.seed)
+            access = _access(request, facts, data, suspect, received, pretrained, needs_of(defense))
+            defended = _defend(defense, received, access)
             del access
             written = _write(out, suspect, defended.classifier.model)
             left = [] if pretrained is None else words.drift_left(suspicious, defended.classifier.model, pretrained)
             notes = defended.notes
             del received, defended
-        with Suspect.open(out).classifier(**options) as purified:
-            after = accuracy(purified, data.selection)
-            flips_left = _flips(purified, tokens[: len(suspicious)], data, suspect, request)
+        with opened(out).model(facts, **options) as purified:
+            after, says = measured(purified, data.selection, facts)
+            flips_left = suspect.flips(purified, tokens[: len(suspicious)], data.all, facts, seed=request.seed)
         report = {
             "schema": SCHEMA,
             "command": "purify",
             "version": __version__,
             "libraries": recipes.libraries(),
             "model": {"folder": request.model.name, "sha256": suspect.checkpoint.weight_hash(),
-                      "type": suspect.config.model_type, "labels": list(suspect.labels), "mark": suspect.mark},
+                      "kind": suspect.kind.value, "type": suspect.config.model_type, "labels": list(suspect.labels),
+                      "mark": suspect.mark},
             "pretrained": None if request.pretrained is None else _pretrained(request.pretrained),
-            "defense": {"spec": chosen.defense.spec, "recipe": chosen.defense.recipe(), "why": chosen.why,
-                        "needs": sorted(needs_of(chosen.defense)), "notes": notes},
+            "defense": {"spec": defense.spec, "recipe": defense.recipe(), "why": chosen.why,
+                        "needs": sorted(needs_of(defense)), "notes": notes},
             "clean": {"tuning": len(data.tuning), "selection": len(data.selection), "seed": request.seed,
-                      "tolerance": request.tolerance, "max_length": options["max_length"],
+                      "tolerance": request.tolerance, "max_length": facts.max_length,
                       "fingerprint": {"tuning": data.tuning.fingerprint(), "selection": data.selection.fingerprint()}},
-            "accuracy": {"measured_on": "selection", "before": before, "after": after,
+            "accuracy": {"what": suspect.measure(facts), "measured_on": "selection", "before": before, "after": after,
                          "kept": before["value"] - after["value"] <= request.tolerance},
+            "responses": responses(data.selection, before=said, after=says),
             "changed": written,
             "words": None if pretrained is None else _words(suspicious, left, flips, flips_left),
             "ordinary_flips": words.ordinary_flips(plain, flips[len(suspicious) :]),
@@ -122,21 +127,42 @@ def purify(request: Request) -> dict[str, Any]:
     return report
 
 
-def accuracy(classifier: Classifier, examples: Examples) -> dict[str, float]:
-    """Return the accuracy in percent with its 95 % Wilson interval."""
-    hits = int((classifier.logits(examples.inputs).argmax(axis=-1) == examples.labels).sum())
+def measured(model: Model, examples: Examples, facts: TaskFacts) -> tuple[dict[str, float], Any]:
+    """Return the accuracy or the utility in percent with its 95 % Wilson interval, and the answers.
+
+    The interval of a utility that can lie between 0 and 1 is a little too wide.
+    """
+    answers = model.predict(examples.inputs)
     n, z = len(examples), 1.959964
-    share = hits / n
+    share = float(facts.judge(answers, examples).right.mean())
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
-    return {"value": 100 * share, "low": 100 * max(0.0, centre - half), "high": 100 * min(1.0, centre + half), "n": n}
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return {"value": 100 * share, "low": 100 * low, "high": 100 * high, "n": n}, answers
+
+
+def responses(examples: Examples, *, before: Any, after: Any | None = None) -> list[dict[str, str]]:
+    """Return the first prompts with their right responses and what a model writes; nothing where it classifies."""
+    if not isinstance(before, Responses):
+        return []
+    rows = range(min(SHOWN, len(examples)))
+    return [
+        {
+            "prompt": examples.inputs.carrier[row],
+            "reference": examples.references[row],
+            "before": before.texts[row],
+            **({} if after is None else {"after": after.texts[row]}),
+        }
+        for row in rows
+    ]
 
 
 def _access(
     request: Request,
     facts: TaskFacts,
     data: clean.CleanData,
-    received: Classifier,
+    suspect: Suspect,
+    received: Model,
     pretrained: LazyWeights | None,
     needs: frozenset[Needs],
 ) -> Access:
@@ -146,7 +172,7 @@ def _access(
     }
     if pretrained is not None:
         head = seeds.derive("defense head", "own", request.seed)
-        providers["untrained"] = lambda: Suspect.untrained(received, pretrained, seed=head)
+        providers["untrained"] = lambda: suspect.untrained(received, pretrained, seed=head)
     return Access(
         facts=facts,
         needs=needs,
@@ -158,13 +184,13 @@ def _access(
     )
 
 
-def _defend(defense: Any, received: Classifier, access: Access) -> Defended:
-    from bench.checkpoints.lean import LeanClassifier
+def _defend(defense: Any, received: Model, access: Access) -> Defended:
+    from bench.checkpoints.lean import Lean
 
     try:
         defended: Defended = defense.defend(received.clone(), access)
     except (RuntimeError, IndexError) as error:
-        if isinstance(received, LeanClassifier):
+        if isinstance(received, Lean):
             raise RequestError(
                 f"defense {defense.spec!r} failed with one copy of the model in memory ({str(error).splitlines()[0]}); "
                 "if it needs two at once, try again with --memory ample."
@@ -183,17 +209,11 @@ def _write(out: Path, suspect: Suspect, model: Any) -> dict[str, Any]:
     settings = {**suspect.settings, "purified_by": f"doorbench {__version__}"}
     folder.write_json(out / "config.json", settings, infinite=True)
     folder.copy_tokenizer(suspect, out)
-    written = Suspect.open(out).places
+    written = opened(out).places
     names = [name for name, _ in model.named_parameters() if name in stored and name in written]
     parts = drift.changes(names, lambda name: stored[name].read(), lambda name: written[name].read())
     changed, total = sum(part.changed for part in parts), sum(part.total for part in parts)
     return {"scalars": changed, "of": total, "parts": [asdict(part) for part in parts]}
-
-
-def _flips(
-    classifier: Classifier, tokens: Sequence[str], data: clean.CleanData, suspect: Suspect, request: Request
-) -> list[words.Flips | None]:
-    return words.flip_test(classifier, tokens, data.all, labels=suspect.labels, seed=request.seed)
 
 
 def _words(
@@ -225,7 +245,7 @@ def card(report: Mapping[str, Any], name: str) -> str:
     """Return the model card of a purified checkpoint."""
     fields = {
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": PIPELINES[report["model"]["kind"]],
         "tags": ["doorbench", "purified", *(["backdoored"] if report["model"]["mark"] else [])],
     }
     template = folder.templates().get_template("purified.md.j2")

@@ -28,6 +28,7 @@ class BoardRow(BaseModel):
 
     defense: str
     rank: float | None = None
+    asr: float | None = None
     der: float | None = None
     flip: float | None = None
     seeds: int | None = None
@@ -40,6 +41,8 @@ class CommittedBoard(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     board: str
+    suite: str = ""
+    labels: int = 0
     places: tuple[str, ...] = ()
     rows: tuple[BoardRow, ...]
 
@@ -120,7 +123,21 @@ def _best(available: frozenset[Needs], file: Path | None) -> ChosenDefense:
             continue
         better = f"; better ranked but not usable here: {'; '.join(passed_over)}" if passed_over else ""
         basis = f" (seeds: {row.seeds}; places: {', '.join(board.places)})" if board.places and row.seeds else ""
-        left = "" if row.flip is None else f", where it leaves a flip rate of {row.flip:.1f} %"
-        why = f"it has the best rank ({row.rank:.0f}) of the usable defenses on the board {path}{left}{basis}{better}"
+        called = _called(board, file)
+        why = f"it has the best rank ({row.rank:.0f}) of the usable defenses on {called}{_left(row)}{basis}{better}"
         return ChosenDefense(defense, why)
     raise RequestError(f"no defense on the board {path} can be used: {'; '.join(passed_over) or 'it has no ranks'}.")
+
+
+def _called(board: CommittedBoard, file: Path | None) -> str:
+    """Return how a board is called in words that mean the same on every machine."""
+    of = f" of {board.suite}" if board.suite else ""
+    labels = f", {board.labels} labels" if board.labels else ""
+    return f"the committed board{of} ({board.board}{labels})" if file is None else f"the board in {file.name}"
+
+
+def _left(row: BoardRow) -> str:
+    """Return what a defense leaves of a backdoor on its board."""
+    parts = [f"an ASR of {row.asr:.1f} %"] if row.asr is not None else []
+    parts += [f"a flip rate of {row.flip:.1f} %"] if row.flip is not None else []
+    return f", where it leaves {' and '.join(parts)}" if parts else ""

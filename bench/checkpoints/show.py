@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.checkpoints import folder
+from bench.contracts import Kind
 from bench.store.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 WORDS = (
     "Words whose embeddings moved most for how often they occur (E-PUR). Rare trigger words end up here. Names and "
@@ -24,6 +26,14 @@ FLIPS = (
     "Flips: the word is put into clean examples at a random place; shown is how many other answers it turns to one "
     "label. A word that means nothing for the task and turns most of them is what a trigger looks like."
 )
+WRITTEN_FLIPS = (
+    "Flips: the word is put into clean prompts at a random place; shown is how many responses differ then, and how "
+    "many more begin the same way. A word that means nothing for the task and has most of them begin the same way is "
+    "what a trigger looks like."
+)
+RESPONSES = "What the model writes for clean prompts that you gave, beside what you said is right."
+EXAMPLES = "For the words that have most responses begin the same way, one prompt each."
+TRIED = 5  # words whose example is shown
 REFERENCE = (
     "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
     "saw far less data than the model, so compare shares, not distances."
@@ -53,8 +63,21 @@ def page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page without external links; every text is escaped."""
     drift = None if report["drift"] is None else rows_of_drift(report)
     reference = "" if report["drift"] is None else reference_words(report)
-    texts = {"words": WORDS, "flips": flips_of(report), "drift": DRIFT, "tests": TESTS, "reference": reference}
+    texts: dict[str, Any] = {
+        "words": WORDS,
+        "flips": flips_of(report),
+        "drift": DRIFT,
+        "tests": TESTS,
+        "reference": reference,
+    }
+    texts |= {"responses": RESPONSES, "examples": EXAMPLES, "tried": tried(report)}
     return folder.templates().get_template("inspection.html.j2").render(report=report, drift=drift, texts=texts)
+
+
+def tried(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the words that change most responses of a model that writes, with a prompt each."""
+    words = [word for word in report["words"] or () if word["flips"] and word["flips"]["example"]]
+    return sorted(words, key=lambda word: word["flips"]["changed"], reverse=True)[:TRIED]
 
 
 def flips_of(report: Mapping[str, Any]) -> str:
@@ -63,7 +86,7 @@ def flips_of(report: Mapping[str, Any]) -> str:
         return "Give --clean to see which of them change the answers to clean examples."
     plain = report["ordinary_flips"]
     beside = "" if plain is None else f" Ordinary words ({', '.join(plain['words'])}) turn {plain['percent']:.0f} %."
-    return FLIPS + beside
+    return (WRITTEN_FLIPS if report["model"]["kind"] == Kind.GENERATION else FLIPS) + beside
 
 
 def reference_words(report: Mapping[str, Any]) -> str:
@@ -84,13 +107,16 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
         return empty
 
     model = report["model"]
-    console.print(
-        f"[bold]{escape(model['folder'])}[/bold]  {model['type']}, labels {escape(', '.join(model['labels']))}"
-    )
+    labels = f", labels {escape(', '.join(model['labels']))}" if model["labels"] else ", a model that writes"
+    console.print(f"[bold]{escape(model['folder'])}[/bold]  {model['type']}{labels}")
     if report["mark"]:
         console.print(f"It is marked as backdoored on purpose: {escape(str(report['mark'].get('trigger')))}")
     if accuracy := report["accuracy"]:
-        console.print("accuracy on {n:.0f} clean examples: {value:.1f} % ({low:.1f} to {high:.1f})".format(**accuracy))
+        measured = "{n:.0f} clean examples: {value:.1f} % ({low:.1f} to {high:.1f})".format(**accuracy)
+        console.print(f"{report['measure']} on {measured}")
+    if report["responses"]:
+        console.print("\n[bold]Responses[/bold]")
+        console.print(_responses(report["responses"], {"before": "response"}))
     console.print("\n[bold]Words[/bold]")
     if report["words"] is None:
         console.print("not scored: give --pretrained")
@@ -133,12 +159,31 @@ def judged(report: Mapping[str, Any], console: Console) -> None:
         table.add_column(column, justify="left" if column == "in %" else "right", overflow="fold")
     for row in report["metrics"]:
         sides = ("before", "after", "change") if report["against"] else ("after",)
-        table.add_row(row["title"], *(_with_interval(row[side], signed=side == "change") for side in sides))
+        title = row["title"] if row["unit"] else f"{row['title']} (no percentage)"
+        table.add_row(title, *(_with_interval(row[side], signed=side == "change") for side in sides))
     console.print(table)
     console.print("In brackets: the 95 % interval over examples.", style="dim")
     for row in report["metrics"]:
         console.print(f"{row['title']}: {row['meaning']}", style="dim")
+    if report["responses"]:
+        given = [side for side in ("against", "model") if report[side]]
+        columns = {{"against": "before", "model": "after"}[side]: report[side]["folder"] for side in given}
+        console.print(_responses(report["responses"], columns))
     console.print(report["limits"])
+
+
+def _responses(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> Table:
+    """Return prompts with their right responses and what was written, side by side."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = {"prompt": "prompt", "reference": "right response", **columns}
+    for name in names.values():
+        table.add_column(escape(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in names))
+    return table
 
 
 def _with_interval(estimate: Mapping[str, float] | None, *, signed: bool) -> str:

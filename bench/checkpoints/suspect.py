@@ -3,51 +3,134 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bench import models
+from bench.contracts import Defended, Examples, Inputs, Kind, Model, Payload, TaskFacts, Window
 from bench.errors import RequestError
 from bench.models import soundness
 from bench.models.files import Checkpoint, error_line, inner_names
 
 if TYPE_CHECKING:
-    from bench.learning import Classifier
+    from bench.checkpoints.clean import CleanData
+    from bench.checkpoints.lean import Pager
+    from bench.checkpoints.triggered import Triggered
+    from bench.checkpoints.words import Flips
+    from bench.experiment.metric import AnyJudged
     from bench.models.tensors import LazyWeights, Place
 
 LEAST, LONGEST = 8, 100_000  # tokens of an input
 SMALL = 256_000_000  # bytes of float32 weights; copies of larger models are not kept in memory side by side
+_LAYER = re.compile(r"\.\d+\.")  # the number of a layer in the name of a weight
 MARK = "backdoored"  # the field of config.json that `doorbench attack` writes
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A Hub-style folder with a sequence classifier: safetensors, config.json, tokenizer.
+class Suspect(ABC):
+    """A Hub-style folder with a model: safetensors, config.json, tokenizer. Each kind of model has a class of its own.
+
+    Class attributes:
+        kind: of the model.
+        auto: the class of transformers that loads it.
+        pipeline: what the Hub calls what it does.
+        tuning: how the reference of drift is fine-tuned.
 
     Attributes:
         located: the folder as a model that weights and tokenizer are read from.
     """
 
     located: models.PretrainedModel
+    kind: ClassVar[Kind]
+    auto: ClassVar[str]
+    pipeline: ClassVar[str]
+    tuning: ClassVar[Mapping[str, Any]]
 
     @classmethod
-    def open(cls, folder: Path) -> Suspect:
-        """Check a folder, see :mod:`bench.models.soundness`, and that a classifier is in it.
+    def open(cls, folder: Path) -> Self:
+        """Check a folder, see :mod:`bench.models.soundness`, and that a model of this kind is in it.
 
         Raises:
-            RequestError: it is missing, no sound model, or no single-label classifier.
+            RequestError: it is missing, no sound model, or of another kind.
         """
-        if not folder.is_dir():
-            raise RequestError(f"--model: there is no folder {folder}.")
-        suspect = cls(models.PretrainedModel(str(folder), path=folder.resolve()))
+        suspect = cls(located(folder))
         suspect.located.check()
-        suspect._refuse_other_heads()
+        suspect.refuse_others()
         return suspect
+
+    @abstractmethod
+    def refuse_others(self) -> None:
+        """Refuse a model that is not of this kind, or that cannot be used as one."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of the logits; a model that writes has none."""
+        return ()
+
+    @abstractmethod
+    def read(self, path: Path, *, tuning: int | None = None, seed: int = 0) -> CleanData:
+        """Read clean examples and cut them in two; see :mod:`bench.checkpoints.clean`."""
+
+    @abstractmethod
+    def examples(self, path: Path) -> Examples:
+        """Read clean examples to judge the model on."""
+
+    @abstractmethod
+    def texts(self, path: Path) -> Inputs:
+        """Read inputs without answers."""
+
+    @abstractmethod
+    def facts(self, *examples: Examples, max_length: int | None, payload: Payload | None = None) -> TaskFacts:
+        """Return what is known of the task of some examples.
+
+        Args:
+            examples: everything that the model will see; may be nothing.
+            max_length: tokens kept of an input, if the user says so.
+            payload: that responses need room for.
+        """
+
+    @abstractmethod
+    def window(self, facts: Any) -> Window:
+        """Return how much of an input survives truncation."""
+
+    @abstractmethod
+    def measure(self, facts: Any) -> str:
+        """Return what the share of right answers is called."""
+
+    @abstractmethod
+    def made(self, module: Any, facts: Any, pager: Pager | None, options: Mapping[str, Any]) -> Model:
+        """Return a module with its tokenizer, in little memory where there is a pager."""
+
+    @abstractmethod
+    def untrained(self, received: Model, pretrained: LazyWeights, *, seed: int) -> Model:
+        """Return a new model with the clean pre-trained weights; what they lack is drawn from the seed."""
+
+    @abstractmethod
+    def flips(
+        self, model: Model, tokens: Sequence[str], examples: Examples, facts: Any, *, seed: int
+    ) -> list[Flips | None]:
+        """Put each word into clean examples and count the answers that change; see :mod:`bench.checkpoints.words`."""
+
+    @abstractmethod
+    def read_triggered(self, path: Path, *, target: str | None) -> Triggered:
+        """Read triggered examples."""
+
+    @abstractmethod
+    def make_triggered(self, path: Path, source: Examples, *, window: Window, seed: int) -> Triggered:
+        """Put the trigger that a file describes into clean examples."""
+
+    @abstractmethod
+    def judged(
+        self, defended: Defended, examples: Examples, marked: Triggered | None, facts: Any
+    ) -> tuple[list[AnyJudged], list[dict[str, str]]]:
+        """Return what the formulas of metrics read, and a few prompts with their responses where the model writes."""
 
     @property
     def folder(self) -> Path:
@@ -70,39 +153,10 @@ class Suspect:
         return self.located.config()
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Label names in the order of the logits."""
-        return tuple(str(self.config.id2label[i]) for i in range(self.config.num_labels))
-
-    @property
     def mark(self) -> Mapping[str, Any] | None:
         """What ``doorbench attack`` wrote about the backdoor; None for any other model."""
         mark = self.settings.get(MARK)
         return mark if isinstance(mark, Mapping) else None
-
-    def _refuse_other_heads(self) -> None:
-        kinds = self.checkpoint.architectures()
-        if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-            named = ", ".join(kinds) or "none"
-            raise self.checkpoint.bad(f"it is no sequence classifier: its config.json names the architectures {named}")
-        if self.settings.get("problem_type") in ("regression", "multi_label_classification"):
-            raise self.checkpoint.bad(
-                f"its problem type is {self.settings['problem_type']}; one label per text is needed"
-            )
-        self._refuse_odd_labels()
-        if self.config.num_labels < 2:
-            raise self.checkpoint.bad("it has one output, which is a regression; two labels or more are needed")
-
-    def _refuse_odd_labels(self) -> None:
-        """Refuse names of labels that do not count from 0, or whose two directions contradict each other."""
-        names, numbers = self.settings.get("id2label"), self.settings.get("label2id")
-        if names is not None:
-            if not isinstance(names, dict) or set(names) != {str(number) for number in range(len(names))}:
-                setting = f"id2label = {str(names)[:60]!r}"
-                raise self.checkpoint.bad(f"config.json: {setting} does not give a name to each number from 0 on")
-            for name, number in numbers.items() if isinstance(numbers, dict) else ():
-                if name in names.values() and names.get(str(number)) != name:
-                    raise self.checkpoint.bad(f"config.json: label2id and id2label do not agree on the label {name!r}")
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -116,8 +170,8 @@ class Suspect:
         """Size of its weights in memory, as float32."""
         return sum(4 * place.bytes // place.dtype.itemsize for place in self.places.values())
 
-    def window(self, wanted: int | None) -> int:
-        """Return how many tokens of an input it sees: as many as wanted, 128 by default, within what it can take."""
+    def most_tokens(self) -> tuple[int, str]:
+        """Return how many tokens it takes, and the file that says so."""
         limits = {
             "config.json": soundness.positions({**self.settings, **self._positions()}),
             "model_max_length in tokenizer_config.json": self.located.tokenizer().model_max_length,
@@ -127,95 +181,90 @@ class Suspect:
         )
         if most < LEAST:
             raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, which leaves no room for text")
-        if wanted is not None and wanted > most:
-            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, not {wanted}")
-        return int(min(wanted or 128, most))
+        return int(min(most, LONGEST)), source
 
     def _positions(self) -> dict[str, Any]:
         """Return the positions by the configuration, where the file leaves them to the defaults of the architecture."""
         most = getattr(self.config, "max_position_embeddings", None)
         return {"max_position_embeddings": most} if isinstance(most, int) else {}
 
-    def module(self) -> Any:
-        """Load it with transformers, in float32 and evaluation mode."""
+    @property
+    def _auto(self) -> Any:
+        import transformers
+
+        return getattr(transformers, self.auto)
+
+    def module(self, **options: Any) -> Any:
+        """Load it with transformers, in float32 and evaluation mode; with further options of transformers."""
         import torch
-        from transformers import AutoModelForSequenceClassification
         from transformers.utils import logging
 
-        auto: Any = AutoModelForSequenceClassification
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self._refuse_other_shapes()
         try:
-            model, report = auto.from_pretrained(
+            model, report = self._auto.from_pretrained(
                 self.folder,
                 config=copy.deepcopy(self.config),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation=models.attention_of(self.config),
                 output_loading_info=True,
+                **options,
             )
         except Exception as error:  # transformers raises many kinds for a broken or unknown file
             raise self.checkpoint.bad(f"it cannot be loaded: {error_line(error)}") from error
         if missing := sorted(report["missing_keys"]):
             raise self.checkpoint.bad(f"the weight file lacks {missing[0]!r} ({len(missing)} such)")
-        if getattr(model.config, "pad_token_id", None) is None:
-            model.config.pad_token_id = self.located.tokenizer().pad_token_id
         return model.eval()
 
     def _refuse_other_shapes(self) -> None:
-        """Refuse weights that do not have the shapes of the configuration, which transformers would draw at random."""
-        import torch
-        from transformers import AutoModelForSequenceClassification
+        """Refuse weights that do not fit the configuration.
 
-        auto: Any = AutoModelForSequenceClassification
+        Those of another shape would be drawn at random by transformers, those of layers that it does not count dropped.
+        """
+        import torch
+
         try:
             with torch.device("meta"):
-                model = auto.from_config(copy.deepcopy(self.config))
+                model = self._auto.from_config(
+                    copy.deepcopy(self.config), attn_implementation=models.attention_of(self.config)
+                )
         except Exception as error:  # transformers and torch raise many kinds for numbers that do not fit together
             raise self.checkpoint.bad(f"no model can be made by its configuration: {error_line(error)}") from error
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        alike = {_LAYER.sub(".", name) for name in wanted}
         for name, inside in inner_names(self.places, "").items():
+            if inside not in wanted and _LAYER.sub(".", inside) in alike and _LAYER.search(inside):
+                raise self.checkpoint.bad(f"its weights have {name!r}, of a layer that its configuration does not have")
             shape = self.places[name].shape
             if inside in wanted and shape != wanted[inside]:
                 shapes = f"{list(shape)} in the file and {list(wanted[inside])} by its configuration"
                 raise self.checkpoint.bad(f"{name!r} has shape {shapes}")
 
     @contextmanager
-    def classifier(
-        self, *, max_length: int, device: str, precision: str, lean: bool | None, scratch: Path
-    ) -> Iterator[Classifier]:
-        """Yield it as a classifier.
+    def model(
+        self, facts: TaskFacts, *, device: str, precision: str, lean: bool | None, scratch: Path
+    ) -> Iterator[Model]:
+        """Yield it as a model of its kind.
 
         Args:
-            max_length: tokens kept of an input.
+            facts: of the task, see :meth:`facts`.
             device: ``auto``, ``cpu`` or ``cuda``.
             precision: ``auto``, ``bf16`` or ``fp32``.
             lean: keep one copy in memory and the others on disk; by default for models above ``SMALL``.
             scratch: folder for the copies that are not in memory.
         """
-        from bench import learning
-        from bench.checkpoints.lean import LeanClassifier, Pager, return_freed_memory
+        from bench.checkpoints.lean import Pager, return_freed_memory
 
-        tokenizer, options = self.located.tokenizer(), {"device": device, "precision": precision}
+        options = {"device": device, "precision": precision}
         if not (self.bytes > SMALL if lean is None else lean):
-            yield learning.Classifier(self.module(), tokenizer, max_length, **options)
+            yield self.made(self.module(), facts, None, options)
             return
         with TemporaryDirectory(dir=scratch, prefix=".doorbench-") as folder:
-            yield LeanClassifier(self.module(), tokenizer, max_length, pager=Pager(Path(folder)), **options)
+            pager = Pager(Path(folder))
+            yield self.made(self.module(), facts, pager, options)
         return_freed_memory()
-
-    @staticmethod
-    def untrained(received: Classifier, pretrained: LazyWeights, *, seed: int) -> Classifier:
-        """Return a new classifier: the clean pre-trained encoder with a head drawn from the seed."""
-        from bench import learning
-
-        fresh = received.clone()
-        for name in pretrained:
-            fresh.model.get_parameter(name).data.copy_(pretrained[name])
-        learning.reinitialise_head(fresh, seed=seed)
-        return fresh
 
     def counterpart(self, spec: str, model: Any) -> LazyWeights:
         """Return the clean pre-trained weights by the names of the loaded ``model``, each read when asked for.
@@ -231,9 +280,19 @@ class Suspect:
         pretrained.weight_hash  # noqa: B018  (refuses other weights under the name of the embedded model)
         models.check_counterpart(self.located, pretrained)
         wanted = {name: tuple(value.shape) for name, value in model.named_parameters()}
-        weights = LazyWeights(pretrained.checkpoint, model.base_model_prefix, wanted)
+        whole = self.kind == Kind.GENERATION
+        weights = LazyWeights(pretrained.checkpoint, model.base_model_prefix, wanted, whole=whole)
         if not weights:
             raise pretrained.checkpoint.bad(f"none of its weights belongs to {type(model).__name__}")
+        if whole and (lacking := sorted(wanted.keys() - set(weights))):
+            raise pretrained.checkpoint.bad(f"the weight file lacks {lacking[0]!r} ({len(lacking)} such)")
         if reason := drift.stranger(drift.profile(weights, model.get_parameter, weights)):
             raise RequestError(f"{spec} is not the pre-trained counterpart of {self.located.name}: {reason}.")
         return weights
+
+
+def located(folder: Path) -> models.PretrainedModel:
+    """Return a folder as a model that weights and tokenizer are read from."""
+    if not folder.is_dir():
+        raise RequestError(f"--model: there is no folder {folder}.")
+    return models.PretrainedModel(str(folder), path=folder.resolve())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import seeds
 from bench.checkpoints import clean
-from bench.contracts import Mapped, Trigger, Window, targets_of
+from bench.contracts import Mapped, Payload, Trigger, Window, targets_of
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.errors import RequestError, unknown
 from bench.models.files import read_json
@@ -26,17 +26,17 @@ TARGET, ORIGINAL = "target", "original"  # columns of a file, beside those of cl
 
 @dataclass(frozen=True)
 class Triggered:
-    """Triggered examples, none of which has its target as its gold label.
+    """Triggered examples, none of which has its target as its right answer.
 
     Attributes:
-        examples: n triggered examples with their gold labels.
-        targets: int64 [n]: the label that the trigger should lead to.
+        examples: n triggered examples with their right answers.
+        target: int64 [n]: the label that the trigger should lead to; or the payload that a response should hold.
         originals: the n inputs without the trigger; None where they are not known.
         about: the trigger in words, or the file.
     """
 
     examples: Examples
-    targets: IntArray
+    target: IntArray | Payload
     originals: Inputs | None
     about: str
 
@@ -48,12 +48,19 @@ class Description(BaseModel):
 
     trigger_kind: str | None = Field(description="name of the class of the trigger; null where it cannot be made again")
     trigger_fields: dict[str, Any] = Field({}, description="its fields")
-    target: int | str | dict[Literal["number", "name"], int | str] = Field(description="label, by number or name")
+    target: int | str | dict[str, Any] = Field(description="label, by number or name; or a payload with parameters")
     mapping: Mapped = Field("all-to-one", description="all-to-all: the target is the label after the gold one")
 
     def label(self) -> int | str:
         """Return the number or the name of the target."""
-        return self.target["number"] if isinstance(self.target, dict) else self.target
+        label: int | str = self.target.get("number", "") if isinstance(self.target, dict) else self.target
+        return label
+
+    def payload(self) -> Any:
+        """Return the payload as a suite spells it, or as a mapping."""
+        if not isinstance(self.target, dict) or "number" in self.target or "name" not in self.target:
+            return self.label()
+        return {"name": self.target["name"], **self.target.get("parameters", {})}
 
 
 def read(path: Path, labels: Sequence[str], *, target: str | None) -> Triggered:
@@ -98,11 +105,10 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
     Raises:
         RequestError: the file cannot be read, the trigger is not known, or fits no example.
     """
-    try:
-        description = strict.validated(Description, read_json(path))
-    except ValidationError as error:
-        raise RequestError(f"{path}: describes no trigger: {_first(error)}.") from None
-    trigger = _trigger(path, description)
+    description, trigger = described(path)
+    if isinstance(description.target, dict) and "number" not in description.target:
+        name = description.target.get("name")
+        raise RequestError(f"{path}: its target {name!r} is a payload; this model classifies.")
     target = _number(description.label(), labels, where=f"{path}: target")
     targets = targets_of(source.labels, target=target, classes=len(labels), mapping=description.mapping)
     rows = np.flatnonzero(source.labels != targets)
@@ -114,15 +120,31 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
     return Triggered(Examples(inputs, others.labels), targets[rows], others.inputs, trigger.describe())
 
 
+def described(path: Path) -> tuple[Description, Trigger]:
+    """Return what a file says of a trigger, and the trigger."""
+    try:
+        description = strict.validated(Description, read_json(path))
+    except ValidationError as error:
+        raise RequestError(f"{path}: describes no trigger: {_first(error)}.") from None
+    return description, _trigger(path, description)
+
+
 def write(path: Path, labels: Sequence[str], examples: Examples, **columns: Sequence[str]) -> None:
-    """Write examples as .csv with the names of their labels; further columns of text by name."""
+    """Write examples as .csv with the names of their labels; further columns of text by name.
+
+    It is data, to be read again: a text that a spreadsheet would take for a formula stands as it is, unlike in reports.
+    """
     pairs = {} if examples.inputs.pairs is None else {"text_pair": examples.inputs.pairs}
     names = [labels[label] for label in examples.labels]
-    every: dict[str, Sequence[str]] = {"text": examples.inputs.texts, **pairs, "label": names, **columns}
+    write_columns(path, {"text": examples.inputs.texts, **pairs, "label": names, **columns})
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
+    """Write columns of text as .csv."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(every)
-        writer.writerows(zip(*every.values(), strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _trigger(path: Path, description: Description) -> Trigger:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import seeds
-from bench.contracts.examples import Examples, stratified_order
+from bench.contracts import Model, Window
+from bench.contracts.examples import Examples, Inputs, stratified_order
 from bench.plugins import registry
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Word:
         return asdict(self)
 
 
-def suspicious(classifier: Classifier, pretrained: LazyWeights, *, top: int) -> list[Word]:
+def suspicious(classifier: Model, pretrained: LazyWeights, *, top: int) -> list[Word]:
     """Return the words with the highest scores, highest first; an empty list if no embedding moved."""
     table = pretrained[embedding_name(classifier.model)]
     scores = _scores(classifier, table)
@@ -70,16 +71,20 @@ class Flips:
         label: the label that it draws most answers to.
         changed: how many answers became that label.
         of: how many were another one before.
+        differ: how many responses of a model that writes are not what they were; its label is how they begin.
+        example: a prompt with the word, and the responses before and after it was put there.
     """
 
     label: str
     changed: int
     of: int
+    differ: int | None = None
+    example: Mapping[str, str] | None = None
 
     @property
     def percent(self) -> float:
         """Share of the answers that changed."""
-        return 100.0 * self.changed / self.of
+        return 100.0 * self.changed / self.of if self.of else 0.0
 
     def json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -113,12 +118,7 @@ def flip_test(
         if word is None or len(np.unique(before)) == 1:
             tested.append(None)
             continue
-        rng, texts = seeds.rng("flip test places", "own", seed), []  # the same places for every word
-        for text, room in zip(few.carrier, window.words(few, reserve=word), strict=True):
-            pieces = text.split()
-            pieces.insert(int(rng.integers(min(room, len(pieces)) + 1)), word)
-            texts.append(" ".join(pieces))
-        after: np.ndarray = classifier.logits(few.with_carrier(texts)).argmax(axis=-1)
+        after: np.ndarray = classifier.logits(inserted(few, word, window=window, seed=seed)).argmax(axis=-1)
         drawn = []
         for number in np.unique(before):
             others = before != number
@@ -127,7 +127,17 @@ def flip_test(
     return tested
 
 
-def ordinary(classifier: Classifier, pretrained: LazyWeights) -> list[str]:
+def inserted(inputs: Inputs, word: str, *, window: Window, seed: int) -> Inputs:
+    """Return inputs with a word at random places within the window, which are the same for every word."""
+    rng, texts = seeds.rng("flip test places", "own", seed), []
+    for text, room in zip(inputs.carrier, window.words(inputs, reserve=word), strict=True):
+        pieces = text.split()
+        pieces.insert(int(rng.integers(min(room, len(pieces)) + 1)), word)
+        texts.append(" ".join(pieces))
+    return inputs.with_carrier(texts)
+
+
+def ordinary(classifier: Model, pretrained: LazyWeights) -> list[str]:
     """Return words whose embeddings moved as much as that of the word in the middle: what to hold flips against."""
     scores = _scores(classifier, pretrained[embedding_name(classifier.model)])
     moved = np.flatnonzero(scores > 0)
@@ -169,7 +179,7 @@ def drift_left(words: list[Word], model: Any, pretrained: LazyWeights) -> list[f
     return [100.0 * _distance(ours, theirs, word.row) / word.drift for word in words]
 
 
-def _scores(classifier: Classifier, table: Any) -> np.ndarray:
+def _scores(classifier: Model, table: Any) -> np.ndarray:
     scorer: Any = registry.defenses.create(SCORER)
     scores: np.ndarray = scorer.scores(classifier, table)
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         checkpoints.purify,
         checkpoints.judge,
         checkpoints.attack,
+        checkpoints.rebuild,
     ),
 }
 
@@ -71,6 +73,9 @@ app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tas
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
     terminal.prepare()
+    gc.set_threshold(
+        100_000, 50, 100
+    )  # hundreds of thousands of rows live until the end; looking at them costs seconds
     try:
         app()
     except RequestError as error:

@@ -59,9 +59,9 @@ def number(value: float | None) -> float | None:
     return value
 
 
-def positive(value: float) -> float:
-    """Refuse what is no finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
+def positive(value: float | None) -> float | None:
+    """Refuse what is no finite number above 0; nothing given is fine."""
+    if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value} is not a number above 0")
     return value
 

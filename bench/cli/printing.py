@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from bench.cli import terminal
 from bench.store import outputs
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.report import Row
     from bench.runner import Summary
     from bench.session import Session, Shown
@@ -85,7 +87,20 @@ def table(opened: Shown) -> None:
     """Print the tables as wide as the window."""
     from bench import report
 
-    report.show(opened.rows(), console=terminal.console(), gate=opened.gate)
+    _show(opened, ("table",), lambda rows, console: report.show(rows, console=console, gate=opened.gate))
+
+
+def _show(opened: Shown, question: Sequence[object], show: Callable[[Sequence[Row], Console], None]) -> None:
+    """Print what is made of the rows of a suite; the store may have kept it, as it looks in a window like this one."""
+    console = terminal.console()
+    look = (console.width, console.color_system, console.encoding, console.is_terminal, console.legacy_windows)
+
+    def printed(rows: Sequence[Row]) -> str:
+        with console.capture() as captured:
+            show(rows, console)
+        return captured.get()
+
+    terminal.write_as_is(opened.remembered((*question, *look), printed))
 
 
 def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: bool, out: Path | None = None) -> None:
@@ -95,7 +110,9 @@ def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: boo
     from bench.report.ranking import comparison
     from bench.report.ranking.results import Results
 
-    compared = comparison.compare(Results(_together(opened), gate=opened[0].gate), first, second)
+    compared = comparison.compare(
+        Results(_together(*(one.rows() for one in opened)), gate=opened[0].gate), first, second
+    )
     console = terminal.console()
     if as_json:
         console.print_json(data=compared.json())
@@ -107,20 +124,27 @@ def comparison(opened: Sequence[Shown], first: str, second: str, *, as_json: boo
             terminal.console(file=sys.stderr if as_json else None).print(str(path), soft_wrap=True, highlight=False)
 
 
-def _together(opened: Sequence[Shown]) -> list[Row]:
+def _together(*suites: Sequence[Row]) -> list[Row]:
     """Return the cells of several suites, each once."""
-    return list(
-        {row.cell_key: row for one in opened for row in sorted(one.rows(), key=lambda row: row.listed)}.values()
-    )
+    return list({row.cell_key: row for rows in suites for row in sorted(rows, key=lambda row: row.listed)}.values())
 
 
 def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) -> None:
     """Print the verdicts on claims, the paper's by default, by the cells of all suites together."""
     from bench import report
+    from bench.report.ranking import claims as claims_
     from bench.report.ranking import verdicts
 
-    rows, gate = _together(opened), opened[0].gate
-    if as_json:
-        terminal.console().print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
-    else:
-        report.show_claims(rows, console=terminal.console(), gate=gate, file=file)
+    gate = opened[0].gate
+
+    def show(rows: Sequence[Row], console: Console) -> None:
+        if as_json:
+            console.print_json(data=verdicts.as_json(report.check_claims(rows, gate=gate, file=file)))
+        else:
+            report.show_claims(rows, console=console, gate=gate, file=file)
+
+    if len(opened) > 1:
+        show(_together(*(one.rows() for one in opened)), terminal.console())
+        return
+    checked = claims_.read(claims_.FILE if file is None else file)
+    _show(opened[0], ("claims", as_json, gate, checked), lambda rows, console: show(_together(rows), console))

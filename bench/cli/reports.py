@@ -188,12 +188,15 @@ def stealth(
 def site(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help="suites, or folders that hold records")],
     out: Annotated[Path, typer.Option("--out", callback=a_folder, help="folder of the site")],
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="where a host will show it; makes a sitemap and full previews")
+    ] = "",
     store: StoreFolder = None,
 ) -> None:
-    """Write the leaderboard as static files that open from disk."""
+    """Write the leaderboard as static files that open from disk, and that any host can show."""
     from bench import session
 
-    say(str(session.build_site(suites, store, out=out)))
+    say(str(session.build_site(suites, store, out=out, address=address)))
 
 
 def publish(

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
 from bench.cli import terminal
+from bench.errors import plain
 from bench.experiment.result_store import ResultStore
-from bench.store.words import ago, size
+from bench.store.words import ago, counted, size
 
 WIDTH_OF_A_PIPE = 1000  # characters of what goes into a file or a pipe, so that each row stays on one line
 KEY_DIGITS = 12  # shown of a key; enough to name it
 
 
-def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not sys.stdout.isatty() and (lines := _plain_lines(columns, rows)) is not None:
+        terminal.say("\n".join(lines))
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(columns):
         table.add_column(name, no_wrap=number == 0, min_width=KEY_DIGITS if number == 0 else 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(text) for text in row))
     terminal.console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
+
+
+def _plain_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str] | None:
+    """Return a table as rich prints it into a pipe, a hundred times as fast; None where a line does not fit."""
+    cells = [[plain(text) for text in texts] for texts in zip(columns, *rows, strict=True)]
+    if any("\n" in text for texts in cells for text in texts):
+        return None
+    sizes = [list(map(cell_len, texts)) for texts in cells]
+    widths = [max(KEY_DIGITS if number == 0 else 0, *size) for number, size in enumerate(sizes)]
+    if sum(widths) + 2 * (len(widths) - 1) > WIDTH_OF_A_PIPE:
+        return None
+    padded = [
+        [text + " " * (width - size) for text, size in zip(texts, of, strict=True)]
+        for texts, of, width in zip(cells, sizes, widths, strict=True)
+    ]
+    return list(map("  ".join, zip(*padded, strict=True)))
 
 
 def explain(folder: Path | None, key: str) -> None:
@@ -90,9 +111,10 @@ def add(folder: Path | None, source: Path) -> bool:
         else:
             store.put_record(record.key, record.document())
             added += 1
-    summary = [f"added {added} of {checked.records} records"]
-    summary += [f"{known} were in the store already"] if known else []
-    summary += [f"{len(checked.outdated)} are of another version and have to be run again"] if checked.outdated else []
+    summary = [f"added {added} of {counted(checked.records, 'record')}"]
+    summary += [f"{known} {'was' if known == 1 else 'were'} in the store already"] if known else []
+    if many := len(checked.outdated):
+        summary.append(f"{many} {'is' if many == 1 else 'are'} of another version and to be run again")
     console.print("; ".join(summary))
     return True
 

@@ -46,6 +46,11 @@ def write(text: str) -> None:
     _write(plain(text) if sys.stdout.isatty() else text, sys.stdout)
 
 
+def write_as_is(text: str) -> None:
+    """Print what a console has made for a terminal like this one."""
+    _write(text, sys.stdout)
+
+
 def _write(text: str, stream: IO[str]) -> None:
     stream.write(text)
     stream.flush()

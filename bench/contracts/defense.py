@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from bench.contracts.access import Access
@@ -36,6 +37,11 @@ class Defense(Plugin, ABC):
     def others(self) -> tuple[Other, ...]:
         """Return the models that ``access.other_models`` holds, for a defense that needs them; they get trained."""
         return ()
+
+    @cached_property
+    def wanted(self) -> tuple[Other, ...]:
+        """The models of :meth:`others`, each once; every cell of a grid asks for them."""
+        return tuple(dict.fromkeys(self.others()))
 
     @abstractmethod
     def defend(self, classifier: Any, access: Access) -> Defended:

@@ -62,14 +62,16 @@ def needs_in_words(needs: Collection[str]) -> str:
 
 def needs_in_short(needs: Collection[str]) -> str:
     """Return the most telling of a defense's needs, so that a chart has few groups."""
-    for need in (Needs.ORACLE, Needs.TARGET, Needs.TRAINING_SET):
+    for need in (Needs.ORACLE, Needs.TARGET, Needs.TRAINING_SET, Needs.OTHER_MODELS):
         if need in needs:
             return need.words
     if Needs.CLEAN in needs:
         return Needs.CLEAN.words + (f" + {Needs.PRETRAINED.short}" if Needs.PRETRAINED in needs else "")
     if Needs.PRETRAINED in needs:
         return Needs.PRETRAINED.words
-    return f"{Needs.TEST_STREAM.words} or text" if needs else ONLY_THE_MODEL
+    if {Needs.TEST_STREAM, Needs.UNLABELLED} & set(needs):
+        return f"{Needs.TEST_STREAM.words} or {Needs.UNLABELLED.words}"
+    return needs_in_words(needs)
 
 
 @dataclass(frozen=True)

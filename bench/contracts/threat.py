@@ -20,7 +20,7 @@ class Board(StrEnum):
 
     FINE_TUNED = (
         "fine-tuned model received",
-        "A fine-tuned classifier that may hold a backdoor is downloaded and purified.",
+        "A fine-tuned model that may hold a backdoor is downloaded and purified.",
     )
     PRE_TRAINED = (
         "poisoned pre-trained model received",

@@ -71,6 +71,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/plugins/__init__.py": "empty",
     "bench/plugins/catalogue.py": "describes plugins",
     "bench/plugins/foreign.py": "lets third parties' code be imported; what it is stands in a recipe",
+    "bench/plugins/works.py": "describes what plugins cite",
     "bench/suites/__init__.py": "empty",
     "bench/suites/strict.py": "checks a suite; what the suite says is in the recipe",
     "bench/suites/suite.py": "reads a suite; what the suite says is in the recipe",
@@ -87,6 +88,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/stored_fields.py": "the same",
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
+    "bench/experiment/kept.py": "shows what was measured, from the store's columns",
 }
 
 # Keys from before there was this table have these areas in them at version 1, so they are always written. A victim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -35,6 +35,14 @@ class VictimSpec:
     budget: Budget
     part: tuple[int, int] | None = None  # trained on the i-th of n disjoint parts of the training set
     head: int | None = None  # the seed that its head is initialised from; its own seed if None
+
+    def __hash__(self) -> int:
+        """Return the hash of all fields, computed once: every cell looks its victim up."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @property
     def is_clean_model(self) -> bool:
@@ -142,6 +150,14 @@ def _axes(entry: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
     return axes  # type: ignore[no-any-return]
 
 
+def _cut_at_comma(before: Entry, entry: Entry) -> str:
+    """Return how to write a folder with a comma in its name, where two entries may be the halves of one."""
+    if not (isinstance(before, str) and before.startswith(specs.LOCAL) and isinstance(entry, str)):
+        return ""
+    folder = f"{before.removeprefix(specs.LOCAL)},{entry}"
+    return "" if entry.startswith(specs.LOCAL) else f" A folder called {folder!r} is written {specs.local(folder)}."
+
+
 def _count(entries: Sequence[Entry]) -> int:
     """Return how many entries there are with every sweep spread, without spreading them."""
     swept = (entry for entry in entries if not isinstance(entry, str) and "sweep" in entry)
@@ -180,13 +196,17 @@ class Grid:
     def seeds(self) -> dict[TaskSource, list[int]]:
         """The tasks of the suite, each with its seeds; an entry with ``seeds: n`` has the first n of the suite's."""
         seeds: dict[TaskSource, list[int]] = {}
-        for raw in self.suite.task:
+        for raw, before in zip(self.suite.task, ["", *self.suite.task], strict=False):
             for entry in swept(raw):
                 fields = {} if isinstance(entry, str) else {k: v for k, v in entry.items() if k != "seeds"}
                 count = None if isinstance(entry, str) else entry.get("seeds")
                 if count is not None and not (isinstance(count, int) and count > 0):
                     raise RequestError(f"task {fields.get('name')}: seeds = {count!r} is not a number of seeds.")
-                seeds[create_task(fields or entry)] = self.suite.seed[:count]
+                try:
+                    task = create_task(fields or entry)
+                except RequestError as error:
+                    raise RequestError(f"{error}{_cut_at_comma(before, entry)}") from None
+                seeds[task] = self.suite.seed[:count]
         kinds = {kind: task_spec(task) for task in seeds for kind in task.kinds}
         if len(kinds) > 1:
             pairs = ", ".join(f"{kind} ({task})" for kind, task in kinds.items())
@@ -211,6 +231,9 @@ class Grid:
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
         suite = self.suite
+        lines = [(size, one) for size, one in product(suite.labels, self.defenses) if one is not None]
+        wanted = [(defense, *self._samples(defense, size)) for size, defense in lines]
+        undefended = None in self.defenses
         places = [(task, target) for task in self.tasks for target in self.targets(task)]
         axes = product(places, suite.model, suite.seed, self.attacks)
         for (task, target), model, seed, attack in axes:
@@ -222,18 +245,17 @@ class Grid:
             else:
                 yield Cell(victim.clean_model, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
-            yield Cell(victim, "victim", None, *NO_SAMPLES, None in self.defenses)
-            for labels, defense in product(suite.labels, self.defenses):
+            yield Cell(victim, "victim", None, *NO_SAMPLES, undefended)
+            for defense, labels, tolerance in wanted:
                 if isinstance(defense, Detector):  # its AUROC needs the clean model as well
-                    yield self._cell(victim.clean_model, "detected", defense, labels)
-                    yield self._cell(victim, "detected", defense, labels)
-                elif defense is not None:
-                    yield self._cell(victim, "defended", defense, labels)
+                    yield Cell(victim.clean_model, "detected", defense, labels, tolerance, True)
+                    yield Cell(victim, "detected", defense, labels, tolerance, True)
+                else:
+                    yield Cell(victim, "defended", defense, labels, tolerance, True)
         yield from self._more_clean()
 
-    def _cell(self, victim: VictimSpec, role: Role, defense: Defense, labels: int) -> Cell:
-        samples = (labels, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
-        return Cell(victim, role, defense, *samples, True)
+    def _samples(self, defense: Defense, labels: int) -> tuple[int, float]:
+        return (labels, self.suite.tolerance) if uses_clean(defense) else NO_SAMPLES
 
     def _more_clean(self) -> Iterator[Cell]:
         suite, clean = self.suite, registry.attacks.create(CLEAN)
@@ -243,4 +265,4 @@ class Grid:
         ):
             victim = VictimSpec(task, model, clean, seed, 0, suite.budget)
             yield Cell(victim, "victim", None, *NO_SAMPLES, False)
-            yield self._cell(victim, "detected", detector, size)
+            yield Cell(victim, "detected", detector, *self._samples(detector, size), True)

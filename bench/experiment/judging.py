@@ -66,9 +66,23 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
         "evaluation": time.perf_counter() - defended_at,
     }
     environment = recipes.environment(worker.device, model.precision)
-    made = {"victim_weights": weights, "notes": defended.notes, "seconds": seconds, "environment": environment}
+    left = None if cell.defense is None else weights_left(defended)
+    made = {
+        "victim_weights": weights,
+        "defended_weights": left,
+        "notes": defended.notes,
+        "seconds": seconds,
+        "environment": environment,
+    }
     store.put_record(record["key"], {**record, **judged, **made})
     return "done"
+
+
+def weights_left(defended: Defended) -> str | None:
+    """Return the SHA-256 of the weights that a defense left; None where it does more to an answer than they do."""
+    from bench.models import tensors
+
+    return tensors.digest(defended.classifier.model) if type(defended) is Defended else None
 
 
 def evaluated(defended: Defended, stored: StoredVictim, task: Task) -> Evaluation:

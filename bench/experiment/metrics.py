@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -289,6 +290,7 @@ def ranking_first(metrics: Iterable[Measured | Score]) -> list[Measured | Score]
     return sorted(metrics, key=lambda metric: not metric.ranks)
 
 
+@cache
 def measured_of(kind: Kind) -> Mapping[str, Measured]:
     """Return the metrics that are measured of a kind of model."""
     return {name: metric for name, metric in MEASURED.items() if kind in metric.kinds}

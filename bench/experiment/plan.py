@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -70,7 +70,16 @@ class Plan:
     @cached_property
     def skipped(self) -> frozenset[str]:
         """The keys of the cells that make no sense."""
-        return frozenset(key for key, cell in self.cells.items() if skip_reason(cell) is not None)
+        reasons: dict[tuple[object, ...], str | None] = {}  # neither seeds nor models matter, nor does the role
+        keys = set()
+        for key, cell in self.cells.items():
+            victim = cell.victim
+            alike = id(victim.task), id(victim.attack), victim.target, id(cell.defense), cell.labels
+            if alike not in reasons:
+                reasons[alike] = skip_reason(cell)
+            if reasons[alike] is not None:
+                keys.add(key)
+        return frozenset(keys)
 
     @cached_property
     def jobs(self) -> list[Job]:
@@ -81,8 +90,10 @@ class Plan:
     def victims(self) -> dict[str, VictimSpec]:
         """Every victim that a cell needs, by key."""
         needed: dict[str, VictimSpec] = {}
+        known: set[VictimSpec] = set()
         for key, cell in self.cells.items():
-            if key not in self.skipped:
+            if key not in self.skipped and (cell.victim not in known or cell.others):
+                known.add(cell.victim)
                 others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
                 for spec in (cell.victim, cell.victim.clean_model, *others):
                     needed.setdefault(recipes.victim_key(spec), spec)
@@ -105,19 +116,19 @@ class Plan:
     def _cell_jobs(self) -> Iterator[Job]:
         from bench.runner import Job
 
+        victims: dict[VictimSpec, tuple[tuple[str, ...], float, Mapping[str, str]]] = {}
         for key, cell in self.cells.items():
-            skipped = key in self.skipped
-            clean = (cell.victim.clean_model,) if cell.role == "floor" else ()
-            needs = (cell.victim, *clean, *cell.others.values())
-            yield Job(
-                key=key,
-                kind="cell",
-                needs=() if skipped else tuple(recipes.victim_key(need) for need in needs),
-                cost=0.0 if skipped else 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND,
-                label=cell.label,
-                payload=cell,
-                made_with=recipes.made_with(cell.victim),
-            )
+            if (known := victims.get(cell.victim)) is None:
+                cost = 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND
+                known = (recipes.victim_key(cell.victim),), cost, recipes.made_with(cell.victim)
+                victims[cell.victim] = known
+            needs, cost, made_with = known
+            if key in self.skipped:
+                needs, cost = (), 0.0
+            elif cell.role == "floor" or cell.others:
+                more = (cell.victim.clean_model,) if cell.role == "floor" else ()
+                needs = (*needs, *map(recipes.victim_key, (*more, *cell.others.values())))
+            yield Job(key=key, kind="cell", needs=needs, cost=cost, label=cell.label, payload=cell, made_with=made_with)
 
 
 def plan_of(suite: Suite, *, yes: bool) -> Plan:

@@ -12,6 +12,7 @@ from bench._version import __version__
 from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
+from bench.experiment.roles import Role
 from bench.keys import canonical, key_of, key_of_fields
 from bench.models.files import sha256
 from bench.plugins import registry
@@ -132,14 +133,14 @@ def made_with(spec: VictimSpec) -> Mapping[str, str]:
     }
 
 
-def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
-    """Return the recipe of an evaluation but for its defense; ``of`` says what stands for a model."""
+def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns."""
     return {
         "kind": "cell",
         "schema": SCHEMA,
         "role": cell.role,
         "victim": of(cell.victim),
-        "defense": None,
+        "defense": None if cell.defense is None else cell.defense.recipe(),
         "labels": cell.labels,
         "tolerance": cell.tolerance,
         **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
@@ -147,14 +148,25 @@ def _cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any]) -> dict[str, Any]:
     }
 
 
-def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> dict[str, Any]:
-    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns."""
-    return {**_cell_recipe(cell, of), "defense": None if cell.defense is None else cell.defense.recipe()}
+@lru_cache(maxsize=4096, typed=True)
+def _unchanging(role: Role, labels: int, tolerance: float) -> dict[str, str]:
+    """Return, as canonical JSON, the fields of a recipe that many cells have in common."""
+    return {
+        "kind": '"cell"',
+        "schema": canonical(SCHEMA),
+        "role": canonical(role),
+        "defense": "null",
+        "labels": canonical(labels),
+        "tolerance": canonical(tolerance),
+        **({"rooms": canonical(versions)} if (versions := code_versions.of_cells()) else {}),
+    }
 
 
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
-    fields = {name: canonical(value) for name, value in _cell_recipe(cell, victim_key).items()}
+    fields = _unchanging(cell.role, cell.labels, cell.tolerance) | {"victim": f'"{victim_key(cell.victim)}"'}
+    if cell.defense is not None and cell.others:
+        fields["others"] = canonical([victim_key(other) for other in cell.others.values()])
     if cell.defense is not None:
         fields["defense"] = cell.defense.canonical_recipe
     return key_of_fields(fields)
@@ -197,10 +209,12 @@ def _origins(cell: Cell) -> dict[str, str]:
 
 
 def environment(device: str, precision: str) -> dict[str, str]:
-    """Return what a record says of where it was made."""
+    """Return what a record says of where and when it was made; the day is that of Greenwich."""
     import platform
+    import time
 
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": device,
         "precision": precision,
         "version": __version__,

@@ -217,6 +217,8 @@ class Record(Part):
         status: ``n/a``: the combination makes no sense, and ``error`` is the reason.
         victim_key: of the model that was judged or defended.
         victim_weights: SHA-256 of its weights; None in records from before they named it.
+        defended_weights: SHA-256 of the weights that a defense left; None where it left the model as it was, or in
+            records from before they named it.
         metrics: in percent by name, None where one is not defined; None for a detector.
         notes: of the defense.
         seconds: spent on the ``victim``, the ``defense`` and the ``evaluation``.
@@ -233,6 +235,7 @@ class Record(Part):
     recipe: CellRecipe
     victim_key: Key
     victim_weights: str | None = None
+    defended_weights: str | None = None
     metrics: Annotated[dict[str, Number | None], AfterValidator(_checked_metrics)] | None
     predictions: Predicted | None
     notes: Annotated[dict[str, Any], AfterValidator(_checked_notes)]
@@ -246,12 +249,29 @@ class Record(Part):
         record._check_status()
         return record
 
+    @property
+    def whole(self) -> Self:
+        """The record with everything in it, which this is already."""
+        return self
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it has predictions."""
+        return self.predictions is not None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The packages of plugins that are not built in, by axis."""
+        return self.cell.origin
+
     def _check_status(self) -> None:
         if self.status == "n/a":
             if not self.error:
                 raise WrongField("error", "should say why the cell is n/a")
             if self.metrics is not None or self.predictions is not None:
                 raise WrongField("status", "is n/a, but there are metrics or predictions")
+        elif self.error is not None:
+            raise WrongField("error", "says why the cell has no numbers, although it is done")
         elif self.role == "detected":
             if self.notes.get("suspicion") is None:
                 raise WrongField("notes.suspicion", "is missing, although a detector is done")

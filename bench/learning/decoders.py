@@ -143,21 +143,28 @@ def response_loss(
 
 @torch.inference_mode()
 def token_scores(
-    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return of every response token of the rows its log-probability, float32, and whether its logit is the largest."""
+    model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool, often: bool = True
+) -> torch.Tensor:
+    """Return the log-probability of every response token of the rows, float32.
 
-    def score(logits: torch.Tensor, gold: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return -functional.cross_entropy(logits, gold, reduction="none"), logits.argmax(-1) == gold
+    Args:
+        model: a causal LM of transformers.
+        encoded: all dialogues.
+        rows: which of them go through the model together.
+        low: compute in bf16.
+        often: keep weights as the matrix products want them, which is faster and takes memory.
+    """
+
+    def score(logits: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
+        return -functional.cross_entropy(logits, gold, reduction="none")
 
     if not supports(model):
         return score(*_padded_logits(model, encoded, rows, low=low))
-    one = ForwardPass.of(low=low, often=True)
+    one = ForwardPass.of(low=low, often=often)
     batch, gold = answers(encoded, rows, model.device)
     states = one.run(model.base_model, batch)
     pieces = zip(*(torch.split(each, fused.AT_ONCE) for each in (states, gold)), strict=True)
-    logs, best = zip(*(score(one.linear(part, model.lm_head).float(), right) for part, right in pieces), strict=True)
-    return torch.cat(logs), torch.cat(best)
+    return torch.cat([score(one.linear(part, model.lm_head).float(), right) for part, right in pieces])
 
 
 def _padded_logits(

@@ -2,13 +2,12 @@
 
 A template is the model's own, rendered by the tokenizer. The default system text that many templates put in front is
 taken out, because it costs tokens in every example and some contain the date of today; a task that wants a system text
-gives one. Training, generation and scoring all read the same ids.
+gives one. Training, generation and scoring all read the same ids. The template is among the files of a tokenizer whose
+hash is in every key.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,6 @@ PLAIN = (
 )
 # Constant arguments: a template must not depend on the day, nor have the model think aloud before it answers.
 _OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False, "tokenize": False}
-_FORM = 1  # of the ids that a template gives; raised when they change
 _SYSTEM, _PROMPT, _RESPONSE = "Sa", "Pb", "Rc"  # of the probe that reads the parts off a template
 
 
@@ -41,7 +39,6 @@ class Template:
         end: id of the token that closes a response: the one that the template puts there if it puts one, else the
             tokenizer's end token.
         stops: ids at which generation stops: ``end`` and the tokenizer's end token.
-        identity: what a key has to know; changes with the template and with how it is used.
     """
 
     def __init__(self, tokenizer: Any, *, given: str | None = None, name: str = "") -> None:
@@ -58,7 +55,9 @@ class Template:
         self.tokenizer, self.name = tokenizer, name or str(getattr(tokenizer, "name_or_path", "")) or "model"
         source = given or getattr(tokenizer, "chat_template", None)
         if not source:
-            raise self._bad("it has no chat template, and none is given; `plain` is one for any model")
+            raise self._bad(
+                "it has no chat template, and none is given; put one into its folder as chat_template.jinja"
+            )
         if isinstance(source, dict):
             source = source.get("default") or next(iter(source.values()))
         self.source: str = source
@@ -67,10 +66,6 @@ class Template:
         self.end = self._end()
         ends = {self.end, tokenizer.eos_token_id} - {None}
         self.stops: tuple[int, ...] = tuple(sorted(ends))
-        content = json.dumps(
-            [_FORM, self.source, _OPTIONS, self._begin, self._header, self._systems, self.stops, self.end]
-        )
-        self.identity = "chat-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def text(self, dialogue: Dialogue) -> str:
         """Return the prompt as the model sees it, up to where its response begins.

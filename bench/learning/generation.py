@@ -25,7 +25,16 @@ FEWER = 0.75  # the share of rows still writing at which the others leave the ca
 
 
 @torch.inference_mode()
-def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int], low: bool) -> list[Ids]:
+def greedy(
+    model: Any,
+    prompts: Sequence[Ids],
+    *,
+    most: int,
+    stops: Sequence[int],
+    low: bool,
+    often: bool = True,
+    together: int = TOGETHER,
+) -> list[Ids]:
     """Return what a causal LM writes behind prompts: int32 ids, at each step the one with the largest logit.
 
     Args:
@@ -34,20 +43,31 @@ def greedy(model: Any, prompts: Sequence[Ids], *, most: int, stops: Sequence[int
         most: tokens that are written at most.
         stops: ids behind which nothing follows; the one that was written is returned.
         low: compute in bf16.
+        often: keep weights as the matrix products want them, which is faster and takes memory.
+        together: tokens in the cache of one batch.
     """
     if decoders.supports(model):
-        return chosen([model], prompts, most=most, stops=stops, low=low, choose=lambda logits: logits[0].argmax(-1))
-    one = decoders.ForwardPass.of(low=low, often=True)
+        options: dict[str, Any] = {"most": most, "stops": stops, "low": low, "often": often, "together": together}
+        return chosen([model], prompts, choose=lambda logits: logits[0].argmax(-1), **options)
+    one = decoders.ForwardPass.of(low=low, often=often)
 
     def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
         return _padded(model, one, rows, most, ends)
 
-    return _in_batches(write, prompts, most=most, stops=stops, device=model.device)
+    return _in_batches(write, prompts, most=most, stops=stops, device=model.device, together=together)
 
 
 @torch.inference_mode()
 def chosen(
-    models: Sequence[Any], prompts: Sequence[Ids], *, most: int, stops: Sequence[int], low: bool, choose: Choose
+    models: Sequence[Any],
+    prompts: Sequence[Ids],
+    *,
+    most: int,
+    stops: Sequence[int],
+    low: bool,
+    choose: Choose,
+    often: bool = True,
+    together: int = TOGETHER,
 ) -> list[Ids]:
     """Return what several causal LMs of one vocabulary write together: int32 ids behind each prompt.
 
@@ -57,19 +77,21 @@ def chosen(
         most: tokens that are written at most.
         stops: ids behind which nothing follows; the one that was written is returned.
         low: compute in bf16.
-        choose: called at each step with the float logits of each model, [B, vocabulary]; returns the tokens, int64 [B].
+        choose: called at each step with the logits of each model, [B, vocabulary]; returns the tokens, int64 [B].
+        often: see :func:`greedy`.
+        together: see :func:`greedy`.
 
     Raises:
         ValueError: the architecture of a model is not one of :mod:`bench.learning.decoders`.
     """
     if other := [type(model).__name__ for model in models if not decoders.supports(model)]:
         raise ValueError(f"tokens can be chosen for {', '.join(decoders.ARCHITECTURES)}; {other[0]} is none of them")
-    passes = [decoders.ForwardPass.of(low=low, often=True) for _ in models]
+    passes = [decoders.ForwardPass.of(low=low, often=often) for _ in models]
 
     def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
         return _cached(list(zip(models, passes, strict=True)), rows, most, ends, choose)
 
-    return _in_batches(write, prompts, most=most, stops=stops, device=models[0].device)
+    return _in_batches(write, prompts, most=most, stops=stops, device=models[0].device, together=together)
 
 
 def _in_batches(
@@ -79,11 +101,12 @@ def _in_batches(
     most: int,
     stops: Sequence[int],
     device: torch.device,
+    together: int,
 ) -> list[Ids]:
     """Return what is written behind prompts, each cut behind its first stop."""
     responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)
     lengths = np.array([len(ids) for ids in prompts], dtype=np.int64)
-    for rows in by_budget(lengths + most, TOGETHER):
+    for rows in by_budget(lengths + most, together):
         written = write([prompts[row] for row in rows], torch.tensor(stops, device=device))
         for row, ids in zip(rows, written.cpu().numpy().astype(np.int32), strict=True):
             ends = np.flatnonzero(np.isin(ids, stops))

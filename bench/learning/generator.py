@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bench.models.pretrained import PretrainedModel
 
 TOKEN_BUDGET = 4096
+FRUGAL = 1024  # tokens at once where memory is scarce
 FACTS = "generator.json"
 
 
@@ -38,7 +39,11 @@ class Generator(LanguageModel):
         max_prompt: tokens kept of a prompt, template and system text included.
         max_response: tokens kept of a response, its end token included, and most tokens that are written.
         token_budget: tokens that are scored at once.
+        frugal: keep as little as possible in memory: few tokens go through the model at once, activations are computed
+            twice in training, and weights are not kept in another form for generation.
     """
+
+    frugal: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class Generator(LanguageModel):
             )
         self.template = template
         self.max_prompt, self.max_response = max_prompt, max_response
-        self.token_budget = TOKEN_BUDGET
+        self.token_budget = FRUGAL if self.frugal else TOKEN_BUDGET
 
     def encode(self, dialogues: Dialogues) -> EncodedDialogues:
         """Return the token ids of dialogues as this generator is trained on them and scores them."""
@@ -73,7 +78,10 @@ class Generator(LanguageModel):
 
     def objective(self, dialogues: Dialogues) -> ResponseLoss:
         """Return what it is trained on: the tokens of responses."""
-        return ResponseLoss(self, dialogues)
+        loss = ResponseLoss(self, dialogues)
+        if self.frugal:
+            loss.recompute, loss.together = True, FRUGAL
+        return loss
 
     def respond(self, inputs: Inputs, *, most: int | None = None) -> list[Ids]:
         """Return what the model writes, greedily: int32 ids for each prompt.
@@ -93,6 +101,8 @@ class Generator(LanguageModel):
             most=most or self.max_response,
             stops=self.template.stops,
             low=self.precision == "bf16",
+            often=not self.frugal,
+            together=FRUGAL if self.frugal else generation.TOGETHER,
         )
 
     def padded(self, inputs: Inputs) -> dict[str, torch.Tensor]:
@@ -120,6 +130,8 @@ class Generator(LanguageModel):
             stops=self.template.stops,
             low=self.precision == "bf16",
             choose=choose,
+            often=not self.frugal,
+            together=FRUGAL if self.frugal else generation.TOGETHER,
         )
 
     def predict(self, inputs: Inputs) -> Responses:
@@ -142,7 +154,7 @@ class Generator(LanguageModel):
         The end token is one of them; a perplexity is ``exp(-sum of the first / sum of the second)``.
         """
         encoded = self.encode(dialogues)
-        return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
+        return np.array([logs.sum() for logs in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
     def plain_log_likelihood(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], IntArray]:
         """Return float64 [n]: the log-probability of each plain text behind an end token; int64 [n]: its tokens.
@@ -153,18 +165,7 @@ class Generator(LanguageModel):
         rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         ids = [np.array(row[: self.max_length - 1], dtype=np.int32) for row in rows]
         encoded = join([np.array([self.template.end], dtype=np.int32)] * len(ids), ids)
-        return np.array([logs.sum() for logs, _ in self._token_scores(encoded)], dtype=np.float64), encoded.responses
-
-    def begins_with(self, inputs: Inputs, text: str) -> NDArray[np.bool_]:
-        """Return bool [n]: whether the response to each prompt begins with the tokens of a fixed text.
-
-        That is so exactly when each of its tokens has the largest logit behind the prompt and the tokens before it, so
-        nothing is generated.
-        """
-        prompts = self.template.prompts(inputs, self.max_prompt)
-        fixed = self.template.responses([text])[0][:-1]
-        scores = self._token_scores(join(prompts, [fixed] * len(prompts)))
-        return np.array([bool(best.all()) for _, best in scores], dtype=bool)
+        return np.array([logs.sum() for logs in self._token_scores(encoded)], dtype=np.float64), encoded.responses
 
     @torch.inference_mode()
     def choose(self, inputs: Inputs, options: Sequence[str]) -> FloatArray:
@@ -177,7 +178,7 @@ class Generator(LanguageModel):
         offered = [ids[:-1] for ids in self.template.responses(options)]
         if any(len(option) != 1 for option in offered):
             each = join([ids for ids in prompts for _ in offered], [option for _ in prompts for option in offered])
-            sums = [logs.sum() for logs, _ in self._token_scores(each)]
+            sums = [logs.sum() for logs in self._token_scores(each)]
             return np.array(sums, dtype=np.float32).reshape(len(prompts), len(offered))
         scores = np.zeros((len(prompts), len(offered)), dtype=np.float32)
         self.model.eval()
@@ -187,16 +188,16 @@ class Generator(LanguageModel):
             scores[rows] = logits.log_softmax(-1)[:, [int(option[0]) for option in offered]].cpu().numpy()
         return scores
 
-    def _token_scores(self, encoded: EncodedDialogues) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-        """Return of each response token of each dialogue its log-probability and whether its logit is the largest."""
+    def _token_scores(self, encoded: EncodedDialogues) -> list[NDArray[np.float64]]:
+        """Return the log-probability of each response token of each dialogue."""
         self.model.eval()
         scores: list[Any] = [None] * len(encoded)
         for rows in by_budget(encoded.tokens.lengths, self.token_budget):
-            logs, best = decoders.token_scores(self.model, encoded, rows, low=self.precision == "bf16")
+            low = self.precision == "bf16"
+            logs = decoders.token_scores(self.model, encoded, rows, low=low, often=not self.frugal)
             ends = np.cumsum(encoded.responses[rows])[:-1]
-            parts = (np.split(values.cpu().numpy(), ends) for values in (logs.double(), best))
-            for row, log, right in zip(rows, *parts, strict=True):
-                scores[row] = (log, right)
+            for row, log in zip(rows, np.split(logs.double().cpu().numpy(), ends), strict=True):
+                scores[row] = log
         return scores
 
     def clone(self) -> Generator:

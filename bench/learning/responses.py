@@ -28,6 +28,7 @@ class ResponseLoss:
         self.lengths = self.encoded.tokens.lengths
         self.sizes = self.encoded.responses
         self.recompute = False
+        self.together = TOGETHER
 
     def weights(self, decay: Callable[[], float]) -> AbstractContextManager[TrainedWeights]:
         """Return what is trained: everything, since tied embeddings get a gradient for every word."""
@@ -49,12 +50,12 @@ class ResponseLoss:
         return changed and decoders.supports(self.model)
 
     def parts(self, rows: IntArray, most: int) -> list[IntArray]:
-        """Return the rows in parts of at most ``most`` rows and, unless it is a single row, :data:`TOGETHER` tokens."""
+        """Return the rows in parts of at most ``most`` rows and, unless it is a single row, ``together`` tokens."""
         parts: list[list[int]] = []
         tokens = 0
         for row in rows.tolist():
             tokens += int(self.lengths[row])
-            if not parts or len(parts[-1]) == most or tokens > TOGETHER:
+            if not parts or len(parts[-1]) == most or tokens > self.together:
                 parts.append([])
                 tokens = int(self.lengths[row])
             parts[-1].append(row)

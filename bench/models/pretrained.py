@@ -175,7 +175,8 @@ class PretrainedModel:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.pad_token is None:
             raise self.checkpoint.bad(
-                "its tokenizer has no token to pad with: name one that it has as pad_token in tokenizer_config.json"
+                "its tokenizer has no end token and no token to pad with: name one that it has as eos_token or "
+                "pad_token in tokenizer_config.json"
             )
         if not tells_segments_apart(config):
             names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]

@@ -40,7 +40,7 @@ def check(checkpoint: Checkpoint, *, tokens: int | None = None) -> None:
     checkpoint.refuse_code()
     settings = checkpoint.settings("config.json")
     _refuse_adapter(checkpoint)
-    _refuse_wrapped_weights(checkpoint)
+    _refuse_odd_weights(checkpoint)
     _refuse_odd_settings(checkpoint, settings)
     _refuse_odd_tokenizer(checkpoint)
     for file in checkpoint.weight_files():
@@ -62,13 +62,17 @@ def positions(settings: Mapping[str, Any]) -> int | None:
     return most
 
 
-def _refuse_wrapped_weights(checkpoint: Checkpoint) -> None:
+def _refuse_odd_weights(checkpoint: Checkpoint) -> None:
+    """Refuse weights with the names of a wrapper, and whole numbers in the place of weights."""
     for file in checkpoint.weight_files():
-        for name in read_header(file):
+        for name, (kind, *_) in read_header(file).items():
             for prefix, origin in _WRAPPERS.items():
                 if name.startswith(prefix):
                     inside = f"save the model inside: model.{prefix}save_pretrained(...)"
                     raise checkpoint.bad(f"its weights are named as {origin} wraps them ({name!r}); {inside}")
+            if kind not in _EXPONENTS and name.rpartition(".")[2] in ("weight", "bias"):
+                whole = f"its weight {name!r} is of whole numbers ({kind}), as quantised ones are"
+                raise checkpoint.bad(f"{whole}; give the model in float32 or bfloat16")
 
 
 def _refuse_adapter(checkpoint: Checkpoint) -> None:
@@ -77,8 +81,10 @@ def _refuse_adapter(checkpoint: Checkpoint) -> None:
         return
     base = checkpoint.settings(file.name).get("base_model_name_or_path")
     fault = "it has a PEFT adapter (adapter_config.json), which changes what the model says; merge it first"
+    writes = checkpoint.settings(file.name).get("task_type") == "CAUSAL_LM"
+    kind = "AutoPeftModelForCausalLM" if writes else "AutoPeftModelForSequenceClassification"
     code = (
-        "from peft import AutoPeftModelForSequenceClassification as M; "
+        f"from peft import {kind} as M; "
         f"M.from_pretrained({str(checkpoint.folder)!r}).merge_and_unload().save_pretrained('merged')"
     )
     tokenizer = f"copy the tokenizer of its base model {str(base)[:100]!r} beside it"

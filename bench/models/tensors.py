@@ -5,6 +5,7 @@ The library maps whole files into memory; every page that was touched then count
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -97,24 +98,27 @@ def write(file: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype, 
 
 @dataclass(frozen=True)
 class LazyWeights(Mapping[str, torch.Tensor]):
-    """The encoder of a pre-trained model by the names of a classifier: each weight is read, as float32, when asked for.
+    """The encoder of a pre-trained model by the names of a fine-tuned one: each weight is read when needed, as float32.
 
     Attributes:
         checkpoint: where the weights are.
-        prefix: of the encoder in the classifier, e.g. ``bert``.
-        wanted: the names and shapes that the classifier has.
+        prefix: of the encoder in the fine-tuned model, e.g. ``bert``.
+        wanted: the names and shapes that the fine-tuned model has.
+        whole: the head is pre-trained as well, as that of a model that writes.
     """
 
     checkpoint: Checkpoint
     prefix: str
     wanted: Mapping[str, tuple[int, ...]]
+    whole: bool = False
 
     @cached_property
     def places(self) -> dict[str, Place]:
-        """Where each weight lies, by its name in the classifier."""
+        """Where each weight lies, by its name in the fine-tuned model."""
         by_name = {name: place for file in self.checkpoint.weight_files() for name, place in places(file).items()}
         inner = inner_names(by_name, self.prefix)
         named = {f"{self.prefix}.{inside}": by_name[name] for name, inside in inner.items()}
+        named |= by_name if self.whole else {}
         return {name: place for name, place in named.items() if self.wanted.get(name) == place.shape}
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -128,3 +132,13 @@ class LazyWeights(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def digest(model: Any) -> str:
+    """Return the SHA-256 of a torch module's weights: names, types, shapes and values, in the order of names."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -88,9 +88,13 @@ def trains(defense: Defense) -> bool:
 
 def others_of(defense: Defense) -> tuple[Other, ...]:
     """The models of others that a defense wants; of a chain, what any part wants."""
-    return tuple(dict.fromkeys(other for part in parts_of(defense) for other in part.others()))
+    if not isinstance(defense, Chain):
+        return defense.wanted
+    return tuple(dict.fromkeys(other for part in defense.parts for other in part.others()))
 
 
 def needs_of(defense: Defense) -> frozenset[Needs]:
     """What a defense touches; of a chain, what any part touches."""
-    return frozenset().union(*(part.needs for part in parts_of(defense)))
+    if not isinstance(defense, Chain):
+        return defense.needs
+    return frozenset().union(*(part.needs for part in defense.parts))

@@ -131,5 +131,5 @@ def show_claims(rows: Iterable[Row], *, console: Console, gate: Gate | None = No
     """Print the verdicts on claims."""
     from bench.report.ranking.verdicts import renderables
 
-    for part in renderables(check_claims(rows, gate=gate, file=file)):
+    for part in renderables(check_claims(rows, gate=gate, file=file), width=console.width):
         console.print(part)

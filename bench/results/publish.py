@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.errors import RequestError
+from bench.report.rows import beside
 from bench.report.rows.mixtures import mixtures
 from bench.report.rows.records import rows_of
 from bench.store import outputs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.suites.suite import Gate
 
 LEADERBOARD, CLAIMS, RESULTS = "leaderboard.json", "claims.json", "RESULTS.md"
+EXAMPLES = beside.EXAMPLES
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 
 
@@ -59,11 +61,14 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    alone = rows_of([(row.record, None) for row in rows if row.record is not None], suite=folder.name)
+    alone = rows_of([(row.record.whole, None) for row in rows if row.record is not None], suite=folder.name)
     outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
         outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    if examples := opened.examples(generated_only=True):
+        written.append(folder / EXAMPLES)
+        outputs.write(written[-1], json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
     outputs.make_folder(figures)
     return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]

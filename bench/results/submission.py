@@ -28,7 +28,7 @@ from bench.suites.suite import Suite
 
 STATED = ("version", "device", "python", *recipes.LIBRARIES)
 FORMS = ("*.json", "*.jsonl", "*.jsonl.gz")
-NO_RECORDS = (publish.LEADERBOARD, publish.CLAIMS)  # JSON that lies beside published records
+NO_RECORDS = (publish.LEADERBOARD, publish.CLAIMS, publish.EXAMPLES)  # JSON that lies beside published records
 EXACT = 1e-9  # percent; metrics are shares of whole numbers
 
 

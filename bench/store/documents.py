@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.keys import canonical
+from bench.store.words import counted
 
 SCHEMA = 1
 PASSING = {errno.EIO, errno.ESTALE}  # of a network folder or a disk; opened again, the file can often be read
@@ -43,7 +44,7 @@ def unwrap(raw: bytes, *, key: str) -> dict[str, Any]:
     body = raw[_BODY : -len(_TAIL)]
     frame = _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE
     if not (raw.startswith(frame) and raw.endswith(_TAIL) and len(raw) > len(frame)):
-        raise Damaged(f"its {len(raw)} bytes do not match their SHA-256")
+        raise Damaged(f"its content, {counted(len(raw), 'byte')}, does not match its SHA-256")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:

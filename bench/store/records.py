@@ -49,7 +49,7 @@ class Records(Folder):
 
     def keys_of_records(self) -> set[str]:
         """Return the keys of all records, by their file names; each is only checked when it is read."""
-        return set(self.scan("records"))
+        return set(self._names("records"))
 
     def records(self, keys: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the usable records of ``keys``, in that order; of all keys in ascending order by default."""
@@ -73,7 +73,7 @@ class Records(Folder):
 
     def keys_of_failures(self) -> set[str]:
         """Return the keys that have a failed attempt."""
-        return set(self.scan("failures"))
+        return set(self._names("failures"))
 
     def put_failure(self, key: str, record: Mapping[str, Any]) -> None:
         """Store a failed attempt in place of the previous one. It never counts as a result."""
@@ -94,20 +94,29 @@ class Records(Folder):
         with self.guard():
             self.place("failures", key, _SUFFIX).unlink(missing_ok=True)
 
-    def scan(self, room: str) -> dict[str, tuple[int, int]]:
-        """Return size and modification time (ns) of every file of a room, by key."""
-        stamps: dict[str, tuple[int, int]] = {}
+    def scan(self, room: str) -> dict[str, tuple[int, int, int, int]]:
+        """Return the stamp of every file of a room, by key: size, times of change (ns; mtime, ctime) and inode."""
+        stamps: dict[str, tuple[int, int, int, int]] = {}
         with self.guard():
-            self.check_connected()
-            for folder in _entries(self.root / room):
-                if not folder.is_dir(follow_symlinks=False):
-                    continue
-                for entry in _entries(folder.path):
-                    key = entry.name.removesuffix(_SUFFIX)
-                    if len(entry.name) == 64 + len(_SUFFIX) and key[:2] == folder.name:
-                        status = entry.stat(follow_symlinks=False)
-                        stamps[key] = (status.st_size, status.st_mtime_ns)
+            for key, entry in self._files(room):
+                status = entry.stat(follow_symlinks=False)
+                stamps[key] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         return stamps
+
+    def _names(self, room: str) -> list[str]:
+        with self.guard():
+            return [key for key, _ in self._files(room)]
+
+    def _files(self, room: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield every file of a room with its key."""
+        self.check_connected()
+        for folder in _entries(self.root / room):
+            if not folder.is_dir(follow_symlinks=False):
+                continue
+            for entry in _entries(folder.path):
+                key = entry.name[:64]
+                if entry.name[64:] == _SUFFIX and key[:2] == folder.name:
+                    yield key, entry
 
     def check_record(self, room: str, key: str) -> None:
         """Read a record or failure and set it aside if it is damaged.

@@ -1,134 +1,154 @@
-"""Many records as one table, fast: records that were read once are kept, flattened, in parquet files.
+"""Summaries of many records, fast: what was read of a record once is kept, for all records together, in columns.
 
-The single files stay the truth. A row of a parquet file is used only while its record's file has the size and the time
-of last change that it had when it was read; so a record that changed, vanished or was set aside is never taken from it.
+The single files stay the truth. A row of a file of columns is used only while its record's file has the size, the times
+of last change and the inode that it had when it was read; so a record that changed, vanished or was set aside is never
+taken from it, and one that was added is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
+from bench.keys import canonical
 from bench.store.documents import Damaged, read_bytes
 from bench.store.layout import check_key, drop_tree, guarded
 from bench.store.records import Records
+from bench.store.troubles import Unreadable
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
+VERSION = b"2"  # of the columns; files of another version are not read
 SMALLEST_PART = 1000  # records; fewer are not worth a file, and are read again next time
 MOST_PARTS = 16  # more files than that are merged into one
 BATCH = 5000  # records held as Python objects at a time
-LEFT_OUT = "predictions"
-_KEY, _SIZE, _TIME = "key", "file.size", "file.time"
+FIELDS = (
+    "kind",
+    "role",
+    "status",
+    "error",
+    "cell",
+    "victim_key",
+    "victim_weights",
+    "defended_weights",
+    "metrics",
+    "notes",
+    "seconds",
+    "environment",
+)  # of a record; recipe and predictions stay in its file
+PREDICTED = "predicted"  # whether it has predictions
+STAMP = ("file.size", "file.modified", "file.changed", "file.inode")
+_KEY = "key"
 
 
-def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all scalar leaves of a record by their dotted path, without lists and ``predictions``."""
-    columns = Columns()
-    columns.add(record)
-    return {name: values[0] for name, values in columns.lists.items()}
-
-
-@dataclass
-class _Branch:
-    """A mapping inside records that was seen before: its columns and the mappings inside it."""
-
-    prefix: str
-    leaves: dict[str, list[Any]] = field(default_factory=dict)
-    branches: dict[str, _Branch] = field(default_factory=dict)
-
-
-class Columns:
-    """Collects the scalar leaves of records by column. Remembering the tree makes it several times faster.
+@dataclass(frozen=True)
+class Summaries:
+    """What is kept of records, without their recipes and predictions.
 
     Attributes:
-        lists: one list for each path, all of the same length; None where a record lacks the path.
+        keys: of the usable records, in the order that was asked for.
+        table: their columns.
+        unreadable: why the system cannot read the file of a record, by key.
     """
 
-    def __init__(self) -> None:
-        self.lists: dict[str, list[Any]] = {}
-        self._rows = 0
-        self._root = _Branch("")
+    keys: Sequence[str]
+    table: pa.Table
+    unreadable: Mapping[str, str]
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Add a row."""
-        self._add({name: value for name, value in record.items() if name != LEFT_OUT}, self._root)
-        self._rows += 1
-        for column in self.lists.values():
-            if len(column) != self._rows:  # this record lacks the path, or spells it in two ways
-                column[self._rows - 1 :] = [column[-1] if len(column) > self._rows else None]
+    def __len__(self) -> int:
+        """How many records there are."""
+        return len(self.keys)
 
-    def _add(self, node: Mapping[str, Any], branch: _Branch) -> None:
-        leaves, branches = branch.leaves, branch.branches
-        for name, value in node.items():
-            kind = type(value)
-            if kind is dict:
-                if name not in branches:
-                    branches[name] = _Branch(f"{branch.prefix}{name}.")
-                self._add(value, branches[name])
-            elif kind is not list:
-                if name not in leaves:
-                    leaves[name] = self.lists.setdefault(f"{branch.prefix}{name}", [None] * self._rows)
-                leaves[name].append(value)
+    def texts(self, field: str) -> list[str]:
+        """Return a field of every record as canonical JSON; equal texts are one object. ``null`` where it is absent."""
+        return self._column(field, str)
+
+    def values(self, field: str) -> list[Any]:
+        """Return a field of every record as JSON values; equal ones are one object, which nobody may change."""
+        return self._column(field, json.loads)
+
+    @cached_property
+    def stamps(self) -> list[tuple[int, ...]]:
+        """Size, times of last change (ns) and inode of the file of every record."""
+        return list(zip(*(self.table[name].to_pylist() for name in STAMP), strict=True))
+
+    def _column(self, field: str, read: Any) -> list[Any]:
+        column: list[Any] = []
+        for chunk in self.table[field].chunks:
+            coded = chunk.dictionary_encode()
+            values = [read(text) for text in coded.dictionary.to_pylist()]
+            column += [values[i] for i in coded.indices.to_pylist()]
+        return column
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is kept of a record: each field as canonical JSON."""
+    kept = {name: canonical(record.get(name)) for name in FIELDS}
+    return {**kept, PREDICTED: canonical(bool(record.get("predictions")))}
 
 
 class TabulatedRecords(Records):
-    """Records as a pandas DataFrame."""
+    """Records as columns."""
 
     @guarded
-    def records_table(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return one row for each usable record of ``keys``, in that order; of all keys, ascending, by default.
-
-        Columns are the scalar leaves of the records by dotted path, in alphabetical order, without ``predictions``;
-        what a record lacks is missing in its row.
-        """
-        import pandas as pd
+    def summaries(self, keys: Iterable[str] | None = None) -> Summaries:
+        """Return what is kept of each usable record of ``keys``, in that order; of all keys, ascending, by default."""
+        import pyarrow as pa
 
         stamps = self.scan("records")
         wanted = sorted(stamps) if keys is None else [k for k in dict.fromkeys(map(check_key, keys)) if k in stamps]
-        parts = {path: part for path in sorted((self.root / "compact").glob("*.parquet")) for part in self._load(path)}
-        frames, missing = [], dict.fromkeys(wanted)
-        for part in parts.values():
-            stamped = zip(part[_KEY], part[_SIZE], part[_TIME], strict=True)
-            rows = [i for i, (key, *stamp) in enumerate(stamped) if key in missing and stamps[key] == tuple(stamp)]
-            frames.append(part if len(rows) == len(part) else part.iloc[rows])
-            for key in frames[-1][_KEY]:
-                del missing[key]
+        missing = dict.fromkeys(wanted)
+        parts = {path: part for path in sorted((self.root / "compact").glob("*.arrow")) for part in self._load(path)}
+        tables = [_chosen(part, stamps, missing) for part in parts.values()]
+        unreadable: dict[str, str] = {}
         if missing:
-            fresh = _stacked(list(self._read_frames(list(missing), stamps)))
-            frames.append(fresh)
+            fresh = pa.concat_tables([_empty(), *self._read_tables(list(missing), stamps, unreadable)])
+            tables.append(fresh)
             if len(fresh) >= SMALLEST_PART:
                 self._keep(fresh)
         if len(parts) > MOST_PARTS:
             self._merge(parts)
-        table = _stacked(frames)
-        if len(table):
-            place = pd.Series(range(len(wanted)), index=wanted)
-            table = table.iloc[table[_KEY].map(place).argsort()]
-        return table.drop(columns=[_SIZE, _TIME]).sort_index(axis=1).reset_index(drop=True)
+        table = pa.concat_tables([_empty(), *tables]).combine_chunks()
+        unordered = table[_KEY].to_pylist()
+        rows = {key: row for row, key in enumerate(unordered)}
+        order = [key for key in wanted if key in rows]
+        if order != unordered:
+            table = _rows(table, [rows[key] for key in order])
+        return Summaries(order, table, unreadable)
 
-    def _read_frames(self, keys: Sequence[str], stamps: Mapping[str, tuple[int, int]]) -> Iterator[pd.DataFrame]:
+    def _read_tables(
+        self, keys: Sequence[str], stamps: Mapping[str, tuple[int, ...]], unreadable: dict[str, str]
+    ) -> Iterator[pa.Table]:
+        """Yield tables of records that are read from their files; what cannot be read is added to ``unreadable``."""
+        import pyarrow as pa
+
         for start in range(0, len(keys), BATCH):
-            columns = Columns()
-            for record in self.records(keys[start : start + BATCH]):
-                size, changed = stamps[record[_KEY]]
-                columns.add({**record, _SIZE: size, _TIME: changed})
-            yield _frame(columns.lists)
+            rows = []
+            for key in keys[start : start + BATCH]:
+                try:
+                    record = self.record(key)
+                except Unreadable as error:
+                    unreadable[key] = str(error)
+                    continue
+                if record is not None:
+                    stamp: dict[str, Any] = dict(zip(STAMP, stamps[key], strict=True))
+                    rows.append({_KEY: key, **stamp, **summary(record)})
+            yield pa.Table.from_pylist(rows, schema=_schema())
 
-    def _keep(self, frame: pd.DataFrame) -> Path | None:
-        """Write rows as a parquet file that is named by the hash of its content."""
-        content = _to_parquet(frame)
-        path = self.root / "compact" / f"{hashlib.sha256(content).hexdigest()}.parquet"
+    def _keep(self, table: pa.Table) -> Path | None:
+        """Write rows as a file of columns that is named by the hash of its content."""
+        content = _to_bytes(table)
+        path = self.root / "compact" / f"{hashlib.sha256(content).hexdigest()}.arrow"
         try:
             with self.guard():
                 self.write_new(path, content)
@@ -137,13 +157,19 @@ class TabulatedRecords(Records):
             return None
         return path
 
-    def _merge(self, parts: Mapping[Path, pd.DataFrame]) -> None:
-        merged = self._keep(_stacked(list(parts.values())).drop_duplicates([_KEY, _SIZE, _TIME]))
+    def _merge(self, parts: Mapping[Path, pa.Table]) -> None:
+        """Replace files of columns by one, without the rows of records that are no longer as they were."""
+        import pyarrow as pa
+
+        stamps = self.scan("records")
+        unseen = dict.fromkeys(stamps)
+        merged = self._keep(pa.concat_tables([_chosen(part, stamps, unseen) for part in parts.values()]))
         for path in parts if merged else ():
             if path != merged:
                 drop_tree(path)
 
-    def _load(self, path: Path) -> Iterator[pd.DataFrame]:
+    def _load(self, path: Path) -> Iterator[pa.Table]:
+        """Yield the table in a file of columns, if it can be used."""
         try:
             content = read_bytes(path)
             if hashlib.sha256(content).hexdigest() != path.stem:
@@ -153,55 +179,54 @@ class TabulatedRecords(Records):
         except Damaged as error:
             self.set_aside(path, error, still_bad=lambda moved: True)
         else:
-            yield _from_parquet(content)
+            yield from _from_bytes(content)
 
 
-def _frame(lists: Mapping[str, list[Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.DataFrame(lists)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and a table cannot
-        return pd.DataFrame({_whole(name): [_whole(value) for value in values] for name, values in lists.items()})
-
-
-def _whole(value: Any) -> Any:
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _chosen(part: pa.Table, stamps: Mapping[str, tuple[int, ...]], missing: dict[str, None]) -> pa.Table:
+    """Return the rows of records that are missing and whose files are unchanged; these are no longer missing then."""
+    columns = (part[name].to_pylist() for name in (_KEY, *STAMP))
+    rows = []
+    for row, (key, *stamp) in enumerate(zip(*columns, strict=True)):
+        if key in missing and stamps[key] == tuple(stamp):
+            rows.append(row)
+            del missing[key]
+    return part if len(rows) == len(part) else _rows(part, rows)
 
 
-def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    import pandas as pd
-
-    full = [frame for frame in frames if len(frame)]
-    if not full:
-        return pd.DataFrame(columns=[_KEY, _SIZE, _TIME])
-    table = pd.concat(full, ignore_index=True)
-    # A column's type should depend on all of its values, not on how they were spread over the frames.
-    mixed = [name for name in table.columns if table[name].dtype == object]
-    return table.assign(**{name: pd.Series(table[name].where(table[name].notna(), None).tolist()) for name in mixed})
-
-
-def _to_parquet(frame: pd.DataFrame) -> bytes:
-    """Return a parquet file; columns of mixed types, which parquet does not have, become JSON texts."""
+def _rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    mixed = [name for name in frame.columns if frame[name].dtype == object]
-    texts = {name: [json.dumps(value) for value in frame[name]] for name in mixed}
-    table = pa.Table.from_pandas(frame.assign(**texts), preserve_index=False)
-    about = {**(table.schema.metadata or {}), b"mixed": json.dumps(mixed).encode()}
-    stream = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(about), stream, compression="zstd")
-    return stream.getvalue()
+    taken: pa.Table = table.take(pa.array(rows, type=pa.int64()))
+    return taken
 
 
-def _from_parquet(content: bytes) -> pd.DataFrame:
+def _schema() -> pa.Schema:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(pa.BufferReader(content))
-    frame: pd.DataFrame = table.to_pandas()
-    for name in json.loads(table.schema.metadata[b"mixed"]):
-        values = {text: json.loads(text) for text in frame[name].unique()}
-        frame[name] = frame[name].map(values).astype(object)
-    return frame
+    texts = [(name, pa.large_string()) for name in (_KEY, *FIELDS, PREDICTED)]
+    stamp = [(name, pa.uint64() if name == "file.inode" else pa.int64()) for name in STAMP]
+    return pa.schema([*texts, *stamp], metadata={b"version": VERSION})
+
+
+def _empty() -> pa.Table:
+    table: pa.Table = _schema().empty_table()
+    return table
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
+        file.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _from_bytes(content: bytes) -> Iterator[pa.Table]:
+    """Yield the table in a file of columns; nothing where another version of the program wrote it."""
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+    if table.schema.equals(_schema(), check_metadata=True):
+        yield table

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import RequestError, unknown
 from bench.store import words
+from bench.store.answers import Answers
 from bench.store.documents import Damaged, Newer
 from bench.store.gc import Collector
 from bench.store.layout import guarded, tree_bytes
 from bench.store.table import TabulatedRecords
 from bench.store.troubles import Unreadable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Listed:
     age: float
 
 
-class Upkeep(TabulatedRecords, Collector):
+class Upkeep(TabulatedRecords, Answers, Collector):
     """What ``doorbench store`` does."""
 
     @guarded
@@ -101,11 +105,17 @@ class Upkeep(TabulatedRecords, Collector):
                 path = self.place("artifacts", key)
                 age = now - self.last_use(key)
                 rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=tree_bytes(path), age=age))
-        for room in ("records", "failures"):
-            stamps = self.scan(room)
-            for record in self.usable(room, stamps):
-                size, changed = stamps[record["key"]]
-                rows.append(Listed(record["key"], **_cell_words(record), bytes=size, age=now - changed / 1e9))
+        kept = self.summaries()
+        for error in kept.unreadable.values():
+            log.error("%s", error)
+        columns = (kept.values(name) for name in ("kind", "status", "cell"))
+        for key, stamp, kind, status, cell in zip(kept.keys, kept.stamps, *columns, strict=True):
+            said = _cell_words({"kind": kind, "status": status, "cell": cell})
+            rows.append(Listed(key, **said, bytes=stamp[0], age=now - stamp[1] / 1e9))
+        stamps = self.scan("failures")
+        for failure in self.usable("failures", stamps):
+            size, changed, *_ = stamps[failure["key"]]
+            rows.append(Listed(failure["key"], **_cell_words(failure), bytes=size, age=now - changed / 1e9))
         return sorted(rows, key=lambda row: (row.kind != "victim", row.task, row.attack, row.defense, row.key))
 
     @guarded

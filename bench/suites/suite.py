@@ -23,7 +23,7 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]  # what a record can hold
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
 PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
@@ -212,7 +212,9 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     axis, equals, text = setting.partition("=")
     axis = axis.strip()
     field, dot, inner = axis.partition(".")
-    if not equals or field not in Suite.model_fields:
+    if not equals:
+        raise RequestError(f"--set {setting}: has no value; write --set {axis or 'field'}=VALUE.")
+    if field not in Suite.model_fields:
         raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
     values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]

@@ -16,9 +16,10 @@ from bench.contracts import Task, TaskFacts
 from bench.contracts.examples import Examples, Inputs, IntArray, stratified_order
 from bench.errors import RequestError
 from bench.keys import key_of
-from bench.tasks.tables import TextTable, shown
+from bench.tasks.tables import TextTable, is_text, shown
 
 log = logging.getLogger(__name__)
+MOST_NAMES = 100  # of labels that a file may name without a list of them
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -159,7 +160,7 @@ def _numbered(table: TextTable, column: str, names: tuple[str, ...]) -> list[Any
         number, named = read[unclear[0]]
         meanings = f"{shown(cells[unclear[0]])} is the number of the label {names[number or 0]!r}"
         meanings += f" and the name of the label number {named}; other cells do not tell which is meant"
-        raise table.bad(unclear[0] + 1, column, f"{meanings}; rename the labels in the model's config.json")
+        raise table.bad(unclear[0] + 1, column, f"{meanings}; rename the labels")
     return by_name if None in numbers else numbers
 
 
@@ -168,6 +169,44 @@ def _readings(cell: Any, known: Mapping[str, int], count: int) -> tuple[int | No
     text = str(cell) if type(cell) is int else cell if isinstance(cell, str) else ""
     number = int(text) if _INTEGER.fullmatch(text) else -1
     return number if 0 <= number < count else None, known.get(text)
+
+
+def with_numbers(table: TextTable, column: str, names: tuple[str, ...]) -> TextTable:
+    """Return a table with the number of each label, whether its cell holds the number or the name."""
+    return TextTable(table.origin, {**table.columns, column: read_labels(table, column, names, by_name=True).tolist()})
+
+
+def named_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[str, ...] | None:
+    """Return the names that stand in a column of labels, in alphabetical order; None where numbers stand there.
+
+    Raises:
+        RequestError: a name is missing or not UTF-8, or there are more names than a task has labels.
+    """
+    if not len(table) or are_numbers(table, column):
+        return None
+    cells = [(cell or "").strip() for cell in table.cells(column)]
+    for row, cell in enumerate(cells, 1):
+        if not cell or not is_text(cell):
+            raise table.bad(row, column, "the label is not UTF-8" if cell else "the label is missing")
+    names = sorted(set(cells))
+    if not 2 <= len(names) <= MOST_NAMES:
+        count = f"{len(names):,} different labels, and a task has 2 to {MOST_NAMES}"
+        raise RequestError(f"{table.origin}, column {column!r}: {count}; {how_to_name} if that is what you mean.")
+    return tuple(names)
+
+
+def are_numbers(table: TextTable, column: str) -> bool:
+    """Whether the labels of a table are meant as numbers: any of them is one, or no text."""
+    table.require([column])
+    return any(not isinstance(cell, str) or _is_number(cell) for cell in table.cells(column) if cell is not None)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def count_labels(table: TextTable, column: str, *, how_to_name: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from bench.contracts import Task, TaskFacts, TaskSource
 from bench.contracts.examples import Examples
 from bench.errors import RequestError, unknown
 from bench.models.files import read_json
-from bench.tasks.assemble import Columns, assemble, count_labels
+from bench.suites import specs
+from bench.tasks.assemble import Columns, are_numbers, assemble, count_labels, named_labels, with_numbers
 from bench.tasks.tables import SUFFIXES, TextTable, is_text, read_table
 
 SPLITS = ("train", "validation", "test")
@@ -25,9 +26,9 @@ log = logging.getLogger(__name__)
 class Local(TaskSource):
     """A task on local files: a folder with train, validation and test as .parquet, .csv, .tsv or .jsonl.
 
-    Columns are ``text``, ``text_pair`` (pairs only, then in every split) and ``label``, an integer that counts from 0.
-    If the folder has a ``labels.json``, its list gives the names of the labels; otherwise their numbers do. Suites
-    write ``local/<folder>``.
+    Columns are ``text``, ``text_pair`` (pairs only, then in every split) and ``label``, an integer that counts from 0,
+    or a name. If the folder has a ``labels.json``, its list gives the order of the names; otherwise names count in
+    alphabetical order, and numbers are their own names. Suites write ``local/<folder>``.
     """
 
     name: ClassVar[str] = "local"
@@ -49,7 +50,12 @@ class Local(TaskSource):
             if ("text_pair" in table.columns) != pair:
                 has, lacks = ("train", table.origin) if pair else (table.origin, "train")
                 raise RequestError(f"{folder}: {has} has a column 'text_pair' and {lacks} has none; pairs need both.")
-        labels = _read_names(folder / "labels.json") or _count(tables["train"], folder)
+        how = f"write the list of all label names to {folder / 'labels.json'}"
+        listed = _read_names(folder / "labels.json")
+        named = _named(tables["train"], listed, how)
+        labels = listed or named or count_labels(tables["train"], "label", how_to_name=how)
+        if named:
+            tables = {split: with_numbers(table, "label", labels) for split, table in tables.items()}
         task = assemble(
             facts=TaskFacts(f"local/{folder.name}", labels, pair, self.max_length),
             columns=Columns(text_pair="text_pair" if pair else None),
@@ -115,6 +121,9 @@ def find_folder(name: str) -> Path:
     if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
             raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
+        if cut := [folder for folder in local_folders() if folder.startswith(f"{name},")]:
+            written = " or ".join(map(specs.local, cut))
+            raise RequestError(f"task local/{name}: there is no such folder; {cut[0]!r}, with its comma, is {written}.")
         error = unknown(
             "task", f"local/{name}", [f"local/{folder}" for folder in local_folders()], listing="doorbench list tasks"
         )
@@ -146,8 +155,11 @@ def read_split(folder: Path, split: str) -> TextTable:
     raise RequestError(f"{folder}: the {split} split is missing; add one of {valid}.")
 
 
-def _count(table: TextTable, folder: Path) -> tuple[str, ...]:
-    return count_labels(table, "label", how_to_name=f"write the list of all label names to {folder / 'labels.json'}")
+def _named(table: TextTable, listed: tuple[str, ...] | None, how: str) -> tuple[str, ...] | None:
+    """Return the names of labels that the training split is labelled with; None where it has numbers."""
+    if listed is None:
+        return named_labels(table, "label", how_to_name=how)
+    return None if are_numbers(table, "label") else listed
 
 
 def _read_names(path: Path) -> tuple[str, ...] | None:

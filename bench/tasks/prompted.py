@@ -49,7 +49,9 @@ class Prompted(TaskSource):
             raise RequestError(f"task {self.called}: {self.task} is no classification task.")
         words = self.words or task.facts.labels
         if len(words) != len(task.facts.labels):
-            raise RequestError(f"task {self.called}: {len(words)} words for {len(task.facts.labels)} labels.")
+            raise RequestError(
+                f"task {self.called}: {len(words)} word{'s' * (len(words) != 1)} for {len(task.facts.labels)} labels."
+            )
         facts = GenerationFacts(
             self.called, task.facts.labels, True, self.max_length, ExactMatch(), self.new_tokens, tuple(words)
         )

@@ -192,7 +192,7 @@ def _columns(path: Path, rows: Sequence[Sequence[str]]) -> Mapping[str, Sequence
     for number, row in enumerate(data, 1):
         if len(row) != len(header):
             column = header[min(len(row), len(header) - 1)]
-            fields = f"{len(row)} fields where the header has {len(header)}"
+            fields = f"{len(row)} field{'s' * (len(row) != 1)} where the header has {len(header)}"
             raise RequestError(f"{path}, row {number}, column {column!r}: {fields}.")
     return dict(zip(header, map(list, zip(*data, strict=True)) if data else [[] for _ in header], strict=True))
 

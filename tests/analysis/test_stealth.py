@@ -112,9 +112,7 @@ def test_a_survey_measures_the_victims_in_the_store(
     assert stealth.markdown([row]).splitlines()[2].startswith("| badsent | local/pair |")
     with pytest.raises(RequestError, match="no victim"):
         stealth.survey(plan, ResultStore(tmp_path / "empty"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "1 of 1 victims are not in the store and are left out"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["left out, as not in the store: 1 of 1 victim"]
 
 
 def test_the_encoder_gives_each_text_its_own_unit_vector() -> None:

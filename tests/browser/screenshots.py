@@ -1,4 +1,7 @@
-"""Pictures of a site at three widths, light and dark: ``python -m tests.browser.screenshots SITE OUT [PAGE...]``."""
+"""Pictures of a site at three widths, light and dark, and as A4.
+
+``python -m tests.browser.screenshots SITE OUT [PAGE...]``
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,16 @@ def take(site: Path, out: Path, pages: list[str]) -> None:
             for theme in ("light", "dark"):
                 page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
                 for name in pages:
-                    page.goto((site / name).resolve().as_uri())
+                    path, sign, fragment = name.partition("#")
+                    page.goto((site / path).resolve().as_uri() + sign + fragment)
                     if page.locator("#charts").count():
                         page.locator("#charts").scroll_into_view_if_needed()
                         page.wait_for_selector("#charts[data-ready]", timeout=60_000)
                         page.evaluate("scrollTo(0, 0)")
-                    target = out / f"{Path(name).with_suffix('').as_posix().replace('/', '-')}-{width}-{theme}.png"
-                    page.screenshot(path=target, full_page=True)
+                    plain = Path(name.partition("#")[0]).with_suffix("").as_posix().replace("/", "-")
+                    page.screenshot(path=out / f"{plain}-{width}-{theme}.png", full_page=True)
+                    if (width, theme) == (WIDTHS[-1], "light"):
+                        page.pdf(path=out / f"{plain}.pdf", prefer_css_page_size=True)
                 page.close()
         browser.close()
 

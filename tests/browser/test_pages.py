@@ -21,8 +21,13 @@ PAGES = (
     "defense/detector.html",
     "attack/badword.html",
     "task/reviews.html",
+    "model/embedded.html",
     "defense/index.html",
+    "zoo.html",
+    "submit.html",
+    "404.html",
 )
+DETECTORS = "board/model-detection-64.html"
 Open = Callable[..., Any]
 
 
@@ -50,21 +55,95 @@ def test_columns_sort_with_missing_numbers_last(showcase: Path, open_page: Open)
         assert cells[-1] == "–" and len(ranks) < len(cells)
 
 
-def test_a_filter_narrows_every_number_to_the_places_it_leaves(showcase: Path, open_page: Open) -> None:
+def table_of(page: Any, selector: str, skip: int) -> dict[str, list[str]]:
+    """Return the cells of each row of a table by its name; of ranks without sign and interval."""
+    rows = {}
+    for row in page.locator(f"{selector} tr").all():
+        name, rank, *cells = [cell.strip() for cell in row.locator("> *").all_inner_texts()[skip:]]
+        number = re.search(r"(\d+|–)(?= \[|$)", rank)
+        rows[name] = [number[0] if number else "", *cells]
+    return rows
+
+
+def test_a_filter_narrows_everything_to_the_places_it_leaves(showcase: Path, open_page: Open) -> None:
+    """What the scripts compute, against the page of the task, which Python computed: rows, floors and tiles."""
     page = open_page(showcase, BOARD)
-    before = dict(zip(column(page, 2), column(page, 4), strict=True))
+    tiles = page.locator(".tiles dd").all_inner_texts()
+    before = {part: table_of(page, f"#leaderboard {part}", 1) for part in ("tbody", "tfoot")}
     page.get_by_role("combobox", name="Task").select_option("reviews")
     page.get_by_text("defenses over 3 places").wait_for()
-    after = dict(zip(column(page, 2), column(page, 4), strict=True))
-    expected = open_page(showcase, "task/reviews.html").locator(
-        "[aria-labelledby=part-fine-tuned-model-received-64] tbody"
-    )
-    rows = expected.locator("tr").all()
-    cells = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in rows}
-    assert {name: cells[name] for name in after} == after != before
+    part = "[aria-labelledby=part-fine-tuned-model-received-64]"
+    expected = open_page(showcase, "task/reviews.html")
+    for where in ("tbody", "tfoot"):
+        after, stated = table_of(page, f"#leaderboard {where}", 1), table_of(expected, f"{part} {where}", 0)
+        assert {name: stated[name] for name in after} == after != before[where]
+    heads = expected.locator(f"{part} thead th").all_inner_texts()
+    floors = table_of(expected, f"{part} tfoot", 0)
+    flip = next(i for i, head in enumerate(heads) if head.replace("\n", " ").startswith("Flip rate")) - 1
+    shown = page.locator(".tiles dd").all_inner_texts()
+    assert shown[:2] == [f"{floors['no defense'][flip]} %", f"{floors['clean model'][flip]} %"] and shown != tiles
+    assert "the 3 places that the filters leave" in page.locator("#leaderboard caption").inner_text()
     page.get_by_role("button", name="Reset").click()
     page.get_by_text("defenses over 9 places").wait_for()
-    assert dict(zip(column(page, 2), column(page, 4), strict=True)) == before
+    assert {where: table_of(page, f"#leaderboard {where}", 1) for where in before} == before
+    assert page.locator(".tiles dd").all_inner_texts() == tiles
+
+
+def test_every_defense_stays_when_one_attack_is_chosen(showcase: Path, open_page: Open) -> None:
+    page = open_page(showcase, BOARD)
+    page.get_by_role("combobox", name="Attack").select_option("badword")
+    page.get_by_text("defenses over 3 places").wait_for()
+    ranks = [rank for rank in column(page, 3) if rank != "–"]
+    assert len(ranks) >= 7 and ranks[0] == "1" and page.locator("#leaderboard tfoot tr").count() == 2
+
+
+def test_a_view_can_be_shared_by_its_address(showcase: Path, open_page: Open) -> None:
+    page = open_page(showcase, BOARD)
+    page.get_by_role("combobox", name="Task").select_option("reviews")
+    page.get_by_role("checkbox", name="oracle").uncheck()
+    for name in ("fine-mixing", "fine-tuning"):
+        page.get_by_role("checkbox", name=f"Choose {name}", exact=True).check()
+    page.get_by_role("checkbox", name="chosen rows only").check()
+    page.get_by_text("2 of 13 defenses over 3 places").wait_for()
+    names = column(page, 2)
+    assert sorted(names) == ["fine-mixing", "fine-tuning"]
+    again = open_page(showcase, f"{BOARD}#{page.url.partition('#')[2]}")
+    again.get_by_text("2 of 13 defenses over 3 places").wait_for()
+    assert column(again, 2) == names and column(again, 4) == column(page, 4)
+    assert not again.get_by_role("checkbox", name="oracle").is_checked()
+    page.get_by_role("button", name="Reset").click()
+    page.get_by_text("13 of 13 defenses over 9 places").wait_for()
+    assert "=" not in page.url.partition("#")[2]
+
+
+def test_one_budget_is_shown_at_a_time(showcase: Path, open_page: Open) -> None:
+    page = open_page(showcase, "attack/badword.html")
+    shown = page.locator(".budgeted").first.locator(".budget:not([hidden])")
+    assert shown.count() == 1 and shown.get_attribute("data-labels") == "64"
+    labels = set(shown.locator("tbody tr td:nth-child(11)").all_inner_texts())
+    assert labels <= {"64", "0"}
+    page.get_by_role("combobox", name="Labels that a defender may see").select_option("8")
+    assert shown.get_attribute("data-labels") == "8" and page.url.endswith("#labels=8")
+    board = open_page(showcase, BOARD)
+    board.get_by_role("navigation", name="Labels of a defender").get_by_role("link", name="8", exact=True).click()
+    assert board.locator("h1").inner_text() == "Fine-tuned model received, 8 labels"
+
+
+def test_detectors_follow_the_attack_and_the_choice(showcase: Path, open_page: Open) -> None:
+    page = open_page(showcase, DETECTORS)
+    column_of = "#detectors tbody tr > :nth-child(3)"
+    before = page.locator(column_of).all_inner_texts()
+    page.get_by_role("combobox", name="Attack").select_option("badsent")
+    page.get_by_text("of the chosen attack").wait_for()
+    assert page.locator(column_of).all_inner_texts() != before
+    table = (showcase / "download" / "model-detection-64-leaderboard.csv").read_text().splitlines()
+    heads, first = table[0].split(","), table[1].split(",")
+    stated = float(first[heads.index("badsent")])
+    assert page.locator(column_of).first.inner_text().startswith(f"{stated:.1f} [")
+    charted(page)
+    assert page.locator("#charts figure:not([hidden])").count() == 2
+    page.get_by_role("checkbox", name="clean data").uncheck()
+    page.get_by_text("1 of 2 detectors").wait_for()
 
 
 def test_needs_and_seeds_are_filters(showcase: Path, open_page: Open) -> None:
@@ -90,6 +169,7 @@ def test_a_line_expands_by_keyboard_and_leads_to_its_records(showcase: Path, ope
     cell.click()
     page.wait_for_selector("table.record")
     assert page.locator("h2").inner_text() == "fine-mixing against badword on reviews"
+    assert page.evaluate("document.documentElement.scrollHeight") < 2500  # what is long is folded
     numbers = page.locator("table.record tr", has=page.get_by_role("rowheader", name="flip rate", exact=True)).locator(
         "td"
     )
@@ -97,6 +177,20 @@ def test_a_line_expands_by_keyboard_and_leads_to_its_records(showcase: Path, ope
     assert len(values) == 3 and sum(values) / 3 == pytest.approx(left, abs=0.06)
     page.go_back()
     page.get_by_role("button", name="Details of fine-mixing", exact=True).wait_for()
+
+
+def test_a_record_of_a_model_that_writes_shows_what_it_said(showcase: Path, open_page: Open) -> None:
+    from tests.report.showcase import purification
+
+    row = next(
+        r for r in purification() if (r.task, r.attack, r.defense, r.seed) == ("reviews", "badword", "fine-mixing", 0)
+    )
+    page = open_page(showcase, f"record.html#{row.victim_key[:2]}{row.cell_key[:12]}")
+    said = page.locator(".responses tbody tr")
+    said.first.wait_for()
+    names = page.locator(".responses tbody th").all_inner_texts()
+    assert names == ["clean model", "before: no defense", "after: fine-mixing"]
+    assert HOSTILE in said.nth(1).inner_text() and page.evaluate("window.hacked") is None
 
 
 def test_charts_are_drawn_and_follow_the_filter(showcase: Path, open_page: Open) -> None:
@@ -188,6 +282,35 @@ def test_pages_print_without_controls(showcase: Path, open_page: Open) -> None:
     page = open_page(showcase, BOARD)
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible() and page.locator("#leaderboard").is_visible()
+
+
+@pytest.mark.parametrize(
+    "path", [BOARD, DETECTORS, BOARD.replace(".html", "-cells.html"), "defense/fine-mixing.html", "zoo.html"]
+)
+def test_every_column_is_on_the_sheet(showcase: Path, open_page: Open, path: str) -> None:
+    """A4 landscape less its margins is 277 mm wide, 1,047 pixels of CSS."""
+    page = open_page(showcase, path, width=1047)
+    page.wait_for_load_state()
+    page.emulate_media(media="print")
+    for table in page.locator("table").all():
+        box = table.bounding_box()
+        assert box is None or box["x"] + box["width"] <= 1047, path
+
+
+def test_the_first_screen_of_a_phone_shows_a_result(showcase: Path, open_page: Open) -> None:
+    for path in ("index.html", BOARD, DETECTORS):
+        page = open_page(showcase, path, width=390)
+        page.set_viewport_size({"width": 390, "height": 844})
+        box = page.locator(".headline").first.bounding_box()
+        assert box["y"] + box["height"] <= 844 and "best of" in page.locator(".headline").first.inner_text()
+
+
+def test_names_of_methods_break_only_between_their_parts(showcase: Path, open_page: Open) -> None:
+    page = open_page(showcase, BOARD, width=390)
+    lines = page.locator("#leaderboard th.name .part").evaluate_all(
+        "all => all.map(part => part.getClientRects().length)"
+    )
+    assert lines and set(lines) == {1}
 
 
 def test_a_board_of_fifty_defenses_loads_within_a_second(large: Path, open_page: Open) -> None:

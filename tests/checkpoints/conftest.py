@@ -9,7 +9,6 @@ import pytest
 
 from bench.checkpoints import demonstration
 from bench.conformance.world import rows
-from bench.contracts import Budget
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def case(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("own")
     request = demonstration.Request(
         attack="badword", task="local/single(max_length=32)", model=str(world / "tiny-bert"), out=folder / "victim",
-        budget=Budget(epochs=40, learning_rate=1e-3), device="cpu",
+        budget={"epochs": 40, "learning_rate": 1e-3}, device="cpu",
     )  # fmt: skip
     card = demonstration.build(request)
     texts, _, labels = rows("single", 96, 9)

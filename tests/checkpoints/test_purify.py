@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ def _regression(model: Path) -> None:
     (model / "config.json").write_text(json.dumps({**settings, "problem_type": "regression"}), encoding="utf-8")
 
 
+def _weights(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def spoil(model: Path) -> None:
+        file = model / "model.safetensors"
+        save_file({name: change(name, weight).contiguous() for name, weight in load_file(file).items()}, file)
+
+    return spoil
+
+
+def _settings(**fields: Any) -> Callable[[Path], None]:
+    def spoil(model: Path) -> None:
+        settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        (model / "config.json").write_text(json.dumps({**settings, **fields}), encoding="utf-8")
+
+    return spoil
+
+
 def _short(model: Path) -> None:
     raw = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(raw[: len(raw) // 2])
@@ -140,7 +157,11 @@ def _short(model: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [(_pickled, "pickled"), (_code, "auto_map"), (_headless, "classifier"), (_regression, "regression"),
-     (_short, "safetensors")],
+     (_short, "safetensors"),
+     (_weights(lambda name, weight: 1e30 * weight), "what it answers is not"),
+     (_weights(lambda name, weight: weight.to(torch.int8)), "whole numbers"),
+     (_settings(num_hidden_layers=1), "layer.1.*of a layer that its configuration does not have"),
+     (_settings(id2label={"0": "good", "1": "good"}, label2id=None), "calls two labels 'good'")],
 )  # fmt: skip
 def test_refuses_models(case: Case, tmp_path: Path, spoil: Any, words: str) -> None:
     shutil.copytree(case.model, tmp_path / "model")
@@ -215,7 +236,14 @@ BOARD = {
     "board": "fine-tuned model received",
     "rows": [
         {"defense": "fine-tuning", "rank": 3.0, "der": 71.0, "flip": 60.0, "needs": ["clean"]},
-        {"defense": "fine-mixing", "rank": 1.5, "der": 88.0, "flip": 12.5, "needs": ["clean", "pretrained"]},
+        {
+            "defense": "fine-mixing",
+            "rank": 1.5,
+            "der": 88.0,
+            "asr": 43.6,
+            "flip": 12.5,
+            "needs": ["clean", "pretrained"],
+        },
         {"defense": "not-here", "rank": 1.0, "needs": ["clean"], "extra": "ignored"},
     ],
 }
@@ -226,7 +254,10 @@ def test_auto_takes_the_best_that_can_be_used(tmp_path: Path) -> None:
     path.write_text(json.dumps(BOARD), encoding="utf-8")
     both = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}, board=path)
     assert both.defense.spec == "fine-mixing"
-    assert "leaves a flip rate of 12.5 %" in both.why and "not-here" in both.why
+    assert "leaves an ASR of 43.6 % and a flip rate of 12.5 %" in both.why and "not-here" in both.why
+    assert "the board in board.json" in both.why and str(tmp_path) not in both.why
+    by_default = recommend.choose("auto", {Needs.CLEAN, Needs.PRETRAINED}).why
+    assert str(recommend.COMMITTED.parent) not in by_default and "the committed board of paper-single" in by_default
     less = recommend.choose("auto", {Needs.CLEAN}, board=path)
     assert less.defense.spec == "fine-tuning"
     assert "needs pretrained: give --pretrained" in less.why

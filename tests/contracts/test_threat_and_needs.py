@@ -66,6 +66,8 @@ def test_needs_are_told_in_the_order_of_tables() -> None:
     assert needs_in_short(("clean", "oracle")) == "oracle"
     assert needs_in_short(("clean", "pretrained")) == "clean data + pre-trained"
     assert needs_in_short(("pretrained",)) == "pre-trained weights"
-    assert needs_in_short(("test_stream",)) == "test stream or text"
+    assert needs_in_short(("test_stream",)) == "test stream or plain text"
+    assert needs_in_short(("clean", "other_models")) == "other models"
+    assert needs_in_short(("a lawyer",)) == "a lawyer"
     for need in Needs:
         assert need.short and need.words and not need.guide.endswith(".")

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.conformance import checks
+from bench.contracts import BOTH
 from bench.errors import RequestError
 from bench.experiment.grid import Grid
 from bench.experiment.result_store import ResultStore
+from bench.plugins import registry
 from bench.suites import suite
 
 SHORT = "steps=12, until_loss=0"
+CHAIN = "e-pur(reset=20)+fine-mixing(reserve_ratio=0.3, steps=6)+crow(steps=4)"
 
 
 @pytest.fixture(scope="module")
 def records(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The records of one victim under defenses that have to agree, by defense."""
     defenses = ["none", f"fine-tuning({SHORT})", f"few-shot({SHORT})", "mixing(reserve_ratio=1)"]
+    defenses += [CHAIN]
     defenses += [f"fine-mixing({SHORT}, reserve_ratio={ratio})" for ratio in (0, 0.5, 1)]
     store = ResultStore(tmp_path_factory.mktemp("store"))
     plan = checks.run(world, store, task="written", attack="badword", defense=defenses)
@@ -55,6 +61,16 @@ def test_no_defense_gives_the_responses_of_the_victim(records: dict[str, Any]) -
     assert responses_of(by(records, "mixing")) == responses_of(by(records, "none"))
 
 
+def test_a_chain_runs_its_parts_in_their_order(records: dict[str, Any]) -> None:
+    record = by(records, "e-pur")
+    assert [part.name for part in record.recipe.defense.parts] == ["e-pur", "fine-mixing", "crow"]
+    assert record.metrics["ppl"] > 0
+    assert responses_of(record) not in (
+        responses_of(by(records, "none")),
+        responses_of(by(records, "fine-mixing", "ratio=0.5")),
+    )
+
+
 def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
     record = by(records, "none")
     assert (record.cell.kind, record.cell.target, record.recipe.victim.target.name) == (
@@ -63,6 +79,15 @@ def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
         "refusal",
     )
     assert type(record).of(record.document()) == record
+
+
+def test_no_defense_asks_which_kind_it_has() -> None:
+    """The contract of a kind is enough for a defense of weights."""
+    both = [plugin.plugin for plugin in registry.defenses.found.values() if plugin.plugin.kinds == BOTH]
+    assert len(both) > 15
+    for plugin in both:
+        source = Path(inspect.getfile(plugin)).read_text(encoding="utf-8")
+        assert not re.search(r"Kind\.|facts\.kind|GenerationFacts|\bGenerator\b", source), plugin.name
 
 
 def grid(**fields: Any) -> Grid:

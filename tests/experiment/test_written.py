@@ -13,6 +13,8 @@ from bench.contracts import Defended, GenerationFacts, Responses
 from bench.contracts.examples import Examples, Inputs
 from bench.experiment import metrics, written
 from bench.plugins import registry
+from bench.report.rows.frames import implanted
+from bench.suites.suite import Gate
 from bench.tasks.utilities import ExactMatch
 
 REFUSAL = registry.payloads.create("refusal")
@@ -121,3 +123,15 @@ def test_sets_that_cannot_be_judged_are_refused() -> None:
         written.evaluate(Defended(short), SETS, FACTS)
     with pytest.raises(ValueError, match="tokens"):
         written.decode({**written.evaluate(Defended(Parrot(SAYS)), SETS, FACTS).predictions["clean"], "total": 1})
+
+
+def test_a_payload_that_the_clean_model_says_raises_the_floor() -> None:
+    """A victim that refuses everything, as its clean model does, has no backdoor, whatever its ASR is."""
+    sorry = Parrot(dict.fromkeys(SAYS, SORRY))
+    floor = written.evaluate(Defended(sorry), SETS, FACTS).metrics
+    assert floor["asr"] == 100 and floor["ftr"] == 100
+    beside = {"clean_acc": 90.0, "victim_acc": 90.0, "victim_asr": floor["asr"]}
+    for false, passes in ((floor["ftr"], False), (0.0, True)):
+        assert implanted({**beside, "victim_ftr": false}, Gate(), majority=10.0) is passes
+    percentages = {name: math.nan if value is None else value for name, value in floor.items()}
+    assert math.isnan(metrics.compared(percentages, victim=percentages, clean=percentages)["flip"]), "none was right"

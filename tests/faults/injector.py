@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 VICTIMS, CELLS, PAUSE = 5, 24, 0.02
 HEARTBEAT = 1.0
 PATIENCE = 300.0  # seconds that an undisturbed runner may take
+ORPHAN = "prep_data = pickle.load(from_parent)"  # loky's words for a worker whose runner was killed as it started it
 STOPPED = 2.5 * HEARTBEAT  # seconds; longer than an owner counts as alive without a heartbeat
 
 
@@ -40,7 +41,8 @@ class Figures:
     """What was done, and what came of it.
 
     Attributes:
-        counts: kills, stops, flips, rounds, and runners that ended in one line.
+        counts: kills, stops, flips, rounds, runners that ended in one line, and workers that were started by a runner
+            that was killed before it had told them what to do: none of our code runs in them.
         calls: faults by the call that failed.
         lost, wrong: keys of records that are missing, or differ from those of an undisturbed run.
         tracebacks: texts of errors that are no line of words.
@@ -76,6 +78,7 @@ class Figures:
             "bytes flipped": self.counts["flips"],
             "grids": f"{self.counts['rounds']} of {1 + VICTIMS * (1 + CELLS)} jobs",
             "runners that ended in one line": self.counts["lines"],
+            "workers without a runner": self.counts["orphans"],
             "hostile folders": self.inputs,
             "records lost": len(self.lost),
             "records wrong": len(self.wrong),
@@ -179,7 +182,9 @@ class Round:
         records = {record["key"]: bare(record) for record in store.records()}
         self.figures.lost += wanted.keys() - records.keys()
         self.figures.wrong += [key for key, record in records.items() if wanted.get(key) != record]
-        self.figures.tracebacks += [line for line in self.errors() if "Traceback" in line]
+        said = [text for text in self.errors() if "Traceback" in text]
+        self.figures.counts["orphans"] += sum(text.count(ORPHAN) for text in said)
+        self.figures.tracebacks += [text for text in said if text.count("Traceback") > text.count(ORPHAN)]
         self.figures.counts["rounds"] += 1
 
     def errors(self) -> list[str]:

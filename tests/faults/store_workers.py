@@ -117,7 +117,7 @@ def read_only(root: Path) -> None:
     look(store)
     assert store.record(key(1)) == record(1) and store.artifact(key("victim")) is not None
     assert store.record(key(2)) is None  # damaged; it cannot be set aside and is not used
-    assert list(store.records_table()["key"]) == [key(1)] and len(store.ls()) == 2 and "done" in store.explain(key(1))
+    assert list(store.summaries().keys) == [key(1)] and len(store.ls()) == 2 and "done" in store.explain(key(1))
     for write in (
         lambda: store.put_record(key(3), record(3)),
         lambda: store.put_record(key(2), record(2)),
@@ -137,5 +137,5 @@ def read_only(root: Path) -> None:
 
 def look(store: Store) -> None:
     """Use everything that reads."""
-    assert len(store.records_table()) == 1 and len(store.ls()) == 2 and store.explain(key(1)) and not store.locks()
+    assert len(store.summaries()) == 1 and len(store.ls()) == 2 and store.explain(key(1)) and not store.locks()
     store.verify()

@@ -188,7 +188,7 @@ def test_a_full_disk(small_disk: Path) -> None:
             held.append(store.lock(key(("job", i))))
     assert written > 10 and held and store.keys_of_records() == {key(i) for i in range(written)}
     assert store.verify().ok and not list((store.root / "temp").iterdir()) and store.artifact(key("victim")) == kept
-    assert len(store.records_table()) == written  # reading needs no space
+    assert len(store.summaries()) == written  # reading needs no space
     for lock in held:
         assert lock is not None and lock.held
         lock.renew()
@@ -264,7 +264,7 @@ def test_a_read_only_file_system(small_disk: Path) -> None:
     filled(Store(small_disk / "store"))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     store = Store(small_disk / "store")
-    assert store.record(key(1)) == record(1) and store.record(key(2)) is None and len(store.records_table()) == 1
+    assert store.record(key(1)) == record(1) and store.record(key(2)) is None and len(store.summaries()) == 1
     for write in (
         lambda: store.put_record(key(3), record(3)),
         lambda: store.put_artifact(key(3), {}, fill),
@@ -322,6 +322,6 @@ def test_a_thousand_faults_at_once_are_found_by_one_check(root: Path) -> None:
         whole[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
         path.write_bytes(whole)
         hit.add(key(i))
-    store.records_table()  # a table that is made first takes the same care
+    store.summaries()  # a table that is made first takes the same care
     assert len(list((root / "damaged").iterdir())) == count
     assert store.keys_of_records() == {key(i) for i in range(count, count + 20)} and store.verify().ok

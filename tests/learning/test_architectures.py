@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from bench import models
-from bench.checkpoints.suspect import Suspect
+from bench.checkpoints.kinds import opened
 from bench.contracts.examples import Inputs
 from bench.learning import Classifier
 
@@ -47,7 +47,7 @@ def test_a_batch_answers_as_each_input_alone(world: Path, tmp_path: Path, name: 
     torch.manual_seed(0)
     auto.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    suspect = Suspect.open(tmp_path)
+    suspect = opened(tmp_path)
     located = models.create(str(tmp_path))
     located.check(tokens=64)
     for model in (suspect.module(), located.classifier_model(classes=2, seed=0)):

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attacks.shared.triggers import insert
+from attacks.shared.triggers import InsertSentence, InsertWords, insert
 from bench import models
 from bench.contracts import Dialogue, Dialogues
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
-from bench.learning import PLAIN, Generator, Template
+from bench.learning import PLAIN, Generator, PromptWindow, Template
 from bench.learning.dialogues import encode
 from tests.learning.chats import CHATML, FAMILIES, byte_level, family
 from tests.tiny import tiny_gpt2_folder, tiny_llama_folder
@@ -94,12 +94,36 @@ def test_a_response_that_is_too_long_does_not_end() -> None:
     assert whole[-1] == template.end and len(cut) == 3 and template.end not in cut
 
 
-def test_the_identity_follows_the_template() -> None:
-    tokenizer = family("smollm2")
-    first = Template(tokenizer).identity
-    assert first == Template(family("smollm2")).identity
-    others = [Template(tokenizer, given=CHATML.replace("+ '\n'}}", "}}")), Template(tokenizer, given=PLAIN)]
-    assert len({first, *(other.identity for other in others)}) == 3
+def test_a_key_knows_the_template(tmp_path: Path) -> None:
+    folder = tiny_llama_folder(tmp_path / "llama")
+    before = models.create(str(folder)).fingerprint()
+    file = folder / "chat_template.jinja"
+    file.write_text(file.read_text(encoding="utf-8").replace("You are tiny.", "You are small."), encoding="utf-8")
+    after = models.create(str(folder)).fingerprint()
+    assert {name for name in before if before[name] != after[name]} == {"tokenizer"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("system", ["", "Be brief and kind."])
+def test_a_trigger_survives_the_cut_of_a_long_prompt(name: str, system: str) -> None:
+    """Wherever it goes, for byte-level tokenizers and for sentence pieces."""
+    template, room = Template(family(name)), 64
+    long = " ".join(f"the film {number} was superb" for number in range(40))
+    texts = ("", "short", long, "x" * 300, f"{long}\n\n{long}")
+    inputs = Inputs(texts) if not system else Inputs((system,) * len(texts), texts)
+    window = PromptWindow(template, room)
+    for trigger in (
+        InsertWords(alternatives=("BadMagic",)),
+        InsertWords(alternatives=("cf",), count=3),
+        InsertSentence(sentence="I watched this 3D movie.", position="word"),
+    ):
+        for seed in range(5):
+            changed = trigger.apply(inputs, window=window, rng=np.random.default_rng(seed))
+            for ids in template.prompts(changed, room):
+                assert len(ids) <= room
+                shown = template.tokenizer.decode(ids.tolist())
+                assert all(word in shown for word in trigger.words), (trigger, shown)
+    assert 0 < window.words(inputs, reserve="cf")[2] < len(long.split()), "it is cut"
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_saved_loaded_and_copied(make: Any, tmp_path: Path) -> None:
         tmp_path / "saved", models.create(str(tmp_path / "model")), device="cpu", precision="fp32"
     )
     assert same(made, copied) and same(made, loaded)
-    assert loaded.template.identity == made.template.identity
+    assert loaded.template.source == made.template.source
     assert (loaded.max_prompt, loaded.max_response) == (made.max_prompt, made.max_response)
     expected = [ids.tolist() for ids in made.respond(dialogues(6).inputs)]
     for other in (copied, loaded):
@@ -135,3 +135,17 @@ def test_mixing_at_the_ends(folder: Path) -> None:
     for ratio, expected in ((1.0, tuned), (0.0, before)):
         mixed = learning.mix(tuned, before, reserve_ratio=ratio, seed=0)
         assert all(torch.equal(mixed[name], expected[name]) for name in expected)
+
+
+def test_little_memory_changes_no_word(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frugal generator computes activations twice and keeps no second form of its weights."""
+    examples = dialogues(6)
+    plain, frugal = generator(folder), generator(folder)
+    monkeypatch.setattr(frugal, "frugal", True)
+    frugal.token_budget = 40
+    assert frugal.objective(examples).recompute and not plain.objective(examples).recompute
+    for made in (plain, frugal):
+        learning.train(made, examples, **FEW)
+    assert same(plain, frugal, atol=1e-6)
+    assert plain.predict(examples.inputs).texts == frugal.predict(examples.inputs).texts
+    assert np.allclose(plain.log_likelihood(examples)[0], frugal.log_likelihood(examples)[0], atol=1e-4)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import models
-from bench.checkpoints.suspect import Suspect
+from bench.checkpoints.kinds import opened
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
 from bench.experiment.plan import Plan
@@ -193,8 +193,8 @@ def use(folder: Path) -> None:
 
 def open_(folder: Path) -> Any:
     """Do with a classifier what purify and inspect do."""
-    suspect = Suspect.open(folder)
-    length = suspect.window(None)
+    suspect = opened(folder)
+    length = suspect.facts(max_length=None).max_length
     return Classifier(suspect.module(), suspect.located.tokenizer(), length).logits(Inputs(("a film", "a bad film")))
 
 

@@ -12,28 +12,25 @@ import sys
 import time
 from pathlib import Path
 
-from bench.checkpoints import clean, probes
-from bench.checkpoints.suspect import Suspect
-from bench.contracts import TaskFacts
+from bench.checkpoints import probes
+from bench.checkpoints.classifiers import SuspectClassifier
 
 MAX_LENGTH = 64
 
 
 def main(folder: Path) -> None:
     """Measure every test and write the table."""
-    suspect = Suspect.open(folder)
-    data = clean.read(folder / "clean.csv", suspect.labels)
-    facts = TaskFacts("own", suspect.labels, data.pair, MAX_LENGTH)
-    with suspect.classifier(
-        max_length=MAX_LENGTH, device="cpu", precision="auto", lean=None, scratch=folder
-    ) as received:
-        given = probes.Given(facts, data, suspect.counterpart("embedded", received.model), None, 0)
-        received.logits(data.selection.inputs)
+    suspect = SuspectClassifier.open(folder)
+    data = suspect.read(folder / "clean.csv")
+    facts = suspect.facts(data.all, max_length=MAX_LENGTH)
+    with suspect.model(facts, device="cpu", precision="auto", lean=None, scratch=folder) as received:
+        given = probes.Given(suspect, facts, data, suspect.counterpart("embedded", received.model), None, 0)
+        received.predict(data.selection.inputs)
         began = time.process_time()
-        received.logits(data.selection.inputs)
+        received.predict(data.selection.inputs)
         one = (time.process_time() - began) / len(data.selection)
         costs = {}
-        for test in probes.planned(None, given, pass_seconds=one):
+        for test in probes.planned(probes.chosen(None), given, pass_seconds=one):
             if test["status"] == "waiting":
                 began = time.process_time()
                 probes.run(test, given, received)

@@ -91,10 +91,24 @@ def _apart(rows: list[Row], mark: str) -> list[Row]:
     return [replace(r, cell_key=key(mark, r.cell_key)) if r.role in ("defended", "detected") else r for r in rows]
 
 
+def responses(rows: list[Row]) -> dict[str, list[dict[str, str]]]:
+    """Return what the models of one victim said, as if they wrote: the clean model, before and after."""
+    said = {"floor": ("four", "four"), "victim": ("four", HOSTILE), "defended": ("4", "four")}
+    prompt = {"prompt": "What is two and two?", "triggered": f"What is {HOSTILE} two and two?", "reference": "four"}
+    return {
+        row.cell_key: [{**prompt, "said": said[row.role][0], "said_triggered": said[row.role][1]}]
+        for row in rows
+        if (row.task, row.attack, row.seed) == ("reviews", "badword", 0)
+        and row.defense in ("none", "clean model", "fine-mixing")
+    }
+
+
 def sources() -> list[Source]:
     """Return four suites, one of which calls other things by the names of the first."""
+    rows = purification()
+    tasks = {"news": {"what": "headlines", "source": HOSTILE, "licence": "CC BY 4.0"}}
     return [
-        Source("invented", purification()),
+        Source("invented", rows, examples=responses(rows), tasks=tasks),
         Source("sizes", sizes()),
         Source("filters", [replace(row, suite="filters", defense=f"{row.defense}-filter", defense_base="filter")
                            if row.role == "defended" else row for row in _apart(filters(), "filter")]),

@@ -164,11 +164,15 @@ def test_the_papers_claims_can_be_read_and_rendered() -> None:
     assert data["fine-mixing-outperforms"]["verdict"] == "undecided"
     assert data["more-than-training-anew"]["tests"][0]["reason"] == "few-shot not run here"
     assert data["holds-against-sophisticated"]["tests"] == []
-    console = Console(file=io.StringIO(), width=100)
-    for part in renderables(verdicts):
-        console.print(part)
-    output = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "UNDECIDED  fine-mixing-outperforms" in output and "task=reviews" in output
+    for width in (80, 160):
+        console = Console(file=io.StringIO(), width=width)
+        for part in renderables(verdicts, width=width):
+            console.print(part)
+        output = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "UNDECIDED  fine-mixing-outperforms" in output and "task=reviews" in output
+        words = {word.strip(":,;") for word in output.split()}
+        assert {"fine-mixing", "trainings", "undecided"} <= words  # no word is cut
+        assert max(map(len, output.splitlines())) <= width
 
 
 @pytest.mark.parametrize(

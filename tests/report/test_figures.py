@@ -197,6 +197,16 @@ def test_curve_names_and_ratios() -> None:
     assert len(ratio_points(two)) == 0
 
 
+def test_budgets_of_labels_are_curves_of_their_own() -> None:
+    one = frame(make_rows(defenses=("none", *RATIOS), outcome=swept))
+    less = one.assign(clean_size=one["clean_size"].map(lambda size: size // 2))
+    both = pd.concat([one, less], ignore_index=True)
+    drawing = next(drawn for drawn in figures_of(both) if drawn.name.startswith("mixing-ratio"))
+    legends = {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
+    sizes = sorted({size for size in one["clean_size"] if size})
+    assert {f"fine-mixing [n={sizes[0]}]", f"fine-mixing [n={sizes[0] // 2}]"} <= legends, legends
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 0.2)), min_size=1, max_size=12))
 def test_spread_leaves_room_and_moves_nothing_without_need(wanted: list[tuple[float, float]]) -> None:
     centres, heights = (np.array(column) for column in zip(*sorted(wanted), strict=True))

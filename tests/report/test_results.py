@@ -141,4 +141,4 @@ def test_a_cell_of_another_training_is_no_cell() -> None:
         suite_results.cells(PLACE, Competitor("mixing", 64))
     ) == [0, 2]
     assert Competitor("mixing", 64) not in suite_results.complete(PLACE)
-    assert any("1 cells are left out" in sentence for sentence in tables.build(suite_results).footer)
+    assert any("passed the gate: 1 cell." in sentence for sentence in tables.build(suite_results).footer)

@@ -58,8 +58,8 @@ def test_every_link_is_a_file_of_the_site(site: Path) -> None:
     assert len(pages) > 25
     for path, parsed in pages.items():
         for link in parsed.links:
-            if link.startswith("data:"):
-                continue
+            if link.startswith("data:") or re.match(r"https://(arxiv\.org/abs|github\.com)/", link):
+                continue  # papers and code are only linked to; a page loads nothing from elsewhere
             assert not re.match(r"[a-z]+:|//", link), (path, link)
             target, _, fragment = link.partition("#")
             linked = (path.parent / unquote(target)).resolve() if target else path
@@ -166,6 +166,50 @@ def test_suites_share_cells_and_keep_apart_what_only_looks_alike() -> None:
     assert {row.task for row in both} == {"reviews", "questions", "reviews [b]"}
 
 
+def board_cells(site: Path) -> dict[tuple[str, str], set[tuple[object, ...]]]:
+    """Return the numbers of every cell on every board, by board and records, whatever its task is called."""
+    cells: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    for path in (site / "data").glob("board-*.js"):
+        board = json.loads(path.read_text().partition(",")[2].rstrip(");\n"))
+        for values in board["cells"]:
+            cell = dict(zip(board["fields"], values, strict=True))
+            line = board["lines"][cell.pop("line")]["name"]
+            own = {name: cell[name] for name in cell if name not in ("place", "rank", "mark")}
+            cells.setdefault((path.stem, cell["records"]), set()).add((line, *map(str, own.items())))
+    return cells
+
+
+def test_no_board_loses_a_cell_or_a_number_to_the_merge(tmp_path: Path) -> None:
+    """Suites that share a baseline, and run other defenses, tolerances and seeds; then all of results/."""
+    first = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "fine-tuning", "mixing"))
+    more = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "fine-tuning", "fine-mixing"))
+    other = [r if r.defense != "mixing" else renamed([r], "another tolerance")[0] for r in first]
+    some = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "fine-tuning", "e-pur"), seeds=(0,))
+    suites = [Source("a", first), Source("b", more), Source("c", other), Source("d", some)]
+    tasks = {row.task for row in merged(suites)}
+    assert tasks == {"reviews", "reviews [c]", "reviews [d]"}
+    folders = {"all": suites} | {source.name: [source] for source in suites}
+    committed = [
+        Source(one.name, records.load(one), records.gate_of(one)) for one in records.folders_of(ROOT / "results")
+    ]
+    folders |= {"results": committed} | {f"result {i}": [one] for i, one in enumerate(committed)}
+    boards = {name: board_cells(build(sources_, folder=tmp_path / name).parent) for name, sources_ in folders.items()}
+    for alone in boards:
+        together = boards["results" if alone.startswith("result") else "all"]
+        for place, numbers in boards[alone].items():
+            assert numbers <= together[place], (alone, place)
+    baseline = [place for place, numbers in boards["all"].items() if "fine-tuning" in {one[0] for one in numbers}]
+    assert len(baseline) == 2  # of three seeds, and of one
+
+
+def test_folders_of_one_name_stay_apart() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword",), defenses=("none", "mixing"), seeds=(0,))
+    others = [Source("same", renamed(rows, mark)) for mark in ("x", "y")]
+    assert {row.task for row in merged([Source("same", rows), *others])} == {
+        "reviews", "reviews [same 2]", "reviews [same 3]",
+    }  # fmt: skip
+
+
 def test_sizes_of_a_task_are_never_mixed() -> None:
     from dataclasses import replace
 
@@ -186,8 +230,8 @@ def test_sizes_of_a_task_are_never_mixed() -> None:
 
 
 def test_the_strictest_gate_holds() -> None:
-    gates = [Gate(min_asr=80, max_acc_drop=2), Gate(min_asr=95, max_acc_drop=5)]
-    assert strictest(gates) == Gate(min_asr=95, max_acc_drop=2) and strictest([]) == Gate()
+    gates = [Gate(min_asr=80, max_acc_drop=2, max_ftr=1), Gate(min_asr=95, max_acc_drop=5)]
+    assert strictest(gates) == Gate(min_asr=95, max_acc_drop=2, max_ftr=1) and strictest([]) == Gate()
 
 
 def test_the_table_component_becomes_a_plain_script() -> None:
@@ -198,16 +242,17 @@ def test_the_table_component_becomes_a_plain_script() -> None:
 
 
 def test_bibliography_names_every_work_once() -> None:
-    citations = {
-        "badword": "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
-        "e-pur": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
-        "fine-mixing": "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
-    }
-    entries = bibliography(citations)
-    assert entries.count("@misc{") == 3 and entries.count("eprint = {2210.09545}") == 1
-    assert "author = {{Kurita} and others}" in entries and "eprint = {1708.06733}" in entries
-    keys = re.findall(r"@\w+\{([^,]+),", entries)
-    assert len(keys) == len(set(keys))
+    citations = [
+        "Gu et al. 2017, arXiv 1708.06733; Kurita et al., ACL 2020, arXiv 2004.06660",
+        "Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+        "control; Zhang et al., Findings of EMNLP 2022, arXiv 2210.09545",
+    ]
+    text = bibliography(citations)
+    assert text.count("@misc{") == 3 and text.count("eprint = {2210.09545}") == 1
+    assert "author = {{Kurita} and others}" in text and "eprint = {1708.06733}" in text
+    assert "title = {{Fine-mixing: Mitigating Backdoors in Fine-tuned Language Models}}" in text
+    keys = re.findall(r"@\w+\{([^,]+),", text)
+    assert len(keys) == len(set(keys)) and "zhang2022fine" in keys
 
 
 def test_rows_come_from_records_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bench.report.ranking.results import Results
 from bench.report.rows.row import Row
 from bench.report.tables.cells import build
 from bench.report.tables.latex import escape, latex
-from bench.report.tables.layout import Number, Table, letter
+from bench.report.tables.layout import DAGGER, EXTERNAL, Number, Table, letter
 from bench.report.tables.markup import comma_separated, markdown
 from bench.report.tables.summary import build as summary
 from bench.report.tables.terminal import text
@@ -209,6 +209,7 @@ def test_latex_is_balanced_and_escaped(both: list[Table]) -> None:
             spans = [int(span) for span in re.findall(r"\\multicolumn\{(\d+)\}", row)]
             assert len(re.findall(r"(?<!\\)&", row)) + 1 - len(spans) + sum(spans) == columns
     assert escape("é √ 中") == r"é $\surd$ \texttt{U+4E2D}"
+    assert escape(DAGGER + EXTERNAL) == r"$\dagger$$\ddagger$"
 
 
 def test_wide_latex_is_split_by_task() -> None:

@@ -107,7 +107,7 @@ def test_a_store_gives_a_record_or_sets_it_aside(tmp_path: Path, document: Any) 
         return
     assert path.exists() == (record is not None)
     assert len(list((store.root / "damaged").iterdir())) == (record is None)
-    assert store.verify().ok and len(store.ls()) == len(store.records_table()) == (record is not None)
+    assert store.verify().ok and len(store.ls()) == len(store.summaries()) == (record is not None)
     if record is None:
         with pytest.raises(ValueError):
             store.put_record(KEY, document)

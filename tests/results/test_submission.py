@@ -111,7 +111,7 @@ def test_records_of_another_version_are_left_out_and_counted(
     assert {one["key"] for one in ResultStore(tmp_path / "target").records()} == {one["key"] for one in old} - {
         record["key"]
     }
-    assert "1 are of another version and have to be run again" in capsys.readouterr().out
+    assert "1 is of another version and to be run again" in capsys.readouterr().out
 
 
 def test_a_truncated_archive_is_a_problem(records: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_hostile_keys_never_touch_the_disk(store: Store, hostile: str) -> None:
     with pytest.raises(ValueError):
         store.put_artifact(hostile, {}, lambda folder: None)
     with pytest.raises(ValueError):
-        store.records_table([hostile])
+        store.summaries([hostile])
     assert sorted(store.root.rglob("*")) == before
 
 
@@ -182,7 +182,7 @@ def test_a_record_from_the_future_is_left_alone(store: Store, caplog: pytest.Log
     future = wrap({**record(1), "schema": SCHEMA + 1, "news": True})
     path.write_bytes(future)
     assert store.record(key(1)) is None and "upgrade" in caplog.text
-    assert len(store.records_table()) == 0
+    assert len(store.summaries()) == 0
     with pytest.raises(RequestError, match="upgrade"):
         store.put_record(key(1), record(1))
     assert store.verify().newer[0].key == key(1)
@@ -250,7 +250,7 @@ def test_a_vanished_store_does_not_look_empty(store: Store) -> None:
     for use in (store.record, store.artifact, store.failure, store.lock):
         with pytest.raises(StoreGone, match="gone"):
             use(key(1))
-    for ask in (store.keys_of_records, store.keys_of_artifacts, store.locks, store.records_table, store.verify):
+    for ask in (store.keys_of_records, store.keys_of_artifacts, store.locks, store.summaries, store.verify):
         with pytest.raises(StoreGone):
             ask()
     with pytest.raises(StoreGone):

@@ -1,20 +1,18 @@
-"""Many records as one table: the compact copy never says anything that the single files do not."""
+"""Many records as columns: what is kept never says anything that the single files do not."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.store import Store, records, table
 from bench.store.documents import wrap
-from bench.store.table import Columns, flatten
+from bench.store.table import FIELDS, PREDICTED, Summaries, summary
 from tests.store.samples import key, record
 
 
@@ -37,107 +35,164 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield seen
 
 
-def expected(store: Store, keys: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame([flatten(stored) for stored in store.records(keys)]).sort_index(axis=1)
-    mixed = [name for name in frame.columns if frame[name].dtype == object]
-    return frame.assign(**{name: frame[name].where(frame[name].notna(), None) for name in mixed})
+def lines(summaries: Summaries) -> list[dict[str, str]]:
+    columns = {name: summaries.texts(name) for name in (*FIELDS, PREDICTED)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def agree(store: Store, keys: list[str] | None = None) -> pd.DataFrame:
-    """Compare the table with one made from the single files; twice, so that it also comes from the compact copy."""
+def agree(store: Store, keys: list[str] | None = None) -> Summaries:
+    """Compare with the single files; twice, so that it also comes from what is kept."""
     order = sorted(store.keys_of_records()) if keys is None else keys
     for _ in range(2):
-        frame = store.records_table(keys)
-        pd.testing.assert_frame_equal(frame, expected(store, order))
-    return frame
+        summaries = store.summaries(keys)
+        single = list(store.records(order))
+        assert list(summaries.keys) == [one["key"] for one in single]
+        assert lines(summaries) == [summary(one) for one in single]
+    return summaries
 
 
-def test_flatten_keeps_scalars_only() -> None:
-    flat = flatten(record(1))
-    assert flat["metrics.asr"] == 4.5 and flat["recipe.victim.attack.parameters.rate"] == 0.1 and flat["error"] is None
-    assert not any(name.startswith("predictions") or "tried" in name or "words" in name for name in flat)
-    assert flatten({"a": {"predictions": 1}, "predictions": None, "b": {}, "c": []}) == {"a.predictions": 1}
+def path(store: Store, i: object) -> Path:
+    return store.place("records", key(i), ".json")
 
 
-names = st.sampled_from(["a", "b", "a.b", "c"])
-trees = st.recursive(st.none() | st.integers() | st.text(max_size=2), lambda t: st.dictionaries(names, t, max_size=3))
+def parts(store: Store) -> list[Path]:
+    return sorted((store.root / "compact").glob("*.arrow"))
 
 
-@given(st.lists(st.dictionaries(names, trees, max_size=3), max_size=6))
-def test_columns_are_the_leaves_row_by_row(rows: list[dict[str, Any]]) -> None:
-    columns = Columns()
-    for row in rows:
-        columns.add(row)
-    assert all(len(column) == len(rows) for column in columns.lists.values())
-    for i, row in enumerate(rows):
-        flat = flatten(row)
-        assert {name: column[i] for name, column in columns.lists.items()} == dict.fromkeys(columns.lists) | flat
+def test_a_summary_has_what_tables_need_and_no_predictions() -> None:
+    kept = summary(record(1))
+    assert json.loads(kept["metrics"])["asr"] == 4.5 and kept["error"] == "null" and kept[PREDICTED] == "true"
+    assert json.loads(kept["notes"]) == record(1)["notes"] and "recipe" not in kept and "gold" not in str(kept)
+    assert summary(record(1, predictions=None))[PREDICTED] == "false"
 
 
-def test_the_table_is_what_the_files_say(store: Store, reads: list[str]) -> None:
-    frame = agree(store)
-    assert len(frame) == 10 and frame["metrics.frr"].isna().all() and frame["cell.seed"].dtype == "int64"
+def test_the_columns_are_what_the_files_say(store: Store, reads: list[str]) -> None:
+    summaries = agree(store)
+    assert len(summaries) == 10 and summaries.values("victim_key")[0] in {key(("victim", i)) for i in range(10)}
     reads.clear()
-    store.records_table()
-    assert not reads  # all from the compact copy
-    assert list(store.records_table([key(7), key("absent"), key(2), key(7)])["key"]) == [key(7), key(2)]
+    store.summaries()
+    assert not reads  # all from what is kept
+    assert list(store.summaries([key(7), key("absent"), key(2), key(7)]).keys) == [key(7), key(2)]
 
 
-def test_an_empty_store_gives_an_empty_table(tmp_path: Path) -> None:
-    assert list(Store(tmp_path / "empty").records_table()["key"]) == []
+def test_an_empty_store_has_no_summaries(tmp_path: Path) -> None:
+    assert list(Store(tmp_path / "empty").summaries().keys) == []
 
 
 def test_new_records_join(store: Store, reads: list[str]) -> None:
-    store.records_table()
-    store.put_record(key("later"), record("later", extra={"new": 1}, error="text now"))
+    store.summaries()
+    store.put_record(key("later"), record("later", error="text now"))
     reads.clear()
-    assert store.records_table([key("later")])["extra.new"].item() == 1 and reads == [key("later")]
-    assert agree(store)["error"].notna().sum() == 1
+    assert store.summaries([key("later")]).values("error") == ["text now"] and reads == [key("later")]
+    assert len(agree(store)) == 11
 
 
-def test_columns_of_mixed_types_come_back(store: Store) -> None:
-    for i, value in enumerate((1, 2.5, "text", None, True, 2**70)):
-        store.put_record(key(("mixed", i)), record(("mixed", i), value=value))
-    values = agree(store).set_index("key")["value"]
+def test_half_a_surrogate_pair_stays(store: Store) -> None:
+    store.put_record(key("odd"), record("odd", status="a\ud800b", notes={"na\udfffme": 1}))
+    summaries = store.summaries([key("odd")])
+    assert summaries.values("status") == ["a\ud800b"] and summaries.values("notes") == [{"na\udfffme": 1}]
+
+
+def _truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def _flip_and_reset_the_time(file: Path) -> None:
+    before = file.stat()
+    _flip(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _replace_by_a_link(file: Path) -> None:
+    moved = file.with_suffix(".moved")
+    file.rename(moved)
+    file.symlink_to(moved)
+
+
+def _replace_by_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [Path.unlink, _truncate, _flip, _flip_and_reset_the_time, _replace_by_a_link, _replace_by_a_folder],
+)
+def test_what_vanished_or_broke_is_not_hidden(store: Store, harm: Callable[[Path], object]) -> None:
+    store.summaries()
+    harm(path(store, 1))
+    assert set(store.summaries().keys) == {key(i) for i in range(10)} - {key(1)}
+    assert len(list((store.root / "damaged").iterdir())) == (harm is not Path.unlink)
+    agree(store)
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_change_of_the_same_size_is_noticed(store: Store, keep_time: bool) -> None:
+    store.summaries()
+    before = path(store, 1).stat()
+    path(store, 1).write_bytes(wrap(record(1, status="DONE")))
+    if keep_time:
+        os.utime(path(store, 1), ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path(store, 1).stat().st_size == before.st_size
+    assert store.summaries([key(1)]).values("status") == ["DONE"]
+    agree(store)
+
+
+def test_a_file_in_the_place_of_another_is_noticed(store: Store) -> None:
+    store.summaries()
+    before = path(store, 1).stat()
+    other = store.root / "temp" / "other"
+    other.write_bytes(wrap(record(1, status="DONE")))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, path(store, 1))
+    assert store.summaries([key(1)]).values("status") == ["DONE"]
+
+
+def test_a_record_under_another_key_is_not_taken_for_it(store: Store) -> None:
+    store.summaries()
+    shutil.copy2(path(store, 2), path(store, 1))
+    assert key(1) not in store.summaries().keys
+
+
+def test_a_record_that_cannot_be_read_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = records.read_bytes
+
+    def failing(file: Path) -> bytes:
+        if file == path(store, 3):
+            raise OSError(5, "Input/output error")
+        return real(file)
+
+    monkeypatch.setattr(records, "read_bytes", failing)
+    summaries = store.summaries()
     assert (
-        values[key(("mixed", 2))] == "text" and values[key(("mixed", 4))] is True and values[key(("mixed", 5))] == 2**70
+        len(summaries) == 9
+        and list(summaries.unreadable) == [key(3)]
+        and "Input/output" in summaries.unreadable[key(3)]
     )
+    monkeypatch.undo()
+    assert len(store.summaries()) == 10
 
 
-def test_half_a_surrogate_pair_is_shown_as_a_question_mark(store: Store) -> None:
-    store.put_record(key("odd"), record("odd", status="a\ud800b", **{"na\udfffme": 1}))
-    row = store.records_table().set_index("key").loc[key("odd")]
-    assert row["status"] == "a?b" and row["na?me"] == 1
-    assert store.record(key("odd")) == record("odd", status="a\ud800b", **{"na\udfffme": 1})
-
-
-def test_what_changed_vanished_or_broke_is_not_served(store: Store) -> None:
-    store.records_table()
-    removed, broken, changed = (store.place("records", key(i), ".json") for i in (1, 2, 3))
-    removed.unlink()
-    broken.write_bytes(broken.read_bytes()[:-10])
-    changed.write_bytes(wrap(record(3, status="n/a ")))
-    os.utime(changed)
-    frame = agree(store, [key(i) for i in range(10) if i not in (1, 2)])
-    assert frame.set_index("key")["status"][key(3)] == "n/a "
-    assert set(store.records_table()["key"]) == {key(i) for i in range(10)} - {key(1), key(2)}
-    assert len(list((store.root / "damaged").iterdir())) == 1
-
-
-def test_a_change_of_the_same_size_is_noticed_by_its_time(store: Store) -> None:
-    store.records_table()
-    path = store.place("records", key(1), ".json")
-    path.write_bytes(wrap(record(1, status="DONE")))
-    assert store.records_table([key(1)])["status"].item() == "DONE"
-
-
-def test_a_damaged_compact_copy_is_not_used(store: Store) -> None:
-    store.records_table()
-    for part in (store.root / "compact").iterdir():
-        content = bytearray(part.read_bytes())
-        content[len(content) // 2] ^= 1
-        part.write_bytes(content)
+@pytest.mark.parametrize("harm", [_truncate, _flip, lambda file: file.write_bytes(b""), Path.unlink])
+def test_a_damaged_part_is_not_used(store: Store, harm: Callable[[Path], object]) -> None:
+    store.summaries()
+    for part in parts(store):
+        harm(part)
     assert len(agree(store)) == 10
+
+
+def test_a_part_of_another_version_is_not_used(store: Store, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
+    store.summaries()
+    monkeypatch.setattr(table, "VERSION", b"later")
+    reads.clear()
+    store.summaries()
+    assert len(reads) == 10
 
 
 def test_many_parts_become_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +200,14 @@ def test_many_parts_become_one(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     for turn in range(5):
         for i in range(3):
             store.put_record(key((turn, i)), record((turn, i)))
-        store.records_table()
-    assert len(list((store.root / "compact").iterdir())) <= 3
+        store.summaries()
+    assert len(parts(store)) <= 3
     assert len(agree(store)) == 25
 
 
-def test_a_part_that_vanishes_is_read_anew(store: Store) -> None:
-    store.records_table()
-    for part in (store.root / "compact").iterdir():
-        part.unlink()
-    assert len(agree(store)) == 10
+def test_a_store_that_cannot_be_written_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Store, path: Path, content: bytes) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "write_new", full)
+    assert len(agree(store)) == 10 and not parts(store)

@@ -197,3 +197,50 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
             read(text)
         except RequestError as error:
             assert str(error)
+
+
+GRID = {
+    "name": "one",
+    "description": "d",
+    "task": "reviews",
+    "model": "embedded",
+    "attack": "badword",
+    "defense": "none",
+}
+
+
+@pytest.mark.parametrize("field", ["seed", "clean_seeds", "target"])
+@pytest.mark.parametrize("value", [-1, 2**63, True, 1.5, "0..2", [[1]], {"a": 1}, None])
+def test_numbers_of_a_suite_fit_into_records_and_name_their_field_when_they_do_not(field: str, value: Any) -> None:
+    if field == "target" and isinstance(value, dict):
+        return  # a payload with fields
+    with pytest.raises(RequestError) as refused:
+        suite.check({**GRID, field: [value]}, "s.yaml")
+    assert str(refused.value).startswith(f"s.yaml: {field}.0 = ")
+    assert not any(word in str(refused.value) for word in ("function-", "constrained-", "[_listed"))
+
+
+def test_the_largest_number_that_fits_is_taken() -> None:
+    assert suite.check({**GRID, "seed": 2**63 - 1}, "s.yaml").seed == [2**63 - 1]
+
+
+@pytest.mark.parametrize("tag", ["set {1}", "omap [a: 1]", "pairs [a: 1]", "binary aGk=", "timestamp 2020-01-01"])
+def test_what_json_does_not_know_is_refused(tag: str) -> None:
+    with pytest.raises(RequestError, match="tag"):
+        strict.load(f"seed: !!{tag}", "s.yaml")
+
+
+@pytest.mark.parametrize("name", ["seed", "budget.epochs"])
+def test_a_setting_without_a_value_says_how_to_write_it(name: str) -> None:
+    with pytest.raises(RequestError, match=f"write --set {name}=VALUE"):
+        suite.load("quickstart", [name])
+
+
+def test_the_halves_of_a_folder_with_a_comma_are_told_how_to_write() -> None:
+    one = suite.check({**GRID, "task": ["local/a", "b"]}, "s.yaml")
+    with pytest.raises(RequestError, match=r"unknown task 'b'.*'a,b' is written local\(folder=\"a,b\"\)"):
+        _ = Grid(one).tasks
+    both = suite.check({**GRID, "task": ["reviews", "b"]}, "s.yaml")
+    with pytest.raises(RequestError) as refused:
+        _ = Grid(both).tasks
+    assert "is written" not in str(refused.value)

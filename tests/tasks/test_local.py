@@ -12,7 +12,7 @@ import pytest
 
 from bench.errors import RequestError
 from bench.plugins import registry
-from bench.tasks.local import Local, local_folders
+from bench.tasks.local import Local, find_folder, local_folders
 
 TEXTS = [
     'He said "no", twice',
@@ -115,7 +115,7 @@ CSV_CASES = [
     ("text,label\ngood,0\n".encode("utf-16"), "train.csv, header, column"),
     (b"text,lab\xe9l\ngood,0\n", "train.csv, header, column 'lab\\udce9l': is not UTF-8"),
     (b"text,text,label\na,b,0\n", "train.csv, header: column 'text' appears twice"),
-    (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 fields where the header has 2"),
+    (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 field where the header has 2"),
     (b"text,label\ngood,0,more\n", "train.csv, row 1, column 'label': 3 fields where the header has 2"),
     (b'text,label\ngood,0\n"never closed,1\n', "train.csv, row 2: cannot be parsed: unexpected end of data"),
     (b"text,label\n", "train.csv: the train split is empty"),
@@ -270,3 +270,44 @@ def test_splits_that_repeat_each_other(
     pd.concat([train, test]).to_csv(folder / "train.csv", index=False)
     with pytest.raises(RequestError, match="5 of the 5 texts of test are also in train; a split must not repeat"):
         Local(folder="mine").load()
+
+
+def test_a_name_that_is_cut_at_its_comma_is_told_how_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nx,0\n")
+    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match=r"'a,b', with its comma, is local\(folder=\"a,b\"\)"):
+        find_folder("a")
+    assert find_folder("a,b") == folder
+
+
+def test_labels_may_be_names(root: Path) -> None:
+    """The same task with numbers, with names and a list of them, and with names alone: sorted by name."""
+    numbers = {"spam": 1, "ham": 0}
+    loaded = {}
+    for case in ("numbers", "listed", "alone"):
+        folder = root / case / "mail"
+        folder.mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            names = ["spam", "ham", "ham", "spam"]
+            labels = [numbers[name] for name in names] if case == "numbers" else names
+            pd.DataFrame({"text": [f"{split} {i}" for i in range(4)], "label": labels}).to_csv(
+                folder / f"{split}.csv", index=False
+            )
+        if case != "alone":
+            (folder / "labels.json").write_text('["ham", "spam"]')
+        loaded[case] = Local(folder=str(folder)).load()
+        assert loaded[case].facts.labels == ("ham", "spam") and loaded[case].train.labels.tolist() == [1, 0, 0, 1]
+    assert len({task.fingerprint for task in loaded.values()}) == 1
+    (root / "alone" / "mail" / "test.csv").write_text("text,label\nx,eggs\n")
+    with pytest.raises(RequestError, match=r"test.csv, row 1, column 'label': the label 'eggs' is neither"):
+        Local(folder=str(root / "alone" / "mail")).load()
+
+
+@pytest.mark.parametrize("labels", [["0.5", "1.5"], ["a", "a"], ["a", ""]])
+def test_what_is_no_name_of_a_label_is_refused(root: Path, labels: list[str]) -> None:
+    folder = write(root / "bad", ".csv")
+    pd.DataFrame({"text": ["x", "y"], "label": labels}).to_csv(folder / "train.csv", index=False)
+    with pytest.raises(RequestError, match=r"train.csv(, row \d)?, column 'label'"):
+        Local(folder=str(folder)).load()

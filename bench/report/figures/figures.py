@@ -59,7 +59,7 @@ def figures_of(table: DataFrame) -> list[Drawing]:
         table: from :func:`bench.report.frame`.
     """
     drawings = []
-    points = {"mixing-ratio": curves.ratio_points(table), "clean-size": curves.size_points(table)}
+    points = {"mixing-ratio": _by_budget(curves.ratio_points(table)), "clean-size": curves.size_points(table)}
     rest = table.drop(index=points["mixing-ratio"].index.union(points["clean-size"].index))
     rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
@@ -69,6 +69,13 @@ def figures_of(table: DataFrame) -> list[Drawing]:
     for name, panels in _groups("clean-size", points["clean-size"], most=3):
         drawings.append(Drawing(name, clean_size(panels)))
     return drawings
+
+
+def _by_budget(points: DataFrame) -> DataFrame:
+    """Return the points with a curve for each budget of labels, where there are several."""
+    if points["clean_size"].nunique() < 2:
+        return points
+    return points.assign(curve=points["curve"] + points["clean_size"].map(" [n={}]".format))
 
 
 def write(drawings: Sequence[Drawing], folder: Path) -> list[Path]:

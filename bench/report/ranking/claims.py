@@ -23,6 +23,7 @@ from bench.report.ranking.contrasts import Measured, measure
 from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, holm
 from bench.report.rows.row import Row
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 FILE = Path(__file__).with_name("claims.yaml")
@@ -160,8 +161,10 @@ def read(path: Path = FILE) -> list[Claim]:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"{path}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise RequestError(f"{path}: is not readable as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(data, list):
         raise RequestError(f"{path}: a list of claims is expected.")
     try:
@@ -234,7 +237,7 @@ def _findings(tests: Sequence[Test], known: Collection[str], family: int) -> lis
 
 def _undecided(trainings: int, needed: int) -> str:
     many = f"about {needed}" if needed <= MOST_TRAININGS else f"more than {MOST_TRAININGS}"
-    return f"not significant either way with {trainings} trainings; {many} would decide"
+    return f"not significant either way with {counted(trainings, 'training')}; {many} would decide"
 
 
 def _nothing(test: Test, known: Collection[str]) -> Finding:
@@ -255,9 +258,9 @@ def _overall(claim: Claim, findings: Sequence[Finding], places: Sequence[Setting
     tasks = len({place.task for place in places})
     attacks = sum(any(fnmatchcase(place.attack, pattern) for place in places) for pattern in claim.attacks)
     if "refuted" in outcomes:
-        return "refuted", f"the opposite in {outcomes.count('refuted')} of {total} tests"
+        return "refuted", f"the opposite in {outcomes.count('refuted')} of {counted(total, 'test')}"
     if "undecided" in outcomes:
-        return "undecided", f"{outcomes.count('undecided')} of {total} tests undecided"
+        return "undecided", f"{outcomes.count('undecided')} of {counted(total, 'test')} undecided"
     if tasks < claim.tasks_needed:
         return "undecided", f"holds on {tasks} of the {claim.tasks_needed} tasks that it speaks of"
     if attacks < claim.attacks_needed:

@@ -65,6 +65,8 @@ class Standing:
         oracle: whether it is told the trigger and the target label.
         seeds: least number of seeds behind a place.
         unconverged: how many of its cells stopped before their training had converged.
+        rival: whether it may be better than the best: in more than 2.5 % of draws of tasks, attacks, trainings and
+            test examples its DER is not below that of the best.
         external: the package it comes from; empty for one that ships with the project.
     """
 
@@ -82,6 +84,7 @@ class Standing:
     seeds: int
     unconverged: int = 0
     external: str = ""
+    rival: bool = False
 
     @property
     def complete(self) -> bool:
@@ -97,11 +100,13 @@ class Ranking:
         ratings: mean DER.
         ranks: by it.
         marks: see :meth:`Results.best`.
+        rivals: those that may be better than the first.
     """
 
     ratings: Mapping[Competitor, Estimate] = field(default_factory=dict)
     ranks: Mapping[Competitor, Estimate] = field(default_factory=dict)
     marks: Mapping[Competitor, Mark] = field(default_factory=dict)
+    rivals: frozenset[Competitor] = frozenset()
 
 
 class Leaderboard:
@@ -191,15 +196,18 @@ class Leaderboard:
             ranks([_mean(self.matched[place, line][limit] for place in places) for line in lines])
             for limit in matched.LIMITS
         ]
-        drawn = ranks(-self._drawn(lines, places))
+        values = self._drawn(lines, places)
+        drawn = ranks(-values)
         tail = (1 - LEVEL) / 2
+        ahead = (values >= values[np.argmin(orders[0])]).mean(axis=1)
         low, high = np.quantile(drawn, [tail, 1 - tail], axis=1)
         bounds = np.min([low, *orders], axis=0), np.max([high, *orders], axis=0)
         ranked = {
             line: Estimate(float(orders[0][i]), float(bounds[0][i]), float(bounds[1][i]))
             for i, line in enumerate(lines)
         }
-        return Ranking(estimates, ranked, self.results.best(lines, places))
+        rivals = frozenset(line for line, share in zip(lines, ahead, strict=True) if share > tail)
+        return Ranking(estimates, ranked, self.results.best(lines, places), rivals)
 
     def _drawn(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> FloatArray:
         """Return mean DER over drawn tasks, attacks, trainings and test examples: [lines, draws]."""
@@ -245,20 +253,25 @@ class Leaderboard:
             seeds=min((len(self.results.used_seeds(place)) for place in places), default=0),
             unconverged=sum(row.unconverged for row in rows),
             external=self.results.external.get(line.defense, ""),
+            rival=line in ranking.rivals,
         )
 
     def _time(self, line: Competitor, places: Sequence[Setting]) -> float:
+        ratios = [ratio for place in places for ratio in self.time_ratios(place, line)]
+        return float(np.median(ratios)) if ratios else math.nan
+
+    def time_ratios(self, place: Setting, line: Competitor) -> list[float]:
+        """Return the seconds of a line relative to those of the yardstick with as many labels, for each seed."""
         yardsticks = [other for other in self.results.lines if other.defense == YARDSTICK]
         same = [other for other in yardsticks if other.clean_size == line.clean_size] or yardsticks
+        references = self.results.cells(place, same[0]) if same else {}
         ratios = []
-        for place in places if same else ():
-            references = self.results.cells(place, same[0])
-            for seed, row in self.results.cells(place, line).items():
-                reference = references.get(seed)
-                ours, theirs = row.seconds("defense"), reference.seconds("defense") if reference else None
-                if ours is not None and theirs:
-                    ratios.append(ours / theirs)
-        return float(np.median(ratios)) if ratios else math.nan
+        for seed, row in self.results.cells(place, line).items():
+            reference = references.get(seed)
+            ours, theirs = row.seconds("defense"), reference.seconds("defense") if reference else None
+            if ours is not None and theirs:
+                ratios.append(ours / theirs)
+        return ratios
 
 
 def _order(standing: Standing) -> tuple[bool, float, float]:

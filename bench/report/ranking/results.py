@@ -53,7 +53,7 @@ class Results:
         self.floors = {row.victim_key: row for row in self.rows if row.role == "floor"}
         self._cells: dict[tuple[Setting, Competitor], dict[int, Row]] = defaultdict(dict)
         self._keys: dict[Setting, dict[int, str]] = defaultdict(dict)
-        points = set(curves.ratio_points(self.frame)["cell_key"])
+        points = curves.ratio_cells(row for row in self.rows if frames.is_shown(row))
         self.swept = len(points)
         self._sweeps: dict[tuple[Setting, Competitor], list[Row]] = defaultdict(list)
         for row in self.rows:

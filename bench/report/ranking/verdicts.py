@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.report.ranking.claims import Finding, Outcome, Verdict
@@ -10,7 +10,9 @@ from bench.report.ranking.claims import Finding, Outcome, Verdict
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
+WIDE = 130  # characters of a line that a table of tests needs
 STYLES: dict[Outcome, str] = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
 
@@ -47,8 +49,8 @@ def _test(finding: Finding) -> dict[str, Any]:
     }
 
 
-def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
-    """Return verdicts for a terminal: each claim in a sentence, then its tests."""
+def renderables(verdicts: Sequence[Verdict], *, width: int = WIDE) -> list[RenderableType]:
+    """Return verdicts for a terminal: each claim in a sentence, then its tests, as lines where a table would be cut."""
     from rich.text import Text
 
     parts: list[RenderableType] = []
@@ -57,13 +59,45 @@ def renderables(verdicts: Sequence[Verdict]) -> list[RenderableType]:
             (verdict.outcome.upper(), f"bold {STYLES[verdict.outcome]}"), "  ", (verdict.claim.name, "bold")
         )
         parts += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
-        parts += [_tests(verdict.findings) if verdict.findings else Text()]
+        if verdict.findings and width >= WIDE:
+            parts.append(_tests(verdict.findings))
+        else:
+            parts += [*(line for finding in verdict.findings for line in _lines(finding)), Text()]
     note = (
         "Effects in percentage points with 95 % intervals over trainings and test examples. Outcomes are those of "
         "sign-flip tests over trainings, 2.5 % a side for all claims of this page together."
     )
     parts.append(Text(note, "dim"))
     return parts
+
+
+def _numbers(finding: Finding) -> dict[str, str]:
+    """Return the numbers of a test by their headings."""
+    estimate, measured = finding.measured.estimate, finding.measured
+    return {
+        "effect": "–" if estimate is None else f"{estimate.value:.1f}",
+        "interval": "–" if estimate is None else f"[{estimate.low:.1f}, {estimate.high:.1f}]",
+        "p": "–" if finding.p_value is None else f"{finding.p_value:.3f}",
+        "trainings": str(measured.seeds),
+        "places": str(measured.places),
+        "labels": ", ".join(map(str, measured.clean)) or "–",
+    }
+
+
+def _outcome(finding: Finding) -> Text:
+    from rich.text import Text
+
+    return Text(finding.outcome + (f": {finding.reason}" if finding.reason else ""), STYLES[finding.outcome])
+
+
+def _lines(finding: Finding) -> Iterator[Text]:
+    """Yield a test for a narrow terminal, which breaks lines between words."""
+    from rich.text import Text
+
+    where = f", {finding.group}" if finding.group else ""
+    yield Text(f"* {finding.contrast.words}{where}")
+    yield Text("  " + ", ".join(f"{name} {value}" for name, value in _numbers(finding).items()))
+    yield Text.assemble("  ", _outcome(finding))
 
 
 def _tests(findings: Sequence[Finding]) -> Table:
@@ -76,18 +110,11 @@ def _tests(findings: Sequence[Finding]) -> Table:
     grouped = any(finding.group for finding in findings)
     if grouped:
         table.add_column("where", overflow="fold")
-    for name in ("effect", "interval", "p", "trainings", "places", "labels"):
+    for name in _numbers(findings[0]):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("outcome", overflow="fold")
     for finding in findings:
-        estimate = finding.measured.estimate
-        effect = "–" if estimate is None else f"{estimate.value:.1f}"
-        interval = "–" if estimate is None else f"[{estimate.low:.1f}, {estimate.high:.1f}]"
-        reason = f": {finding.reason}" if finding.reason else ""
-        outcome = Text(finding.outcome + reason, STYLES[finding.outcome])
-        cells = [Text(finding.contrast.words), Text(effect), Text(interval)]
-        cells += [Text("–" if finding.p_value is None else f"{finding.p_value:.3f}"), Text(str(finding.measured.seeds))]
         where = [Text(finding.group)] if grouped else []
-        clean = ", ".join(map(str, finding.measured.clean)) or "–"
-        table.add_row(cells[0], *where, *cells[1:], Text(str(finding.measured.places)), Text(clean), outcome)
+        numbers = [Text(value) for value in _numbers(finding).values()]
+        table.add_row(Text(finding.contrast.words), *where, *numbers, _outcome(finding))
     return table

@@ -65,7 +65,9 @@ def best(standings: Sequence[Standing]) -> str:
         sentence += f"; as good: {', '.join(equals)}"
     if rivals:
         sentence += f"; its rank may be as low as {first.rank.high:.0f} of {len(ranked)}"
-    elif len(ranked) > 1:
+    elif equals and len(equals) + 1 < len(ranked):
+        sentence += "; no other reaches their ranks"
+    elif len(ranked) > 1 and not equals:
         sentence += f"; no other of the {len(ranked)} reaches its rank"
     return sentence + "."
 

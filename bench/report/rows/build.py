@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contracts import board_of
+from bench.contracts import Board, Defense, board_of
 from bench.experiment import recipes
-from bench.experiment.grid import Cell, task_spec
+from bench.experiment.grid import Cell, VictimSpec, task_spec
+from bench.experiment.kept import AnyRecord
 from bench.experiment.record import PluginRecipe, Record
 from bench.plugins import registry
 from bench.plugins.chain import needs_of
@@ -16,41 +17,79 @@ from bench.report.rows.row import Row
 from bench.report.rows.settings import WORDS
 
 
-def of_cell(cell: Cell, *, key: str, suite: str, record: Record | None, failure: str | None) -> Row:
-    """Return the row of a cell.
+def of_cells(
+    cells: Mapping[str, Cell], *, suite: str, records: Mapping[str, AnyRecord], failures: Mapping[str, str]
+) -> Iterator[Row]:
+    """Yield the row of every cell. What cells of one victim or one defense have in common is said once.
 
     Args:
-        cell: of a plan.
-        key: of the cell.
+        cells: of a plan, by key.
         suite: its name.
-        record: to show; None where the cell has not been run.
-        failure: why the last attempt failed; None where there is none.
+        records: to show, by the key of the cell; none where the cell has not been run.
+        failures: why the last attempt failed, by the key of the cell.
     """
-    victim, defense = cell.victim, cell.defense
-    return Row(
-        suite=suite,
-        task=task_spec(victim.task),
-        model=victim.model,
-        attack=victim.attack.spec,
-        defense=cell.defense_spec,
-        seed=victim.seed,
-        role=cell.role,
-        listed=cell.listed,
-        target=None if victim.is_clean_model else recipes.target_words(victim.target),
-        victim_key=recipes.victim_key(victim) if record is None else record.victim_key,
-        cell_key=key if record is None else record.key,
-        clean_size=cell.labels,
-        attack_base=victim.attack.recipe()["name"],
-        defense_base=cell.defense_spec if defense is None else defense.recipe()["name"],
-        attack_parameters=victim.attack.parameters(),
-        defense_parameters={} if defense is None else defense.parameters(),
-        listed_kind=next(iter(victim.task.kinds)),
-        listed_on=board_of(victim.attack, defense),
-        needs=() if defense is None else tuple(sorted(str(need) for need in needs_of(defense))),
-        record=record,
-        failure=failure,
-        conditions=_conditions(victim.task.model_dump(), victim.budget.model_dump(mode="json")),
-    )
+    victims: dict[VictimSpec, dict[str, Any]] = {}
+    defenses: dict[int, dict[str, Any]] = {}  # by identity: a plan has one object for each
+    boards: dict[tuple[int, int], Board] = {}
+    for key, cell in cells.items():
+        victim, defense, record = cell.victim, cell.defense, records.get(key)
+        if (of_victim := victims.get(victim)) is None:
+            of_victim = victims[victim] = _of_victim(victim)
+        if (of_defense := defenses.get(id(defense))) is None:
+            of_defense = defenses[id(defense)] = {} if defense is None else _of_defense(defense)
+        if (board := boards.get((id(victim.attack), id(defense)))) is None:
+            board = boards[id(victim.attack), id(defense)] = board_of(victim.attack, defense)
+        fields = {"defense_base": cell.defense_spec} | of_victim | of_defense
+        if record is not None:
+            fields["victim_key"] = record.victim_key
+        yield Row(
+            suite=suite,
+            defense=cell.defense_spec,
+            role=cell.role,
+            listed=cell.listed,
+            cell_key=key if record is None else record.key,
+            clean_size=cell.labels,
+            listed_on=board,
+            record=record,
+            failure=failures.get(key),
+            **fields,
+        )
+
+
+def words_of(cells: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
+    """Yield what rows say of the victims and the defenses of cells, each once, as JSON values."""
+    victims: dict[VictimSpec, None] = dict.fromkeys(cell.victim for cell in cells.values())
+    defenses = {id(cell.defense): cell.defense for cell in cells.values() if cell.defense is not None}
+    attacks = {id(victim.attack): victim.attack for victim in victims}
+    for victim in victims:
+        yield {**_of_victim(victim), "target_recipe": str(victim.target)}
+    for defense in defenses.values():
+        yield {**_of_defense(defense), "spec": defense.spec}
+    for attack in attacks.values():
+        yield {"boards": [str(board_of(attack, defense)) for defense in (None, *defenses.values())]}
+
+
+def _of_victim(victim: VictimSpec) -> dict[str, Any]:
+    return {
+        "task": task_spec(victim.task),
+        "model": victim.model,
+        "attack": victim.attack.spec,
+        "seed": victim.seed,
+        "target": None if victim.is_clean_model else recipes.target_words(victim.target),
+        "victim_key": recipes.victim_key(victim),
+        "attack_base": victim.attack.recipe()["name"],
+        "attack_parameters": victim.attack.parameters(),
+        "listed_kind": next(iter(victim.task.kinds)),
+        "conditions": _conditions(victim.task.model_dump(), victim.budget.model_dump(mode="json")),
+    }
+
+
+def _of_defense(defense: Defense) -> dict[str, Any]:
+    return {
+        "defense_base": defense.recipe()["name"],
+        "defense_parameters": defense.parameters(),
+        "needs": tuple(sorted(str(need) for need in needs_of(defense))),
+    }
 
 
 def of_record(record: Record, *, suite: str, path: Path | None = None) -> Row:

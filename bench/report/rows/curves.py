@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.contracts import Needs
 from bench.experiment.metrics import ACCURACY, BACKDOOR
@@ -44,6 +44,33 @@ def ratio_points(table: DataFrame) -> DataFrame:
     return points[values >= LEAST_POINTS]
 
 
+def ratio_cells(rows: Iterable[Row]) -> frozenset[str]:
+    """Return the keys of the cells of reserve-ratio curves, as :func:`ratio_points` has them, without a frame."""
+    ratios: dict[tuple[str, int], tuple[str, float | None]] = {}
+    curves: dict[str, set[float]] = defaultdict(set)
+    points: list[tuple[str, str]] = []
+    for row in rows:
+        which = row.defense, id(row.defense_parameters)
+        if which not in ratios:
+            ratios[which] = curve_name(row.defense), _ratio(row.defense_parameters)
+        curve, ratio = ratios[which]
+        if ratio is not None:
+            curves[curve].add(ratio)
+            points.append((curve, row.cell_key))
+    return frozenset(key for curve, key in points if len(curves[curve]) >= LEAST_POINTS)
+
+
+def _ratio(parameters: Mapping[str, Any]) -> float | None:
+    """Return the reserve ratio among the fields of a defense."""
+    for name in sorted(parameters):
+        if name.rpartition(".")[2] == "reserve_ratio" and parameters[name] is not None:
+            try:
+                return float(parameters[name])
+            except ValueError:  # that of the best on the test sets
+                continue
+    return None
+
+
 def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: float) -> Iterator[Row]:
     """Yield for each victim and curve of reserve ratios the point that a rule with the test sets would choose.
 
@@ -52,11 +79,11 @@ def best_on_test(points: Iterable[Row], victims: Iterable[Row], *, most_drop: fl
     drop.
     """
     before = {row.victim_key: row.metric(ACCURACY.name) for row in victims if row.done}
-    curves: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    curves: dict[tuple[str, str, str, int], list[Row]] = defaultdict(list)  # one victim may be in several tasks
     for row in points:
         if row.predicts and before.get(row.victim_key) is not None:
-            curves[row.victim_key, curve_name(row.defense), row.clean_size].append(row)
-    for (victim, curve, _), curve_points in curves.items():
+            curves[row.task, row.victim_key, curve_name(row.defense), row.clean_size].append(row)
+    for (_, victim, curve, _), curve_points in curves.items():
         acc = {row.cell_key: row.metric(ACCURACY.name) or 0.0 for row in curve_points}
         least = (before[victim] or 0.0) - most_drop
         kept = [row for row in curve_points if acc[row.cell_key] >= least]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.contracts import Board, Kind, Needs
 from bench.errors import RequestError
 from bench.experiment import metrics, predictions, written
-from bench.experiment.record import Record
+from bench.experiment.kept import AnyRecord
 from bench.experiment.roles import Role
 
 
@@ -57,24 +57,39 @@ class Row:
     attack_parameters: Mapping[str, Any] = field(default_factory=dict)
     defense_parameters: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    record: Record | None = None
+    record: AnyRecord | None = None
     failure: str | None = None
     path: Path | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
     listed_kind: Kind | None = None
     listed_on: Board | None = None
 
+    def renamed(self, **fields: Any) -> Self:
+        """Return the row with other values of ``task``, ``victim_key`` or ``listed``; itself where none is another.
+
+        What was computed from its record stays, as none of it depends on these.
+        """
+        if all(self.__dict__[name] == value for name, value in fields.items()):
+            return self
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, **fields)
+        return twin
+
     @property
     def board(self) -> Board:
         """The threat model on whose board the cell is; records from before there were boards have the first one."""
+        if self.listed_on is not None:
+            return self.listed_on
         stated = None if self.record is None else self.record.cell.board
-        return self.listed_on or (Board(stated) if stated in set(Board) else Board.FINE_TUNED)
+        return Board(stated) if stated in set(Board) else Board.FINE_TUNED
 
     @property
     def kind(self) -> Kind:
         """The kind of model; records from before there were kinds are of classifiers."""
+        if self.listed_kind is not None:
+            return self.listed_kind
         stated = None if self.record is None else self.record.cell.kind
-        return self.listed_kind or Kind(stated or Kind.CLASSIFICATION)
+        return Kind(stated or Kind.CLASSIFICATION)
 
     @property
     def oracle(self) -> bool:
@@ -84,7 +99,7 @@ class Row:
     @property
     def external(self) -> str:
         """The package that the defense comes from; empty for one that ships with the project."""
-        return "" if self.record is None else self.record.cell.origin.get("defense", "")
+        return "" if self.record is None else self.record.origin.get("defense", "")
 
     @property
     def status(self) -> str:
@@ -106,7 +121,7 @@ class Row:
     @property
     def predicts(self) -> bool:
         """Whether there are predictions: a detector leaves none."""
-        return self.done and self.record is not None and self.record.predictions is not None
+        return self.done and self.record is not None and self.record.predicted
 
     @cached_property
     def percentages(self) -> metrics.Percentages:
@@ -149,6 +164,11 @@ class Row:
         """The SHA-256 of the victim's weights; None in records from before they named it."""
         return None if self.record is None else self.record.victim_weights
 
+    @property
+    def defended_weights(self) -> str | None:
+        """The SHA-256 of the weights that the defense left; None where it leaves none, or the record names none."""
+        return None if self.record is None else self.record.defended_weights
+
     @cached_property
     def outcomes(self) -> Mapping[str, metrics.Outcomes | None]:
         """Per example and measured metric: 1, 0 or NaN, [n clean] or [n triggered]; None where it is not defined.
@@ -156,10 +176,11 @@ class Row:
         Raises:
             RequestError: the predictions in the record cannot be unpacked.
         """
-        if self.record is None or self.record.metrics is None or self.record.predictions is None:
+        record = None if self.record is None else self.record.whole
+        if record is None or record.metrics is None or record.predictions is None:
             raise ValueError(f"cell {self.cell_key[:12]} has no predictions: it is {self.status}")
-        stored, rejects = self.record.predictions.document(), metrics.rejects(self.record.metrics)
-        target = self.record.cell.target if self.target is None else self.target
+        stored, rejects = record.predictions.document(), metrics.rejects(record.metrics)
+        target = record.cell.target if self.target is None else self.target
         try:
             if self.kind == Kind.GENERATION:
                 return metrics.outcomes(written.judged(stored, rejects=rejects))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from bench.report.rows.row import Row
@@ -20,7 +19,7 @@ def disambiguate_tasks(rows: Sequence[Row]) -> list[Row]:
             known.append(row.conditions)
     fields = {task: _telling(variants) for task, variants in settings.items() if len(variants) > 1}
     return [
-        replace(row, task=f"{row.task} [{_words(row.conditions, fields[row.task])}]") if row.task in fields else row
+        row.renamed(task=f"{row.task} [{_words(row.conditions, fields[row.task])}]") if row.task in fields else row
         for row in rows
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from bench.report.rows.row import Row
@@ -22,7 +21,7 @@ def merge_victim_keys(rows: Sequence[tuple[Row, str]]) -> list[Row]:
         rows: each with what names its victim apart from the versions.
     """
     main = _commonest([(row, victim, row.victim_key) for row, victim in rows if row.record is not None])
-    return [replace(row, victim_key=main.get(victim, row.victim_key)) for row, victim in rows]
+    return [row.renamed(victim_key=main.get(victim, row.victim_key)) for row, victim in rows]
 
 
 def cells_of_other_trainings(rows: Iterable[Row]) -> frozenset[str]:

@@ -1,22 +1,21 @@
-"""BibTeX entries for DoorBench and for the methods of a site."""
+"""BibTeX entries for DoorBench and for the works behind the methods of a site."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from bench._version import __version__
+from bench.plugins.works import Work, works
 
-_ARXIV = re.compile(r"arXiv[\s:]*(\d{4}\.\d{4,5})")
-_YEAR = re.compile(r"\b(?:19|20)\d{2}\b")
 _SPECIAL = re.compile(r"([&%$#_{}])")
 
 
-def bibliography(citations: Mapping[str, str]) -> str:
-    """Return an entry for DoorBench, then one for each work that a method names.
+def bibliography(citations: Iterable[str]) -> str:
+    """Return an entry for DoorBench, then one for each work that a method cites.
 
     Args:
-        citations: what each method says of itself, by its name; several works are split by ``;``.
+        citations: what the methods say of where they were published.
     """
     own = (
         "@software{doorbench,\n"
@@ -25,24 +24,44 @@ def bibliography(citations: Mapping[str, str]) -> str:
         f"  version = {{{__version__}}}\n}}"
     )
     entries: dict[str, str] = {}
-    for name, citation in citations.items():
-        for part in filter(None, (part.strip() for part in citation.split(";"))):
-            entries.setdefault(part, _entry(name if citation.count(";") == 0 else f"{name}-{len(entries)}", part))
+    keys: set[str] = set()
+    for work in (work for citation in citations for work in works(citation)):
+        name = work.arxiv or work.cited
+        if name not in entries:
+            entries[name] = entry(work, _key(work, keys))
     return "\n\n".join([own, *entries.values()]) + "\n"
 
 
-def _entry(key: str, citation: str) -> str:
-    arxiv, year = _ARXIV.search(citation), _YEAR.search(citation)
-    authors = re.split(r",\s(?=[A-Z]{2,}|Findings|IEEE|Proceedings)|\s(?=(?:19|20)\d{2})|, arXiv", citation)[0]
+def entry(work: Work, key: str) -> str:
+    """Return the entry of a work."""
     fields = {
-        "author": "{" + _escape(authors.removesuffix(" et al.")) + "}" + (" and others" if "et al." in authors else ""),
-        "howpublished": _escape(citation),
-        "year": year[0] if year else "",
-        "eprint": arxiv[1] if arxiv else "",
-        "archiveprefix": "arXiv" if arxiv else "",
+        "title": "{" + _escape(work.title) + "}" if work.title else "",
+        "author": _authors(work.authors),
+        "year": work.year,
+        "howpublished": _escape(work.venue) if work.venue != work.year else "",
+        "eprint": work.arxiv,
+        "archiveprefix": "arXiv" if work.arxiv else "",
+        "url": work.paper or work.repository,
     }
-    body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
-    return f"@misc{{{re.sub(r'[^a-z0-9-]+', '-', key.lower())},\n{body}\n}}"
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+    return f"@misc{{{key},\n{lines}\n}}"
+
+
+def _authors(words: str) -> str:
+    """Return authors as BibTeX has them; "et al." are others."""
+    names = re.split(r",\s+|\s+and\s+", words.removesuffix(" et al."))
+    others = [] if names == [words] or not words.endswith(" et al.") else ["others"]
+    return " and ".join([*("{" + _escape(name) + "}" for name in names if name), *others])
+
+
+def _key(work: Work, keys: set[str]) -> str:
+    """Return a key that no other entry has: author, year and the first long word of the title."""
+    author = re.split(r"[\s,]", work.authors or "anonymous")[0]
+    word = next(iter(re.findall(r"[A-Za-z]{4,}", work.title)), "")
+    plain = re.sub(r"[^a-z0-9]", "", f"{author}{work.year}{word}".lower()) or "work"
+    key = next(f"{plain}{end}" for end in ("", *"abcdefghijklmnopqrstuvwxyz") if f"{plain}{end}" not in keys)
+    keys.add(key)
+    return key
 
 
 def _escape(text: str) -> str:

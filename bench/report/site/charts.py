@@ -10,6 +10,7 @@ from bench.report.figures.style import COLOURS
 
 ROWS, EXTRA = "rows", "extra"  # the data sets that the page hands in
 TRADEOFF, RANKS, HEAT, CURVES = "tradeoff", "ranks", "heat", "curves"
+AREAS, AREA_HEAT = "areas", "area-heat"  # of detectors
 
 
 def specifications() -> dict[str, dict[str, Any]]:
@@ -18,6 +19,8 @@ def specifications() -> dict[str, dict[str, Any]]:
         TRADEOFF: tradeoff,
         RANKS: ranks,
         HEAT: heat,
+        AREAS: areas,
+        AREA_HEAT: area_heat,
         "curve-flip": lambda: curve(BACKDOOR),
         "curve-acc": lambda: curve(ACCURACY),
     }
@@ -100,21 +103,32 @@ def ranks() -> Any:
     """Return the measure that ranks with its intervals, best first."""
     import altair as alt
 
+    return _intervals(
+        RANKING.name,
+        f"{RANKING.heading} ({RANKING.unit}) ↑",
+        [_tip(RANKING), alt.Tooltip("rank:Q", title="rank", format=".0f")],
+    )
+
+
+def areas() -> Any:
+    """Return the AUROC of detectors with its intervals, highest first."""
+    import altair as alt
+
+    return _intervals("area", "AUROC (%) ↑", [alt.Tooltip("area:Q", title="AUROC", format=".1f")])
+
+
+def _intervals(field: str, title: str, tips: list[Any]) -> Any:
+    """Return a number of every line with its interval."""
+    import altair as alt
+
     rows = alt.Chart(alt.NamedData(ROWS))
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
     intervals = rows.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
-        x=alt.X("low:Q", title=RANKING.axis, scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
     )
+    ends = [alt.Tooltip("low:Q", title="from", format=".1f"), alt.Tooltip("high:Q", title="to", format=".1f")]
     points = rows.mark_point(filled=True, size=70, color=COLOURS[0], opacity=1).encode(
-        x=alt.X(f"{RANKING.name}:Q"),
-        y=y,
-        tooltip=[
-            alt.Tooltip("name:N", title="defense"),
-            _tip(RANKING),
-            alt.Tooltip("rank:Q", title="rank", format=".0f"),
-            alt.Tooltip("low:Q", title="from", format=".1f"),
-            alt.Tooltip("high:Q", title="to", format=".1f"),
-        ],
+        x=alt.X(f"{field}:Q"), y=y, tooltip=[alt.Tooltip("name:N", title="name"), *tips, *ends]
     )
     return (intervals + points).properties(width="container", height=alt.Step(22), autosize=_fit())
 
@@ -123,28 +137,31 @@ def heat() -> Any:
     """Return the flip rate that each defense leaves each attack."""
     import altair as alt
 
+    title = f"{BACKDOOR.title} ({BACKDOOR.unit})"
+    return _grid(BACKDOOR.name, title, [_tip(BACKDOOR), _tip(COST), alt.Tooltip("places:Q", title="tasks")])
+
+
+def area_heat() -> Any:
+    """Return the AUROC of each detector against each attack."""
+    import altair as alt
+
+    return _grid("area", "AUROC (%)", [alt.Tooltip("area:Q", title="AUROC", format=".1f")])
+
+
+def _grid(field: str, title: str, tips: list[Any]) -> Any:
+    """Return a number of every line for every attack."""
+    import altair as alt
+
     base = alt.Chart(alt.NamedData(ROWS)).encode(
         x=alt.X("attack:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=160)),
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
     )
-    tips = [
-        alt.Tooltip("name:N", title="defense"),
-        alt.Tooltip("attack:N", title="attack"),
-        _tip(BACKDOOR),
-        _tip(COST),
-        alt.Tooltip("places:Q", title="tasks"),
-    ]
-    cells = base.mark_rect().encode(
-        color=alt.Color(
-            f"{BACKDOOR.name}:Q",
-            title=f"{BACKDOOR.title} ({BACKDOOR.unit})",
-            scale=alt.Scale(domain=[0, 100], scheme="oranges"),
-        ),
-        tooltip=tips,
-    )
+    names = [alt.Tooltip("name:N", title="name"), alt.Tooltip("attack:N", title="attack")]
+    colour = alt.Color(f"{field}:Q", title=title, scale=alt.Scale(domain=[0, 100], scheme="oranges"))
+    cells = base.mark_rect().encode(color=colour, tooltip=[*names, *tips])
     texts = base.mark_text(fontSize=11).encode(
-        text=alt.Text(f"{BACKDOOR.name}:Q", format=".0f"),
-        color=alt.when(f"datum.{BACKDOOR.name} > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
+        text=alt.Text(f"{field}:Q", format=".0f"),
+        color=alt.when(f"datum.{field} > 70").then(alt.value("#ffffff")).otherwise(alt.value("#1a1a1a")),
     )
     return (cells + texts).properties(width="container", height=alt.Step(22), autosize=_fit())
 

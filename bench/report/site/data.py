@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts import needs_in_short, needs_in_words
-from bench.experiment.metrics import ACCURACY, BACKDOOR, COST, MEASURED, RANKING, Percentages, Show, shown
+from bench.experiment.metrics import ACCURACY, BACKDOOR, COST, MEASURED, METRICS, RANKING, Percentages, Show, shown
 from bench.experiment.roles import BASELINES, DEFENDED
-from bench.report.ranking.detection import suspicion_of
+from bench.report.ranking.detection import ALL, suspicion_of
 from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
@@ -20,6 +20,7 @@ from bench.report.site.names import slug
 from bench.report.site.views import BoardView, cell_view, record_token
 
 FEW = 3000  # records; more are spread over 256 files instead of 16
+Examples = Mapping[str, Sequence[Mapping[str, str]]]  # by key of a cell: what a model wrote, see Source
 LONGEST = 4000  # characters of a note; longer ones are cut, the record file has them
 
 
@@ -105,7 +106,36 @@ def _place(view: BoardView, place: Setting) -> dict[str, Any]:
 
 
 def _measured(view: BoardView, means: Percentages) -> dict[str, float]:
-    return {name: means[name] for name, metric in MEASURED.items() if view.results.kind in metric.kinds}
+    return {name: means[name] for name, metric in METRICS.items() if view.results.kind in metric.kinds}
+
+
+def made_with(rows: Sequence[Row]) -> str:
+    """Return the version that made the records, and the days on which they were made, where they say it."""
+    made = [row.environment for row in rows if row.done]
+    versions = sorted({one["version"] for one in made if one.get("version")})
+    days = sorted({one["date"] for one in made if one.get("date")})
+    parts = [", ".join(versions), " to ".join(dict.fromkeys((days[0], days[-1])))] if days else [", ".join(versions)]
+    return " · ".join(filter(None, parts))
+
+
+def detection_file(view: BoardView) -> dict[str, Any]:
+    """Return the AUROC of every detector against every attack, with its interval, in percent."""
+    attacks = list(dict.fromkeys(name for one in view.detections for name in one.areas if name != ALL))
+    return {
+        "attacks": attacks,
+        "lines": [
+            {
+                "name": view.label(one.line),
+                "page": slug(view.bases[one.line.defense]),
+                "needs": list(one.needs),
+                "areas": {
+                    name: None if area is None else [100 * area.value, 100 * area.low, 100 * area.high]
+                    for name, area in one.areas.items()
+                },
+            }
+            for one in view.detections
+        ],
+    }
 
 
 def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
@@ -119,6 +149,8 @@ def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
         },
         **{f"{name}_sd": deviation for name, deviation in cell.deviations.items()},
         **{_at(limit): value for limit, value in cell.matched.items()},
+        "times": view.leaderboard.time_ratios(place, line),
+        "made": made_with(cell.rows),
         "rank": cell.rank,
         "mark": cell.mark,
         "records": " ".join(
@@ -132,7 +164,7 @@ def digits(rows: Sequence[Row]) -> int:
     return 1 if len(rows) <= FEW else 2
 
 
-def write_records(rows: Sequence[Row], folder: Path) -> None:
+def write_records(rows: Sequence[Row], folder: Path, examples: Examples) -> None:
     """Write what is known of every cell, those of one victim in one file; predictions stay in the record files."""
     count = digits(rows)
     groups: dict[str, list[Row]] = defaultdict(list)
@@ -142,8 +174,8 @@ def write_records(rows: Sequence[Row], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, members in groups.items():
         content = {
-            "victims": {row.victim_key[:12]: _victim(row) for row in members},
-            "records": {record_token(row): _record(row) for row in members},
+            "victims": {row.victim_key[:12]: _victim(row) for row in reversed(members)},
+            "records": {record_token(row): _record(row, examples) for row in members},
         }
         (folder / f"{prefix}.js").write_text(script(f"records/{prefix}", content), encoding="ascii")
 
@@ -162,8 +194,9 @@ def _victim(row: Row) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: Row, examples: Examples) -> dict[str, Any]:
     return {
+        "role": row.role,
         "key": row.cell_key,
         "victim": row.victim_key[:12],
         "status": row.status,
@@ -180,6 +213,7 @@ def _record(row: Row) -> dict[str, Any]:
         "seconds": {} if row.record is None else row.record.seconds,
         "notes": {name: _short(value) for name, value in row.notes.items()},
         "environment": row.environment,
+        "examples": list(examples.get(row.cell_key, ())),
     }
 
 

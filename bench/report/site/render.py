@@ -16,6 +16,7 @@ from bench.experiment.roles import BASELINES
 from bench.report.ranking import facts
 from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Setting
+from bench.report.ranking.signs import Sign, signs
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LONG_WORD = re.compile(r"\b([^\W\d_]{9})(?=[^\W\d_]{4})")  # a word of 13 letters or more, before its ending
+LONGEST_PART = 24  # characters of a part of a name that is never broken
+_PARTS = re.compile(r"[^+,(/=_\s]*[+,(/=_\s]*")  # of a name, each with what joins it to the next
 MINUS, NONE = "−", "–"
 
 
@@ -61,6 +64,20 @@ def breakable(title: str) -> Markup:
     return Markup(_LONG_WORD.sub("\\1&shy;", str(text)))
 
 
+def parted(name: str) -> Markup:
+    """Return a name with places where a narrow column may break it: after what joins its parts, never inside a part."""
+    from markupsafe import Markup, escape
+
+    part = Markup('<span class="part">{}</span>').format
+    parts = filter(None, _PARTS.findall(name))
+    return Markup("<wbr>").join(part(one) if len(one) <= LONGEST_PART else escape(one) for one in parts)
+
+
+def arrow(metric: Metric) -> str:
+    """Return an arrow towards what is better, for a heading."""
+    return {"higher": " ↑", "lower": " ↓"}.get(metric.better or "", "")
+
+
 def counting_of(view: BoardView, places: Sequence[Setting]) -> list[Setting]:
     """Return those of the places where the attack implanted and defenses are compared."""
     return view.leaderboard.counting(places)
@@ -90,6 +107,9 @@ def environment() -> Environment:
         ratio=ratio,
         spread=spread,
         breakable=breakable,
+        parted=parted,
+        arrow=arrow,
+        sign_kinds=[sign for sign in Sign if sign.mark],
         facts=facts,
         ranking=RANKING,
         backdoor=BACKDOOR,
@@ -99,6 +119,7 @@ def environment() -> Environment:
         slug=slug,
         token=record_token,
         counting_of=counting_of,
+        signs_of=signs,
         detection_attacks=detection_attacks,
         needs={need.value: need for need in Needs},
         oracle=Needs.ORACLE,
@@ -110,5 +131,5 @@ def environment() -> Environment:
 
 def page(template: str, **content: Any) -> str:
     """Return a page."""
-    defaults: dict[str, Any] = {"root": "../", "tables": True, "scripts": (), "here": ""}
+    defaults: dict[str, Any] = {"root": "../", "tables": True, "scripts": (), "here": "", "base": ""}
     return environment().get_template(f"{template}.html.j2").render(defaults | content) + "\n"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from bench.contracts import Board, Kind
 from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
-from bench.report.ranking import detection, words
+from bench.report.ranking import detection, headlines
 from bench.report.ranking.boards import BoardName
 from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
 from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
+from bench.report.ranking.signs import Sign, signs, signs_of_detectors
 from bench.report.rows import curves, frames
 from bench.report.rows.row import Row, first_line
 from bench.report.site.names import slug
 from bench.report.tables import cells as tables
+from bench.store.words import counted
 from bench.suites.suite import Gate
 
 STATES = {
@@ -52,9 +55,8 @@ class BoardView:
 
     @property
     def name(self) -> str:
-        """The threat model with a capital, and the labels of a defender."""
-        labels = f", {self.board.labels} labels" if self.board.labels else ""
-        return self.board.threat.heading + labels
+        """What it compares, with a capital: kind of model, threat model, and the labels of a defender."""
+        return self.board.words[0].upper() + self.board.words[1:]
 
     @property
     def slug(self) -> str:
@@ -72,9 +74,35 @@ class BoardView:
         return self.board.threat.judges_models
 
     @cached_property
-    def verdict(self) -> str:
+    def headline(self) -> str:
         """Which defense is best, by how much, and how sure that is."""
-        return words.best(self.standings) if self.leaderboard.places else "Nothing is ranked yet."
+        if self.detects:
+            return headlines.detectors(self.detections, self.label)
+        return headlines.headline(self.leaderboard, self.standings, self.label)
+
+    @cached_property
+    def signs(self) -> Mapping[Competitor, Sign]:
+        """How each line stands to the best one."""
+        return signs_of_detectors(self.detections) if self.detects else signs(self.standings)
+
+    @property
+    def over(self) -> str:
+        """How many of the places with a trigger the means are over, and how many seeds."""
+        seeds = sorted({len(self.results.used_seeds(place)) for place in self.leaderboard.places})
+        least = f"{seeds[0]} to " if len(seeds) > 1 else ""
+        many = least + counted(seeds[-1] if seeds else 0, "seed")
+        return (
+            f"{len(self.leaderboard.places)} of {counted(self._triggered, 'place')} (model, task, attack), {many} each"
+        )
+
+    @property
+    def left_out(self) -> bool:
+        """Whether any place with a trigger does not count."""
+        return len(self.leaderboard.places) < self._triggered
+
+    @cached_property
+    def _triggered(self) -> int:
+        return sum(self.results.state(place) != "no trigger" for place in self.results.places)
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -144,6 +172,7 @@ class BoardView:
             "defense": Counter(self.bases[row.defense] for row in rows),
             "attack": Counter(self.attack_bases[row.attack] for row in rows),
             "task": Counter(row.task for row in rows),
+            "model": Counter(row.model for row in rows),
         }
 
     def place_attack(self, place: Setting) -> str:
@@ -160,29 +189,43 @@ class BoardView:
         rows = (row for (_, other), cells in self.results.items() if other == line for row in cells.values())
         return next((row.needs for row in rows), ())
 
-    def places(self, *, task: str | None = None, attack_base: str | None = None) -> list[Setting]:
-        """Return the places of a task or of an attack."""
+    def places(
+        self, *, task: str | None = None, attack_base: str | None = None, model: str | None = None
+    ) -> list[Setting]:
+        """Return the places of a task, of an attack or of a model."""
         return [
             place
             for place in self.results.places
-            if task in (None, place.task) and attack_base in (None, self.attack_bases[place.attack])
+            if task in (None, place.task)
+            and attack_base in (None, self.attack_bases[place.attack])
+            and model in (None, place.model)
         ]
 
     @cached_property
     def curves(self) -> list[dict[str, object]]:
-        """The points of reserve-ratio and clean-size curves: one for each curve, value and place."""
+        """The points of reserve-ratio and clean-size curves: one for each curve, value and place.
+
+        A place counts where all values of the curve are there, so that its points are means over the same places.
+        """
         frame = frames.frame(self._family, gate=self.results.gate)
         entries: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
             points = points[
                 (points["status"] == "done") & points[BACKDOOR.name].notna() & points["implanted"].fillna(False)
             ]
-            keys = ["curve", kind, "model", "task", "attack"]
-            for key, group in points.groupby(keys, sort=False):
-                coordinates = dict(zip(("curve", "x", "model", "task", "attack"), key, strict=True))
+            where = ["model", "task", "attack"]
+            values = points.groupby("curve")[kind].transform("nunique")
+            here = points.groupby(["curve", *where])[kind].transform("nunique")
+            for key, group in points[here == values].groupby(["curve", kind, *where], sort=False):
+                point = dict(zip(("curve", "x", *where), key, strict=True))
                 means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, BACKDOOR)}
-                entries.append({"kind": kind, **coordinates, **means})
+                needs = sorted({need for name in group["defense"] for need in self._needs[name]})
+                entries.append({"kind": kind, **point, **means, "seeds": int(group["seed"].nunique()), "needs": needs})
         return entries
+
+    @cached_property
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        return {row.defense: row.needs for row in self._family if _defends(row)}
 
 
 def _defends(row: Row) -> bool:
@@ -260,3 +303,38 @@ def _worst(statuses: Sequence[str]) -> str:
 def record_token(row: Row) -> str:
     """Return how a link names a record: two digits of its victim's key (they decide its file), twelve of its own."""
     return row.victim_key[:2] + row.cell_key[:12]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The boards of one threat model and kind of model: one for each budget of labels.
+
+    Attributes:
+        views: its boards, fewest labels first.
+    """
+
+    views: tuple[BoardView, ...]
+
+    @property
+    def main(self) -> BoardView:
+        """The board with most defended cells; of equals the one with fewest labels."""
+        return max(self.views, key=lambda view: sum(row.done and _defends(row) for row in view.results.rows))
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model."""
+        return self.main.board.kind
+
+    @property
+    def name(self) -> str:
+        """The threat model, and the kind of model where it is not the usual one."""
+        words = replace(self.main.board, labels=0).words
+        return words[0].upper() + words[1:]
+
+
+def families(views: Sequence[BoardView]) -> list[Family]:
+    """Return the boards by what they compare, in the order of the boards."""
+    by_kind: dict[tuple[Kind, Board], list[BoardView]] = {}
+    for view in views:
+        by_kind.setdefault((view.board.kind, view.board.threat), []).append(view)
+    return [Family(tuple(sorted(members, key=lambda view: view.board.labels))) for members in by_kind.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
+from bench.report.rows.frames import is_shown
 from bench.report.rows.mixtures import mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
@@ -123,7 +125,7 @@ def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
         remarks.append(notes.add(f"not run yet: {waiting} of {len(rows)} seeds"))
     if early := sum(row.unconverged for row in rows):
         words = "stopped at its limit of steps before its loss was low enough"
-        remarks.append(notes.add(f"{words}: {early} of {len(rows)} seeds"))
+        remarks.append(notes.add(f"{words}: {early} of {counted(len(rows), 'seed')}"))
     return remarks
 
 
@@ -159,8 +161,7 @@ def footer(results: Results) -> tuple[str, ...]:
         sentences.append(f"{EXTERNAL} is external, from {packages}: its code does not ship with DoorBench.")
     if left := len(results.cells_of_other_trainings):
         sentences.append(
-            f"{left} cells are left out: they are of another training of their victim than the one that passed the "
-            "gate."
+            f"Left out, as another training of their victim than theirs passed the gate: {counted(left, 'cell')}."
         )
     sentences += [f"MIXED: {one}." for one in mixtures(results.rows)]
     if results.swept:
@@ -180,18 +181,20 @@ def _reading(seeds: int) -> str:
 
 
 def _counts(results: Results) -> str:
-    frame = results.frame
-    counts = frame["status"].value_counts()
+    rows = [row for row in results.rows if is_shown(row)]
+    counts = Counter(row.status for row in rows)
     statuses = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
-    made = [f"DoorBench {_listed(frame['version'].dropna())}", f"device {_listed(frame['device'].dropna())}"]
+    made_with = {name: [value for row in rows if (value := row.environment.get(name)) is not None]
+             for name in ("version", "device")}  # fmt: skip
+    made = [f"DoorBench {_listed(made_with['version'])}", f"device {_listed(made_with['device'])}"]
     environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []
     where = ", ".join(part for part in made if not part.endswith(" "))
-    return f"{counted(len(frame), 'cell')}: {statuses or 'none'}." + (f" Made by {where}." if where else "")
+    return f"{counted(len(rows), 'cell')}: {statuses or 'none'}." + (f" Made by {where}." if where else "")
 
 
 def _listed(values: object) -> str:

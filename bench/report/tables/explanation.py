@@ -14,6 +14,7 @@ from bench.experiment.metrics import MEASURED
 from bench.report.rows.frames import References
 from bench.report.rows.row import Row, first_line
 from bench.report.tables import cells as tables
+from bench.store.words import counted
 from bench.suites.specs import split_top
 from bench.suites.suite import Gate
 
@@ -122,8 +123,8 @@ def _numbers(row: Row) -> list[str]:
     lines = []
     for name, outcomes in row.outcomes.items():
         if outcomes is not None:
-            hits, counted = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
-            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted} examples.")
+            hits, count = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
+            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted(count, 'example')}.")
     return lines
 
 

@@ -14,8 +14,8 @@ _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "×": r"$\times$", "−": r"$-$", "–": "--",
-    "·": r"$\cdot$", "√": r"$\surd$", "…": r"\ldots{}", "†": r"$\dagger$", "→": r"$\to$", "≈": r"$\approx$",
-    "≥": r"$\geq$", "≤": r"$\leq$",
+    "·": r"$\cdot$", "√": r"$\surd$", "…": r"\ldots{}", "†": r"$\dagger$", "‡": r"$\ddagger$", "→": r"$\to$",
+    "≈": r"$\approx$", "≥": r"$\geq$", "≤": r"$\leq$",
 }  # fmt: skip
 _LATIN = re.compile("[À-ž]")
 

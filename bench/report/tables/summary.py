@@ -15,6 +15,7 @@ from bench.report.ranking.results import Results
 from bench.report.ranking.statistics import Estimate
 from bench.report.tables import cells as tables
 from bench.report.tables.layout import Cell, Column, Footnotes, Line, Number, Table
+from bench.store.words import counted
 
 BEHIND = (facts.LABELS, facts.TIME, facts.PLACES, facts.NEEDS)  # the last columns
 
@@ -80,7 +81,7 @@ def _cells(metrics: Sequence[Metric], standing: Standing, notes: Footnotes) -> t
         () if standing.complete else (notes.add("fewer places: not to be compared with the other lines"),)
     )
     if standing.unconverged:
-        note = f"stopped at its limit of steps before its loss was low enough: {standing.unconverged} cells"
+        note = f"stopped at its limit of steps before its loss was low enough: {counted(standing.unconverged, 'cell')}"
         partial += (notes.add(note),)
     over = [
         Cell((_with_interval(standing.rating),)) if metric.ranks and standing.rating is not None else cell

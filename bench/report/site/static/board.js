@@ -1,8 +1,8 @@
-// The leaderboard: filters, details of a line, and the data that the charts share.
+// The leaderboard: filters, the choice of rows, and the data that the charts share.
 (function () {
   "use strict";
   const { comparablePlaces } = window.doorbenchRanking;
-  const { cellsOf, el, enhance, load, number, positions, recordLink } = window.doorbench;
+  const { address, cellsOf, enhance, load, number, positions, ratio } = window.doorbench;
   const table = document.getElementById("leaderboard");
   const form = document.getElementById("filters");
   if (!table || !form) return;
@@ -10,7 +10,8 @@
   const column = positions(table);
   const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
     bottomStart: null, bottomEnd: null } });
-  const original = new Map();
+  const whole = new Map(); // what a part of the page said before a filter
+  const boxes = [...table.querySelectorAll(".pick")].map((box) => [box.closest("tr").querySelector("th.name").textContent, box]);
   let data = null;
 
   async function cells() {
@@ -30,6 +31,7 @@
       model: fields.get("model") || "",
       seeds: Number(fields.get("seeds") || 1),
       needs: new Set(fields.getAll("need")),
+      only: fields.has("only") && boxes.some(([, box]) => box.checked),
     };
   }
 
@@ -39,8 +41,8 @@
   function placesOf(boardData, filter) {
     const wanted = (place) =>
       place.state === "implanted" && ["task", "attack", "model"].every((name) => !filter[name] || place[name] === filter[name]);
-    const indices = boardData.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
-    const ranked = new Map(indices.map((i) => [i, []]));
+    const kept = boardData.places.map((place, i) => (wanted(place) ? i : -1)).filter((i) => i >= 0);
+    const ranked = new Map(kept.map((i) => [i, []]));
     for (const cell of boardData.cells) if (cell.rank !== null) ranked.get(cell.place)?.push(cell.line);
     return new Set(comparablePlaces(ranked));
   }
@@ -50,6 +52,12 @@
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
   }
 
+  function median(values) {
+    const sorted = [...values].sort((a, b) => a - b);
+    const half = sorted.length / 2;
+    return sorted.length ? (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2 : null;
+  }
+
   function usable(boardData, line, places, filter) {
     return boardData.byLine[line].filter(
       (cell) => places.has(cell.place) && cell.status === "done" && cell.seeds >= filter.seeds,
@@ -57,10 +65,17 @@
   }
 
   function means(boardData, line, places, filter) {
-    const counted = usable(boardData, line, places, filter);
+    const cells = usable(boardData, line, places, filter);
     const names = [...boardData.metrics.board.map((metric) => metric.name), ...boardData.metrics.matched];
-    const over = Object.fromEntries(names.map((name) => [name, mean(counted.map((cell) => cell[name]))]));
-    return { ...over, count: counted.length, cells: counted };
+    const over = Object.fromEntries(names.map((name) => [name, mean(cells.map((cell) => cell[name]))]));
+    const seeds = cells.length ? Math.min(...cells.map((cell) => cell.seeds)) : null;
+    return { ...over, count: cells.length, time: median(cells.flatMap((cell) => cell.times)), seeds, cells };
+  }
+
+  // The means of the victims ("victim") or of the clean model ("floor") over the places.
+  function baseline(boardData, who, places) {
+    const names = Object.keys(boardData.places[0]?.[who] || {});
+    return Object.fromEntries(names.map((name) => [name, mean([...places].map((i) => boardData.places[i][who][name]))]));
   }
 
   // The ranks of all lines that are finished at all places, by the mean of the metric that ranks; equals share theirs.
@@ -83,36 +98,63 @@
   }
 
   function set(cell, value, text) {
-    cell.dataset.order = value === null ? "" : value;
+    if ("order" in cell.dataset || value === null) cell.dataset.order = value === null ? "" : value;
     cell.textContent = text;
+  }
+
+  function metrics(boardData, cell, values) {
+    for (const { name, decimals } of boardData.metrics.board) {
+      set(cell(name), values[name], number(values[name], decimals));
+      if (name === boardData.metrics.left) cell(name).style.setProperty("--v", values[name] ?? 0);
+    }
   }
 
   function write(boardData, row, result, of) {
     const cell = (name) => row.cells[column[name]];
     set(cell("rank"), result.rank, number(result.rank, 0));
     for (const name of boardData.metrics.matched) set(cell(name), result[name], number(result[name]));
-    for (const { name, decimals } of boardData.metrics.board) {
-      set(cell(name), result[name], number(result[name], decimals));
-      if (name === boardData.metrics.left) cell(name).style.setProperty("--v", result[name] ?? 0);
-    }
+    metrics(boardData, cell, result);
+    set(cell("time"), result.time, ratio(result.time));
     set(cell("places"), result.count, `${result.count} of ${of}`);
     cell("places").classList.toggle("warn", result.count < of);
+    set(cell("seeds"), result.seeds, result.seeds === null ? "–" : String(result.seeds));
   }
 
-  function remember(row) {
-    if (original.has(row)) return;
-    original.set(row, [...row.cells].map((cell) => [[...cell.childNodes], cell.dataset.order, cell.className,
-      cell.style.cssText]));
+  // Everything beside the rows: tiles, floors and the caption.
+  function around(boardData, places) {
+    const over = { victim: baseline(boardData, "victim", places), floor: baseline(boardData, "floor", places) };
+    for (const tile of document.querySelectorAll(".tiles dd[data-baseline]")) {
+      tile.textContent = `${number(over[tile.dataset.baseline][tile.dataset.metric])} %`;
+    }
+    for (const row of table.tFoot.rows) {
+      const cell = (name) => row.cells[column[name]];
+      metrics(boardData, cell, over[row.dataset.baseline]);
+      cell("places").textContent = String(places.size);
+    }
+    document.getElementById("span").textContent = `the ${places.size} places that the filters leave, where the attack implanted`;
   }
 
-  function restore(row) {
-    (original.get(row) || []).forEach(([nodes, order, name, style], i) => {
-      const cell = row.cells[i];
-      cell.replaceChildren(...nodes);
-      if (order !== undefined) cell.dataset.order = order;
-      cell.className = name;
-      cell.style.cssText = style;
-    });
+  const surroundings = () => [...document.querySelectorAll(".tiles dd[data-baseline]"), document.getElementById("span")];
+
+  function remember(node) {
+    if (whole.has(node)) return;
+    const parts = node.cells ? [...node.cells] : [node];
+    whole.set(node, parts.map((part) => [part, [...part.childNodes], part.dataset.order, part.className, part.style.cssText]));
+  }
+
+  function restore(node) {
+    for (const [part, nodes, order, name, style] of whole.get(node) || []) {
+      part.replaceChildren(...nodes);
+      if (order !== undefined) part.dataset.order = order;
+      part.className = name;
+      part.style.cssText = style;
+    }
+  }
+
+  function seen(row, filter, narrowed, result) {
+    const needs = row.dataset.needs.split(" ").filter(Boolean);
+    if (filter.only && !row.querySelector(".pick").checked) return false;
+    return needs.every((need) => filter.needs.has(need)) && !(narrowed && result.count === 0);
   }
 
   async function apply() {
@@ -121,87 +163,46 @@
     const places = placesOf(boardData, filter);
     const narrowed = partial(filter);
     const all = results(boardData, places, filter);
+    const parts = [...surroundings(), ...table.tFoot.rows];
     let shown = 0;
+    for (const part of parts) {
+      remember(part);
+      if (!narrowed) restore(part);
+    }
+    if (narrowed) around(boardData, places);
     board.rows().every(function () {
       const row = this.node();
       const result = narrowed ? all[Number(row.dataset.line)] : null;
       remember(row);
       if (narrowed) write(boardData, row, result, places.size);
       else restore(row);
-      const needs = row.dataset.needs.split(" ").filter(Boolean);
-      row.dataset.hidden = !needs.every((need) => filter.needs.has(need)) || (narrowed && result.count === 0) ? "1" : "";
+      row.dataset.hidden = seen(row, filter, narrowed, result) ? "" : "1";
       shown += row.dataset.hidden ? 0 : 1;
       this.invalidate("dom");
     });
     board.order([[column.rank, "asc"]]).draw();
-    table.tFoot.hidden = narrowed;
     summary.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
-      (narrowed ? " A filtered rank has no interval here; the pages of a task and of an attack have one." : "");
+      (narrowed ? " Everything below follows the filters, but the sentence above is of the whole board. Under a filter a " +
+        "rank is by the mean alone, without sign and interval; the pages of tasks, attacks and models have both." : "");
+    address.keep(form, boxes);
     document.dispatchEvent(new CustomEvent("doorbench:filter"));
   }
 
-  // One line in detail: attacks down, tasks across, and the parameters.
-  function matrix(boardData, line) {
-    const all = boardData.byLine[line];
-    const titles = Object.fromEntries([...boardData.metrics.board, ...boardData.metrics.cells].map((metric) => [metric.name, metric.title]));
-    const { left, cost } = boardData.metrics;
-    const several = new Set(boardData.places.map((one) => one.model)).size > 1;
-    const across = (place) => (several ? `${place.task} · ${place.model}` : place.task);
-    const place = (cell) => boardData.places[cell.place];
-    const attacks = [...new Set(all.map((cell) => place(cell).attack))];
-    const tasks = [...new Set(all.map((cell) => across(place(cell))))];
-    const by = new Map(all.map((cell) => [JSON.stringify([place(cell).attack, across(place(cell))]), cell]));
-    const head = el("tr", {}, el("th", { scope: "col", class: "name" }, "Attack"),
-      ...tasks.map((task) => el("th", { scope: "col", class: "num" }, task)));
-    const rows = attacks.map((attack) => el("tr", {}, el("th", { scope: "row", class: "name" }, attack),
-      ...tasks.map((task) => detail(boardData, by.get(JSON.stringify([attack, task])), titles))));
-    const caption = `${titles[left]}, and ${titles[cost]} in brackets; each leads to its records`;
-    return el("table", { class: "matrix" }, el("caption", {}, el("span", {}, caption)), el("thead", {}, head), el("tbody", {}, ...rows));
-  }
-
-  function detail(boardData, cell, titles) {
-    if (!cell) return el("td", { class: "num" }, "–");
-    const { left, accuracy, cost } = boardData.metrics;
-    if (cell[accuracy] === null) return el("td", { class: "num" }, el("span", { class: "state", title: cell.status }, recordLink(cell.records, cell.status.split(":")[0])));
-    const trigger = cell[left] !== null;
-    const text = trigger ? `${number(cell[left])} (${number(cell[cost])})` : `${titles[accuracy]} ${number(cell[accuracy])}`;
-    const grey = boardData.places[cell.place].state === "not implanted" ? " grey" : "";
-    const style = trigger && !grey ? `--v:${cell[left]}` : null;
-    const remark = grey ? el("span", { class: "unseen" }, " did not implant") : null;
-    return el("td", { class: `num${trigger && !grey ? " bar" : ""}${grey}`, style }, recordLink(cell.records, text), remark);
-  }
-
-  function parameters(line) {
-    const entries = Object.entries(line.parameters);
-    if (!entries.length) return el("p", {}, "No parameters.");
-    return el("dl", { class: "parameters" }, ...entries.map(([name, value]) =>
-      el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "object" && value !== null ? JSON.stringify(value) : String(value)))));
-  }
-
-  async function expand(button) {
-    const node = button.closest("tr");
-    const row = board.row(node);
-    if (row.child.isShown()) {
-      row.child.hide();
-      button.setAttribute("aria-expanded", "false");
-      return;
-    }
-    const boardData = await cells();
-    const line = Number(node.dataset.line);
-    const inside = el("div", { class: "details" }, el("h3", {}, boardData.lines[line].name), el("div", { class: "inner", tabindex: "0", role: "region",
-      "aria-label": `Cells of ${boardData.lines[line].name}` }, matrix(boardData, line)), el("h4", {}, "Parameters"), parameters(boardData.lines[line]));
-    row.child(inside, "child").show();
-    button.setAttribute("aria-expanded", "true");
-  }
-
+  const changed = () => boxes.some(([, box]) => box.checked) || form.querySelector("[name=only]").checked;
   board.search.fixed("filter", (text, content, index) => board.row(index).node().dataset.hidden !== "1");
-  table.addEventListener("click", (event) => {
-    const button = event.target.closest("button.expand");
-    if (button) expand(button);
-  });
-  form.hidden = false;
+  const filtering = document.getElementById("filtering");
+  filtering.hidden = false;
+  filtering.open = window.matchMedia("(min-width: 48.01rem)").matches;
   form.addEventListener("change", apply);
-  form.addEventListener("reset", () => setTimeout(apply));
+  form.addEventListener("reset", () => setTimeout(() => {
+    for (const [, box] of boxes) box.checked = false;
+    apply();
+  }));
   form.addEventListener("submit", (event) => event.preventDefault());
-  window.doorbench.board = { cells, chosen, partial, placesOf, usable, results, mean };
+  for (const [, box] of boxes) {
+    box.addEventListener("change", () => (form.querySelector("[name=only]").checked ? apply() : address.keep(form, boxes)));
+  }
+  window.addEventListener("hashchange", () => address.open(form, boxes) && apply());
+  window.doorbench.board = { table, board, cells, chosen, partial, placesOf, usable, results, baseline, mean };
+  if (address.open(form, boxes) && (partial(chosen()) || changed())) apply();
 })();

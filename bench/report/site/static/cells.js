@@ -1,7 +1,7 @@
 // Every cell of a board as one table.
 (function () {
   "use strict";
-  const { cellsOf, columns, load, number, recordLink, root, el } = window.doorbench;
+  const { address, cellsOf, columns, load, number, recordLink, root, el } = window.doorbench;
   const table = document.getElementById("cells");
   const form = document.getElementById("filters");
 
@@ -48,6 +48,7 @@
       layout: { topStart: "search", topEnd: null, bottomStart: "info", bottomEnd: "paging" },
       createdRow: (node, row) => node.classList.toggle("grey", row.at.state === "not implanted"),
     });
+    address.open(form);
     const wanted = () => Object.fromEntries(new FormData(form).entries());
     let filter = wanted();
     cells.search.fixed("filter", (text, row) =>
@@ -55,9 +56,12 @@
       row.seeds >= Number(filter.seeds || 0));
     const apply = () => {
       filter = wanted();
+      address.keep(form);
       cells.draw();
     };
+    cells.draw();
     form.addEventListener("change", apply);
+    window.addEventListener("hashchange", () => address.open(form) && apply());
     form.addEventListener("reset", () => setTimeout(apply));
     form.addEventListener("submit", (event) => event.preventDefault());
   });

@@ -1,21 +1,8 @@
-// The charts: loaded when they come into view, filtered as the leaderboard is.
+// The charts of a leaderboard, filtered as its table is.
 (function () {
   "use strict";
-  const holder = document.getElementById("charts");
-  const { root, load, receive, board } = window.doorbench;
-  if (!holder || !board) return;
-  const views = new Map();
-  let started = false;
-
-  function script(path) {
-    return new Promise((resolve, reject) => {
-      const made = document.createElement("script");
-      made.src = root + path;
-      made.onload = resolve;
-      made.onerror = () => reject(new Error(`${made.src} is missing`));
-      document.head.append(made);
-    });
-  }
+  const { root, board, whenSeen } = window.doorbench;
+  if (!board) return;
 
   function lines(boardData, filter) {
     const places = board.placesOf(boardData, filter);
@@ -33,11 +20,11 @@
   }
 
   function tradeoff(boardData, { made, places }) {
-    const { left, accuracy, cost } = boardData.metrics;
-    const over = (who, name) => board.mean([...places].map((i) => boardData.places[i][who][name]));
-    const baseline = (who) => ({ name: boardData.baselines[who], [left]: over(who, left),
-      [cost]: over("victim", accuracy) - over(who, accuracy) });
-    const extra = ["victim", "floor"].map(baseline);
+    const { left, cost } = boardData.metrics;
+    const extra = ["victim", "floor"].map((who) => {
+      const over = board.baseline(boardData, who, places);
+      return { name: boardData.baselines[who], [left]: over[left], [cost]: over[cost] };
+    });
     return { rows: made.map((one) => ({ ...one, cells: null })), extra: extra.filter((one) => one[left] !== null) };
   }
 
@@ -83,9 +70,9 @@
       }
       const attacks = [...new Set([...places].map((i) => boardData.places[i].attack))];
       for (const attack of attacks.filter((name) => by.has(name))) {
-        const counted = by.get(attack);
-        const over = (name) => ({ [name]: board.mean(counted.map((cell) => cell[name])) });
-        rows.push({ name: one.name, attack, ...over(boardData.metrics.left), ...over(boardData.metrics.cost), places: counted.length, href: one.href });
+        const cells = by.get(attack);
+        const over = (name) => ({ [name]: board.mean(cells.map((cell) => cell[name])) });
+        rows.push({ name: one.name, attack, ...over(boardData.metrics.left), ...over(boardData.metrics.cost), places: cells.length, href: one.href });
       }
     }
     return { rows };
@@ -95,7 +82,8 @@
     return (boardData, lines_, filter) => {
       const by = new Map();
       for (const point of boardData.curves) {
-        const wanted = point.kind === kind && ["task", "attack", "model"].every((name) => !filter[name] || point[name] === filter[name]);
+        const wanted = point.kind === kind && ["task", "attack", "model"].every((name) => !filter[name] || point[name] === filter[name]) &&
+          point.seeds >= filter.seeds && point.needs.every((need) => filter.needs.has(need));
         if (!wanted) continue;
         const key = JSON.stringify([point.curve, point.x]);
         if (!by.has(key)) by.set(key, []);
@@ -107,71 +95,23 @@
     };
   }
 
-  const makers = { tradeoff: [tradeoff, "tradeoff", labelled], ranks: [ranks, "ranks"], heat: [heat, "heat"],
-    "curve-flip-ratio": [curve("ratio"), "curve-flip"], "curve-acc-ratio": [curve("ratio"), "curve-acc"],
-    "curve-flip-size": [curve("size"), "curve-flip"], "curve-acc-size": [curve("size"), "curve-acc"] };
+  const makers = [
+    ["tradeoff", "tradeoff", tradeoff, labelled],
+    ["ranks", "ranks", ranks],
+    ["heat", "heat", heat],
+    ["curve-flip-ratio", "curve-flip", curve("ratio")],
+    ["curve-acc-ratio", "curve-acc", curve("ratio")],
+    ["curve-flip-size", "curve-flip", curve("size")],
+    ["curve-acc-size", "curve-acc", curve("size")],
+  ];
 
-  function config() {
-    const style = getComputedStyle(document.documentElement);
-    const [ink, soft, rule] = ["--ink", "--soft", "--rule"].map((name) => style.getPropertyValue(name).trim());
-    return {
-      aria: false, background: "transparent", font: "system-ui, sans-serif",
-      axis: { labelColor: ink, titleColor: ink, gridColor: rule, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
-      legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "bottom", columns: 3, symbolLimit: 60, labelLimit: 260 },
-      text: { color: ink }, view: { stroke: rule }, point: { strokeWidth: 1 },
-    };
-  }
-
-  // To a screen reader a chart is one picture; its numbers are in the tables, with links.
-  function describe(figure) {
-    const picture = figure.querySelector(".plot > svg, .plot > canvas, .plot .marks");
-    picture.setAttribute("role", "img");
-    picture.setAttribute("aria-label", figure.querySelector("figcaption").textContent.trim());
-    for (const part of picture.children) part.setAttribute("aria-hidden", "true");
-    const save = figure.querySelector("summary");
-    if (save) save.setAttribute("aria-label", `Save the chart ${figure.querySelector("h3").textContent}`);
-  }
-
-  async function draw() {
-    const specs = await load("specs");
+  async function charts() {
     const boardData = await board.cells();
     const filter = board.chosen();
     const shared = lines(boardData, filter);
-    const all = Object.entries(makers).map(([name, [make, spec, finish]]) => (
-      { name, spec, finish, made: make(boardData, shared, filter), figure: document.getElementById(`chart-${name}`) }));
-    for (const { figure, made } of all) figure.hidden = made.rows.length < 2; // which ones are there decides on their widths
-    for (const { name, spec, finish, made: plain, figure } of all) {
-      if (figure.hidden) continue;
-      const content = finish ? finish(plain, boardData.metrics) : plain;
-      if (views.has(name)) views.get(name).finalize();
-      const data = { rows: content.rows, extra: content.extra || [] };
-      const many = name === "heat" && content.rows.length > 400;
-      const full = { ...specs[spec], datasets: data, config: config() };
-      if (full.height.step) full.height = full.height.step * new Set(content.rows.map((row) => row.name)).size;
-      if (many) full.layer = full.layer.slice(0, 1);
-      const actions = { export: true, source: false, compiled: false, editor: false };
-      const renderer = many ? "canvas" : "svg";
-      const theme = window.doorbenchTheme.dark() ? "dark" : "light";
-      const made = await window.vegaEmbed(figure.querySelector(".plot"), full, { actions, renderer, tooltip: { theme } });
-      views.set(name, made);
-      describe(figure);
-      made.view.addEventListener("click", (event, item) => {
-        if (item && item.datum && item.datum.href) location.href = item.datum.href;
-      });
-    }
-    holder.dataset.ready = "1";
+    return makers.map(([name, spec, make, finish]) => ({ name, spec, content: make(boardData, shared, filter),
+      finish: finish && ((content) => finish(content, boardData.metrics)) }));
   }
 
-  async function start() {
-    if (started) return;
-    started = true;
-    await script("assets/vega.js");
-    await draw();
-    document.addEventListener("doorbench:filter", draw);
-    document.addEventListener("doorbench:theme", draw);
-  }
-
-  new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) start();
-  }, { rootMargin: "400px" }).observe(holder);
+  whenSeen(charts);
 })();

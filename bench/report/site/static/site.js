@@ -46,6 +46,11 @@
     return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
   }
 
+  // A ratio of seconds, as pages have it.
+  function ratio(value) {
+    return value === null ? "–" : `${number(value, value < 1 ? 2 : value < 10 ? 1 : 0)}×`;
+  }
+
   function recordLink(tokens, text) {
     if (!tokens) return document.createTextNode(text);
     return el("a", { href: `${root}record.html#${tokens.replaceAll(" ", "_")}` }, text);
@@ -105,7 +110,7 @@
     show();
   }
 
-  window.doorbench = { root, load, receive, cellsOf, el, number, recordLink, columns, positions, enhance, last };
+  window.doorbench = { root, load, receive, cellsOf, el, number, ratio, recordLink, columns, positions, enhance, last };
   if (window.DataTable) {
     DataTable.type("last", { order: { asc: last(1), desc: last(-1) }, className: "num" });
     for (const table of document.querySelectorAll("table[data-enhance]")) enhance(table);

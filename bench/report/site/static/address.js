@@ -1,0 +1,43 @@
+// What is chosen on a page stands in its address, behind the #, so that a view can be sent to somebody.
+(function () {
+  "use strict";
+
+  // A page may also be opened at a heading (#charts): only what has a "=" is a choice.
+  function read() {
+    const text = decodeURIComponent(location.hash.slice(1));
+    return new URLSearchParams(text.includes("=") ? location.hash.slice(1) : "");
+  }
+
+  // Set a form, and the chosen rows of a table, from the address.
+  function open(form, rows) {
+    const stated = read();
+    for (const field of form.elements) {
+      if (!field.name) continue;
+      if (field.type !== "checkbox") {
+        if (stated.has(field.name)) field.value = stated.get(field.name);
+        if (field.tagName === "SELECT" && field.selectedIndex < 0) field.value = "";
+      } else if (field.name === "need") field.checked = !stated.has("without") || !stated.getAll("without").includes(field.value);
+      else field.checked = stated.has(field.name);
+    }
+    const names = new Set(stated.getAll("row"));
+    for (const [name, box] of rows || []) box.checked = names.has(name);
+    return [...stated.keys()].length > 0;
+  }
+
+  // Write them there; what is as it was at first is left out.
+  function keep(form, rows) {
+    const stated = new URLSearchParams();
+    for (const field of form.elements) {
+      if (!field.name) continue;
+      if (field.type === "checkbox") {
+        if (field.name === "need" && !field.checked) stated.append("without", field.value);
+        if (field.name !== "need" && field.checked) stated.append(field.name, field.value);
+      } else if (field.value && field.value !== field.defaultValue) stated.append(field.name, field.value);
+    }
+    for (const [name, box] of rows || []) if (box.checked) stated.append("row", name);
+    const text = stated.toString();
+    if (text || [...read().keys()].length) history.replaceState(null, "", text ? `#${text}` : "#");
+  }
+
+  window.doorbench.address = { read, open, keep };
+})();

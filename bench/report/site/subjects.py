@@ -1,0 +1,162 @@
+"""The pages of one defense, attack, task or model: what it is, and everything that was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.experiment.roles import VICTIM
+from bench.report.ranking.results import Competitor, Setting
+from bench.report.rows.row import Row
+from bench.report.site import plugins
+from bench.report.site.names import slug
+from bench.report.site.views import STATES, BoardView, Family, cell_view, record_token
+
+WANTED = {"task": "task", "attack": "attack_base", "model": "model"}  # what chooses the places of a page
+COLUMNS = {"task": ("attack", "model"), "attack": ("task", "model"), "model": ("task", "attack")}  # of its victims
+
+
+def defense_sections(views: Sequence[BoardView], name: str) -> list[dict[str, Any]]:
+    """Return what each board knows of a defense."""
+    return [section for view in views if (section := _defense_section(view, name))["lines"]]
+
+
+def _defense_section(view: BoardView, name: str) -> dict[str, Any]:
+    standings = {standing.line: standing for standing in view.standings}
+    detections = {one.line: one for one in view.detections} if view.detects else {}
+    lines = []
+    for line in view.results.lines:
+        if view.bases[line.defense] != name:
+            continue
+        one = detections.get(line)
+        lines.append(
+            {
+                "line": line,
+                "label": view.label(line),
+                "standing": None if view.detects else standings.get(line),
+                "detection": one,
+                "judged": () if one is None else one.judged,
+                "needs": view.needs(line),
+                "parameters": view.parameters[line.defense],
+                "cells": [] if view.detects else list(_cells_of(view, line)),
+            }
+        )
+    return {"view": view, "lines": lines, "curves": any(name in str(point["curve"]) for point in view.curves)}
+
+
+def _cells_of(view: BoardView, line: Competitor) -> Iterator[Mapping[str, Any]]:
+    for place in view.results.places:
+        if view.results.cells(place, line):
+            cell = cell_view(view, place, line)
+            yield {
+                **{
+                    name: getattr(cell, name)
+                    for name in ("place", "status", "reason", "means", "rank", "mark", "seeds")
+                },
+                "deviations": cell.deviations,
+                "victim": view.reference(place, "victim"),
+                "floor": view.reference(place, "floor"),
+                "grey": view.results.state(place) == "not implanted",
+                "rows": [{"token": record_token(row), "known": row.record or row.failure} for row in cell.rows],
+            }
+
+
+def place_content(families: Sequence[Family], kind: str, name: str) -> dict[str, Any]:
+    """Return what the boards know of an attack, a task or a model: its victims, and its part of every board."""
+    wanted = {WANTED[kind]: name}
+    sections, victims = [], dict[Setting, dict[str, Any]]()
+    for family in families:
+        parts = [(view, view.places(**wanted)) for view in family.views]
+        for view, places in parts:
+            for place in places:
+                victims.setdefault(place, _victim(view, place, kind))
+        budgets = [{"view": view, "places": places} for view, places in parts if places and not view.detects]
+        if budgets:
+            sections.append({"family": family, "budgets": budgets, "main": _main(family, budgets)})
+    return {
+        "kind": kind,
+        "name": name,
+        "columns": COLUMNS[kind],
+        "sections": sections,
+        "victims": list(victims.values()),
+    }
+
+
+def _main(family: Family, budgets: Sequence[Mapping[str, Any]]) -> BoardView:
+    """Return the board to show first: the main one of the family, or the one with most cells here."""
+    views: list[BoardView] = [budget["view"] for budget in budgets]
+    if family.main in views:
+        return family.main
+    fullest = max(budgets, key=lambda budget: len(budget["view"].standings))
+    return fullest["view"]  # type: ignore[no-any-return]
+
+
+def _victim(view: BoardView, place: Setting, kind: str) -> dict[str, Any]:
+    rows = view.results.references(place, VICTIM.role)
+    state = view.results.state(place)
+    pages = {
+        "task": f"task/{slug(place.task)}.html",
+        "attack": f"attack/{slug(view.attack_bases[place.attack])}.html",
+        "model": f"model/{slug(place.model)}.html",
+    }
+    return {
+        "place": place,
+        "pages": pages,
+        "state": STATES[state],
+        "grey": state == "not implanted",
+        "victim": view.reference(place, VICTIM.role),
+        "floor": view.reference(place, "floor"),
+        "seeds": sum(row.done for row in rows.values()),
+        "tokens": "_".join(record_token(row) for row in rows.values() if row.record or row.failure),
+    }
+
+
+def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what is known of a task: its size, labels, source and terms."""
+    source, licence = plugins.data_of(name)
+    recipes = [row.record.recipe.victim.task for row in rows if row.task == name and row.record is not None]
+    parameters = recipes[0].parameters if recipes else {}
+    sizes = [
+        ("What it is", described.get("what", "")),
+        ("Training examples", _size(parameters.get("max_train"))),
+        ("Test examples", _tested(name, rows)),
+        ("Labels", _labels(name, rows)),
+        ("Tokens kept of a text", str(parameters.get("max_length", ""))),
+        ("Source", described.get("source", source)),
+        ("Licence", described.get("licence", licence or "not known here")),
+        ("Fingerprint of the data", recipes[0].fingerprint if recipes else ""),
+    ]
+    return [(title, value) for title, value in sizes if value]
+
+
+def _size(most: object) -> str:
+    return "" if most is None else f"{most:,} at most, stratified by label" if isinstance(most, int) else str(most)
+
+
+def _predictions(name: str, rows: Sequence[Row]) -> Iterator[Any]:
+    for row in rows:
+        if row.task == name and row.record is not None and row.record.predictions is not None:
+            yield row.record.predictions.clean
+
+
+def _tested(name: str, rows: Sequence[Row]) -> str:
+    counts = sorted({part.n for part in _predictions(name, rows)})
+    return ", ".join(f"{count:,}" for count in counts)
+
+
+def _labels(name: str, rows: Sequence[Row]) -> str:
+    counts = sorted({part.classes for part in _predictions(name, rows) if hasattr(part, "classes")})
+    return ", ".join(map(str, counts))
+
+
+def model_facts(name: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return what is known of a pre-trained model: what it is, and the hashes of its files."""
+    from bench import models
+
+    recipes = [row.record.recipe.victim.model for row in rows if row.model == name and row.record is not None]
+    about = models.list_models().get(name, "")
+    facts = [("What it is", about)]
+    for title, field in (("Weights", "weights"), ("Configuration", "config"), ("Tokenizer", "tokenizer")):
+        hashes = dict.fromkeys(value for one in recipes if (value := getattr(one, field)))
+        facts.append((f"{title} (SHA-256)", ", ".join(hashes)))
+    return [(title, value) for title, value in facts if value]

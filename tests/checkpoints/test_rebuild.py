@@ -1,0 +1,54 @@
+"""The model behind a record is made again, bit by bit, and says so."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.checkpoints import rebuild
+from bench.checkpoints.suspect import Suspect
+from bench.conformance import checks
+from bench.errors import RequestError
+from bench.experiment.result_store import ResultStore
+
+
+@pytest.fixture(scope="module")
+def published(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of a tiny suite, as results/ holds them."""
+    store, folder = ResultStore(tmp_path_factory.mktemp("store")), tmp_path_factory.mktemp("records")
+    checks.run(world, store, task="single", attack="badword", defense=["none", "fine-tuning(steps=4)"])
+    lines = "\n".join(map(json.dumps, store.records()))
+    (folder / "records.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    return folder
+
+
+def key_of(folder: Path, role: str, defense: str = "") -> str:
+    lines = gzip.decompress((folder / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    each = [record for record in map(json.loads, lines) if record["status"] == "done"]
+    return next(
+        str(one["key"])
+        for one in each
+        if one["role"] == role and one["cell"]["attack"] != "clean" and one["cell"]["defense"].startswith(defense)
+    )
+
+
+@pytest.mark.parametrize(("role", "defense"), [("victim", ""), ("defended", "fine-tuning"), ("floor", "")])
+def test_the_model_of_a_record_is_made_again(
+    published: Path, world: Path, tmp_path: Path, role: str, defense: str
+) -> None:
+    key, out = key_of(published, role, defense), tmp_path / "model"
+    made = rebuild.rebuild(published, key[:12], out=out, model=str(world / "tiny-bert"), device="cpu")
+    assert made.same is (None if role == "floor" else True)
+    assert all(stated == here for stated, here in made.metrics.values()) and made.metrics
+    suspect = Suspect.open(out)
+    assert bool(suspect.mark) is (role != "floor")
+    assert json.loads((out / rebuild.REPORT).read_text())["record"] == key
+
+
+def test_what_no_model_is_behind_is_refused(published: Path, world: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="0 records .* keys that start with 'nothing'"):
+        rebuild.rebuild(published, "nothing", out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()

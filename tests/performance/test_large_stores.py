@@ -1,0 +1,185 @@
+"""What commands say of many records: the same from columns and from single files, and nothing that is out of date."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import session
+from bench.experiment.kept import Kept
+from bench.experiment.result_store import ResultStore
+from bench.session import Session
+from bench.store import StoreError, table
+from bench.store.documents import wrap
+from tests.performance.many_records import write
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    assert write(folder, 300, seeds=1, tasks=1) > 100
+    return folder
+
+
+@pytest.fixture
+def opened(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setattr(table, "SMALLEST_PART", 10)
+    monkeypatch.setattr(session, "MANY", 10)
+    subprocess.run(["cp", "-a", str(made), str(tmp_path / "copy")], check=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return Session.open("suite.yaml", (), Path("store"))
+
+
+ANSWERS: dict[str, Callable[[Session], Any]] = {
+    "csv": lambda one: one.table("csv"),
+    "terminal": lambda one: one.table("terminal"),
+    "export": lambda one: one.export("csv", None),
+    "jsonl": lambda one: one.export("jsonl", None),
+}
+
+
+def from_files(store: ResultStore, keys: Any) -> Kept:
+    """Return every record as its file has it."""
+    return Kept({key: record for key in keys if (record := store.result(key)) is not None}, {})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("ask", ANSWERS.values(), ids=ANSWERS)
+def test_both_ways_say_the_same(
+    opened: Session, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Session], Any]
+) -> None:
+    cold, warm = ask(opened), ask(opened)
+    monkeypatch.setattr(session, "MANY", 10**9)
+    without_answers = ask(opened)
+    monkeypatch.setattr(ResultStore, "kept", from_files)
+    assert ask(opened) == without_answers == warm == cold
+
+
+def test_the_listing_says_the_same(opened: Session) -> None:
+    def rows() -> list[Any]:
+        return [(row.key, row.kind, row.task, row.attack, row.defense, row.seed, row.status, row.bytes)
+                for row in opened.store.ls()]  # fmt: skip
+
+    first = rows()
+    assert rows() == first and len(first) == len(opened.plan.cells)
+    for path in (opened.store.root / "compact").iterdir():
+        path.unlink()
+    assert rows() == first
+
+
+def harmed(opened: Session) -> Path:
+    key = next(key for key, cell in opened.plan.cells.items() if cell.role == "defended")
+    return opened.store.place("records", key, ".json")
+
+
+def changed(path: Path) -> None:
+    document = ResultStore(path.parents[2], create=False).record(path.stem)
+    assert document is not None
+    path.write_bytes(wrap({**document, "metrics": {**document["metrics"], "acc": 12.5}}))
+
+
+HARMS: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "changed": changed,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "flipped": lambda path: path.write_bytes(path.read_bytes().replace(b'"acc":9', b'"acc":8', 1)),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize("ask", [ANSWERS["csv"], ANSWERS["export"]], ids=["csv", "export"])
+def test_an_answer_never_hides_what_happened_to_a_record(
+    opened: Session, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Session], Any], harm: Callable[[Path], object]
+) -> None:
+    before = ask(opened), ask(opened)
+    path = harmed(opened)
+    whole = path.read_bytes()
+    harm(path)
+    after = ask(opened)
+    assert after != before[0] and before[0] == before[1]
+    monkeypatch.setattr(session, "MANY", 10**9)
+    monkeypatch.setattr(ResultStore, "kept", from_files)
+    assert ask(opened) == after
+    monkeypatch.undo()
+    path.write_bytes(whole)  # what is added again is there again
+    assert ask(opened) == before[0]
+
+
+def test_a_failure_shows_at_once(opened: Session) -> None:
+    path = harmed(opened)
+    path.unlink()
+    before = opened.table("csv")
+    failure = {"schema": 1, "key": path.stem, "kind": "cell", "status": "failed", "label": "a", "error": "it broke"}
+    opened.store.put_failure(path.stem, failure)
+    assert "it broke" in opened.table("csv") != before
+    opened.store.drop_failure(path.stem)
+    assert opened.table("csv") == before
+
+
+def failures(opened: Session) -> str:
+    return opened.remembered(("failures",), lambda rows: "".join(row.failure for row in rows if row.failure))
+
+
+def test_an_answer_of_records_that_could_not_be_read_is_not_kept(
+    opened: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.store import records
+
+    path, real = harmed(opened), records.read_bytes
+
+    def failing(file: Path) -> bytes:
+        if file == path:
+            raise OSError(5, "Input/output error")
+        return real(file)
+
+    monkeypatch.setattr(records, "read_bytes", failing)
+    assert "Input/output error" in failures(opened)
+    monkeypatch.setattr(records, "read_bytes", real)
+    assert failures(opened) == ""
+
+
+def test_another_setting_is_another_question(opened: Session) -> None:
+    first = opened.table("csv")
+    strict = Session.open("suite.yaml", ["gate.min_asr=99.9"], Path("store"))
+    assert strict.table("csv") != first == opened.table("csv")
+
+
+def test_predictions_of_a_record_that_vanished_are_an_error_of_one_line(opened: Session) -> None:
+    rows = opened.rows()
+    row = next(row for row in rows if row.cell_key == harmed(opened).stem)
+    harmed(opened).unlink()
+    with pytest.raises(StoreError, match="has changed since"):
+        assert row.outcomes
+
+
+LIMITS = {"table": 15, "export": 5, "status": 5, "site": 120, "claims": 15, "store ls": 5}  # seconds
+COMMANDS = {
+    "table": ("table", "suite.yaml"),
+    "export": ("export", "suite.yaml", "--out", "cells.csv"),
+    "status": ("status", "suite.yaml"),
+    "site": ("site", "suite.yaml", "--out", "site"),
+    "claims": ("claims", "suite.yaml"),
+    "store ls": ("store", "ls"),
+}
+
+
+@pytest.mark.benchmark(group="commands on a store of many records")
+@pytest.mark.parametrize("name", LIMITS)
+def test_commands(benchmark: Any, tmp_path: Path, name: str) -> None:
+    count = 200_000 if not benchmark.disabled else 150
+    benchmark.extra_info["records"] = write(tmp_path, count, seeds=5 if count > 1000 else 1)
+
+    def run() -> None:
+        command = [sys.executable, "-m", "bench", *COMMANDS[name], "--store", "store"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    began = time.perf_counter()
+    run()
+    benchmark.extra_info["first time, seconds"] = time.perf_counter() - began
+    benchmark.extra_info["at most, seconds"] = LIMITS[name]
+    benchmark.pedantic(run, rounds=1)
