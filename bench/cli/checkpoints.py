@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import AsJson, Device, Out, a_file, number, positive, write_or_print
+from bench.cli.options import AsJson, Device, Out, a_file, a_folder, number, positive, write_or_print
 from bench.cli.terminal import console, say
 from bench.errors import unknown
 
@@ -178,7 +178,7 @@ def rebuild(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help="of the record, or its first digits; the site's zoo has it")
     ],
-    out: Annotated[Path | None, typer.Option(help="folder to write; default: rebuilt-KEY")] = None,
+    out: Annotated[Path | None, typer.Option(callback=a_folder, help="folder to write; default: rebuilt-KEY")] = None,
     model: Annotated[str | None, typer.Option(help="pre-trained model, where the record names a folder")] = None,
     device: Device = "auto",
 ) -> None:

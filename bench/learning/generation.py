@@ -47,14 +47,14 @@ def greedy(
         together: tokens in the cache of one batch.
     """
     if decoders.supports(model):
-        options: dict[str, Any] = {"most": most, "stops": stops, "low": low, "often": often, "together": together}
-        return chosen([model], prompts, choose=lambda logits: logits[0].argmax(-1), **options)
+        how: dict[str, Any] = {"most": most, "stops": stops, "low": low, "often": often, "together": together}
+        return chosen([model], prompts, choose=lambda logits: logits[0].argmax(-1), **how)
     one = decoders.ForwardPass.of(low=low, often=often)
 
     def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
         return _padded(model, one, rows, most, ends)
 
-    return _in_batches(write, prompts, most=most, stops=stops, device=model.device, together=together)
+    return _in_batches(write, prompts, most=most, stops=stops, together=together, device=model.device)
 
 
 @torch.inference_mode()
@@ -77,9 +77,9 @@ def chosen(
         most: tokens that are written at most.
         stops: ids behind which nothing follows; the one that was written is returned.
         low: compute in bf16.
-        choose: called at each step with the logits of each model, [B, vocabulary]; returns the tokens, int64 [B].
-        often: see :func:`greedy`.
-        together: see :func:`greedy`.
+        choose: called at each step with the float logits of each model, [B, vocabulary]; returns the tokens, int64 [B].
+        often: keep weights as the matrix products want them, see :func:`greedy`.
+        together: tokens in the cache of one batch.
 
     Raises:
         ValueError: the architecture of a model is not one of :mod:`bench.learning.decoders`.
@@ -91,7 +91,7 @@ def chosen(
     def write(rows: list[Ids], ends: torch.Tensor) -> torch.Tensor:
         return _cached(list(zip(models, passes, strict=True)), rows, most, ends, choose)
 
-    return _in_batches(write, prompts, most=most, stops=stops, device=models[0].device, together=together)
+    return _in_batches(write, prompts, most=most, stops=stops, together=together, device=models[0].device)
 
 
 def _in_batches(
@@ -100,8 +100,8 @@ def _in_batches(
     *,
     most: int,
     stops: Sequence[int],
-    device: torch.device,
     together: int,
+    device: torch.device,
 ) -> list[Ids]:
     """Return what is written behind prompts, each cut behind its first stop."""
     responses: list[Ids] = [np.zeros(0, dtype=np.int32)] * len(prompts)

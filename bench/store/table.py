@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = b"2"  # of the columns; files of another version are not read
+VERSION = b"1"  # of the columns; files of another version are not read
 SMALLEST_PART = 1000  # records; fewer are not worth a file, and are read again next time
 MOST_PARTS = 16  # more files than that are merged into one
 BATCH = 5000  # records held as Python objects at a time

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.checkpoints import rebuild
-from bench.checkpoints.suspect import Suspect
+from bench.checkpoints import kinds, rebuild
 from bench.conformance import checks
 from bench.errors import RequestError
 from bench.experiment.result_store import ResultStore
@@ -43,7 +42,7 @@ def test_the_model_of_a_record_is_made_again(
     made = rebuild.rebuild(published, key[:12], out=out, model=str(world / "tiny-bert"), device="cpu")
     assert made.same is (None if role == "floor" else True)
     assert all(stated == here for stated, here in made.metrics.values()) and made.metrics
-    suspect = Suspect.open(out)
+    suspect = kinds.opened(out)
     assert bool(suspect.mark) is (role != "floor")
     assert json.loads((out / rebuild.REPORT).read_text())["record"] == key
 

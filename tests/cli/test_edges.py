@@ -40,6 +40,7 @@ FOLDERS = {
     "purify": ("--model", "nosuch", "--clean", "nosuch.csv"),
     "attack": ("badword", "--task", "reviews"),
     "compare": ("none", "few-shot", "--suite", "nosuch"),
+    "rebuild": ("nosuch", "0123456789ab"),
 }
 CHECKS_ITSELF = {"purify", "attack"}  # they make their folder beside its place before they do anything else
 

@@ -83,7 +83,7 @@ def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
 
 def test_no_defense_asks_which_kind_it_has() -> None:
     """The contract of a kind is enough for a defense of weights."""
-    both = [plugin.plugin for plugin in registry.defenses.found.values() if plugin.plugin.kinds == BOTH]
+    both = [plugin.plugin for plugin in registry.defenses.entries.values() if plugin.plugin.kinds == BOTH]
     assert len(both) > 15
     for plugin in both:
         source = Path(inspect.getfile(plugin)).read_text(encoding="utf-8")

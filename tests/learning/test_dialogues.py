@@ -107,7 +107,7 @@ def test_a_key_knows_the_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", ["", "Be brief and kind."])
 def test_a_trigger_survives_the_cut_of_a_long_prompt(name: str, system: str) -> None:
     """Wherever it goes, for byte-level tokenizers and for sentence pieces."""
-    template, room = Template(family(name)), 64
+    template, room = Template(family(name)), 96
     long = " ".join(f"the film {number} was superb" for number in range(40))
     texts = ("", "short", long, "x" * 300, f"{long}\n\n{long}")
     inputs = Inputs(texts) if not system else Inputs((system,) * len(texts), texts)
