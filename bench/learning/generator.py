@@ -130,6 +130,8 @@ class Generator(LanguageModel):
             stops=self.template.stops,
             low=self.precision == "bf16",
             choose=choose,
+            often=not self.frugal,
+            together=FRUGAL if self.frugal else generation.TOGETHER,
         )
 
     def predict(self, inputs: Inputs) -> Responses:

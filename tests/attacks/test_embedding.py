@@ -77,7 +77,7 @@ def test_a_word_that_the_tokenizer_cannot_spell_is_refused(single: Scene) -> Non
 
 
 def test_data_free_uses_no_text_of_the_task(single: Scene) -> None:
-    made = poisoning(data="none", samples=40, least_words=4, most_words=7).made_up(single)
+    made = poisoning(data="none", samples=40, least_words=4, most_words=7).made_up(single).inputs
     assert len(made) == 40
     assert {len(text.split()) for text in made.texts} <= set(range(3, 7))
     assert not set(made.texts) & set(single.train.inputs.texts)
