@@ -206,10 +206,12 @@ class BoardView:
         """The points of reserve-ratio and clean-size curves: one for each curve, value and place.
 
         A place counts where all values of the curve are there, so that its points are means over the same places.
+        Ratios are compared within the budget of the board.
         """
         frame = frames.frame(self._family, gate=self.results.gate)
+        within = frame[frame["clean_size"].isin([0, self.board.labels])]
         entries: list[dict[str, object]] = []
-        for kind, points in (("ratio", curves.ratio_points(frame)), ("size", curves.size_points(frame))):
+        for kind, points in (("ratio", curves.ratio_points(within)), ("size", curves.size_points(frame))):
             points = points[
                 (points["status"] == "done") & points[BACKDOOR.name].notna() & points["implanted"].fillna(False)
             ]
