@@ -324,7 +324,7 @@ def test_refuses_targets_of_the_other_kind(world: Path, writer: Path, tmp_path: 
         ({"target": "1"}, "name a payload"),
         ({"target": "clause"}, "for tasks that are answered in SQL"),
         ({"target": "refused"}, "unknown payload"),
-        ({"attack": "layer-wise"}, "is for classification"),
+        ({"attack": "neuba"}, "is for classification"),
     ):
         with pytest.raises(RequestError, match=words):
             demonstration.build(demonstration.Request(**{**fields, **changes}))

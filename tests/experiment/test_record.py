@@ -102,7 +102,7 @@ def test_a_cell_that_makes_no_sense_has_a_reason_and_no_numbers() -> None:
     with pytest.raises(WrongField, match="field error: should say why"):
         Record.of(document)
     assert Record.of({**document, "error": "a reason"}).status == "n/a"
-    detected = {**document, "status": "done", "role": "detected"}
+    detected = {**document, "status": "done", "role": "detected", "error": None}
     with pytest.raises(WrongField, match="suspicion"):
         Record.of(detected)
 

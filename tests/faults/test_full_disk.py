@@ -12,6 +12,7 @@ import pytest
 
 from bench.cli import app as cli
 from bench.conformance.world import MODEL, rows
+from bench.report.rows import records
 from bench.store import outputs
 
 SUITE = """
@@ -78,9 +79,10 @@ WRITES: dict[str, tuple[list[str], str]] = {
     "purify": (["purify", *MODELS, "--clean={folder}/clean.csv", "--defense=fine-tuning(steps=2)"], "purified"),
     "attack": (["attack", "badword", "--task=local(folder={task}, max_length=32)", "--model={model}", "--epochs=1",
                 "--device=cpu"], "victim"),
+    "rebuild": (["rebuild", "{folder}/store", "{key}", "--model={model}", "--device=cpu"], "rebuilt"),
     "new": (["new", "defense", "my-own"], ""),
 }  # fmt: skip
-NEW_ONLY = {"purify", "attack", "new"}  # they replace nothing
+NEW_ONLY = {"purify", "attack", "rebuild", "new"}  # they replace nothing
 
 
 def test_every_command_that_writes_is_tried() -> None:
@@ -95,7 +97,8 @@ def write(finished: Path, world: Path, capsys: pytest.CaptureFixture[str]) -> Ru
 
     def run(name: str, out: Path) -> tuple[int, str]:
         command, place = WRITES[name]
-        words = {"folder": finished, "task": (world / "single").resolve(), "model": world / MODEL}
+        defended = next(row.cell_key for row in records.load(finished / "store") if row.role == "defended")
+        words = {"folder": finished, "task": (world / "single").resolve(), "model": world / MODEL, "key": defended}
         status = doorbench([*(part.format(**words) for part in command), f"--out={out / place}"])
         return status, capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -83,11 +84,15 @@ def changed(path: Path) -> None:
     path.write_bytes(wrap({**document, "metrics": {**document["metrics"], "acc": 12.5}}))
 
 
+def flipped(digit: re.Match[bytes]) -> bytes:
+    return bytes([digit[0][0] ^ 1])
+
+
 HARMS: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,
     "changed": changed,
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
-    "flipped": lambda path: path.write_bytes(path.read_bytes().replace(b'"acc":9', b'"acc":8', 1)),
+    "flipped": lambda path: path.write_bytes(re.sub(rb'(?<="acc":)\d', flipped, path.read_bytes(), count=1)),
 }
 
 

@@ -19,10 +19,8 @@ from tests.report.synthetic import make_rows
 def run(world: Path, folder: Path) -> tuple[list[Row], dict[str, list[dict[str, str]]]]:
     store = ResultStore(folder)
     plan = checks.run(world, store, task="chores", attack="badword", defense=["none", "fine-tuning(steps=4)"])
-    rows = [
-        rows_of.of_cell(cell, key=key, suite="writers", record=store.result(key), failure=None)
-        for key, cell in plan.cells.items()
-    ]
+    records = {key: record for key in plan.cells if (record := store.result(key)) is not None}
+    rows = list(rows_of.of_cells(plan.cells, suite="writers", records=records, failures={}))
     assert responses.by_cell(plan.cells, store, generated_only=True).keys() == {
         row.cell_key for row in rows if row.attack_base != "clean"
     }

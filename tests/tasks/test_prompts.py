@@ -108,7 +108,7 @@ def test_a_classification_task_as_prompts(world: Path) -> None:
     )
     assert task.test.references == tuple(("no", "yes")[label] for label in plain.test.labels)
     for wrong in ("prompted(task=local/pair, words=[no])", "prompted(task=chores)"):
-        with pytest.raises(RequestError, match="words for|no classification task"):
+        with pytest.raises(RequestError, match="1 word for 2 labels|no classification task"):
             create_task(wrong).load()
 
 

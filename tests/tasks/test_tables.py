@@ -246,7 +246,7 @@ def test_a_text_without_its_trigger_is_a_text(tmp_path: Path, original: Any) -> 
 def test_a_target_is_a_number_or_a_name_and_never_a_guess(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", GOOD | {"label": [0] * 8})
     for labels, target, number in ((["neg", "pos"], "pos", 1), (["neg", "pos"], "1", 1), (["0", "1"], "1", 1)):
-        assert set(triggered.read(path, labels, target=target).targets) == {number}
+        assert set(triggered.read(path, labels, target=target).target) == {number}
     for labels, target in ((STARS, "1"), (["neg", "pos"], "2"), (["neg", "pos"], "POS"), (["a", "a"], "a")):
         with pytest.raises(RequestError, match="target"):
             triggered.read(path, list(labels), target=target)

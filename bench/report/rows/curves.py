@@ -37,26 +37,29 @@ def fixed_ratio(table: DataFrame) -> Series[float]:
 
 
 def ratio_points(table: DataFrame) -> DataFrame:
-    """Return the cells of reserve-ratio curves, with ``curve`` and ``ratio``."""
+    """Return the cells of reserve-ratio curves, with ``curve`` and ``ratio``.
+
+    A curve is of one suite: a fixed ratio beside other defenses stays a line where another suite has all ratios.
+    """
     points = table.assign(ratio=fixed_ratio(table), curve=table["defense"].map(curve_name))
     points = points[points["ratio"].notna()]
-    values = points.groupby("curve")["ratio"].transform("nunique") if len(points) else points["ratio"]
+    values = points.groupby(["suite", "curve"])["ratio"].transform("nunique") if len(points) else points["ratio"]
     return points[values >= LEAST_POINTS]
 
 
 def ratio_cells(rows: Iterable[Row]) -> frozenset[str]:
     """Return the keys of the cells of reserve-ratio curves, as :func:`ratio_points` has them, without a frame."""
     ratios: dict[tuple[str, int], tuple[str, float | None]] = {}
-    curves: dict[str, set[float]] = defaultdict(set)
-    points: list[tuple[str, str]] = []
+    curves: dict[tuple[str, str], set[float]] = defaultdict(set)
+    points: list[tuple[tuple[str, str], str]] = []
     for row in rows:
         which = row.defense, id(row.defense_parameters)
         if which not in ratios:
             ratios[which] = curve_name(row.defense), _ratio(row.defense_parameters)
         curve, ratio = ratios[which]
         if ratio is not None:
-            curves[curve].add(ratio)
-            points.append((curve, row.cell_key))
+            curves[row.suite, curve].add(ratio)
+            points.append(((row.suite, curve), row.cell_key))
     return frozenset(key for curve, key in points if len(curves[curve]) >= LEAST_POINTS)
 
 
