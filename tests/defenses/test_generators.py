@@ -87,7 +87,9 @@ def test_no_defense_asks_which_kind_it_has() -> None:
     assert len(both) > 15
     for plugin in both:
         source = Path(inspect.getfile(plugin)).read_text(encoding="utf-8")
-        assert not re.search(r"Kind\.|facts\.kind|GenerationFacts|(?<!torch\.)(?<!random\.)\bGenerator\b", source), plugin.name
+        assert not re.search(r"Kind\.|facts\.kind|GenerationFacts|(?<!torch\.)(?<!random\.)\bGenerator\b", source), (
+            plugin.name
+        )
 
 
 def grid(**fields: Any) -> Grid:
