@@ -153,14 +153,7 @@ def _trigger(path: Path, description: Description) -> Trigger:
             f"{path}: this trigger cannot be made again from its description; say --triggered with a file of triggered "
             "examples, such as triggered.csv beside it."
         )
-    for known in registry.by_kind.values():  # importing every plugin makes the triggers known
-        known.names()
-    kinds: dict[str, type[Trigger]] = {}
-    waiting = Trigger.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        kinds[kind.__name__] = kind
-        waiting += kind.__subclasses__()
+    kinds = registry.triggers()
     if description.trigger_kind not in kinds:
         raise unknown("trigger_kind", description.trigger_kind, kinds)
     try:
