@@ -200,7 +200,8 @@ def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model
     try:
         return strict.validated(model, data)
     except ValidationError as error:
-        raise RequestError(f"{where}: {' '.join(strict.first_fault(error))}.") from None
+        fault = " ".join(part for part in strict.first_fault(error, model) if part)
+        raise RequestError(f"{where}: {fault}.") from None
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
