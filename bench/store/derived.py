@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.store.columns import KEY, STAMP, Columns, rows_of, schema_of
 from bench.store.documents import Damaged, Newer, read_with_status, unwrap
 from bench.store.records import Stamp, stamp
@@ -37,7 +35,7 @@ class Derivation:
 
 
 class Derived:
-    """What is computed from some records of a store: taken from the columns that it keeps, or computed when it is asked.
+    """What is computed from some records of a store: taken from the columns that it keeps, or computed when asked.
 
     Args:
         store: that has the records, and keeps the columns.

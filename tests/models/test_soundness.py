@@ -148,6 +148,9 @@ BOTH: dict[str, tuple[Change, str]] = {  # of an encoder and of a classifier
     "an architecture of tomorrow": (fields("config.json", model_type="bert7"), "does not know"),
     "no size": (fields("config.json", hidden_size="16"), "hidden_size"),
     "no heads": (fields("config.json", num_attention_heads=0), "num_attention_heads"),
+    "a million layers": (fields("config.json", num_hidden_layers=10**6), "more than 1,000"),
+    "positions that transformers dropped": (
+        fields("config.json", position_embedding_type="relative_key_query"), "position_embedding_type"),
     "a padding token that is none": (fields("config.json", pad_token_id=10**6), "pad_token_id"),
     "padding by name": (fields("config.json", pad_token_id="[PAD]"), "pad_token_id"),
     "no length": (fields("tokenizer_config.json", model_max_length="long"), "model_max_length"),
