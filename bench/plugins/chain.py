@@ -62,7 +62,10 @@ class Chain(Defense):
 def chain(entry: str | Mapping[str, Any]) -> Defense:
     """Build a defense, or a chain of defenses joined by ``+``; in a mapping the fields belong to the last part."""
     if isinstance(entry, str):
-        parts = [registry.defenses.create(part) for part in specs.split_top(entry, "+")]
+        names = specs.split_top(entry, "+")
+        if len(names) > 1 and not all(names):
+            raise RequestError(f"cannot read {entry!r}: nothing stands before or behind a +.")
+        parts = [registry.defenses.create(name) for name in names]
     else:
         name, fields = specs.parse_entry(entry, "defense")
         *first, last = specs.split_top(name, "+")

@@ -180,8 +180,7 @@ def test_outcomes_are_those_of_the_files(opened: Session, monkeypatch: pytest.Mo
         assert set(kept[key].outcomes) == set(record.outcomes)
         if turn == 1:  # what is in columns is not read from files
             monkeypatch.setattr(derived, "read_with_status", lambda path: (_ for _ in ()).throw(OSError(5, "no")))
-            written = len(list((opened.store.root / "compact").glob("*.outcomes")))
-            assert written and len(whole) - 10 < 10 * written
+            assert list((opened.store.root / "compact").glob("*.outcomes"))
 
 
 def test_outcomes_of_a_record_that_changed_are_not_taken_from_columns(opened: Session) -> None:

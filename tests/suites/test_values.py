@@ -94,7 +94,7 @@ def test_a_spelt_plugin_is_read_as_the_same(plugin: type[Plugin], data: st.DataO
     assert specs.parse(made.spec) == (plugin.name, {name: parameters[name] for name in changed})
 
 
-@given(TEXTS.filter(bool), TEXTS.filter(bool))
+@given(TEXTS.filter(str.strip), TEXTS.filter(str.strip))
 def test_a_text_of_an_attack_survives_every_way_to_hand_it_over(first: str, second: str) -> None:
     for entry in (
         {"name": "badsent", "sentence": first},
@@ -269,3 +269,26 @@ def test_an_unknown_field_comes_with_those_that_are_known(tmp_path: Path, settin
     path.write_text(yaml.safe_dump({**fields, outer: {inner: int(value)} if inner else int(value)}), encoding="utf-8")
     with pytest.raises(RequestError, match=re.escape(message)):
         suite.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "badword(words=[cf, ''])",
+        "badword(words=['  '])",
+        "anchored+badword(words=[''])",
+        "ctba(words=[a, b, ' '])",
+        "layer-wise(pieces=[cf, ''])",
+        'badsent(sentence=" ")',
+        'cba(first="\\t")',
+    ],
+)
+def test_a_trigger_is_not_blank(spec: str) -> None:
+    with pytest.raises(RequestError, match="blank"):
+        create_attack(spec)
+
+
+@pytest.mark.parametrize("spec", ["e-pur+", "+e-pur", "e-pur++fine-tuning", "+"])
+def test_what_stands_before_and_behind_a_plus_is_named(spec: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(f"cannot read {spec!r}: nothing stands before or behind a +.")):
+        chain(spec)
