@@ -42,8 +42,10 @@ def list_(
     rows = listing.listing(kind, of_kind=of_kind, needs=needs or ())
     if as_json:
         say(json.dumps(rows, indent=1))
-    else:
+    elif rows:
         listing.show(rows)
+    else:
+        say(f"there are no such {kind}; `doorbench list {kind}` has all", err=True)
 
 
 def describe(

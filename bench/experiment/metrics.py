@@ -245,8 +245,8 @@ TABLE: tuple[Measured | Score, ...] = (
         title="DER",
         stands_for="defense effectiveness rating",
         definition="50 + half of what is removed of the flip rate, less half of the accuracy lost",
-        details="the accuracy lost is the share of what the victim is above the most frequent class; doing nothing "
-        "gets 50, and so does always answering one class",
+        details="the accuracy lost is a share of what the victim knows beyond always answering the most frequent "
+        "class; doing nothing gets 50, and so does always answering one class",
         better="higher",
         formula=_der,
         shows=Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,

@@ -42,6 +42,9 @@ def test_the_last_run_has_a_name(world: Path, tmp_path: Path) -> None:
     assert tables[0] == tables[1] and '"status":"done"' in tables[0].replace(" ", "")
     assert "done" in doorbench("status", "last", *store).stdout
 
+    refused = doorbench("run", str(path), "--set", "task=local/nowhere", "--device", "cpu", *store)
+    assert refused.returncode == 2 and doorbench("export", "last", "--format", "jsonl", *store).stdout == tables[0]
+
     compared = doorbench("compare", "fine-tuning(steps=8)", "none", *store, "--out", str(tmp_path / "figures"))
     assert compared.returncode == 0, compared.stderr
     assert "fine-tuning(steps=8) less none" in compared.stdout

@@ -202,6 +202,7 @@ def _record(row: Row, examples: Examples) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "defense": row.defense,
+        "base": row.defense_base or row.defense,
         "page": slug(row.defense_base or row.defense) if row.role in DEFENDED else None,
         "board": row.board.value if row.role in DEFENDED else None,
         "seed": row.seed,

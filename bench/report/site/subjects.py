@@ -12,6 +12,9 @@ from bench.report.site import plugins
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, Family, cell_view, record_token
 
+_BRACKETS = (
+    "how its victims are trained, where suites differ in that, or the suite whose cells stand apart from the others"
+)
 WANTED = {"task": "task", "attack": "attack_base", "model": "model"}  # what chooses the places of a page
 COLUMNS = {"task": ("attack", "model"), "attack": ("task", "model"), "model": ("task", "attack")}  # of its victims
 
@@ -117,7 +120,6 @@ def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> 
     recipes = [row.record.recipe.victim.task for row in rows if row.task == name and row.record is not None]
     parameters = recipes[0].parameters if recipes else {}
     sizes = [
-        ("What it is", described.get("what", "")),
         ("Training examples", _size(parameters.get("max_train"))),
         ("Test examples", _tested(name, rows)),
         ("Labels", _labels(name, rows)),
@@ -125,6 +127,7 @@ def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> 
         ("Source", described.get("source", source)),
         ("Licence", described.get("licence", licence or "not known here")),
         ("Fingerprint of the data", recipes[0].fingerprint if recipes else ""),
+        ("In brackets", _BRACKETS if " [" in name else ""),
     ]
     return [(title, value) for title, value in sizes if value]
 
@@ -150,12 +153,9 @@ def _labels(name: str, rows: Sequence[Row]) -> str:
 
 
 def model_facts(name: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return what is known of a pre-trained model: what it is, and the hashes of its files."""
-    from bench import models
-
+    """Return what is known of a pre-trained model: the hashes of its files."""
     recipes = [row.record.recipe.victim.model for row in rows if row.model == name and row.record is not None]
-    about = models.list_models().get(name, "")
-    facts = [("What it is", about)]
+    facts = []
     for title, field in (("Weights", "weights"), ("Configuration", "config"), ("Tokenizer", "tokenizer")):
         hashes = dict.fromkeys(value for one in recipes if (value := getattr(one, field)))
         facts.append((f"{title} (SHA-256)", ", ".join(hashes)))

@@ -48,7 +48,7 @@ class BoardView:
         self._family = family or rows
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
-        self.labels = tables.labels(self.results)
+        self.labels = tables.labels(self.results, marked=False)
         self.marks: dict[Setting, dict[Competitor, Mark]] = {
             place: self.results.marks(place) for place in self.results.places
         }
