@@ -13,7 +13,7 @@ from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, Tar
 from bench.errors import RequestError
 from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
-from bench.plugins.chain import chain, needs_of, others_of
+from bench.plugins.chain import chain, needs_of
 from bench.plugins.modified import Modified, modified
 from bench.plugins.registry import create_task as create_task
 from bench.suites import specs
@@ -94,10 +94,15 @@ class Cell:
         """The defense as a suite spells it."""
         return SPELLINGS.get(self.role) or (self.defense.spec if self.defense else "")
 
+    @property
+    def wants_others(self) -> bool:
+        """Whether the defense wants any models of others."""
+        return self.defense is not None and bool(self.defense.wanted)
+
     @cached_property
     def others(self) -> dict[Other, VictimSpec]:
         """The models of others that the defense wants."""
-        return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}
+        return {wanted: self.victim.other(wanted) for wanted in (self.defense.wanted if self.defense else ())}
 
     @property
     def label(self) -> str:
@@ -232,7 +237,7 @@ class Grid:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
         suite = self.suite
         lines = [(size, one) for size, one in product(suite.labels, self.defenses) if one is not None]
-        wanted = [(defense, *self._samples(defense, size)) for size, defense in lines]
+        wanted = [(defense, *self._samples(defense, size), isinstance(defense, Detector)) for size, defense in lines]
         undefended = None in self.defenses
         places = [(task, target) for task in self.tasks for target in self.targets(task)]
         axes = product(places, suite.model, suite.seed, self.attacks)
@@ -246,8 +251,8 @@ class Grid:
                 yield Cell(victim.clean_model, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
             yield Cell(victim, "victim", None, *NO_SAMPLES, undefended)
-            for defense, labels, tolerance in wanted:
-                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+            for defense, labels, tolerance, detects in wanted:
+                if detects:  # its AUROC needs the clean model as well
                     yield Cell(victim.clean_model, "detected", defense, labels, tolerance, True)
                     yield Cell(victim, "detected", defense, labels, tolerance, True)
                 else:

@@ -13,7 +13,7 @@ from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.experiment.roles import Role
-from bench.keys import canonical, key_of, key_of_fields
+from bench.keys import Keys, canonical, key_of, key_of_fields
 from bench.models.files import sha256
 from bench.plugins import registry
 from bench.plugins.chain import needs_of
@@ -164,12 +164,35 @@ def _unchanging(role: Role, labels: int, tolerance: float) -> dict[str, str]:
 
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
-    fields = _unchanging(cell.role, cell.labels, cell.tolerance) | {"victim": f'"{victim_key(cell.victim)}"'}
-    if cell.defense is not None and cell.others:
+    return key_of_fields(_apart_from_victim(cell) | {"victim": f'"{victim_key(cell.victim)}"'})
+
+
+def _apart_from_victim(cell: Cell) -> dict[str, str]:
+    """Return the fields of the recipe of an evaluation, without the victim, as canonical JSON."""
+    fields = dict(_unchanging(cell.role, cell.labels, cell.tolerance))
+    if cell.wants_others:
         fields["others"] = canonical([victim_key(other) for other in cell.others.values()])
     if cell.defense is not None:
         fields["defense"] = cell.defense.canonical_recipe
-    return key_of_fields(fields)
+    return fields
+
+
+class CellKeys:
+    """The keys of the cells of a plan. They differ from line to line mostly in the victim, so the rest is hashed once.
+
+    It knows defenses by their identity, so they have to stay as long as it does.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Role, int, int, float], Keys | None] = {}
+
+    def __call__(self, cell: Cell) -> str:
+        """Return the key of an evaluation, as :func:`cell_key` does."""
+        alike = cell.role, id(cell.defense), cell.labels, cell.tolerance
+        if alike not in self._known:
+            self._known[alike] = None if cell.wants_others else Keys(_apart_from_victim(cell), "victim")
+        keys = self._known[alike]
+        return cell_key(cell) if keys is None else keys.of(f'"{victim_key(cell.victim)}"')
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class Chain(Defense):
         """The parts joined by ``+``."""
         return "+".join(part.spec for part in self.parts)
 
+    def others(self) -> tuple[Other, ...]:
+        """The models that any part wants."""
+        return tuple(other for part in self.parts for other in part.others())
+
     def parameters(self) -> dict[str, Any]:
         """The fields of every part, under ``part.field``."""
         return {f"{part.name}.{field}": value for part in self.parts for field, value in part.parameters().items()}
@@ -58,7 +62,10 @@ class Chain(Defense):
 def chain(entry: str | Mapping[str, Any]) -> Defense:
     """Build a defense, or a chain of defenses joined by ``+``; in a mapping the fields belong to the last part."""
     if isinstance(entry, str):
-        parts = [registry.defenses.create(part) for part in specs.split_top(entry, "+")]
+        names = specs.split_top(entry, "+")
+        if len(names) > 1 and not all(names):
+            raise RequestError(f"cannot read {entry!r}: nothing stands before or behind a +.")
+        parts = [registry.defenses.create(name) for name in names]
     else:
         name, fields = specs.parse_entry(entry, "defense")
         *first, last = specs.split_top(name, "+")
@@ -84,13 +91,6 @@ def parts_of(defense: Defense) -> tuple[Defense, ...]:
 def trains(defense: Defense) -> bool:
     """Whether a part trains a model of its own on received data, so that nothing of the received model is left."""
     return any(part.kind == "training" for part in parts_of(defense))
-
-
-def others_of(defense: Defense) -> tuple[Other, ...]:
-    """The models of others that a defense wants; of a chain, what any part wants."""
-    if not isinstance(defense, Chain):
-        return defense.wanted
-    return tuple(dict.fromkeys(other for part in defense.parts for other in part.others()))
 
 
 def needs_of(defense: Defense) -> frozenset[Needs]:

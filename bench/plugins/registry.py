@@ -122,7 +122,7 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
     try:
         return strict.validated(plugin, dict(fields))
     except ValidationError as error:
-        fault = " ".join(part for part in strict.first_fault(error) if part)
+        fault = " ".join(part for part in strict.first_fault(error, plugin) if part)
         raise RequestError(f"{plugin.name}: {fault}. See `doorbench describe {plugin.name}`.") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -30,6 +30,8 @@ PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
 Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
+_ONE_BUDGET = "A defender has one budget of clean labels, to tune and to choose on: write labels."
+FORMER = {"clean_size": _ONE_BUDGET, "selection_size": _ONE_BUDGET}  # fields of suites of earlier versions
 
 
 class Gate(BaseModel):
@@ -196,11 +198,18 @@ def gate(data: Mapping[str, Any], where: str) -> Gate:
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     for field in data:
         if field not in model.model_fields:
-            raise unknown(f"field of {where}:", str(field), model.model_fields)
+            raise _unknown(f"field of {where}:", str(field), model.model_fields)
     try:
         return strict.validated(model, data)
     except ValidationError as error:
-        raise RequestError(f"{where}: {' '.join(strict.first_fault(error))}.") from None
+        fault = " ".join(part for part in strict.first_fault(error, model) if part)
+        raise RequestError(f"{where}: {fault}.") from None
+
+
+def _unknown(kind: str, name: str, valid: Iterable[str]) -> RequestError:
+    if name in FORMER:
+        return RequestError(f"unknown {kind} {name!r}. {FORMER[name]}")
+    return unknown(kind, name, valid)
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
@@ -215,7 +224,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     if not equals:
         raise RequestError(f"--set {setting}: has no value; write --set {axis or 'field'}=VALUE.")
     if field not in Suite.model_fields:
-        raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
+        raise _unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
     plain = field not in {"task", "model", "attack", "defense"}
     values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     if field == "task":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ COLUMNS = (
 WRITTEN_COLUMNS = (*(metric.name for metric in WRITTEN), *JOINED_WRITTEN)  # where any model writes
 FORMATS = ("parquet", "csv", "jsonl")
 _INTEGER = "int64"
+_PLAIN = re.compile(r'[^",\r\n]+')  # what needs no quotes in a csv file
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
@@ -267,6 +269,9 @@ def _fields(values: Iterable[Any]) -> list[str]:
     """Return values as fields of a csv file, each with quotes only where it needs them."""
     fields = []
     for value in values:
+        if isinstance(value, str) and _PLAIN.fullmatch(value):
+            fields.append(value)
+            continue
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([value, ""])
         fields.append(line.getvalue().removesuffix(",\n"))

@@ -173,8 +173,9 @@ def write_records(rows: Sequence[Row], folder: Path, examples: Examples) -> None
             groups[row.victim_key[:count]].append(row)
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, members in groups.items():
+        victims = {row.victim_key[:12]: row for row in reversed(members)}  # the first of each: it is read from its file
         content = {
-            "victims": {row.victim_key[:12]: _victim(row) for row in reversed(members)},
+            "victims": {key: _victim(row) for key, row in victims.items()},
             "records": {record_token(row): _record(row, examples) for row in members},
         }
         (folder / f"{prefix}.js").write_text(script(f"records/{prefix}", content), encoding="ascii")
