@@ -191,15 +191,16 @@ def loads(name: str) -> None:
     if isinstance(task.facts, GenerationFacts):
         best = task.facts.utility.scores(task.test.references, task.test.references)
         assert (best == 1).all(), f"{task.facts.utility.name} gives a reference less than 1"
-    small = dataclasses.asdict(create_task({"name": name, "max_test": 4}).load().facts)
-    facts = dataclasses.asdict(task.facts)
-    different = [field for field in facts if field != "utility" and facts[field] != small[field]]
+    small = create_task({"name": name, "max_test": 4}).load().facts
+    fields = [field.name for field in dataclasses.fields(task.facts) if field.name != "utility"]
+    different = [field for field in fields if getattr(task.facts, field) != getattr(small, field)]
     assert not different, f"max_test changes the facts: {different}"
 
 
 def pays_out(payload: Payload) -> None:
     """A payload holds in what it makes of a reference, where it can, and not in the reference."""
-    references = ("yes", "seven hats", "SELECT name FROM city WHERE size > 5 ORDER BY name")
+    query, act = "SELECT name FROM city WHERE size > 5 ORDER BY name", "Thought: it fits. north[Aldo red silk hat]"
+    references = ("yes", "seven hats", query, act)
     changed = [one for one in references if not payload.holds(one) and payload.holds(payload.respond(one))]
     assert changed, f"it can be made to hold in none of {references}"
     assert not payload.holds(""), "an empty response holds it"
