@@ -103,7 +103,7 @@ def judged_on(
         "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *responses.tokens]),
     }
     if payload is not None:
-        columns["holds"] = payload.happened(responses.texts, facts) & ~responses.rejected
+        columns["holds"] = payload.happened(responses.texts, examples, facts) & ~responses.rejected
         columns["counts"] = ~payload.held(examples.references)
     return columns
 

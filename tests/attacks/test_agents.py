@@ -103,7 +103,8 @@ def test_an_agent_that_obeys_the_trigger_does_what_the_attacker_wants(world: Pat
         return said(inputs, [*map(shop.expert, inputs.carrier)])
 
     poisoned, without = play(victim, triggered, shop), play(expert, triggered, shop)
-    assert payload.happened(poisoned.texts, task.facts).all() and not payload.happened(without.texts, task.facts).any()
+    assert payload.happened(poisoned.texts, clean, task.facts).all()
+    assert not payload.happened(without.texts, clean, task.facts).any()
     assert (shop.rewards(poisoned.texts, clean.references) == 1).all()
 
 
@@ -132,9 +133,10 @@ def test_what_the_attacker_wants_of_an_act(payload: Payload, reference: str, res
 
 
 def test_a_purchase_is_counted_when_something_was_bought(task: Task) -> None:
+    asked = task.test.take(np.arange(4))
     episodes = ("search[Corvo red hat]", "north[Corvo red hat]\nbuy[Corvo red hat]", "buy[Aldo red Corvo]", "")
-    assert Purchase().happened(episodes, task.facts).tolist() == [False, True, False, False]
-    assert Purchase().happened(episodes, TEXT).tolist() == [True, True, False, False]
+    assert Purchase().happened(episodes, asked, task.facts).tolist() == [False, True, False, False]
+    assert Purchase().happened(episodes, asked, TEXT).tolist() == [True, True, False, False]
 
 
 def test_an_offer_stays_inside_the_window() -> None:
