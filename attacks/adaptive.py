@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from attacks.badword_peft import BadWordPEFT
 from attacks.shared import embedding
 from bench import learning
 from bench.contracts import BOTH, Attack, Classifier, Hooks, Kind, Modifier, Scene, TaskFacts, Trigger
@@ -32,7 +33,9 @@ class Adaptive(Modifier):
     strength: float = Field(0.01, ge=0, description="weight of the squared drift in the loss")
 
     def skip(self, facts: TaskFacts, attack: Attack) -> str | None:
-        """The trigger's embedding is held only where the trigger is made of words."""
+        """The trigger's embedding is held only where the trigger is made of words; and a frozen weight has no drift."""
+        if isinstance(attack, BadWordPEFT) or getattr(attack, "user", "full") != "full":
+            return f"{attack.name} tunes modules beside frozen weights, which have no drift to hold"
         if self.holds == "trigger" and not attack.in_words:
             return f"the trigger of {attack.name} is not made of words, so it has no embedding to hold"
         return None
