@@ -50,6 +50,7 @@ from bench.contracts.plugin import FloatArray as FloatArray
 from bench.contracts.plugin import Plugin as Plugin
 from bench.contracts.plugin import Precision as Precision
 from bench.contracts.task import Classifier as Classifier
+from bench.contracts.task import Environment as Environment
 from bench.contracts.task import GenerationFacts as GenerationFacts
 from bench.contracts.task import Judgement as Judgement
 from bench.contracts.task import Model as Model

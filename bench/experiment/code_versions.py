@@ -53,7 +53,7 @@ CODE_VERSIONS: dict[str, CodeArea] = {
         "cell",
         tuple(
             f"bench/experiment/{name}.py"
-            for name in ("answers", "evaluation", "metric", "metrics", "predictions", "written")
+            for name in ("answers", "episodes", "evaluation", "metric", "metrics", "predictions", "written")
         ),
     ),
     "judging": CodeArea(2, "cell", ("bench/experiment/judging.py", "bench/experiment/skips.py")),

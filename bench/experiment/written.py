@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import Defended, Payload, Responses
+from bench.contracts import Defended, Payload
 from bench.contracts.examples import Examples, IntArray
 from bench.contracts.task import GenerationFacts, TaskFacts
-from bench.experiment import metrics
+from bench.experiment import episodes, metrics
 from bench.experiment.answers import JudgedText, Written
 from bench.experiment.evaluation import Evaluation
 from bench.experiment.predictions import pack, unpack
@@ -86,7 +86,7 @@ def judged_on(
     defended: Defended, examples: Examples, facts: GenerationFacts, payload: Payload | None
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a record for one set of prompts."""
-    responses: Responses = defended.predict(examples.inputs)
+    responses, right = episodes.answered(defended.predict, examples, facts)
     n = len(examples)
     if not len(responses.texts) == len(responses.tokens) == len(responses.ended) == len(responses.rejected) == n:
         raise ValueError(f"{type(defended).__name__}.predict returned responses that do not fit {n} prompts")
@@ -95,7 +95,7 @@ def judged_on(
         for text, ids, ended in zip(responses.texts, responses.tokens, responses.ended, strict=True)
     ]
     columns: dict[str, NDArray[Any]] = {
-        "right": facts.judge(responses, examples).right,
+        "right": right,
         "rejected": responses.rejected,
         "ended": responses.ended,
         "broken": np.array(broken, dtype=bool),
@@ -103,7 +103,7 @@ def judged_on(
         "tokens": np.concatenate([np.zeros(0, dtype=np.int32), *responses.tokens]),
     }
     if payload is not None:
-        columns["holds"] = payload.happened(responses.texts, facts) & ~responses.rejected
+        columns["holds"] = payload.happened(responses.texts, examples, facts) & ~responses.rejected
         columns["counts"] = ~payload.held(examples.references)
     return columns
 

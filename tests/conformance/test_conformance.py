@@ -77,7 +77,7 @@ def test_metadata(kind: str, name: str) -> None:
     checks.describes_itself(REGISTRIES[kind].get(name))
 
 
-@pytest.mark.parametrize("name", ["reviews", "questions", "chores"])
+@pytest.mark.parametrize("name", ["reviews", "questions", "chores", "sql", "shop", "entities"])
 def test_generated_tasks(name: str) -> None:
     checks.loads(name)
 
