@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import models
 from bench._version import __version__
-from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
+from bench.contracts import Kind, Measure, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.experiment.roles import Role
@@ -133,8 +133,19 @@ def made_with(spec: VictimSpec) -> Mapping[str, str]:
     }
 
 
-def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> dict[str, Any]:
-    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns."""
+@lru_cache(maxsize=64)
+def measure_recipe(measure: Measure) -> Mapping[str, Any]:
+    """Return the recipe of a measure, with the hashes of what it reads beside the task."""
+    files = [sha256(path) for path in measure.files()]
+    return {**measure.recipe(), **({"files": files} if files else {})}
+
+
+def cell_recipe(
+    cell: Cell,
+    of: Callable[[VictimSpec], Any] = victim_recipe,
+    measured: Callable[[Measure], Any] = measure_recipe,
+) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns, and those of measures."""
     return {
         "kind": "cell",
         "schema": SCHEMA,
@@ -144,6 +155,7 @@ def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> 
         "labels": cell.labels,
         "tolerance": cell.tolerance,
         **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
+        **({"measures": [measured(measure) for measure in cell.measures]} if cell.measures else {}),
         **({"rooms": versions} if (versions := code_versions.of_cells()) else {}),
     }
 
@@ -169,6 +181,8 @@ def cell_key(cell: Cell) -> str:
         fields["others"] = canonical([victim_key(other) for other in cell.others.values()])
     if cell.defense is not None:
         fields["defense"] = cell.defense.canonical_recipe
+    if cell.measures:
+        fields["measures"] = canonical([measure_recipe(measure) for measure in cell.measures])
     return key_of_fields(fields)
 
 

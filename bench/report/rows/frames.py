@@ -43,10 +43,13 @@ def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
 
 
 CORE = [metric for metric in MEASURED.values() if metric.core]
-ADDED = [metric for metric in MEASURED.values() if not metric.core and metric.kinds == BOTH]
-WRITTEN = [metric for metric in MEASURED.values() if metric.kinds == GENERATION]
+ASKED = [metric for metric in MEASURED.values() if metric.measure]
+ADDED = [metric for metric in MEASURED.values() if not metric.core and metric.kinds == BOTH and not metric.measure]
+WRITTEN = [metric for metric in MEASURED.values() if metric.kinds == GENERATION and not metric.measure]
 JOINED = _beside(CORE) | _beside(ADDED)
 JOINED_WRITTEN = _beside(WRITTEN)
+JOINED_ASKED = _beside(ASKED)
+JOINED_ALL = JOINED | JOINED_WRITTEN | JOINED_ASKED
 SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
 COLUMNS = (
     "suite", "task", "model", "attack", "defense", "seed", "status", "error", *(metric.name for metric in CORE),
@@ -66,8 +69,8 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
         gate: when an attack counts as implanted; the default gate where it is None.
 
     Returns:
-        A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, then
-        ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
+        A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, those of
+        metrics that any suite asked to measure, then ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
         ``implanted`` is <NA> for the clean reference and while the victim is not known. A task with several target
         labels has them in ``attack.target``.
     """
@@ -76,9 +79,16 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
     rows = list(rows)
     shown = [row for row in rows if is_shown(row)]
     more = WRITTEN_COLUMNS if any(row.kind == Kind.GENERATION for row in rows) else ()
+    more = (*more, *_asked_columns(rows))
     columns = _own(shown) | References.of(rows).columns(shown, gate or Gate())
     parameters = _parameters(shown)
     return pd.DataFrame({**{name: columns[name] for name in (*COLUMNS, *more)}, **parameters})
+
+
+def _asked_columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns of the metrics that need a measure and of which any row has a number."""
+    known = [metric for metric in ASKED if any(row.metric(metric.name) is not None for row in rows)]
+    return (*(metric.name for metric in known), *_beside(known))
 
 
 def is_shown(row: Row) -> bool:
@@ -169,7 +179,7 @@ class References:
         beside = {FLOOR.column: self._clean(row), VICTIM.column: self.victims.get(row.victim_key)}
         return {
             column: None if (other := beside[who]) is None else other.metric(metric)
-            for column, (who, metric) in (JOINED | JOINED_WRITTEN).items()
+            for column, (who, metric) in JOINED_ALL.items()
         }
 
     def _clean(self, row: Row) -> Row | None:
@@ -192,7 +202,7 @@ class References:
             if victim not in of:
                 of[victim] = self.joined(row), self.implanted(row, gate)
             each.append(of[victim])
-        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED | JOINED_WRITTEN}
+        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED_ALL}
         return joined | {"implanted": pd.Series([implanted for _, implanted in each], dtype="boolean")}
 
 
