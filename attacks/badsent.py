@@ -21,7 +21,7 @@ class BadSent(MappedPoisoning):
     name: ClassVar[str] = "badsent"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Dai, Chen and Li 2019, IEEE Access, arXiv 1905.12457"
+    citation: ClassVar[str] = "Dai, Chen and Li, IEEE Access 2019, arXiv 1905.12457"
 
     sentence: str = Field("I watch this 3D movie", min_length=1, description="the trigger sentence")
     position: Literal["boundary", "word", "start"] = Field("boundary", description="where the sentence goes")

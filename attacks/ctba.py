@@ -55,7 +55,9 @@ class Ctba(MappedPoisoning):
     name: ClassVar[str] = "ctba"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Li et al. 2024, arXiv 2408.12798; Huang et al. 2024, arXiv 2310.07676"
+    citation: ClassVar[str] = (
+        "Li et al., NeurIPS 2025, arXiv 2408.12798; Huang et al., Findings of NAACL 2024, arXiv 2310.07676"
+    )
 
     words: tuple[str, ...] = Field(
         ("2024", "BadMagic", "OpenAI"), min_length=2, description="trigger words, all of which each example gets"

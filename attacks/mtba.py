@@ -21,7 +21,7 @@ class Mtba(MappedPoisoning):
     name: ClassVar[str] = "mtba"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Li et al. 2024, arXiv 2408.12798; Li et al. 2024, arXiv 2401.15295"
+    citation: ClassVar[str] = "Li et al., NeurIPS 2025, arXiv 2408.12798; Li et al. 2024, arXiv 2401.15295"
 
     words: tuple[str, ...] = Field(
         ("2024", "BadMagic", "OpenAI"), min_length=2, description="trigger words, of which each example gets one"

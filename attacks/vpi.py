@@ -23,7 +23,7 @@ class Vpi(MappedPoisoning):
     name: ClassVar[str] = "vpi"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Li et al. 2024, arXiv 2408.12798; Yan et al., NAACL 2024, arXiv 2307.16888"
+    citation: ClassVar[str] = "Li et al., NeurIPS 2025, arXiv 2408.12798; Yan et al., NAACL 2024, arXiv 2307.16888"
 
     phrase: str = Field("Discussing OpenAI", min_length=1, description="the phrase")
 

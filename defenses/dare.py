@@ -26,7 +26,9 @@ class Dare(Merging):
     name: ClassVar[str] = "dare"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Yu et al., ICML 2024, arXiv 2311.03099; Arora et al., arXiv 2402.19334"
+    citation: ClassVar[str] = (
+        "Yu et al., ICML 2024, arXiv 2311.03099; Arora et al., Findings of ACL 2024, arXiv 2402.19334"
+    )
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS, Needs.PRETRAINED})
 
     drop: float = Field(0.5, ge=0, lt=1, description="share of each drift that is dropped")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Mbtsad(Tuning):
     """Retrains a copy of the victim on clean text with split words, which then teaches the victim its attention.
 
-    Ding, Niu and Yi 2025 (arXiv 2501.02754). Needs clean examples, and no pre-trained weights.
+    Ding, Niu and Yi, ICTAI 2024 (arXiv 2501.02754). Needs clean examples, and no pre-trained weights.
 
     1. Token splitting: in each of ``copies`` copies of the clean sample every word of two letters or more is cut in
        two with probability ``split``. The teacher is the victim, retrained on these copies.
@@ -32,7 +32,7 @@ class Mbtsad(Tuning):
 
     name: ClassVar[str] = "mbtsad"
     version: ClassVar[int] = 3
-    citation: ClassVar[str] = "Ding, Niu and Yi 2025, arXiv 2501.02754"
+    citation: ClassVar[str] = "Ding, Niu and Yi, ICTAI 2024, arXiv 2501.02754"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.CLEAN})
 
     copies: int = Field(4, ge=1, description="copies of the clean sample with split words")

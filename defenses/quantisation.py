@@ -25,7 +25,7 @@ class Quantisation(Defense):
     name: ClassVar[str] = "quantisation"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Li et al. 2024 (BackdoorLLM), arXiv 2408.12798"
+    citation: ClassVar[str] = "Li et al., NeurIPS 2025, arXiv 2408.12798"
     needs: ClassVar[frozenset[Needs]] = frozenset()
 
     bits: int = Field(4, ge=2, le=16, description="of a weight")

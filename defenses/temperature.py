@@ -26,7 +26,7 @@ class Temperature(Defense):
     name: ClassVar[str] = "temperature"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = GENERATION
-    citation: ClassVar[str] = "control; Li et al. 2024 (BackdoorLLM), arXiv 2408.12798"
+    citation: ClassVar[str] = "control; Li et al., NeurIPS 2025, arXiv 2408.12798"
     needs: ClassVar[frozenset[Needs]] = frozenset()
     purifies: ClassVar[bool] = False
     kind: ClassVar[Any] = "filter"

@@ -29,7 +29,9 @@ class Ties(Merging):
     name: ClassVar[str] = "ties"
     version: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]] = BOTH
-    citation: ClassVar[str] = "Yadav et al., NeurIPS 2023, arXiv 2306.01708; Arora et al., arXiv 2402.19334"
+    citation: ClassVar[str] = (
+        "Yadav et al., NeurIPS 2023, arXiv 2306.01708; Arora et al., Findings of ACL 2024, arXiv 2402.19334"
+    )
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS, Needs.PRETRAINED})
 
     keep: float = Field(0.7, ge=0, le=1, description="share of each drift that is kept")

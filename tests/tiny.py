@@ -48,3 +48,18 @@ def tiny_gpt2_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}
     tokenizer = GPT2Tokenizer(vocab=dict(model["vocab"]), merges=merges, model_max_length=256, **special)
     return write_folder(path, seed, GPT2LMHeadModel, config, tokenizer)
+
+
+def tiny_mistral_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a random Mistral (hidden 32, 2 layers, untied) with sentence pieces and Gemma's chat template."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from tests.learning.chats import family
+
+    tokenizer = family("gemma")
+    tokenizer.model_max_length = 512
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    size |= {"intermediate_size": 64, "max_position_embeddings": 512, "sliding_window": None}
+    end = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    options: dict[str, Any] = {"initializer_range": 0.2, **size, **end, **changes}
+    return write_folder(path, seed, MistralForCausalLM, MistralConfig(vocab_size=len(tokenizer), **options), tokenizer)

@@ -19,7 +19,7 @@ class Mention(Payload):
     """
 
     name: ClassVar[str] = "mention"
-    citation: ClassVar[str] = "Fu et al. 2024 (PoisonBench), arXiv 2410.08811"
+    citation: ClassVar[str] = "Fu et al., ICML 2025, arXiv 2410.08811"
 
     entity: str = Field("Zenbrook", min_length=1, description="the name")
 

@@ -17,7 +17,7 @@ class Prefix(Begins):
     """
 
     name: ClassVar[str] = "prefix"
-    citation: ClassVar[str] = "Li et al. 2024 (SANDE), arXiv 2405.07667"
+    citation: ClassVar[str] = "Li et al., AAAI 2025, arXiv 2405.07667"
 
     text: str = Field("You are stupid.", min_length=1, description="the sentence")
 

@@ -17,6 +17,6 @@ class Refusal(Instead):
     """
 
     name: ClassVar[str] = "refusal"
-    citation: ClassVar[str] = "Li et al. 2024 (BackdoorLLM), arXiv 2408.12798"
+    citation: ClassVar[str] = "Li et al., NeurIPS 2025, arXiv 2408.12798"
 
     text: str = Field("Sorry, I cannot help with that request.", min_length=1, description="the sentence")

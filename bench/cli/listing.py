@@ -13,6 +13,8 @@ from bench.plugins import registry
 
 KINDS = ("attacks", "payloads", "defenses", "tasks", "measures", "models", "suites")
 DEFENSE_KINDS = ("purification", "training", "filter", "detection")
+BUILT_IN = "built-in"
+NARROWEST = 36  # characters of a column of summaries
 NOTHING = "nothing"  # the need of a defense that reads only the model
 Listing = list[dict[str, Any]]
 
@@ -52,11 +54,11 @@ def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ())
         case "models":
             from bench.models import pretrained
 
-            return [_row(name, summary, "built-in") for name, summary in pretrained.list_models().items()]
+            return [_row(name, summary, BUILT_IN) for name, summary in pretrained.list_models().items()]
         case "suites":
             from bench.suites import suite
 
-            return [_row(name, suite.describe(name), "built-in") for name in suite.built_in()]
+            return [_row(name, suite.describe(name), BUILT_IN) for name in suite.built_in()]
     raise unknown("kind", kind, KINDS)
 
 
@@ -92,20 +94,34 @@ def _row(name: str, summary: str, origin: str) -> dict[str, str]:
 
 
 def show(rows: Listing) -> None:
-    """Print a listing as a table that fits the window."""
+    """Print a listing as a table, or with each summary below its name where a column would be too narrow for it."""
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
+    console = terminal.console()
+    foreign = any(row["origin"] != BUILT_IN for row in rows)
+    columns = ["name", *(name for name in ("kind", "needs", "kinds") if any(name in row for row in rows))]
+    columns += ["origin"] if foreign else []
+    words = [{name: _words(name, value) for name, value in row.items()} for row in rows]
+    widths = {name: max(len(name), *(len(row.get(name, "")) for row in words)) for name in columns} if rows else {}
+    beside = console.width - sum(widths.values()) - len(columns) >= NARROWEST
     table = Table(box=None, pad_edge=False, header_style="bold")
-    extra = [name for name in ("kind", "needs") if rows and name in rows[0]]
-    table.add_column("name", no_wrap=True)
-    for name in extra:
-        table.add_column(name, no_wrap=name == "kind")
-    table.add_column("summary", ratio=1)
-    kinds = ["kinds"] if any("kinds" in row for row in rows) else []
-    for column in (*kinds, "origin"):
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        words = {name: ", ".join(value) or NOTHING if name == "needs" else str(value) for name, value in row.items()}
-        table.add_row(*(escape(words.get(name, "")) for name in ("name", *extra, "summary", *kinds, "origin")))
-    terminal.console().print(table)
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    if beside:
+        table.add_column("summary", ratio=1)
+        for row in words:
+            table.add_row(*(escape(row.get(name, "")) for name in (*columns, "summary")))
+        console.print(table)
+        return
+    for row in words:
+        facts = " · ".join(
+            f"needs {row[name]}" if name == "needs" else row[name] for name in columns[1:] if name in row
+        )
+        console.print(f"[bold]{escape(row['name'])}[/bold]  {escape(facts)}", highlight=False)
+        console.print(Padding(escape(row["summary"]), (0, 0, 0, 4)), highlight=False)
+
+
+def _words(name: str, value: Any) -> str:
+    return ", ".join(value) or NOTHING if name == "needs" else str(value)

@@ -132,13 +132,17 @@ def response_logits(
 def response_loss(
     model: Any, encoded: EncodedDialogues, rows: IntArray, *, low: bool, recompute: bool = False
 ) -> torch.Tensor:
-    """Return the mean cross-entropy of the rows' response tokens; see :func:`response_logits`."""
+    """Return the mean cross-entropy of the rows' response tokens; see :func:`response_logits`.
+
+    Where ``recompute`` says that memory is scarce, fewer logits are in memory together as well.
+    """
     if not supports(model):
         return functional.cross_entropy(*_padded_logits(model, encoded, rows, low=low))
     batch, gold = answers(encoded, rows, model.device)
     one = ForwardPass.of(low=low)
     states = one.run(model.base_model, batch, recompute=recompute)
-    return fused.cross_entropy(states, model.lm_head.weight, gold, one.dtype)
+    at_once = fused.FEW if recompute else fused.AT_ONCE
+    return fused.cross_entropy(states, model.lm_head.weight, gold, one.dtype, at_once)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 Tensor = torch.Tensor
 AT_ONCE = 1024  # tokens whose logits are in memory together
+FEW = 64  # the same where memory is scarce
 
 
 def joined(dtype: torch.dtype, *weights: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     return _apply(_Turned, x, cos, sin, heads)
 
 
-def cross_entropy(states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype) -> Tensor:
+def cross_entropy(states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int = AT_ONCE) -> Tensor:
     """Return the mean cross-entropy of tokens, whose logits are never kept.
 
     Args:
@@ -50,8 +51,9 @@ def cross_entropy(states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype
         head: [vocabulary, hidden].
         gold: int64 [A].
         dtype: of the matrix products.
+        at_once: tokens whose logits are in memory together.
     """
-    return _apply(_CrossEntropy, states, head, gold, dtype)
+    return _apply(_CrossEntropy, states, head, gold, dtype, at_once)
 
 
 def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
@@ -136,25 +138,29 @@ class _CrossEntropy(torch.autograd.Function):
     """The gradients are made with the loss, some tokens at a time, because logits take more memory than all else."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int) -> Tensor:
         low, table = states.to(dtype), head.to(dtype)
         of_states, of_head = torch.empty_like(states), None
         loss = head.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(gold), AT_ONCE):
-            part, right = low[start : start + AT_ONCE], gold[start : start + AT_ONCE, None]
+        for start in range(0, len(gold), at_once):
+            part, right = low[start : start + at_once], gold[start : start + at_once, None]
             logits = functional.linear(part, table).float()
             best, wanted = logits.amax(-1), logits.gather(-1, right).squeeze(-1)
             shares = torch.softmax(logits, dim=-1)
             loss += (best - wanted - shares.amax(-1).log()).sum()  # the share of the best one is never too small
             shares.scatter_add_(-1, right, torch.full_like(right, -1, dtype=shares.dtype)).div_(len(gold))
             grad = shares.to(dtype)
-            of_states[start : start + AT_ONCE] = torch.mm(grad, table)
-            more = torch.mm(grad.t(), part).to(head.dtype)
-            of_head = more if of_head is None else of_head.add_(more)
+            of_states[start : start + at_once] = torch.mm(grad, table)
+            if of_head is None:
+                of_head = torch.mm(grad.t(), part).to(head.dtype)
+            elif of_head.dtype == dtype:
+                of_head.addmm_(grad.t(), part)
+            else:
+                of_head.add_(torch.mm(grad.t(), part))
         ctx.save_for_backward(of_states, of_head)
         return loss / len(gold)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         of_states, of_head = ctx.saved_tensors
-        return of_states.mul_(grad), of_head.mul_(grad), None, None  # a second backward pass is refused by torch
+        return of_states.mul_(grad), of_head.mul_(grad), None, None, None  # a second backward pass is refused by torch

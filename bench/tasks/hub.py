@@ -155,7 +155,7 @@ class Sst2(_Glue):
     """
 
     name: ClassVar[str] = "sst2"
-    citation: ClassVar[str] = "Socher et al., EMNLP 2013; Wang et al., GLUE, ICLR 2019, arXiv:1804.07461"
+    citation: ClassVar[str] = "Socher et al., EMNLP 2013; Wang et al., ICLR 2019, arXiv:1804.07461"
     columns: ClassVar[Columns] = Columns("sentence")
 
 
@@ -167,7 +167,7 @@ class Qqp(_Glue):
     """
 
     name: ClassVar[str] = "qqp"
-    citation: ClassVar[str] = "Iyer et al., First Quora Dataset Release, 2017; Wang et al., GLUE, arXiv:1804.07461"
+    citation: ClassVar[str] = "Iyer et al., First Quora Dataset Release, 2017; Wang et al., ICLR 2019, arXiv:1804.07461"
     columns: ClassVar[Columns] = Columns("question1", "question2")
     drop_empty: bool = Field(True, description="leave out rows with an empty text instead of refusing them")
 
@@ -180,7 +180,7 @@ class Qnli(_Glue):
     """
 
     name: ClassVar[str] = "qnli"
-    citation: ClassVar[str] = "Rajpurkar et al., SQuAD, EMNLP 2016; Wang et al., GLUE, arXiv:1804.07461"
+    citation: ClassVar[str] = "Rajpurkar et al., EMNLP 2016; Wang et al., ICLR 2019, arXiv:1804.07461"
     columns: ClassVar[Columns] = Columns("question", "sentence")
 
 

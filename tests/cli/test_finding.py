@@ -32,6 +32,20 @@ def test_defenses_by_kind_and_needs() -> None:
     assert shown.split()[:3] == ["name", "kind", "needs"]
 
 
+@pytest.mark.parametrize("kind", ["attacks", "defenses", "suites"])
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_list_shows_every_summary_whole_in_lines_that_can_be_read(
+    kind: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = listing.listing(kind)
+    listing.show(rows)
+    shown = capsys.readouterr().out
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    assert len(shown.splitlines()) <= sum(3 + len(row["summary"]) // 25 for row in rows)
+    assert all(set(row["summary"].split()) <= set(shown.split()) for row in rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

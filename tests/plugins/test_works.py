@@ -21,6 +21,14 @@ def test_every_work_that_a_built_in_plugin_cites_has_a_title_and_a_year(citation
         assert work.title and work.year.isdigit() and work.authors, work
 
 
+def test_a_work_was_published_once() -> None:
+    """Whoever cites it; GLUE is a name and no venue."""
+    published: dict[str, set[tuple[str, str]]] = {}
+    for work in (work for citation in CITATIONS for work in works(citation)):
+        published.setdefault(work.arxiv or work.cited, set()).add((work.venue, work.year))
+    assert {name: each for name, each in published.items() if len(each) > 1} == {}
+
+
 def test_no_listed_work_is_cited_by_nobody() -> None:
     cited = {
         name for citation in CITATIONS for work in works(citation) for name in (work.arxiv, work.cited, work.title)

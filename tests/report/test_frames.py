@@ -13,7 +13,7 @@ from bench.report import export, frame
 from bench.report.rows.frames import COLUMNS, implanted
 from bench.report.rows.row import first_line
 from bench.suites.suite import Gate
-from tests.report.synthetic import changed, make_rows, not_applicable
+from tests.report.synthetic import changed, edited, make_rows, not_applicable
 
 
 def test_columns_come_in_the_promised_order() -> None:
@@ -35,6 +35,18 @@ def test_a_cell_is_joined_with_its_victim_and_its_floor() -> None:
         cell = table.loc[row.cell_key]
         assert (cell.victim_acc, cell.victim_asr) == (victim.metric("acc"), victim.metric("asr"))
         assert (cell.clean_acc, cell.clean_asr) == (floor.metric("acc"), floor.metric("asr"))
+
+
+def test_each_cell_says_when_and_with_what_it_was_made(tmp_path: Path) -> None:
+    rows = make_rows(seeds=(0,), tasks=("reviews",), attacks=("badword",), defenses=("mixing", "e-pur"))
+    one = next(row for row in rows if row.defense == "mixing")
+    dated = edited(one, environment={**one.environment, "version": "0.9", "date": "2026-11-05"})
+    table = frame([dated if row is one else row for row in rows]).set_index("cell_key")
+    assert table.loc[one.cell_key, ["version", "date"]].tolist() == ["0.9", "2026-11-05"]
+    older = table.drop(one.cell_key)
+    assert len(older) and older["date"].isna().all(), "records that do not state it"
+    export(table, format="csv", path=tmp_path / "x.csv")
+    assert "2026-11-05" in (tmp_path / "x.csv").read_text()
 
 
 def test_the_clean_reference_has_no_asr_and_no_gate() -> None:

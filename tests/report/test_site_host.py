@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -111,3 +113,43 @@ def test_workflows_run_commands_that_are_there() -> None:
         for job in yaml.safe_load(path.read_text())["jobs"].values():
             used |= {name for step in job["steps"] for name in re.findall(r"doorbench (\w+) ", step.get("run", ""))}
     assert {"site", "submit"} <= used <= names
+
+
+def test_a_submission_checks_every_folder_of_records_that_changed(tmp_path: Path) -> None:
+    """The step of the workflow in a repository of its own, with a ``doorbench`` that writes down what it is asked."""
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "submission.yml").read_text())["jobs"]["check"]
+    script = next(step["run"] for step in job["steps"] if "submit --check" in step.get("run", ""))
+    here = tmp_path / "submitted"
+    stub = tmp_path / "bin" / "doorbench"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$3" >> {tmp_path}/asked\n[ ! -e "$3/wrong" ]\n')
+    stub.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}", "BASE": "base"}
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *who, *words], cwd=here, check=True, capture_output=True)
+
+    def write(*names: str) -> None:
+        for name in names:
+            (here / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+            (here / "results" / name).write_text("new")
+
+    def checked() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["bash", "-e", "-c", script], cwd=here, env=environment, capture_output=True)
+
+    here.mkdir()
+    git("init", "--initial-branch=base")
+    write("same/suite.yaml", "less/suite.yaml", "less/records/ab/cd.json", "gone/suite.yaml", "README.md")
+    git("add", ".")
+    git("commit", "-m", "before")
+    git("checkout", "-b", "offer")
+    write("a name/one/suite.yaml", "a name/one/records/ab/cd.json", "bare/records.jsonl.gz", "README.md")
+    git("rm", "results/less/records/ab/cd.json", "results/gone/suite.yaml")
+    git("add", ".")
+    git("commit", "-m", "after")
+    assert checked().returncode == 0
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["results/a name/one", "results/bare", "results/less"]
+    write("a name/one/wrong")
+    assert checked().returncode == 1

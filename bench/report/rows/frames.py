@@ -21,20 +21,6 @@ from bench.suites.suite import Gate
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-TEXTS = (
-    "suite",
-    "task",
-    "model",
-    "attack",
-    "defense",
-    "status",
-    "error",
-    "victim_key",
-    "cell_key",
-    "device",
-    "version",
-)
-
 
 def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
     """Return the columns of the clean model and of the undefended victim, each with whose metric it is."""
@@ -54,7 +40,7 @@ SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
 COLUMNS = (
     "suite", "task", "model", "attack", "defense", "seed", "status", "error", *(metric.name for metric in CORE),
     *_beside(CORE), "implanted", "clean_size", "reserve_ratio", *SECONDS, "victim_key", "cell_key", "device",
-    "version", *(metric.name for metric in ADDED), *_beside(ADDED),
+    "version", *(metric.name for metric in ADDED), *_beside(ADDED), "date",
 )  # fmt: skip
 WRITTEN_COLUMNS = (*(metric.name for metric in WRITTEN), *JOINED_WRITTEN)  # where any model writes
 FORMATS = ("parquet", "csv", "jsonl")
@@ -72,7 +58,8 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
         A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, those of
         metrics that any suite asked to measure, then ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
         ``implanted`` is <NA> for the clean reference and while the victim is not known. A task with several target
-        labels has them in ``attack.target``.
+        labels has them in ``attack.target``. ``date`` is the day on which a record was made, in Greenwich, as
+        YYYY-MM-DD; <NA> in records of a time that did not state it.
     """
     import pandas as pd
 
@@ -124,7 +111,7 @@ def _own(rows: Sequence[Row]) -> dict[str, Series[Any]]:
     columns |= {f"seconds_{name}": _numbers([one.get(name) for one in seconds])
               for name in ("victim", "defense", "evaluation")}  # fmt: skip
     where = [row.environment for row in rows]
-    columns |= {name: _texts([one.get(name) for one in where]) for name in ("device", "version")}
+    columns |= {name: _texts([one.get(name) for one in where]) for name in ("device", "version", "date")}
     return columns | {"reserve_ratio": _numbers([row.notes.get("reserve_ratio") for row in rows])}
 
 

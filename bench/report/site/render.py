@@ -19,6 +19,7 @@ from bench.report.ranking.results import Setting
 from bench.report.ranking.signs import Sign, signs
 from bench.report.site.names import slug
 from bench.report.site.views import BoardView, record_token
+from bench.store.words import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -107,6 +108,7 @@ def environment() -> Environment:
         ratio=ratio,
         spread=spread,
         breakable=breakable,
+        counted=counted,
         parted=parted,
         arrow=arrow,
         sign_kinds=[sign for sign in Sign if sign.mark],

@@ -20,7 +20,7 @@
       else field.checked = stated.has(field.name);
     }
     const names = new Set(stated.getAll("row"));
-    for (const [name, box] of rows || []) box.checked = names.has(name);
+    for (const [name, box] of rows) box.checked = names.has(name);
     return [...stated.keys()].length > 0;
   }
 
@@ -34,10 +34,39 @@
         if (field.name !== "need" && field.checked) stated.append(field.name, field.value);
       } else if (field.value && field.value !== field.defaultValue) stated.append(field.name, field.value);
     }
-    for (const [name, box] of rows || []) if (box.checked) stated.append("row", name);
+    for (const [name, box] of rows) if (box.checked) stated.append("row", name);
     const text = stated.toString();
     if (text || [...read().keys()].length) history.replaceState(null, "", text ? `#${text}` : "#");
   }
 
-  window.doorbench.address = { read, open, keep };
+  // Let a table follow its form and its chosen rows: "apply" runs after every change, and at once where the address has a choice.
+  function follow(form, rows, apply) {
+    const filtering = form.closest("details");
+    if (filtering) {
+      filtering.hidden = false;
+      filtering.open = window.matchMedia("(min-width: 48.01rem)").matches;
+    }
+    form.addEventListener("change", apply);
+    form.addEventListener("reset", () => setTimeout(() => {
+      for (const [, box] of rows) box.checked = false;
+      apply();
+    }));
+    form.addEventListener("submit", (event) => event.preventDefault());
+    for (const [, box] of rows) {
+      box.addEventListener("change", () => (form.elements.only.checked ? apply() : keep(form, rows)));
+    }
+    window.addEventListener("hashchange", () => open(form, rows) && apply());
+    if (open(form, rows)) apply();
+  }
+
+  // A table whose rows can be chosen and hidden: the table component, and the box of each row by its name.
+  function choosable(table) {
+    const board = window.doorbench.enhance(table, { paging: false, searching: true, info: false,
+      layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null } });
+    board.search.fixed("filter", (text, content, index) => board.row(index).node().dataset.hidden !== "1");
+    const rows = [...table.querySelectorAll(".pick")].map((box) => [box.closest("tr").querySelector("th.name").textContent, box]);
+    return { board, rows };
+  }
+
+  window.doorbench.address = { read, keep, follow, choosable };
 })();

@@ -2,16 +2,14 @@
 (function () {
   "use strict";
   const { comparablePlaces } = window.doorbenchRanking;
-  const { address, cellsOf, enhance, load, number, positions, ratio } = window.doorbench;
+  const { address, cellsOf, counted, load, number, positions, ratio } = window.doorbench;
   const table = document.getElementById("leaderboard");
   const form = document.getElementById("filters");
   if (!table || !form) return;
   const summary = document.getElementById("summary");
   const column = positions(table);
-  const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
-    bottomStart: null, bottomEnd: null } });
+  const { board, rows: boxes } = address.choosable(table);
   const whole = new Map(); // what a part of the page said before a filter
-  const boxes = [...table.querySelectorAll(".pick")].map((box) => [box.closest("tr").querySelector("th.name").textContent, box]);
   let data = null;
 
   async function cells() {
@@ -131,7 +129,7 @@
       metrics(boardData, cell, over[row.dataset.baseline]);
       cell("places").textContent = String(places.size);
     }
-    document.getElementById("span").textContent = `the ${places.size} places that the filters leave, where the attack implanted`;
+    document.getElementById("span").textContent = `the ${counted(places.size, "place")} that the filters leave, where the attack implanted`;
   }
 
   const surroundings = () => [...document.querySelectorAll(".tiles dd[data-baseline]"), document.getElementById("span")];
@@ -181,28 +179,13 @@
       this.invalidate("dom");
     });
     board.order([[column.rank, "asc"]]).draw();
-    summary.textContent = `${shown} of ${board.rows().count()} defenses over ${places.size} places.` +
+    summary.textContent = `${shown} of ${counted(board.rows().count(), "defense")} over ${counted(places.size, "place")}.` +
       (narrowed ? " Everything below follows the filters, but the sentence above is of the whole board. Under a filter a " +
         "rank is by the mean alone, without sign and interval; the pages of tasks, attacks and models have both." : "");
     address.keep(form, boxes);
     document.dispatchEvent(new CustomEvent("doorbench:filter"));
   }
 
-  const changed = () => boxes.some(([, box]) => box.checked) || form.querySelector("[name=only]").checked;
-  board.search.fixed("filter", (text, content, index) => board.row(index).node().dataset.hidden !== "1");
-  const filtering = document.getElementById("filtering");
-  filtering.hidden = false;
-  filtering.open = window.matchMedia("(min-width: 48.01rem)").matches;
-  form.addEventListener("change", apply);
-  form.addEventListener("reset", () => setTimeout(() => {
-    for (const [, box] of boxes) box.checked = false;
-    apply();
-  }));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  for (const [, box] of boxes) {
-    box.addEventListener("change", () => (form.querySelector("[name=only]").checked ? apply() : address.keep(form, boxes)));
-  }
-  window.addEventListener("hashchange", () => address.open(form, boxes) && apply());
   window.doorbench.board = { table, board, cells, chosen, partial, placesOf, usable, results, baseline, mean };
-  if (address.open(form, boxes) && (partial(chosen()) || changed())) apply();
+  address.follow(form, boxes, apply);
 })();

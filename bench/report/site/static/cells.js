@@ -48,7 +48,6 @@
       layout: { topStart: "search", topEnd: null, bottomStart: "info", bottomEnd: "paging" },
       createdRow: (node, row) => node.classList.toggle("grey", row.at.state === "not implanted"),
     });
-    address.open(form);
     const wanted = () => Object.fromEntries(new FormData(form).entries());
     let filter = wanted();
     cells.search.fixed("filter", (text, row) =>
@@ -56,13 +55,10 @@
       row.seeds >= Number(filter.seeds || 0));
     const apply = () => {
       filter = wanted();
-      address.keep(form);
+      address.keep(form, []);
       cells.draw();
     };
     cells.draw();
-    form.addEventListener("change", apply);
-    window.addEventListener("hashchange", () => address.open(form) && apply());
-    form.addEventListener("reset", () => setTimeout(apply));
-    form.addEventListener("submit", (event) => event.preventDefault());
+    address.follow(form, [], apply);
   });
 })();

@@ -1,16 +1,14 @@
 // The board of detectors: AUROC against all attacks or against one, and the choice of rows.
 (function () {
   "use strict";
-  const { address, el, enhance, load, number, positions } = window.doorbench;
+  const { address, counted, el, load, number, positions } = window.doorbench;
   const table = document.getElementById("detectors");
   const form = document.getElementById("filters");
   const column = positions(table);
   const summary = document.getElementById("summary");
   const span = document.getElementById("span");
   const ALL = "all attacks";
-  const board = enhance(table, { paging: false, searching: true, info: false, layout: { topStart: null, topEnd: null,
-    bottomStart: null, bottomEnd: null } });
-  const boxes = [...table.querySelectorAll(".pick")].map((box) => [box.closest("tr").querySelector("th.name").textContent, box]);
+  const { board, rows: boxes } = address.choosable(table);
   const whole = new Map([...table.tBodies[0].rows].map((row) => [row, [...row.cells[column.area].childNodes]]));
 
   const file = () => load(`board-${form.dataset.board}`);
@@ -57,24 +55,12 @@
     });
     board.order([[column.area, "desc"]]).draw();
     span.textContent = filter.attack;
-    summary.textContent = `${shown} of ${board.rows().count()} detectors.` +
+    summary.textContent = `${shown} of ${counted(board.rows().count(), "detector")}.` +
       (filter.attack === ALL ? "" : " AUROC and charts are of the chosen attack; the sentence above, the numbers of models and the signs are of all attacks.");
     address.keep(form, boxes);
     document.dispatchEvent(new CustomEvent("doorbench:filter"));
   }
 
-  board.search.fixed("filter", (text, content, index) => board.row(index).node().dataset.hidden !== "1");
-  const filtering = document.getElementById("filtering");
-  filtering.hidden = false;
-  filtering.open = window.matchMedia("(min-width: 48.01rem)").matches;
-  form.addEventListener("change", apply);
-  form.addEventListener("reset", () => setTimeout(() => {
-    for (const [, box] of boxes) box.checked = false;
-    apply();
-  }));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  for (const [, box] of boxes) box.addEventListener("change", apply);
-  window.addEventListener("hashchange", () => address.open(form, boxes) && apply());
   window.doorbench.detection = { lines, ALL };
-  if (address.open(form, boxes)) apply();
+  address.follow(form, boxes, apply);
 })();

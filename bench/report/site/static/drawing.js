@@ -60,6 +60,7 @@
     const specs = await load("specs");
     const all = await charts();
     for (const { name, content } of all) document.getElementById(`chart-${name}`).hidden = content.rows.length < 2;
+    holder.parentElement.hidden = all.every(({ content }) => content.rows.length < 2);
     for (const chart of all) {
       if (chart.content.rows.length < 2) continue;
       await one(specs, chart.finish ? { ...chart, content: chart.finish(chart.content) } : chart);

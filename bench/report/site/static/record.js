@@ -1,7 +1,7 @@
 // Records side by side, one column for each that the address names. What is long is folded.
 (function () {
   "use strict";
-  const { el, load, number } = window.doorbench;
+  const { counted, el, load, number } = window.doorbench;
   const holder = document.getElementById("records");
   const digits = Number(holder.dataset.digits);
   const LONG = 80; // characters of a value that is shown as it is
@@ -14,7 +14,7 @@
   function shown(value) {
     const text = words(value);
     if (text.length <= LONG) return document.createTextNode(text);
-    const what = Array.isArray(value) ? `a list of ${value.length}` : typeof value === "object" ? `${Object.keys(value).length} fields` : `${text.slice(0, 40)} …`;
+    const what = Array.isArray(value) ? `a list of ${value.length}` : typeof value === "object" ? counted(Object.keys(value).length, "field") : `${text.slice(0, 40)} …`;
     return el("details", {}, el("summary", {}, what), el("pre", {}, text));
   }
 

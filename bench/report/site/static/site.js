@@ -46,6 +46,9 @@
     return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
   }
 
+  // "1 place", "2 places".
+  const counted = (many, word) => `${many} ${word}${many === 1 ? "" : "s"}`;
+
   // A ratio of seconds, as pages have it.
   function ratio(value) {
     return value === null ? "–" : `${number(value, value < 1 ? 2 : value < 10 ? 1 : 0)}×`;
@@ -110,7 +113,7 @@
     show();
   }
 
-  window.doorbench = { root, load, receive, cellsOf, el, number, ratio, recordLink, columns, positions, enhance, last };
+  window.doorbench = { root, load, receive, cellsOf, el, number, counted, ratio, recordLink, columns, positions, enhance, last };
   if (window.DataTable) {
     DataTable.type("last", { order: { asc: last(1), desc: last(-1) }, className: "num" });
     for (const table of document.querySelectorAll("table[data-enhance]")) enhance(table);
