@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,10 +66,10 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
     rows = list(rows)
     shown = [row for row in rows if is_shown(row)]
     more = WRITTEN_COLUMNS if any(row.kind == Kind.GENERATION for row in rows) else ()
-    more = (*more, *_asked_columns(rows))
-    columns = _own(shown) | References.of(rows).columns(shown, gate or Gate())
+    names = (*COLUMNS, *more, *_asked_columns(rows))
+    columns = _own(shown) | References.of(rows).columns(shown, gate or Gate(), names)
     parameters = _parameters(shown)
-    return pd.DataFrame({**{name: columns[name] for name in (*COLUMNS, *more)}, **parameters})
+    return pd.DataFrame({**{name: columns[name] for name in names}, **parameters})
 
 
 def _asked_columns(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -178,8 +178,11 @@ class References:
         clean = self._clean(row)
         return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
-    def columns(self, rows: Iterable[Row], gate: Gate) -> dict[str, Series[Any]]:
-        """Return the columns of cells that come from other records; those of one victim have the same."""
+    def columns(self, rows: Iterable[Row], gate: Gate, names: Collection[str]) -> dict[str, Series[Any]]:
+        """Return the columns of cells, among those named, that come from other records.
+
+        Those of one victim have the same.
+        """
         import pandas as pd
 
         of: dict[tuple[str, str, str, int], tuple[dict[str, float | None], bool | None]] = {}
@@ -189,7 +192,7 @@ class References:
             if victim not in of:
                 of[victim] = self.joined(row), self.implanted(row, gate)
             each.append(of[victim])
-        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED_ALL}
+        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED_ALL if name in names}
         return joined | {"implanted": pd.Series([implanted for _, implanted in each], dtype="boolean")}
 
 
