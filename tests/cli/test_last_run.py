@@ -34,7 +34,9 @@ def test_the_last_run_has_a_name(world: Path, tmp_path: Path) -> None:
         "--set",
         "gate.min_skill=0",
     )
-    done = doorbench("run", str(path), *changed, "--save", str(saved), "--no-report", "--device", "cpu", *store)
+    done = doorbench(
+        "run", str(path), *changed, "--save", str(saved), "--no-report", "--engine", "serial", "--device", "cpu", *store
+    )
     assert done.returncode == 0, done.stderr
     assert f"doorbench table {saved}" in done.stdout
     assert suites.load(str(saved)) == suites.load(str(path), [part for part in changed if part != "--set"])
