@@ -52,7 +52,7 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
     assert json.loads((out / REPORT).read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     card = (out / CARD).read_text(encoding="utf-8")
     assert "does not say that the model is clean" in card
-    assert report["words"][0]["token"] in card.replace("\\", "")
+    assert report["words"][0]["text"] in card.replace("\\", "")
     assert "of" in card and all(word["flips"] or word["flips_left"] is None for word in report["words"])
     assert {path.name for path in out.parent.iterdir()} == {"purified"}
 
