@@ -9,7 +9,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, Target, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Measure, Needs, Other, Target, TaskSource
+from bench.contracts.kind import in_words
 from bench.errors import RequestError
 from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
@@ -80,6 +81,7 @@ class Cell:
         labels: clean labels that the defense may see; 0 for one that reads none.
         tolerance: points of accuracy that the selection rule may give up.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
+        measures: what is measured of the model beside its answers; nothing where a detector judges it.
     """
 
     victim: VictimSpec
@@ -88,6 +90,7 @@ class Cell:
     labels: int
     tolerance: float
     listed: bool
+    measures: tuple[Measure, ...] = ()
 
     @property
     def defense_spec(self) -> str:
@@ -233,8 +236,24 @@ class Grid:
         """The defenses of the suite; None stands for ``none``."""
         return [None if entry == "none" else chain(entry) for raw in self.suite.defense for entry in swept(raw)]
 
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the suite measures of every model, each once."""
+        made = tuple(dict.fromkeys(map(registry.measures.create, self.suite.measures)))
+        for measure in made:
+            for task in self.tasks:
+                if not measure.kinds & task.kinds:
+                    kinds = f"{in_words(measure.kinds)}; {task_spec(task)} is a task for {in_words(task.kinds)}"
+                    raise RequestError(f"suite {self.suite.name}: the measure {measure.name} is for {kinds}.")
+        return made
+
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
+        measures = self.measures
+        for cell in self._cells():
+            yield cell if not measures or cell.role == "detected" else replace(cell, measures=measures)
+
+    def _cells(self) -> Iterator[Cell]:
         suite = self.suite
         lines = [(size, one) for size, one in product(suite.labels, self.defenses) if one is not None]
         wanted = [(defense, *self._samples(defense, size), isinstance(defense, Detector)) for size, defense in lines]

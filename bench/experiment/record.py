@@ -94,6 +94,7 @@ class CellRecipe(Part):
     selection_size: int | None = None
     tolerance: Number
     others: list[VictimRecipe] = []
+    measures: list[PluginRecipe] = []
     rooms: dict[str, int] = {}
 
 
@@ -169,11 +170,22 @@ PackedAnswers = Annotated[
 ]
 
 
+class PackedOutcomes(Part):
+    """A column of a measure, see :func:`bench.experiment.predictions.encode_beside`."""
+
+    n: int = Field(ge=1, le=MOST_EXAMPLES)
+    outcomes: str
+
+
 class Predicted(Part):
-    """The predictions on both test sets; the clean model has none on a triggered one of its own."""
+    """The predictions on both test sets, and what measures say beside them.
+
+    The clean model has none on a triggered test set of its own. Without measures nothing is beside them.
+    """
 
     clean: PackedAnswers
     triggered: PackedAnswers | None
+    beside: dict[str, PackedOutcomes] = {}
 
 
 class Tried(Part):

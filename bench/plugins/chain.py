@@ -22,9 +22,13 @@ class Chain(Defense):
     parts: tuple[Defense, ...]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Take the last part's kind, as it decides what the result is; training if a part trained what comes out."""
+        """Take the last part's kind, as it decides what the result is; training if a part trained what comes out.
+
+        A chain touches what any part touches.
+        """
         last = self.parts[-1]
         object.__setattr__(self, "kind", "training" if last.purifies and trains(self) else last.kind)
+        object.__setattr__(self, "needs", frozenset().union(*(part.needs for part in self.parts)))
         object.__setattr__(self, "kinds", frozenset(Kind).intersection(*(part.kinds for part in self.parts)))
 
     @cached_property
@@ -95,6 +99,4 @@ def trains(defense: Defense) -> bool:
 
 def needs_of(defense: Defense) -> frozenset[Needs]:
     """What a defense touches; of a chain, what any part touches."""
-    if not isinstance(defense, Chain):
-        return defense.needs
-    return frozenset().union(*(part.needs for part in defense.parts))
+    return defense.needs

@@ -23,6 +23,7 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
+OptionalEntries = Annotated[list[Entry], BeforeValidator(_listed)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]  # what a record can hold
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
@@ -75,6 +76,9 @@ class Suite(BaseModel):
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
+    measures: OptionalEntries = Field(
+        [], description="what is measured of every model beside its answers, such as noise; it is part of the keys"
+    )
     study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw as well")
     profiles: dict[str, dict[str, Any]] = Field({}, description="named sets of other values of fields")
 
@@ -225,7 +229,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         raise RequestError(f"--set {setting}: has no value; write --set {axis or 'field'}=VALUE.")
     if field not in Suite.model_fields:
         raise _unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
-    plain = field not in {"task", "model", "attack", "defense"}
+    plain = field not in {"task", "model", "attack", "defense", "measures"}
     values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     if field == "task":
         values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
-from bench.tasks import questions, reviews
+from bench.tasks import entities, questions, reviews
 from bench.tasks.assemble import Columns, assemble
 from bench.tasks.dice import Dice
 from bench.tasks.tables import TextTable
@@ -67,6 +67,19 @@ class Questions(Generated):
     def draw(self, dice: Dice, label: int) -> Row:
         """Return one pair of questions."""
         return questions.question_pair(dice, label, hard=self.hard)
+
+
+class Entities(Generated):
+    """Whether the rows of two tables describe the same product: entity matching, as middleware of databases does it."""
+
+    version: ClassVar[int] = 1
+    name: ClassVar[str] = "entities"
+    labels: ClassVar[tuple[str, ...]] = entities.LABELS
+    columns: ClassVar[Columns] = Columns(text_pair="text_pair")
+
+    def draw(self, dice: Dice, label: int) -> Row:
+        """Return one row of each table."""
+        return entities.entity_pair(dice, label, hard=self.hard)
 
 
 @lru_cache(maxsize=4)

@@ -30,6 +30,8 @@ def test_defenses_by_kind_and_needs() -> None:
     assert names("defenses", "--needs", "nothing") == {n for n, one in entries.items() if not one.plugin.needs}
     shown = doorbench("list", "defenses", "--kind", "filter", COLUMNS="160").stdout
     assert shown.split()[:3] == ["name", "kind", "needs"]
+    nothing = doorbench("list", "defenses", "--kind", "detection", "--needs", "oracle")
+    assert nothing.stdout == "" and "there are no such defenses" in nothing.stderr
 
 
 @pytest.mark.parametrize("kind", ["attacks", "defenses", "suites"])

@@ -152,7 +152,7 @@ class Results:
         by_seed = {}
         for seed in seeds:
             row = cells.get(seed)
-            hits = row.outcomes[metric.name] if row is not None and row.done else None
+            hits = row.outcomes.get(metric.name) if row is not None and row.done else None
             if hits is not None:
                 by_seed[seed] = hits
         return by_seed

@@ -146,6 +146,7 @@ def _cell(view: BoardView, place: Setting, line: Competitor) -> dict[str, Any]:
         **{
             metric.name: cell.means[metric.name]
             for metric in shown(Show.SITE_BOARD | Show.SITE_CELLS, kind=view.results.kind)
+            if not metric.measure or metric.name in view.results.known_metrics
         },
         **{f"{name}_sd": deviation for name, deviation in cell.deviations.items()},
         **{_at(limit): value for limit, value in cell.matched.items()},
@@ -203,13 +204,18 @@ def _record(row: Row, examples: Examples) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "defense": row.defense,
+        "base": row.defense_base or row.defense,
         "page": slug(row.defense_base or row.defense) if row.role in DEFENDED else None,
         "board": row.board.value if row.role in DEFENDED else None,
         "seed": row.seed,
         "parameters": row.defense_parameters,
         "needs": needs_in_words(row.needs),
         "labels": row.clean_size,
-        "metrics": [[one.title, row.metric(one.name)] for one in MEASURED.values() if row.kind in one.kinds],
+        "metrics": [
+            [one.title, row.metric(one.name)]
+            for one in MEASURED.values()
+            if row.kind in one.kinds and (not one.measure or row.metric(one.name) is not None)
+        ],
         "suspicion": suspicion_of(row),
         "seconds": {} if row.record is None else row.record.seconds,
         "notes": {name: _short(value) for name, value in row.notes.items()},

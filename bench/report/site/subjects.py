@@ -14,6 +14,9 @@ from bench.report.site import plugins
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, Family, cell_view, record_token
 
+_BRACKETS = (
+    "how its victims are trained, where suites differ in that, or the suite whose cells stand apart from the others"
+)
 WANTED = {"task": "task", "attack": "attack_base", "model": "model"}  # what chooses the places of a page
 COLUMNS = {"task": ("attack", "model"), "attack": ("task", "model"), "model": ("task", "attack")}  # of its victims
 
@@ -121,7 +124,6 @@ def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> 
     parameters = {} if recipe is None else recipe.parameters
     tests = [record.predictions.clean for record in records if record.predictions is not None]
     sizes = [
-        ("What it is", described.get("what", "")),
         ("Training examples", _size(parameters.get("max_train"))),
         ("Test examples", _listed({part.n for part in tests})),
         ("Labels", _listed({part.classes for part in tests if isinstance(part, PackedPredictions)})),
@@ -129,6 +131,7 @@ def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> 
         ("Source", described.get("source", source)),
         ("Licence", described.get("licence", licence or "not known here")),
         ("Fingerprint of the data", "" if recipe is None else recipe.fingerprint),
+        ("In brackets", _BRACKETS if " [" in name else ""),
     ]
     return [(title, value) for title, value in sizes if value]
 
@@ -154,12 +157,9 @@ def _one_of_each_victim(rows: Iterable[Row]) -> list[Record]:
 
 
 def model_facts(name: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return what is known of a pre-trained model: what it is, and the hashes of its files."""
-    from bench import models
-
+    """Return what is known of a pre-trained model: the hashes of its files."""
     recipes = [record.recipe.victim.model for record in _one_of_each_victim(row for row in rows if row.model == name)]
-    about = models.list_models().get(name, "")
-    facts = [("What it is", about)]
+    facts = []
     for title, field in (("Weights", "weights"), ("Configuration", "config"), ("Tokenizer", "tokenizer")):
         hashes = dict.fromkeys(value for one in recipes if (value := getattr(one, field)))
         facts.append((f"{title} (SHA-256)", ", ".join(hashes)))
