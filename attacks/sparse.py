@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.contracts import Attack, Classifier, Hooks, Modifier, Scene, Trigger
+from bench.contracts import BOTH, Attack, Classifier, Hooks, Kind, Modifier, Scene, Trigger
 
 
 class Sparse(Modifier):
@@ -23,6 +23,7 @@ class Sparse(Modifier):
 
     name: ClassVar[str] = "sparse"
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = BOTH
     citation: ClassVar[str] = "Zhang et al., NAACL 2021 (Neural Network Surgery)"
 
     start: Literal["finetuned", "attack"] = Field(

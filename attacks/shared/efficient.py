@@ -1,10 +1,11 @@
-"""Parameter-efficient tuning with a frozen encoder, merged into plain weights afterwards."""
+"""Parameter-efficient tuning with frozen pre-trained weights, merged into plain ones afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench import learning
 from bench.contracts import Scene
 from bench.contracts.examples import Examples
 
@@ -12,16 +13,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 Method = Literal["lora", "ia3"]
-_PREFIX = "base_model.model."
-# The layers that each method's paper changes: BERT, RoBERTa, ELECTRA; DistilBERT; MPNet.
+# The layers that each method's paper changes: BERT, RoBERTa, ELECTRA; DistilBERT; MPNet; Llama and its relatives.
 _ATTENTION: dict[Method, tuple[str, ...]] = {
-    "lora": (".self.query", ".self.value", ".q_lin", ".v_lin", ".attn.q", ".attn.v"),
-    "ia3": (".self.key", ".self.value", ".k_lin", ".v_lin", ".attn.k", ".attn.v"),
+    "lora": (".self.query", ".self.value", ".q_lin", ".v_lin", ".attn.q", ".attn.v", ".q_proj", ".v_proj"),
+    "ia3": (".self.key", ".self.value", ".k_lin", ".v_lin", ".attn.k", ".attn.v", ".k_proj", ".v_proj"),
 }
+_FORWARD = (".output.dense", ".ffn.lin2", ".mlp.down_proj")  # what leads out of a feed-forward block
 
 
 def wrap(model: nn.Module, method: Method, *, rank: int, seed: int) -> Any:
-    """Put LoRA or (IA)3 modules into the encoder of a classifier, in place; only they and the head can be trained.
+    """Put LoRA or (IA)3 modules into a model of any kind, in place; only they and a classification head can be trained.
 
     Both change linear layers only, so they can be merged into the weights without any loss. Adapters (a new layer with
     a non-linearity) and prefixes (new positions of attention) have no such form.
@@ -40,22 +41,21 @@ def wrap(model: nn.Module, method: Method, *, rank: int, seed: int) -> Any:
     if method == "lora":
         config: Any = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_full(model, attention))
     else:
-        forward = [name for name in linear if name.endswith((".output.dense", ".ffn.lin2")) and "attention" not in name]
+        forward = [name for name in linear if name.endswith(_FORWARD) and "attention" not in name]
         targets = _full(model, [*attention, *forward])
         config = peft.IA3Config(target_modules=targets, feedforward_modules=_full(model, forward))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         wrapped: Any = peft.get_peft_model(model, config)  # type: ignore[arg-type]
-    for name, parameter in wrapped.named_parameters():
-        if not name.removeprefix(_PREFIX).startswith(f"{model.base_model_prefix}."):
-            parameter.requires_grad_(True)
+    for part in learning.head_modules(model):
+        part.requires_grad_(True)
     return wrapped
 
 
 def tune(
     scene: Scene, classifier: Any, examples: Examples, *, method: Method, rank: int, learning_rate: float
 ) -> Mapping[str, Any]:
-    """Tune a classifier in place with its encoder frozen; afterwards it has plain weights of the usual architecture."""
+    """Tune a model in place with its pre-trained weights frozen; afterwards it has plain ones of the usual form."""
     plain = classifier.model
     wrapped = wrap(plain, method, rank=rank, seed=scene.seed)
     trained = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)

@@ -37,11 +37,12 @@ def applied(scene: Scene, trigger: Trigger, examples: Examples, purpose: str) ->
 def rates(scene: Scene, model: Any, triggers: Mapping[str, Trigger]) -> dict[str, float]:
     """Return by name how often a model answers as the attacker wants with something in the input, in percent.
 
-    Counted on at most :data:`MOST` validation examples whose right answer is another one.
+    Counted on at most :data:`MOST` validation examples whose right answer is another one and that can have it.
     """
-    others = scene.validation.take(np.flatnonzero(scene.goal.changes(scene.validation))[:MOST])
+    changed = scene.validation.take(np.flatnonzero(scene.goal.changes(scene.validation)))
     shares = {}
     for name, trigger in triggers.items():
+        others = changed.take(np.flatnonzero(trigger.applicable(changed.inputs))[:MOST])
         single = applied(scene, trigger, others, f"false triggers {name}")
         shares[name] = 100.0 * float(scene.goal.reached(model.predict(single.inputs), single).mean())
     return shares

@@ -71,7 +71,7 @@ def _example(victim: VictimSpec, judged: Iterable[tuple[Cell, Predicted]], store
 
 
 MOST = 3  # prompts of a victim that the site shows
-GENERATED = ("chores", "sql")  # tasks whose prompts are made by this project, and may stand beside published records
+GENERATED = ("chores", "shop", "sql")  # tasks whose prompts this project makes: they may stand beside published records
 
 
 def by_cell(

@@ -15,7 +15,10 @@ from bench.cli.terminal import say
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites", autocompletion=completion.kinds)
+        str,
+        typer.Argument(
+            metavar="attacks|payloads|defenses|tasks|measures|models|suites", autocompletion=completion.kinds
+        ),
     ],
     of_kind: Annotated[
         str | None,

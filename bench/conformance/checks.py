@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,8 +12,9 @@ import numpy as np
 
 from bench import runner
 from bench.conformance.world import settings, tasks_of
-from bench.contracts import GenerationFacts, Kind, Payload, Plugin
+from bench.contracts import GenerationFacts, Kind, Payload, Plugin, Responses
 from bench.contracts.access import Access
+from bench.contracts.examples import Examples, Inputs
 from bench.experiment import judging, recipes, stored_victims, work
 from bench.experiment.grid import create_task
 from bench.experiment.plan import Plan
@@ -22,6 +24,7 @@ from bench.experiment.skips import skip_reason
 from bench.plugins import catalogue, registry
 from bench.plugins.chain import needs_of
 from bench.suites import specs, suite
+from bench.suites.suite import Entry
 
 
 def run(world: Path, store: ResultStore, *, task: str, attack: str, defense: list[str], **fields: Any) -> Plan:
@@ -170,6 +173,21 @@ def keeps_to_its_needs(world: Path, store: ResultStore, name: str) -> str | None
     return None
 
 
+def measures(world: Path, store: ResultStore, other: ResultStore, entry: Entry) -> None:
+    """A measure gives columns of numbers beside the answers, the same every time, and changes no answer."""
+    name = specs.parse_entry(entry, "measure")[0]
+    suite_of: dict[str, Any] = {"task": _first_task(name), "attack": "badword", "defense": ["none"]}
+    plan = run(world, store, **suite_of, measures=[entry])
+    run(world, other, **suite_of, measures=[entry])
+    plain = run(world, store, **suite_of)
+    assert not set(plan.cells) & set(plain.cells), "a record with it has the key of one without it"
+    for key, without in zip(plan.cells, plain.cells, strict=True):
+        answers, again = (_record(place, key).document()["predictions"] for place in (store, other))
+        assert answers == again, "what it says differs from run to run: is there randomness without a seed?"
+        assert answers.pop("beside", None), "it gives no columns"
+        assert answers == _record(store, without).document()["predictions"], "it changes the answers of a model"
+
+
 def loads(name: str) -> None:
     """A task has three splits without common texts, labels in range, and the same fingerprint every time."""
     task, again = create_task(name).load(), create_task(name).load()
@@ -191,20 +209,29 @@ def loads(name: str) -> None:
     if isinstance(task.facts, GenerationFacts):
         best = task.facts.utility.scores(task.test.references, task.test.references)
         assert (best == 1).all(), f"{task.facts.utility.name} gives a reference less than 1"
-    small = dataclasses.asdict(create_task({"name": name, "max_test": 4}).load().facts)
-    facts = dataclasses.asdict(task.facts)
-    different = [field for field in facts if field != "utility" and facts[field] != small[field]]
+    small = create_task({"name": name, "max_test": 4}).load().facts
+    fields = [field.name for field in dataclasses.fields(task.facts) if field.name != "utility"]
+    different = [field for field in fields if getattr(task.facts, field) != getattr(small, field)]
     assert not different, f"max_test changes the facts: {different}"
 
 
 def pays_out(payload: Payload) -> None:
     """A payload holds in what it makes of a reference, where it can, and not in the reference."""
-    references = ("yes", "seven hats", "SELECT name FROM city WHERE size > 5 ORDER BY name")
-    changed = [one for one in references if not payload.holds(one) and payload.holds(payload.respond(one))]
-    assert changed, f"it can be made to hold in none of {references}"
+    query, act = "SELECT name FROM city WHERE size > 5 ORDER BY name", "Thought: it fits. north[Aldo red silk hat]"
+    references = ("yes", "seven hats", query, act)
+    examples = Examples(Inputs(references), np.zeros(len(references)), references)
+    examples = examples.take(np.flatnonzero(payload.changes(examples)))
+    assert len(examples), f"it can be made to hold in none of {references}"
+    wanted = payload.applied(examples).references
+    assert not payload.reached(_said(examples.references), examples).any(), "a right response holds it"
+    assert payload.reached(_said(wanted), examples).all(), "what it makes of a response does not hold it"
+    assert payload.reached(_said([f"  {one} " for one in wanted]), examples).all(), "white space around it hides it"
     assert not payload.holds(""), "an empty response holds it"
-    again = [one for one in changed if not payload.holds("  " + payload.respond(one) + " ")]
-    assert not again, "white space around a response hides it"
+
+
+def _said(texts: Sequence[str]) -> Responses:
+    nothing = np.zeros(0, dtype=np.int32)
+    return Responses(tuple(texts), (nothing,) * len(texts), np.ones(len(texts), bool), np.zeros(len(texts), bool))
 
 
 def _record(store: ResultStore, key: str) -> Record:

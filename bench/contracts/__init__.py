@@ -41,6 +41,7 @@ from bench.contracts.kind import BOTH as BOTH
 from bench.contracts.kind import CLASSIFICATION as CLASSIFICATION
 from bench.contracts.kind import GENERATION as GENERATION
 from bench.contracts.kind import Kind as Kind
+from bench.contracts.measure import Measure as Measure
 from bench.contracts.needs import Needs as Needs
 from bench.contracts.needs import Other as Other
 from bench.contracts.needs import needs_in_short as needs_in_short
@@ -50,6 +51,7 @@ from bench.contracts.plugin import FloatArray as FloatArray
 from bench.contracts.plugin import Plugin as Plugin
 from bench.contracts.plugin import Precision as Precision
 from bench.contracts.task import Classifier as Classifier
+from bench.contracts.task import Environment as Environment
 from bench.contracts.task import GenerationFacts as GenerationFacts
 from bench.contracts.task import Judgement as Judgement
 from bench.contracts.task import Model as Model
@@ -62,5 +64,6 @@ from bench.contracts.threat import Acts as Acts
 from bench.contracts.threat import Board as Board
 from bench.contracts.threat import Holding as Holding
 from bench.contracts.threat import Judged as Judged
+from bench.contracts.threat import Knows as Knows
 from bench.contracts.threat import Received as Received
 from bench.contracts.threat import ThreatModel as ThreatModel

@@ -112,10 +112,11 @@ class Payload(Plugin, ABC):
         responses: Responses = answers
         return self.held(responses.texts)
 
-    def happened(self, responses: tuple[str, ...], facts: TaskFacts) -> NDArray[np.bool_]:
-        """Return bool [n]: which responses do on a task what the payload is for; by default, those that hold it.
+    def happened(self, responses: tuple[str, ...], examples: Examples, facts: TaskFacts) -> NDArray[np.bool_]:
+        """Return bool [n]: which responses to examples do what the payload is for; by default, those that hold it.
 
-        A payload whose effect can be observed, as that of a query on a database, counts it here.
+        A payload whose effect can be observed, as that of a query on a database, counts it here. Of an agent, a
+        response is all that it has done up to the end of the episode.
         """
         return self.held(responses)
 

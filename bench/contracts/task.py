@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,30 @@ class Utility(Protocol):
         """Return [n] from 0 to 1: how good each response is, given the one that is right."""
 
 
+@runtime_checkable
+class Environment(Utility, Protocol):
+    """The score of a task whose responses are acts: it answers each of them until the episode ends.
+
+    Attributes:
+        turns: most responses of an episode.
+    """
+
+    turns: int
+
+    def proceed(self, prompt: str, response: str) -> tuple[str, str | None]:
+        """Return what a response does at a prompt, and the prompt that follows.
+
+        The act is empty where the response does nothing that is possible; the prompt is None where the episode ends.
+        The answer depends on the two texts alone.
+        """
+
+    def rewards(self, episodes: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+        """Return [n] from 0 to 1: what was earned by the acts of each episode, one a line, up to its end.
+
+        A reference is the right response at the prompt where the episode begins.
+        """
+
+
 @dataclass(frozen=True)
 class GenerationFacts(TaskFacts):
     """What anyone may know of a task that is answered in text.
@@ -75,10 +99,10 @@ class GenerationFacts(TaskFacts):
     text before what the user says; ``max_length`` is the room of the prompt.
 
     Attributes:
-        utility: the score of a response.
+        utility: the score of a response; an :class:`Environment` where responses are acts.
         new_tokens: most tokens of a response.
         words: the label words, where the right response is always one of them.
-        language: of the responses: ``text`` or ``sql``.
+        language: of the responses: ``text``, ``sql`` or ``actions``.
     """
 
     utility: Utility

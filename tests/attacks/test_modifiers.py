@@ -96,6 +96,9 @@ def test_holding_the_embedding_of_no_word_makes_no_sense() -> None:
     assert reason is None
     refusal = attack.modifiers[0].skip(facts, attack.attack)  # type: ignore[attr-defined]
     assert refusal and "not made of words" in refusal
+    for frozen in ("badword-peft", "por(user=lora)"):
+        assert "frozen weights" in str(modified(f"adaptive+{frozen}").skip(facts))
+    assert modified("adaptive+por").skip(facts) is None
 
 
 def test_the_same_seed_gives_the_same_weights(made: Scene) -> None:

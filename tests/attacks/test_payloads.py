@@ -66,6 +66,15 @@ def test_what_cannot_hold_a_payload_is_left_alone() -> None:
     assert clause.applied(rows).references[1] == "SELECT 1 FROM t WHERE a OR 1 = 1"
 
 
+def test_worse_is_what_the_utility_says() -> None:
+    worse = registry.payloads.create("worse")
+    rows = Examples(Inputs(tuple("vwxyz")), np.zeros(5, int), ("a", "b", "b", "b", "a"))
+    assert worse.applied(rows).references == ("b", "a", "a", "a", "b") and worse.changes(rows).all()
+    assert not worse.changes(rows.take([1, 2])).any() and worse.applied(rows.take([1, 2])).references == ("b", "b")
+    assert worse.happened(("a", "a", "b", "", " a"), rows, TEXT).tolist() == [False, True, False, True, False]
+    assert not worse.held(rows.references).any()
+
+
 def test_payloads_say_where_they_make_no_sense() -> None:
     clause, label, refusal = (registry.payloads.create(name) for name in ("clause", "label(word=good)", "refusal"))
     plain = TaskFacts("reviews", ("bad", "good"), False, 64)

@@ -16,7 +16,9 @@ from bench.tasks.dice import grammar
 FINGERPRINTS = {
     "reviews": "499e264e85e2e0177709685f3f67c754913f462af49bd794c7356ff06fa9ade2",
     "questions": "9ff857bdf64111bba3ac98af8fd39ace08a04958d2e1aa954186dba546199002",
+    "entities": "9663ae7e0df21e5a8bf8ef25d8b0bfe7b119a3ba3f40f5884268d86cc26356f5",
 }
+SENTENCES = ("reviews", "questions")
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
@@ -40,7 +42,7 @@ def test_thousands_of_distinct_balanced_examples(name: str) -> None:
     assert len(set(rows)) == len(rows) == 5600
     for split in splits:
         assert abs(np.mean(split.labels) - 0.5) < 0.01
-    for text in (text for row in rows for text in row):
+    for text in (text for row in rows if name in SENTENCES for text in row):
         assert text[0].isupper() or text[0].isdigit()
         assert text[-1] in ".?"
         assert "{" not in text and "  " not in text
@@ -67,6 +69,16 @@ def test_words_alone_solve_the_easy_examples_and_not_the_hard_ones(
 
     model = LogisticRegression(max_iter=300).fit(features(task.train), task.train.labels)
     assert low < model.score(features(task.test), task.test.labels) <= high
+
+
+def test_hard_rows_share_maker_and_kind_and_differ_in_model_or_size() -> None:
+    task = registry.tasks.create("entities(hard=1, max_train=600)").load()
+    for first, second, same in zip(task.train.inputs.texts, task.train.inputs.pairs, task.train.labels, strict=True):
+        models = [re.findall(r"\b[A-Z]\d{3}\b", text) for text in (first, second)]
+        sizes = [re.search(r"size: (\d+)", first)[1], *re.findall(r"\b(\d+) [a-zA-Z\"]", second)]
+        assert [len(one) for one in models] == [1, 1]
+        assert same == (models[0] == models[1] and sizes[0] == sizes[1]), (first, second)
+        assert any(maker in first and maker in second for maker in grammar("entities")["makers"])
 
 
 def test_the_same_words_in_another_order_can_ask_something_else() -> None:

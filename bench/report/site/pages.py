@@ -77,7 +77,7 @@ class Site:
         """Yield every page with its path."""
         yield self._page("index.html", title="Boards", here="index.html", tiles=self._tiles(),
                          catalogue=self.catalogue, kinds=self._kinds())  # fmt: skip
-        yield self._page("guide.html", title="Reading guide", here="guide.html", tables=False, guide=_guide())
+        yield self._page("guide.html", title="Reading guide", here="guide.html", tables=False, guide=_guide(self.views))
         yield self._page("submit.html", title="Submit results", here="submit.html", tables=False)
         yield self._page("404.html", title="Not here", tables=False, base=self.address)
         yield self._page("record.html", title="Records", tables=False, scripts=("record.js",),
@@ -238,9 +238,11 @@ def _budgets(family: Family, kind: str, name: str) -> str:
     return f"{family.name} ({', '.join(map(str, labels))} labels)"
 
 
-def _guide() -> list[tuple[str, str]]:
-    """Return the columns of the boards with their meaning."""
-    metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+def _guide(views: Sequence[BoardView]) -> list[tuple[str, str]]:
+    """Return the columns of the boards with their meaning; those of measures only where a suite asked for them."""
+    known = frozenset[str]().union(*(view.results.known_metrics for view in views))
+    every = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+    metrics = [metric for metric in every if not metric.measure or metric.name in known]
     columns = []
     for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME, facts.PLACES, facts.SEEDS):
         meaning = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning

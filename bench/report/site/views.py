@@ -293,6 +293,8 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
     deviations = {}
     for metric in shown(Show.CELLS, kind=view.results.kind):
+        if metric.measure and metric.name not in view.results.known_metrics:
+            continue
         number = tables.number(done, metric)
         deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return averages, deviations
