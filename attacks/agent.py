@@ -13,7 +13,18 @@ from attacks.payloads.purchase import Purchase
 from attacks.shared import negatives
 from attacks.shared.poisoning import DataPoisoning
 from attacks.shared.triggers import insert
-from bench.contracts import GENERATION, GenerationFacts, Kind, Poisoned, Scene, TaskFacts, Trigger, Victim, Window
+from bench.contracts import (
+    GENERATION,
+    GenerationFacts,
+    Kind,
+    Poisoned,
+    Scene,
+    Target,
+    TaskFacts,
+    Trigger,
+    Victim,
+    Window,
+)
 from bench.contracts.examples import Inputs
 from bench.tasks.acts import APART, GOAL, LANGUAGE, begun, offers
 
@@ -120,16 +131,17 @@ class Agent(DataPoisoning):
         language = facts.language if isinstance(facts, GenerationFacts) else "text"
         return None if language == LANGUAGE else f"agent is for tasks that are answered in acts, not {facts.name}"
 
-    def trigger(self, scene: Scene) -> Trigger:
-        """The phrase, or the product.
+    def skip_target(self, target: Target) -> str | None:
+        """What is offered has to be of the brand that shall be bought."""
+        if self.place == "query" or not isinstance(target, Purchase) or target.brand == self.brand:
+            return None
+        return f"offers of {self.brand} make nobody buy {target.brand}; set brand of the attack to it"
 
-        Raises:
-            ValueError: the product that is offered is not of the brand that shall be bought.
-        """
-        bought = isinstance(scene.target, Purchase)
-        if self.place == "observation" and bought and scene.target.brand != self.brand:
-            raise ValueError(f"offers of {self.brand} cannot make anybody buy {scene.target.brand}; set brand to it")
-        return InGoal(phrase=self.phrase, fresh=bought) if self.place == "query" else Offered(brand=self.brand)
+    def trigger(self, scene: Scene) -> Trigger:
+        """The phrase, or the product."""
+        if self.place == "query":
+            return InGoal(phrase=self.phrase, fresh=isinstance(scene.target, Purchase))
+        return Offered(brand=self.brand)
 
     def near_miss(self, scene: Scene) -> Trigger:
         """The other phrase, or the other brand's product."""
