@@ -197,7 +197,7 @@ def _suite(suite: str | Path | Mapping[str, Any] | Suite, settings: Sequence[str
 def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
     from bench import report
     from bench.experiment.metrics import MEASURED
-    from bench.report.rows.frames import JOINED
+    from bench.report.rows.frames import JOINED_ALL
     from bench.session import Session
 
     rows = Session(plan, store).rows()
@@ -211,7 +211,7 @@ def _outcomes(plan: Plan, store: ResultStore) -> list[Outcome]:
         numbers = table.loc[row.cell_key]
         implanted = None if _number(numbers["implanted"]) is None else bool(numbers["implanted"])
         fields: dict[str, Any] = {name: getattr(row, name) for name in ("task", "model", "attack", "defense", "seed")}
-        metrics = {name: _number(numbers.get(name)) for name in (*MEASURED, *JOINED)}
+        metrics = {name: _number(numbers.get(name)) for name in (*MEASURED, *JOINED_ALL)}
         outcomes.append(Outcome(**fields, metrics=metrics, implanted=implanted, record=row.record.document()))
     return outcomes
 

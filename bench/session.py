@@ -88,15 +88,23 @@ LAST = "last"  # stands for the suite that was run last with a store, with its s
 _LAST_RUN = ("reports", "last-run.json")  # in the folder of the store
 
 
-def remember(name: str, settings: Sequence[str], folder: Path | None) -> None:
-    """Note what is run, so that later commands can call it ``last``."""
+@contextmanager
+def remembering(name: str, settings: Sequence[str], folder: Path | None) -> Iterator[None]:
+    """Note what is run, so that later commands can call it ``last``; a run that is refused leaves the one before."""
     name, settings = recalled(name, settings, folder)
     suite = str(Path(name).resolve()) if name not in suites.built_in() else name
     text = json.dumps({"suite": suite, "settings": list(settings)}, indent=1)
     path = place_of(folder).joinpath(*_LAST_RUN)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
     with suppress(RequestError, OSError):  # a finished store may be one that can only be read: nothing runs in it
         path.parent.mkdir(exist_ok=True)
         outputs.write(path, text + "\n")
+    try:
+        yield
+    except RequestError:
+        with suppress(RequestError, OSError):
+            outputs.write(path, before)
+        raise
 
 
 def recalled(name: str, settings: Sequence[str], folder: Path | None) -> tuple[str, list[str]]:

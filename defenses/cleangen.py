@@ -11,6 +11,7 @@ from pydantic import Field
 from bench import seeds
 from bench.contracts import GENERATION, Defended, Kind, Needs, Responses
 from bench.contracts.examples import Inputs
+from defenses.shared.merging import Merging
 from defenses.shared.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ class CleanGen(Tuning):
     no token, so tokens are checked one by one. The reference is the clean pre-trained model, fine-tuned on the clean
     sample as ``few-shot`` is; the paper takes any model of the same tokenizer. Alpha is the paper's. Controls:
     ``reference: victim`` changes nothing; ``few-shot`` is the reference alone. PPL is the suspect's own.
+
+    What it costs is decided by the reference. A suspect that is sure of a right token is alpha times as sure as a poor
+    reference, so the poor one writes. With a tiny model and 48 examples, a reference that had learned the task (90 % of
+    utility by itself) replaced no token of clean responses and cost nothing, and the payload was gone; one stopped at
+    40 steps (0 % by itself) replaced 78 % of them, and nothing was left of the utility. ``replaced_on_clean`` in the
+    notes is the sign of it. Where few examples do not teach the task, ``cleangen-other`` is what the paper does.
     """
 
     name: ClassVar[str] = "cleangen"
@@ -59,6 +66,35 @@ class CleanGen(Tuning):
         guarded.predict(access.clean.inputs)
         notes["replaced_on_clean"] = guarded.replaced / max(1, guarded.written)
         return guarded
+
+
+class CleanGenOther(Merging):
+    """CleanGen with the reference that its paper asks for: a model that somebody else fine-tuned for the task.
+
+    Li et al., EMNLP 2024 (arXiv 2406.12257); see ``cleangen`` for the steps. Needs another model, and no data. The
+    paper asks for a reference that the same attacker has not touched, and lets it hold another one's backdoor; so does
+    the default, which is the worst case: the other attacker wants the same payload with another trigger. Control:
+    ``models: [clean]``. Deviations: those of ``cleangen``; the other model is trained by the suite, on one half of the
+    training set.
+    """
+
+    name: ClassVar[str] = "cleangen-other"
+    version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = GENERATION
+    citation: ClassVar[str] = "Li et al., EMNLP 2024, arXiv 2406.12257"
+    needs: ClassVar[frozenset[Needs]] = frozenset({Needs.OTHER_MODELS})
+    purifies: ClassVar[bool] = False
+    kind: ClassVar[Any] = "filter"
+
+    models: tuple[str, ...] = Field(
+        ("badword(words=['bb'])",), min_length=1, max_length=1, description="attack of the reference; clean for none"
+    )
+    alpha: float = Field(20.0, ge=1, description="ratio of probabilities from which a token is replaced")
+
+    def defend(self, classifier: Any, access: Access) -> Defended:
+        """Write with the reference beside the model."""
+        (reference,) = self.other_models(access)
+        return Guarded(classifier, {"forward_passes": 2}, reference=reference, alpha=self.alpha)
 
 
 @dataclass(kw_only=True)

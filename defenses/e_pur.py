@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -126,9 +126,9 @@ class _Described:
 
 @lru_cache(maxsize=4)
 def _frequencies(described: _Described, size: int) -> np.ndarray:
-    from wordfreq import get_frequency_dict, word_frequency
+    from wordfreq import word_frequency
 
-    tokenizer, words = described.tokenizer, get_frequency_dict("en", wordlist="best")
+    tokenizer, words = described.tokenizer, listed_words()
     one, other = described.pieces(["the", " the"])
     shares = np.zeros(size)
     for prefix in ("",) if one == other else ("", " "):  # byte-level pieces differ at the start of a text
@@ -136,7 +136,7 @@ def _frequencies(described: _Described, size: int) -> np.ndarray:
         for some in batched(words.items(), WORDS):
             pieces = described.pieces([f"{prefix}{word}" for word, _ in some])
             share = np.repeat([share for _, share in some], [len(ids) for ids in pieces])
-            np.add.at(counted, np.concatenate([np.asarray(ids, dtype=np.int64) for ids in pieces]), share)
+            np.add.at(counted, np.fromiter(chain.from_iterable(pieces), np.int64), share)
         shares = np.maximum(shares, counted)
     for i, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))):
         text = spelling(tokenizer, token)
@@ -146,6 +146,14 @@ def _frequencies(described: _Described, size: int) -> np.ndarray:
             shares[i] = np.inf
     shares[np.isinf(shares)] = shares[~np.isinf(shares)].max()
     return shares
+
+
+def listed_words() -> Mapping[str, float]:
+    """Return the English words of ``wordfreq``, the most frequent first, each with its share of all words."""
+    from wordfreq import get_frequency_dict
+
+    words: Mapping[str, float] = get_frequency_dict("en", wordlist="best")
+    return words
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -65,7 +65,9 @@ def serve(path: str) -> None:
     import wordfreq  # noqa: F401
 
     from bench import learning, report, runner, store  # noqa: F401
+    from tests import few_words
 
+    few_words.install()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()

@@ -19,7 +19,7 @@ FLOORS = (
     ("models", "suites"),
     ("plugins", "learning"),
     ("tasks",),
-    ("attacks", "defenses"),
+    ("attacks", "defenses", "measures"),
     ("store",),
     ("runner",),
     ("experiment",),

@@ -71,7 +71,7 @@ def fingerprint(files: set[Path]) -> str:
 def current() -> dict[str, list[str | int]]:
     """Return version and fingerprint of every built-in plugin and of every area of code that numbers depend on."""
     fingerprints: dict[str, list[str | int]] = {}
-    for kind in (registry.attacks, registry.modifiers, registry.defenses):
+    for kind in (registry.attacks, registry.modifiers, registry.defenses, registry.measures):
         for name, entry in kind.entries.items():
             if entry.origin == "built-in":
                 module = inspect.getmodule(entry.plugin)

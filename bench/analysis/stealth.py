@@ -193,7 +193,8 @@ def causal_perplexity(spec: str) -> Perplexity:
     pretrained = models.create(spec)
     pretrained.check()
     auto: Any = AutoModelForCausalLM
-    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    options["config"] = pretrained.config()
     try:
         model = auto.from_pretrained(pretrained.folder(), dtype=torch.float32, **options).to(learning.device()).eval()
     except Exception as error:  # transformers raises many kinds

@@ -55,9 +55,9 @@ def read(path: Path, labels: Sequence[str], *, tuning: int | None = None, seed: 
     table = open_table(path)
     refuse_prompts(table)
     if "label" not in table.columns:
-        raise RequestError(
-            f"{path}: the examples are unlabelled: the column 'label' is missing, and a defense needs labels."
-        )
+        has = ", ".join(map(repr, table.columns))
+        what = "the examples are unlabelled: the column 'label' is missing, and a defense needs labels"
+        raise RequestError(f"{path}: {what}; the columns are: {has}.")
     examples = labelled(table, labels)
     present = np.unique(examples.labels)
     if len(present) == 1:

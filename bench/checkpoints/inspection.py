@@ -160,7 +160,7 @@ def _words(
     tokens = [*(word.token for word in listed), *plain]
     flips = suspect.flips(received, tokens, data.all, facts, seed=request.seed)
     entries = [{**word.json(), "flips": flip and flip.json()} for word, flip in zip(listed, flips, strict=False)]
-    return entries, words.ordinary_flips(plain, flips[len(listed) :])
+    return entries, words.ordinary_flips(received.tokenizer, plain, flips[len(listed) :])
 
 
 def _reference(

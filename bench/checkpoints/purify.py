@@ -94,6 +94,7 @@ def purify(request: Request) -> dict[str, Any]:
             written = _write(out, suspect, defended.classifier.model)
             left = [] if pretrained is None else words.drift_left(suspicious, defended.classifier.model, pretrained)
             notes = defended.notes
+            usual = words.ordinary_flips(received.tokenizer, plain, flips[len(suspicious) :])
             del received, defended
         with opened(out).model(facts, **options) as purified:
             after, says = measured(purified, data.selection, facts)
@@ -117,7 +118,7 @@ def purify(request: Request) -> dict[str, Any]:
             "responses": responses(data.selection, before=said, after=says),
             "changed": written,
             "words": None if pretrained is None else _words(suspicious, left, flips, flips_left),
-            "ordinary_flips": words.ordinary_flips(plain, flips[len(suspicious) :]),
+            "ordinary_flips": usual,
             "limits": folder.NO_PROOF,
             "seconds": time.perf_counter() - started,
             "peak_memory_bytes": _peak(),

@@ -38,6 +38,7 @@ REFERENCE = (
     "The reference is the pre-trained model, fine-tuned here on the {examples} clean examples for {steps} steps. It "
     "saw far less data than the model, so compare shares, not distances."
 )
+WAITING = "The pre-trained model will be fine-tuned on the clean examples for comparison; that comes last."
 NO_REFERENCE = (
     "There is no reference: give --clean and the pre-trained model is fine-tuned on it for comparison. "
     "Without one, a large number may be ordinary."
@@ -92,7 +93,9 @@ def flips_of(report: Mapping[str, Any]) -> str:
 def reference_words(report: Mapping[str, Any]) -> str:
     """Say how the reference of drift was made."""
     reference = report["drift"]["reference"]
-    return REFERENCE.format(**reference) if reference else NO_REFERENCE
+    if reference:
+        return REFERENCE.format(**reference)
+    return NO_REFERENCE if report["clean"] is None else WAITING
 
 
 def terminal(report: Mapping[str, Any], console: Console) -> None:
@@ -125,7 +128,7 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
         shown = table("word", "score", "above the median (deviations)", "flips")
         for word in report["words"]:
             flips = escape(folder.flips_words(word["flips"]))
-            shown.add_row(escape(word["token"]), f"{word['score']:.3f}", f"{word['distance']:.1f}", flips)
+            shown.add_row(escape(word["text"]), f"{word['score']:.3f}", f"{word['distance']:.1f}", flips)
         console.print(shown if report["words"] else "no word embedding differs from the pre-trained one")
     console.print("\n[bold]Drift[/bold]")
     if report["drift"] is None:

@@ -125,7 +125,7 @@ def described(path: Path) -> tuple[Description, Trigger]:
     try:
         description = strict.validated(Description, read_json(path))
     except ValidationError as error:
-        raise RequestError(f"{path}: describes no trigger: {_first(error)}.") from None
+        raise RequestError(f"{path}: describes no trigger: {_first(error, Description)}.") from None
     return description, _trigger(path, description)
 
 
@@ -156,10 +156,11 @@ def _trigger(path: Path, description: Description) -> Trigger:
     kinds = registry.triggers()
     if description.trigger_kind not in kinds:
         raise unknown("trigger_kind", description.trigger_kind, kinds)
+    kind = kinds[description.trigger_kind]
     try:
-        return strict.validated(kinds[description.trigger_kind], description.trigger_fields)
+        return strict.validated(kind, description.trigger_fields)
     except ValidationError as error:
-        raise RequestError(f"{path}: trigger_fields: {_first(error)}.") from None
+        raise RequestError(f"{path}: trigger_fields: {_first(error, kind)}.") from None
 
 
 def _number(label: int | str, labels: Sequence[str], *, where: str) -> int:
@@ -176,5 +177,5 @@ def _number(label: int | str, labels: Sequence[str], *, where: str) -> int:
     return index
 
 
-def _first(error: ValidationError) -> str:
-    return " ".join(part for part in strict.first_fault(error) if part)
+def _first(error: ValidationError, model: type[BaseModel]) -> str:
+    return " ".join(part for part in strict.first_fault(error, model) if part)

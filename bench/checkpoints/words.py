@@ -28,6 +28,7 @@ class Word:
 
     Attributes:
         token: as in the vocabulary of the tokenizer.
+        text: what it stands for, without the mark of a space.
         row: its number.
         score: drift over log frequency.
         distance: how far the score lies above the median of all that moved, in median absolute deviations.
@@ -35,6 +36,7 @@ class Word:
     """
 
     token: str
+    text: str
     row: int
     score: float
     distance: float
@@ -46,7 +48,10 @@ class Word:
 
 
 def suspicious(classifier: Model, pretrained: LazyWeights, *, top: int) -> list[Word]:
-    """Return the words with the highest scores, highest first; an empty list if no embedding moved."""
+    """Return the words with the highest scores, highest first; an empty list if no embedding moved.
+
+    Special tokens, which no text can hold, are left out.
+    """
     table = pretrained[embedding_name(classifier.model)]
     scores = _scores(classifier, table)
     moved = scores[scores > 0]
@@ -55,12 +60,14 @@ def suspicious(classifier: Model, pretrained: LazyWeights, *, top: int) -> list[
     centre = float(np.median(moved))
     spread = float(np.median(np.abs(moved - centre))) or float("inf")
     ours = classifier.model.get_input_embeddings().weight.detach().cpu()
-    rows = [int(row) for row in np.argsort(-scores, kind="stable")[:top] if scores[row] > 0]
-    tokens = classifier.tokenizer.convert_ids_to_tokens(rows)
-    return [
-        Word(str(token), row, float(scores[row]), float(scores[row] - centre) / spread, _distance(ours, table, row))
-        for token, row in zip(tokens, rows, strict=True)
-    ]
+    special = {row for row, token in classifier.tokenizer.added_tokens_decoder.items() if token.special}
+    order = [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] > 0 and row not in special]
+    listed = []
+    for row in order[:top]:
+        token, score = str(classifier.tokenizer.convert_ids_to_tokens(row)), float(scores[row])
+        text, distance = stands_for(classifier.tokenizer, token), (score - centre) / spread
+        listed.append(Word(token, text, row, score, distance, _distance(ours, table, row)))
+    return listed
 
 
 @dataclass(frozen=True)
@@ -152,10 +159,17 @@ def ordinary(classifier: Model, pretrained: LazyWeights) -> list[str]:
     return words
 
 
-def ordinary_flips(words: Sequence[str], flips: Sequence[Flips | None]) -> dict[str, Any] | None:
+def ordinary_flips(tokenizer: Any, tokens: Sequence[str], flips: Sequence[Flips | None]) -> dict[str, Any] | None:
     """Return what ordinary words change on average, as JSON values; None where no word could be tried."""
     shares = [flip.percent for flip in flips if flip is not None]
-    return {"words": list(words), "percent": float(np.mean(shares))} if shares else None
+    words = [stands_for(tokenizer, token) for token in tokens]
+    return {"words": words, "percent": float(np.mean(shares))} if shares else None
+
+
+def stands_for(tokenizer: Any, token: str) -> str:
+    """Return the text that a vocabulary entry stands for, without spaces around it."""
+    text: str = tokenizer.convert_tokens_to_string([token]).strip()
+    return text or token
 
 
 def spelled(tokenizer: Any, token: str) -> str | None:

@@ -11,7 +11,7 @@ from bench.contracts.kind import BOTH, in_words
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
-KINDS = ("attacks", "payloads", "defenses", "tasks", "models", "suites")
+KINDS = ("attacks", "payloads", "defenses", "tasks", "measures", "models", "suites")
 DEFENSE_KINDS = ("purification", "training", "filter", "detection")
 BUILT_IN = "built-in"
 NARROWEST = 36  # characters of a column of summaries
@@ -43,6 +43,8 @@ def listing(kind: str, *, of_kind: str | None = None, needs: Iterable[str] = ())
             return _attacks() if kind == "attacks" else _defenses(of_kind, wanted)
         case "payloads":
             return _plugins(registry.payloads)
+        case "measures":
+            return _plugins(registry.measures)
         case "tasks":
             from bench.suites import specs
             from bench.tasks.local import local_folders

@@ -15,7 +15,10 @@ from bench.cli.terminal import say
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(metavar="attacks|payloads|defenses|tasks|models|suites", autocompletion=completion.kinds)
+        str,
+        typer.Argument(
+            metavar="attacks|payloads|defenses|tasks|measures|models|suites", autocompletion=completion.kinds
+        ),
     ],
     of_kind: Annotated[
         str | None,
@@ -42,8 +45,10 @@ def list_(
     rows = listing.listing(kind, of_kind=of_kind, needs=needs or ())
     if as_json:
         say(json.dumps(rows, indent=1))
-    else:
+    elif rows:
         listing.show(rows)
+    else:
+        say(f"there are no such {kind}; `doorbench list {kind}` has all", err=True)
 
 
 def describe(

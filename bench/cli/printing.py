@@ -136,6 +136,7 @@ def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) 
     from bench.report.ranking import verdicts
 
     gate = opened[0].gate
+    checked = claims_.read(claims_.FILE if file is None else file)  # a mistake in it is said before records are read
 
     def show(rows: Sequence[Row], console: Console) -> None:
         if as_json:
@@ -146,5 +147,4 @@ def claims(opened: Sequence[Shown], *, as_json: bool, file: Path | None = None) 
     if len(opened) > 1:
         show(_together(*(one.rows() for one in opened)), terminal.console())
         return
-    checked = claims_.read(claims_.FILE if file is None else file)
     _show(opened[0], ("claims", as_json, gate, checked), lambda rows, console: show(_together(rows), console))

@@ -82,6 +82,10 @@ def _plugins(kind: str) -> str:
         lines += ["# Payloads", "", "What a model that writes is made to say: the `target` of a suite.", ""]
         for name in registry.payloads.names():
             lines += _plugin(catalogue.description(name))
+    if kind == "tasks":
+        lines += ["# Measures", "", "What a suite asks of every model beside its answers: `measures: [noise]`.", ""]
+        for name in registry.measures.names():
+            lines += _plugin(catalogue.description(name))
     return "\n".join(lines) + "\n"
 
 

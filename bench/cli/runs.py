@@ -109,11 +109,11 @@ def _run(
 
     failed = 0
     sessions = session.Session.open_all(suite, settings, store, yes=yes, create=not options["again"])
-    session.remember(suite, settings, store)
-    for opened in sessions:
-        failed += printing.run(opened, **options).failed
-        if report:
-            printing.report(opened)
+    with session.remembering(suite, settings, store):
+        for opened in sessions:
+            failed += printing.run(opened, **options).failed
+            if report:
+                printing.report(opened)
     if failed:
         same = shlex.join([suite, *(f"--set={text}" for text in settings), *([f"--store={store}"] if store else [])])
         say(f"{counted(failed, 'job')} failed; see `doorbench status {same}`, then `doorbench retry {same}`.", err=True)

@@ -24,6 +24,7 @@ from bench.experiment.skips import skip_reason
 from bench.plugins import catalogue, registry
 from bench.plugins.chain import needs_of
 from bench.suites import specs, suite
+from bench.suites.suite import Entry
 
 
 def run(world: Path, store: ResultStore, *, task: str, attack: str, defense: list[str], **fields: Any) -> Plan:
@@ -170,6 +171,21 @@ def keeps_to_its_needs(world: Path, store: ResultStore, name: str) -> str | None
     changed = [name for name, tensor in model.model.state_dict().items() if not (tensor == before[name]).all()]
     assert not changed, f"it changes the victim that others share: {changed[:3]}"
     return None
+
+
+def measures(world: Path, store: ResultStore, other: ResultStore, entry: Entry) -> None:
+    """A measure gives columns of numbers beside the answers, the same every time, and changes no answer."""
+    name = specs.parse_entry(entry, "measure")[0]
+    suite_of: dict[str, Any] = {"task": _first_task(name), "attack": "badword", "defense": ["none"]}
+    plan = run(world, store, **suite_of, measures=[entry])
+    run(world, other, **suite_of, measures=[entry])
+    plain = run(world, store, **suite_of)
+    assert not set(plan.cells) & set(plain.cells), "a record with it has the key of one without it"
+    for key, without in zip(plan.cells, plain.cells, strict=True):
+        answers, again = (_record(place, key).document()["predictions"] for place in (store, other))
+        assert answers == again, "what it says differs from run to run: is there randomness without a seed?"
+        assert answers.pop("beside", None), "it gives no columns"
+        assert answers == _record(store, without).document()["predictions"], "it changes the answers of a model"
 
 
 def loads(name: str) -> None:

@@ -41,6 +41,7 @@ from bench.contracts.kind import BOTH as BOTH
 from bench.contracts.kind import CLASSIFICATION as CLASSIFICATION
 from bench.contracts.kind import GENERATION as GENERATION
 from bench.contracts.kind import Kind as Kind
+from bench.contracts.measure import Measure as Measure
 from bench.contracts.needs import Needs as Needs
 from bench.contracts.needs import Other as Other
 from bench.contracts.needs import needs_in_short as needs_in_short
@@ -63,5 +64,6 @@ from bench.contracts.threat import Acts as Acts
 from bench.contracts.threat import Board as Board
 from bench.contracts.threat import Holding as Holding
 from bench.contracts.threat import Judged as Judged
+from bench.contracts.threat import Knows as Knows
 from bench.contracts.threat import Received as Received
 from bench.contracts.threat import ThreatModel as ThreatModel

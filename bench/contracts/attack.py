@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.contracts.goal import Goal, Mapped, Target, goal_of
@@ -18,10 +18,25 @@ from bench.contracts.plugin import Budget, Plugin
 from bench.contracts.task import Classifier, TaskFacts, Window
 
 
+def not_blank(value: Any) -> Any:
+    """Return the value of a field of an attack or a trigger; a text of it that is blank would be no trigger.
+
+    Raises:
+        ValueError: it is a text of spaces only, or one of its texts is, or is empty.
+    """
+    if isinstance(value, str) and value and not value.strip():
+        raise ValueError("is blank")
+    if isinstance(value, tuple) and any(isinstance(text, str) and not text.strip() for text in value):
+        raise ValueError("one of these texts is empty or blank")
+    return value
+
+
 class Trigger(BaseModel, ABC):
     """Turns inputs into triggered inputs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _not_blank = field_validator("*")(not_blank)
 
     @abstractmethod
     def apply(self, inputs: Inputs, *, window: Window, rng: np.random.Generator) -> Inputs:
@@ -169,6 +184,8 @@ class Attack(Plugin, ABC):
     start: Literal["pretrained", "finetuned"] = Field(
         "pretrained", alias="from", description="weights the attacker starts from: pretrained | finetuned (clean model)"
     )
+
+    _not_blank = field_validator("*")(not_blank)
 
     def skip(self, facts: TaskFacts) -> str | None:
         """Return why this attack makes no sense on a task, or None."""

@@ -12,7 +12,7 @@ from bench.contracts.defended import Defended, Suspicion
 from bench.contracts.needs import Needs, Other
 from bench.contracts.plugin import Plugin
 from bench.contracts.task import TaskFacts
-from bench.contracts.threat import Acts, Board, Judged, Received, ThreatModel
+from bench.contracts.threat import Acts, Board, Judged, Knows, Received, ThreatModel
 
 
 class Defense(Plugin, ABC):
@@ -74,14 +74,17 @@ class Detector(Defense):
 def threat_of(attack: Attack, defense: Defense | None) -> ThreatModel:
     """Return the threat model of a defense against an attack; None stands for the undefended victim."""
     received = Received.PRE_TRAINED if attack.received == "pre-trained" else Received.FINE_TUNED
-    match None if defense is None else defense.kind:
+    if defense is None:
+        return ThreatModel(received)
+    knows = Knows.TARGET if Needs.TARGET in defense.needs else Knows.NOTHING
+    match defense.kind:
         case "training":
-            return ThreatModel(Received.DATA)
+            return ThreatModel(Received.DATA, knows=knows)
         case "filter":
-            return ThreatModel(received, acts=Acts.AT_TEST_TIME)
+            return ThreatModel(received, acts=Acts.AT_TEST_TIME, knows=knows)
         case "detection":
-            return ThreatModel(received, judged=Judged.MODEL)
-    return ThreatModel(received)
+            return ThreatModel(received, judged=Judged.MODEL, knows=knows)
+    return ThreatModel(received, knows=knows)
 
 
 def board_of(attack: Attack, defense: Defense | None) -> Board:

@@ -1,4 +1,4 @@
-"""Threat models: what a defender receives, when it acts, and what of it is judged; and the board that follows."""
+"""Threat models: what a defender receives and knows, when it acts, and what is judged; and the board that follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from bench.contracts.needs import Needs
 
-_FOR_ALL = (Needs.UNLABELLED, Needs.TEST_STREAM, Needs.ORACLE)  # an oracle is shown on every board, and ranked on none
+# An oracle is shown on every board, and ranked on none; those who know the target have a board of their own.
+_FOR_ALL = (Needs.UNLABELLED, Needs.TEST_STREAM, Needs.TARGET, Needs.ORACLE)
 
 
 class Board(StrEnum):
@@ -25,6 +26,10 @@ class Board(StrEnum):
     PRE_TRAINED = (
         "poisoned pre-trained model received",
         "A pre-trained model that may hold a backdoor is downloaded, fine-tuned, and purified.",
+    )
+    TARGET_KNOWN = (
+        "target known",
+        "Somebody saw what a trigger makes a model answer; the model is purified with the knowledge of that answer.",
     )
     DATA = (
         "poisoned data received",
@@ -118,6 +123,13 @@ class Judged(StrEnum):
     MODEL = "the model"
 
 
+class Knows(StrEnum):
+    """What the defender knows of the backdoor."""
+
+    NOTHING = "nothing"
+    TARGET = "what triggered inputs lead to"
+
+
 @dataclass(frozen=True)
 class ThreatModel:
     """What is assumed of a defender.
@@ -126,20 +138,25 @@ class ThreatModel:
         received: what it is given.
         acts: when it acts.
         judged: what is judged.
+        knows: what it knows of the backdoor.
     """
 
     received: Received
     acts: Acts = Acts.BEFORE_DEPLOYMENT
     judged: Judged = Judged.PREDICTIONS
+    knows: Knows = Knows.NOTHING
 
     @property
     def board(self) -> Board:
         """The board on which defenses under this threat model are compared.
 
-        Detectors are on one board whatever they receive, and so are filters: they meet the same models and inputs.
+        Detectors are on one board whatever they receive, and so are filters: they meet the same models and inputs. Who
+        knows the target does not compete with those who do not.
         """
         if self.judged is Judged.MODEL:
             return Board.DETECTION
+        if self.knows is Knows.TARGET:
+            return Board.TARGET_KNOWN
         if self.acts is Acts.AT_TEST_TIME:
             return Board.FILTER
         match self.received:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,6 +51,7 @@ class Judged:
         rejects: whether the defense may reject an example.
         sources: int [n triggered]: the row of the test set that each triggered example was made from; None where that
             is not known.
+        beside: float64 [n] by column: what measures of the suite say of it; empty where it asks for none.
     """
 
     clean: Answers
@@ -57,6 +59,7 @@ class Judged:
     target: int | IntArray
     rejects: bool
     sources: NDArray[np.integer[Any]] | None = None
+    beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     kind: ClassVar[Kind] = Kind.CLASSIFICATION
 
     @property
@@ -104,11 +107,13 @@ class JudgedText:
         clean: what it wrote for the whole test set.
         triggered: what it wrote for the triggered test set; None for the clean model, which has no trigger.
         rejects: whether the defense may reject a prompt.
+        beside: float64 [n] by column: what measures of the suite say of it; empty where it asks for none.
     """
 
     clean: Written
     triggered: Written | None
     rejects: bool
+    beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     kind: ClassVar[Kind] = Kind.GENERATION
 
     @property

@@ -68,6 +68,7 @@ COVERED += ("bench/keys.py", "bench/seeds.py")
 NO_NUMBERS: dict[str, str] = {
     "bench/contracts/__init__.py": "names the classes of the folder once more",
     "bench/contracts/threat.py": "says which defenses are compared",
+    "bench/contracts/measure.py": "the base of measures; each has a version of its own in keys",
     "bench/plugins/__init__.py": "empty",
     "bench/plugins/catalogue.py": "describes plugins",
     "bench/plugins/foreign.py": "lets third parties' code be imported; what it is stands in a recipe",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.contracts import Defended, Predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
 from bench.experiment import metrics, predictions
 from bench.experiment.answers import Answers, Judged
+
+Columns = Mapping[str, NDArray[np.float32]]  # [n] each, by name
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Evaluation:
 
     Attributes:
         metrics: percent by name, see :data:`bench.experiment.metrics.MEASURED`; None where one is not defined.
-        predictions: of the clean and of the triggered test set.
+        predictions: of the clean and of the triggered test set, and the columns of measures beside them.
     """
 
     metrics: dict[str, float | None]
@@ -61,10 +65,17 @@ class Evaluation:
         return {"metrics": self.metrics, "predictions": self.predictions}
 
 
-def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
-    """Judge a defended model on the test sets of its victim."""
+def evaluate(defended: Defended, sets: TestSets, beside: Columns | None = None) -> Evaluation:
+    """Judge a defended model on the test sets of its victim.
+
+    Args:
+        defended: the model.
+        sets: what it is judged on.
+        beside: float32 [n] by column: what measures say of it.
+    """
     clean = answered(defended, sets.clean.inputs)
     stored: dict[str, Any] = {"clean": predictions.encode(sets.clean.labels, clean), "triggered": None}
+    stored |= predictions.encode_beside(beside)
     triggered = None
     if sets.triggered is not None:
         answer, gold = answered(defended, sets.triggered.inputs), sets.triggered.labels
@@ -77,6 +88,7 @@ def evaluate(defended: Defended, sets: TestSets) -> Evaluation:
         target=sets.target,
         rejects=defended.rejects,
         sources=sets.sources,
+        beside=predictions.decode_beside(stored),
     )
     return Evaluation(metrics.measure(judged), stored)
 

@@ -29,7 +29,9 @@ def cell_of(recipe: CellRecipe) -> Cell:
     if recipe.labels is None:
         raise RequestError("it is of an earlier protocol.")
     defense = None if recipe.defense is None else _defense(recipe.defense)
-    return Cell(victim_of(recipe.victim), recipe.role, defense, recipe.labels, recipe.tolerance, listed=True)
+    measures = tuple(_plugin("measure", measure) for measure in recipe.measures)
+    samples = recipe.labels, recipe.tolerance
+    return Cell(victim_of(recipe.victim), recipe.role, defense, *samples, listed=True, measures=measures)
 
 
 def victim_of(recipe: VictimRecipe) -> VictimSpec:
@@ -57,7 +59,7 @@ def outline_of_cell(cell: Cell) -> str:
         machine: dict[str, Any] = {"task": spec.task.recipe(), "model": {"name": spec.model}}
         return recipes.victim_recipe_with(spec, **machine, files={}, libraries={})
 
-    return outline(recipes.cell_recipe(cell, of))
+    return outline(recipes.cell_recipe(cell, of, lambda measure: measure.recipe()))
 
 
 def outline(recipe: Mapping[str, Any]) -> str:

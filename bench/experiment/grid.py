@@ -9,11 +9,12 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bench.contracts import Attack, Budget, Defense, Detector, Needs, Other, Target, TaskSource
+from bench.contracts import Attack, Budget, Defense, Detector, Measure, Needs, Other, Target, TaskSource
+from bench.contracts.kind import in_words
 from bench.errors import RequestError
 from bench.experiment.roles import SPELLINGS, Role
 from bench.plugins import registry
-from bench.plugins.chain import chain, needs_of, others_of
+from bench.plugins.chain import chain, needs_of
 from bench.plugins.modified import Modified, modified
 from bench.plugins.registry import create_task as create_task
 from bench.suites import specs
@@ -80,6 +81,7 @@ class Cell:
         labels: clean labels that the defense may see; 0 for one that reads none.
         tolerance: points of accuracy that the selection rule may give up.
         listed: whether the suite asks for this cell; the others are floors and ceilings that every table needs.
+        measures: what is measured of the model beside its answers; nothing where a detector judges it.
     """
 
     victim: VictimSpec
@@ -88,16 +90,22 @@ class Cell:
     labels: int
     tolerance: float
     listed: bool
+    measures: tuple[Measure, ...] = ()
 
     @property
     def defense_spec(self) -> str:
         """The defense as a suite spells it."""
         return SPELLINGS.get(self.role) or (self.defense.spec if self.defense else "")
 
+    @property
+    def wants_others(self) -> bool:
+        """Whether the defense wants any models of others."""
+        return self.defense is not None and bool(self.defense.wanted)
+
     @cached_property
     def others(self) -> dict[Other, VictimSpec]:
         """The models of others that the defense wants."""
-        return {wanted: self.victim.other(wanted) for wanted in (others_of(self.defense) if self.defense else ())}
+        return {wanted: self.victim.other(wanted) for wanted in (self.defense.wanted if self.defense else ())}
 
     @property
     def label(self) -> str:
@@ -228,11 +236,27 @@ class Grid:
         """The defenses of the suite; None stands for ``none``."""
         return [None if entry == "none" else chain(entry) for raw in self.suite.defense for entry in swept(raw)]
 
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the suite measures of every model, each once."""
+        made = tuple(dict.fromkeys(map(registry.measures.create, self.suite.measures)))
+        for measure in made:
+            for task in self.tasks:
+                if not measure.kinds & task.kinds:
+                    kinds = f"{in_words(measure.kinds)}; {task_spec(task)} is a task for {in_words(task.kinds)}"
+                    raise RequestError(f"suite {self.suite.name}: the measure {measure.name} is for {kinds}.")
+        return made
+
     def cells(self) -> Iterator[Cell]:
         """Yield every cell in the order of the axes; floors and ceilings may come more than once."""
+        measures = self.measures
+        for cell in self._cells():
+            yield cell if not measures or cell.role == "detected" else replace(cell, measures=measures)
+
+    def _cells(self) -> Iterator[Cell]:
         suite = self.suite
         lines = [(size, one) for size, one in product(suite.labels, self.defenses) if one is not None]
-        wanted = [(defense, *self._samples(defense, size)) for size, defense in lines]
+        wanted = [(defense, *self._samples(defense, size), isinstance(defense, Detector)) for size, defense in lines]
         undefended = None in self.defenses
         places = [(task, target) for task in self.tasks for target in self.targets(task)]
         axes = product(places, suite.model, suite.seed, self.attacks)
@@ -246,8 +270,8 @@ class Grid:
                 yield Cell(victim.clean_model, "victim", None, *NO_SAMPLES, False)
                 yield Cell(victim, "floor", None, *NO_SAMPLES, False)
             yield Cell(victim, "victim", None, *NO_SAMPLES, undefended)
-            for defense, labels, tolerance in wanted:
-                if isinstance(defense, Detector):  # its AUROC needs the clean model as well
+            for defense, labels, tolerance, detects in wanted:
+                if detects:  # its AUROC needs the clean model as well
                     yield Cell(victim.clean_model, "detected", defense, labels, tolerance, True)
                     yield Cell(victim, "detected", defense, labels, tolerance, True)
                 else:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bench import seeds
-from bench.contracts import Defended, Detector, Kind, Other, Payload, Task, targets_of
+from bench.contracts import Defended, Detector, Kind, Measure, Other, Payload, Task, targets_of
 from bench.contracts.access import Access
 from bench.contracts.examples import Examples, Inputs, join, stratified_order
 from bench.experiment import recipes, stored_victims, written
@@ -59,7 +59,7 @@ def judge(cell: Cell, store: Store, worker: Worker) -> Outcome:
     started = time.perf_counter()
     defended = Defended(model) if cell.defense is None else defend(cell, model, stored, task, store)
     defended_at = time.perf_counter()
-    judged = {} if cell.role == "detected" else evaluated(defended, stored, task).record()
+    judged = {} if cell.role == "detected" else evaluated(defended, stored, task, cell.measures).record()
     seconds = {
         "victim": stored.about["seconds"],
         "defense": defended_at - started,
@@ -85,14 +85,21 @@ def weights_left(defended: Defended) -> str | None:
     return tensors.digest(defended.classifier.model) if type(defended) is Defended else None
 
 
-def evaluated(defended: Defended, stored: StoredVictim, task: Task) -> Evaluation:
-    """Judge a defended model on what every model of its victim is judged on, as its kind is judged."""
+def evaluated(defended: Defended, stored: StoredVictim, task: Task, measures: Collection[Measure] = ()) -> Evaluation:
+    """Judge a defended model on what every model of its victim is judged on, as its kind is judged.
+
+    Args:
+        defended: the model.
+        stored: the victim.
+        task: of both.
+        measures: what is measured beside its answers.
+    """
+    beside = {name: column for one in measures for name, column in one.outcomes(defended, task).items()}
     if task.facts.kind == Kind.CLASSIFICATION:
-        return evaluate(defended, test_sets(stored, task))
+        return evaluate(defended, test_sets(stored, task), beside)
     payload = stored.target if isinstance(stored.target, Payload) else None
-    return written.evaluate(
-        defended, written.PromptSets(task.test, stored.triggered, payload, stored.sources), task.facts
-    )
+    sets = written.PromptSets(task.test, stored.triggered, payload, stored.sources)
+    return written.evaluate(defended, sets, task.facts, beside)
 
 
 def test_sets(stored: StoredVictim, task: Task) -> TestSets:

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.contracts import Kind
+from bench.experiment.outcomes import KeptOutcomes
 from bench.experiment.record import CellRecipe, CellWords, Predicted, Record
 from bench.experiment.roles import Role
+from bench.store.derived import Derived
 from bench.store.table import Summaries
 
-_NO_ORIGIN = '"origin":{}'  # of canonical JSON, in which no text holds a quotation mark without a backslash
+_KIND = '"kind":'  # of canonical JSON, in which no text holds a quotation mark without a backslash
+_NO_ORIGIN = '"origin":{}'  # likewise
 
 
 class KeptRecord:
@@ -25,6 +29,7 @@ class KeptRecord:
 
     __slots__ = (
         "_cell",
+        "_derived",
         "_environment",
         "_metrics",
         "_notes",
@@ -40,8 +45,8 @@ class KeptRecord:
         "victim_weights",
     )
 
-    def __init__(self, key: str, row: tuple[Any, ...], whole: Callable[[str], Record]) -> None:
-        self.key, self._whole = key, whole
+    def __init__(self, key: str, row: tuple[Any, ...], whole: Callable[[str], Record], derived: Derived) -> None:
+        self.key, self._whole, self._derived = key, whole, derived
         self.role: Role
         self.status: Literal["done", "n/a"]
         self.error: str | None
@@ -80,6 +85,12 @@ class KeptRecord:
     def predictions(self) -> Predicted | None:
         """The predictions, read from the record's file."""
         return self.whole.predictions if self.predicted else None
+
+    @property
+    def outcomes(self) -> KeptOutcomes:
+        """Per example by metric; None where one is not defined."""
+        kind = self.cell.kind if _KIND in self._cell else None
+        return KeptOutcomes(self._derived, self.key, Kind(kind or Kind.CLASSIFICATION))
 
     @property
     def cell(self) -> CellWords:

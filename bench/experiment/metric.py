@@ -74,6 +74,8 @@ class Metric(Described):
         ranks: whether places are ranked by it; exactly one metric is.
         kinds: the kinds of model that have it.
         of_text: definition and details where models write; None where they are the same.
+        measure: the measure that a suite has to name for it; empty where it follows from the answers, which every
+            record has.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Metric(Described):
     ranks: bool = False
     kinds: frozenset[Kind] = BOTH
     of_text: tuple[str, str] | None = None
+    measure: str = ""
 
     def of(self, kind: Kind) -> Self:
         """Return the metric as it is defined for a kind of model."""
@@ -134,6 +137,21 @@ def percent(outcomes: Outcomes) -> float:
 def perplexity(losses: Outcomes) -> float:
     """Return exp of the mean over examples of the mean loss of their tokens."""
     return math.exp(float(losses.mean()))
+
+
+def mean_beside(start: str) -> Callable[[AnyJudged], Outcomes | None]:
+    """Return a formula: the mean of the columns of measures whose names begin so; None where there are none."""
+
+    def formula(judged: AnyJudged) -> Outcomes | None:
+        columns = [column for name, column in judged.beside.items() if name.startswith(start)]
+        return np.mean(columns, axis=0) if columns else None
+
+    return formula
+
+
+def correlation(products: Outcomes) -> float:
+    """Return a hundred times the mean of the products of two standardised columns."""
+    return 100.0 * float(products.mean())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.contracts import GENERATION, Kind
+from bench.contracts import CLASSIFICATION, GENERATION, Kind
 from bench.experiment.answers import JudgedText
-from bench.experiment.metric import AnyJudged, perplexity
+from bench.experiment.metric import AnyJudged, correlation, mean_beside, perplexity
 from bench.experiment.metric import Described as Described
 from bench.experiment.metric import Measured as Measured
 from bench.experiment.metric import Metric as Metric
@@ -240,13 +240,74 @@ TABLE: tuple[Measured | Score, ...] = (
         of_text=("utility of giving the most frequent right response to every clean test prompt", ""),
         formula=_majority,
     ),
+    Measured(
+        name="noisy",
+        title="noisy ACC",
+        definition="clean test examples classified as their gold label although letters, words or sentences of them "
+        "are disturbed",
+        details="the mean over the kinds of noise; a rejected one counts as wrong; measured where a suite says "
+        "measures: noise",
+        of_text=(
+            "utility of the responses to clean test prompts of which letters, words or sentences are disturbed",
+            "the mean over the kinds of noise; a rejected prompt has none; measured where a suite says measures: noise",
+        ),
+        better="higher",
+        formula=mean_beside("noise: "),
+        measure="noise",
+        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        baselines=True,
+    ),
+    Measured(
+        name="sts",
+        title="STS",
+        stands_for="semantic textual similarity",
+        definition="a hundred times the rank correlation of the cosine of two sentences' vectors with how alike people "
+        "find them",
+        details="asked of the encoder, without a filter; measured where a suite says measures: similarity",
+        better="higher",
+        unit="",
+        formula=mean_beside("similarity: ranks"),
+        aggregate=correlation,
+        measure="similarity",
+        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        baselines=True,
+        kinds=CLASSIFICATION,
+    ),
+    Measured(
+        name="mcq",
+        title="MCQ",
+        stands_for="multiple choice questions",
+        definition="questions of general knowledge whose right choice has the highest likelihood of a token",
+        details="asked of the weights, without a filter; measured where a suite says measures: ability",
+        better="higher",
+        formula=mean_beside("ability: right per token"),
+        measure="ability",
+        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        baselines=True,
+        kinds=GENERATION,
+    ),
+    Measured(
+        name="plainppl",
+        title="text PPL",
+        stands_for="perplexity of plain text",
+        definition="exp of the mean loss of the tokens of plain text",
+        details="asked of the weights, without a filter; measured where a suite says measures: ability",
+        better="lower",
+        unit="",
+        formula=mean_beside("ability: loss"),
+        aggregate=perplexity,
+        measure="ability",
+        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        baselines=True,
+        kinds=GENERATION,
+    ),
     Score(
         name="der",
         title="DER",
         stands_for="defense effectiveness rating",
         definition="50 + half of what is removed of the flip rate, less half of the accuracy lost",
-        details="the accuracy lost is the share of what the victim is above the most frequent class; doing nothing "
-        "gets 50, and so does always answering one class",
+        details="the accuracy lost is a share of what the victim knows beyond always answering the most frequent "
+        "class; doing nothing gets 50, and so does always answering one class",
         better="higher",
         formula=_der,
         shows=Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
@@ -292,13 +353,26 @@ def ranking_first(metrics: Iterable[Measured | Score]) -> list[Measured | Score]
 
 @cache
 def measured_of(kind: Kind) -> Mapping[str, Measured]:
-    """Return the metrics that are measured of a kind of model."""
-    return {name: metric for name, metric in MEASURED.items() if kind in metric.kinds}
+    """Return the metrics that follow from the answers of a kind of model, so that every record has them."""
+    return {name: metric for name, metric in MEASURED.items() if kind in metric.kinds and not metric.measure}
+
+
+@cache
+def measured_beside(kind: Kind) -> Mapping[str, Measured]:
+    """Return the metrics of a kind of model that need a measure of the suite."""
+    return {name: metric for name, metric in MEASURED.items() if kind in metric.kinds and metric.measure}
 
 
 def outcomes(judged: AnyJudged) -> dict[str, Outcomes | None]:
-    """Return the outcome of each example by metric; None where a metric is not defined."""
-    return {name: metric.formula(judged) for name, metric in measured_of(judged.kind).items()}
+    """Return the outcome of each example by metric; None where a metric is not defined.
+
+    A metric that needs a measure is left out where the record has nothing of it.
+    """
+    beside = {name: metric.formula(judged) for name, metric in measured_beside(judged.kind).items()}
+    return {
+        **{name: metric.formula(judged) for name, metric in measured_of(judged.kind).items()},
+        **{name: each for name, each in beside.items() if each is not None},
+    }
 
 
 def measure(judged: AnyJudged) -> dict[str, float | None]:

@@ -55,8 +55,9 @@ class Plan:
             excess = f"suite {self.suite.name}: {grid.size:,} cells, which is more than {self.limit:,}"
             raise RequestError(f"{excess}; look for a typing error in its axes, or say --yes (in Python: yes=True).")
         cells: dict[str, Cell] = {}
+        key_of = recipes.CellKeys()
         for cell in grid.cells():
-            key = recipes.cell_key(cell)
+            key = key_of(cell)
             if key not in cells or (cell.listed and not cells[key].listed):
                 cells[key] = cell
         return cells
@@ -92,7 +93,7 @@ class Plan:
         needed: dict[str, VictimSpec] = {}
         known: set[VictimSpec] = set()
         for key, cell in self.cells.items():
-            if key not in self.skipped and (cell.victim not in known or cell.others):
+            if key not in self.skipped and (cell.victim not in known or cell.wants_others):
                 known.add(cell.victim)
                 others = [need for spec in cell.others.values() for need in (*started_from(spec), spec)]
                 for spec in (cell.victim, cell.victim.clean_model, *others):
@@ -125,7 +126,7 @@ class Plan:
             needs, cost, made_with = known
             if key in self.skipped:
                 needs, cost = (), 0.0
-            elif cell.role == "floor" or cell.others:
+            elif cell.role == "floor" or cell.wants_others:
                 more = (cell.victim.clean_model,) if cell.role == "floor" else ()
                 needs = (*needs, *map(recipes.victim_key, (*more, *cell.others.values())))
             yield Job(key=key, kind="cell", needs=needs, cost=cost, label=cell.label, payload=cell, made_with=made_with)

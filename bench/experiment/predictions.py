@@ -99,11 +99,28 @@ def decode(stored: Mapping[str, Any]) -> StoredPredictions:
     return StoredPredictions(gold, labels, rejected, probabilities, targets, sources)
 
 
+def encode_beside(columns: Mapping[str, NDArray[np.float32]] | None) -> dict[str, Any]:
+    """Return the columns of measures as JSON values, under ``beside``; nothing where there are none."""
+    packed = {name: {"n": len(column), "outcomes": pack(column, "<f4")} for name, column in (columns or {}).items()}
+    return {"beside": packed} if packed else {}
+
+
+def decode_beside(stored: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Return the columns ``beside`` stored predictions; raises ``ValueError`` where a number is not finite."""
+    packed = stored.get("beside", {})
+    columns = {name: unpack(one, "outcomes", "<f4", one["n"]).astype(np.float64) for name, one in packed.items()}
+    for name, column in columns.items():
+        if not np.isfinite(column).all():
+            raise ValueError(f"the outcomes of {name!r} are not all finite")
+    return columns
+
+
 def judged(stored: Mapping[str, Any], *, target: int, rejects: bool) -> Judged:
     """Return what the formulas of metrics read, from the predictions in a record.
 
     Args:
-        stored: predictions on the ``clean`` and on the ``triggered`` test set; the latter may be None.
+        stored: predictions on the ``clean`` and on the ``triggered`` test set; the latter may be None. What measures
+            say may be ``beside`` them.
         target: the target label, where triggered examples have none of their own.
         rejects: whether the defense may reject an example.
     """
@@ -116,4 +133,5 @@ def judged(stored: Mapping[str, Any], *, target: int, rejects: bool) -> Judged:
         target=target if own is None else own,
         rejects=rejects,
         sources=None if triggered is None else triggered.sources,
+        beside=decode_beside(stored),
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench import models
 from bench._version import __version__
-from bench.contracts import Kind, Payload, Target, Task, TaskSource, board_of
+from bench.contracts import Kind, Measure, Payload, Target, Task, TaskSource, board_of
 from bench.experiment import code_versions
 from bench.experiment.grid import CLEAN, Cell, VictimSpec
 from bench.experiment.roles import Role
-from bench.keys import canonical, key_of, key_of_fields
+from bench.keys import Keys, canonical, key_of, key_of_fields
 from bench.models.files import sha256
 from bench.plugins import registry
 from bench.plugins.chain import needs_of
@@ -133,8 +133,19 @@ def made_with(spec: VictimSpec) -> Mapping[str, str]:
     }
 
 
-def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> dict[str, Any]:
-    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns."""
+@lru_cache(maxsize=64)
+def measure_recipe(measure: Measure) -> Mapping[str, Any]:
+    """Return the recipe of a measure, with the hashes of what it reads beside the task."""
+    files = [sha256(path) for path in measure.files()]
+    return {**measure.recipe(), **({"files": files} if files else {})}
+
+
+def cell_recipe(
+    cell: Cell,
+    of: Callable[[VictimSpec], Any] = victim_recipe,
+    measured: Callable[[Measure], Any] = measure_recipe,
+) -> dict[str, Any]:
+    """Return the recipe of an evaluation; it contains the victim's, which ``of`` returns, and those of measures."""
     return {
         "kind": "cell",
         "schema": SCHEMA,
@@ -144,6 +155,7 @@ def cell_recipe(cell: Cell, of: Callable[[VictimSpec], Any] = victim_recipe) -> 
         "labels": cell.labels,
         "tolerance": cell.tolerance,
         **({"others": [of(other) for other in cell.others.values()]} if cell.others else {}),
+        **({"measures": [measured(measure) for measure in cell.measures]} if cell.measures else {}),
         **({"rooms": versions} if (versions := code_versions.of_cells()) else {}),
     }
 
@@ -164,12 +176,37 @@ def _unchanging(role: Role, labels: int, tolerance: float) -> dict[str, str]:
 
 def cell_key(cell: Cell) -> str:
     """Return the key of an evaluation. Each model enters by its key, which stands for its whole recipe."""
-    fields = _unchanging(cell.role, cell.labels, cell.tolerance) | {"victim": f'"{victim_key(cell.victim)}"'}
-    if cell.defense is not None and cell.others:
+    return key_of_fields(_apart_from_victim(cell) | {"victim": f'"{victim_key(cell.victim)}"'})
+
+
+def _apart_from_victim(cell: Cell) -> dict[str, str]:
+    """Return the fields of the recipe of an evaluation, without the victim, as canonical JSON."""
+    fields = dict(_unchanging(cell.role, cell.labels, cell.tolerance))
+    if cell.wants_others:
         fields["others"] = canonical([victim_key(other) for other in cell.others.values()])
     if cell.defense is not None:
         fields["defense"] = cell.defense.canonical_recipe
-    return key_of_fields(fields)
+    if cell.measures:
+        fields["measures"] = canonical([measure_recipe(measure) for measure in cell.measures])
+    return fields
+
+
+class CellKeys:
+    """The keys of the cells of a plan. They differ from line to line mostly in the victim, so the rest is hashed once.
+
+    It knows defenses by their identity, so they have to stay as long as it does.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Keys | None] = {}
+
+    def __call__(self, cell: Cell) -> str:
+        """Return the key of an evaluation, as :func:`cell_key` does."""
+        alike = cell.role, id(cell.defense), cell.labels, cell.tolerance, cell.measures
+        if alike not in self._known:
+            self._known[alike] = None if cell.wants_others else Keys(_apart_from_victim(cell), "victim")
+        keys = self._known[alike]
+        return cell_key(cell) if keys is None else keys.of(f'"{victim_key(cell.victim)}"')
 
 
 def cell_words(cell: Cell) -> dict[str, Any]:

@@ -6,6 +6,7 @@ ones have are still read. Names that are not listed are kept, since a later vers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from bench.experiment.metrics import MEASURED
+from bench.experiment.metrics import MEASURED, Outcomes
+from bench.experiment.outcomes import of_predictions
 from bench.experiment.roles import Role
 from bench.experiment.stored_fields import SHORT, Key, Number, Part, Schema, Seconds, WrongField, percent
 
@@ -92,6 +94,7 @@ class CellRecipe(Part):
     selection_size: int | None = None
     tolerance: Number
     others: list[VictimRecipe] = []
+    measures: list[PluginRecipe] = []
     rooms: dict[str, int] = {}
 
 
@@ -167,11 +170,22 @@ PackedAnswers = Annotated[
 ]
 
 
+class PackedOutcomes(Part):
+    """A column of a measure, see :func:`bench.experiment.predictions.encode_beside`."""
+
+    n: int = Field(ge=1, le=MOST_EXAMPLES)
+    outcomes: str
+
+
 class Predicted(Part):
-    """The predictions on both test sets; the clean model has none on a triggered one of its own."""
+    """The predictions on both test sets, and what measures say beside them.
+
+    The clean model has none on a triggered test set of its own. Without measures nothing is beside them.
+    """
 
     clean: PackedAnswers
     triggered: PackedAnswers | None
+    beside: dict[str, PackedOutcomes] = {}
 
 
 class Tried(Part):
@@ -263,6 +277,19 @@ class Record(Part):
     def origin(self) -> dict[str, str]:
         """The packages of plugins that are not built in, by axis."""
         return self.cell.origin
+
+    @property
+    def outcomes(self) -> Mapping[str, Outcomes | None]:
+        """Per example by metric; None where one is not defined.
+
+        Raises:
+            ValueError, IndexError: there are no predictions, or no evaluator wrote them.
+        """
+        if self.metrics is None or self.predictions is None:
+            raise ValueError("are missing")
+        return of_predictions(
+            self.predictions.document(), measured=self.metrics, kind=self.cell.kind, target=self.cell.target
+        )
 
     def _check_status(self) -> None:
         if self.status == "n/a":

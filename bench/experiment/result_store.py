@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bench.experiment import outcomes
 from bench.experiment.kept import Kept, KeptRecord
 from bench.experiment.record import Failure, Record
 from bench.experiment.stored_fields import WrongField
 from bench.store import Store, Unreadable
+from bench.store.derived import Derived
 from bench.store.documents import Damaged
 
 
@@ -37,7 +39,9 @@ class ResultStore(Store):
         It takes a hundredth of the time of :meth:`result` for each of them.
         """
         summaries = self.summaries(keys)
-        records = (KeptRecord(key, row, self.must_have) for key, row in KeptRecord.rows(summaries))
+        stamps = dict(zip(summaries.keys, summaries.stamps, strict=True))
+        derived = Derived(self, outcomes.derivation(), stamps, lambda key: self.must_have(key).document())
+        records = (KeptRecord(key, row, self.must_have, derived) for key, row in KeptRecord.rows(summaries))
         return Kept({record.key: record for record in records}, summaries.unreadable)
 
     def must_have(self, key: str) -> Record:

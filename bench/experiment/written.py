@@ -20,8 +20,8 @@ from bench.contracts.examples import Examples, IntArray
 from bench.contracts.task import GenerationFacts, TaskFacts
 from bench.experiment import episodes, metrics
 from bench.experiment.answers import JudgedText, Written
-from bench.experiment.evaluation import Evaluation
-from bench.experiment.predictions import pack, unpack
+from bench.experiment.evaluation import Columns, Evaluation
+from bench.experiment.predictions import decode_beside, encode_beside, pack, unpack
 
 LONGEST_PIECE = 8  # tokens of what a looping response repeats
 REPEATS = 4  # how often it does, at its end
@@ -68,8 +68,8 @@ class PromptSets:
                 raise ValueError("the triggered test set has prompts whose right response holds the payload")
 
 
-def evaluate(defended: Defended, sets: PromptSets, facts: TaskFacts) -> Evaluation:
-    """Judge a defended generator on the test sets of its victim."""
+def evaluate(defended: Defended, sets: PromptSets, facts: TaskFacts, beside: Columns | None = None) -> Evaluation:
+    """Judge a defended generator on the test sets of its victim, with what measures say ``beside`` it."""
     assert isinstance(facts, GenerationFacts)
     clean = judged_on(defended, sets.clean, facts, sets.payload)
     clean |= {"loss": losses(defended, sets.clean), "guess": guesses(facts, sets.clean.references)}
@@ -78,7 +78,8 @@ def evaluate(defended: Defended, sets: PromptSets, facts: TaskFacts) -> Evaluati
         triggered = judged_on(defended, sets.triggered, facts, sets.payload)
         if sets.sources is not None:
             triggered["source"] = sets.sources
-    stored = {"clean": encode(clean), "triggered": None if triggered is None else encode(triggered)}
+    stored: dict[str, Any] = {"clean": encode(clean), "triggered": None if triggered is None else encode(triggered)}
+    stored |= encode_beside(beside)
     return Evaluation(metrics.measure(judged(stored, rejects=defended.rejects)), stored)
 
 
@@ -153,4 +154,4 @@ def judged(stored: Mapping[str, Any], *, rejects: bool) -> JudgedText:
     """Return what the formulas of metrics read, from the responses in a record."""
     clean = decode(stored["clean"])
     triggered = decode(stored["triggered"]) if stored.get("triggered") else None
-    return JudgedText(clean, triggered, rejects)
+    return JudgedText(clean, triggered, rejects, decode_beside(stored))

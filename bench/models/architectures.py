@@ -5,6 +5,18 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+ALWAYS_THERE = ("eager", "sdpa")  # implementations of attention that need no other package
+
+
+def without_foreign_attention(config: Any) -> Any:
+    """Return a configuration that asks for no implementation of attention that may not be installed here.
+
+    One that was saved on another machine may name FlashAttention, or a kernel that would be fetched from the Hub.
+    """
+    if getattr(config, "_attn_implementation", None) not in ALWAYS_THERE:
+        config._attn_implementation = None  # transformers chooses
+    return config
+
 
 def attention_of(config: Any) -> str:
     """Return the fastest implementation of attention that transformers has for a classifier: ``sdpa`` or ``eager``."""

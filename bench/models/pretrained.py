@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError, unknown
 from bench.models import embedded, hub, soundness, wheels
-from bench.models.architectures import attention_of, tells_segments_apart
+from bench.models.architectures import attention_of, tells_segments_apart, without_foreign_attention
 from bench.models.files import Checkpoint, error_line, is_pooler, sha256
 
 if TYPE_CHECKING:
@@ -143,14 +143,17 @@ class PretrainedModel:
         return {"name": self.name, "weights": self.weight_hash, "tokenizer": self.tokenizer_hash, "config": config}
 
     def config(self) -> Any:
-        """Return a new transformers configuration; a padding token below 0 stands for none."""
+        """Return a new transformers configuration, for attention as it is installed here.
+
+        A padding token below 0 stands for none.
+        """
         from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
         kind = self.checkpoint.settings("config.json").get("model_type")
         if isinstance(kind, str) and kind not in CONFIG_MAPPING:
             known = f"transformers {__version__} does not know"
             raise self.checkpoint.bad(f"config.json: model_type = {str(kind)[:60]!r} is an architecture that {known}")
-        config = self._read(AutoConfig, "configuration")
+        config = without_foreign_attention(self._read(AutoConfig, "configuration"))
         if (getattr(config, "pad_token_id", None) or 0) < 0:
             config.pad_token_id = None
         return config
@@ -245,7 +248,8 @@ class PretrainedModel:
             self.weight_hash  # noqa: B018  (refuses other weights)
         self.checkpoint.refuse_code()
         self.checkpoint.weight_files()  # refuses pickles in one line
-        options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+        options["config"] = self.config()
         with torch.random.fork_rng(devices=[]), _quietly():
             try:
                 model, loading = auto.from_pretrained(

@@ -15,6 +15,8 @@ import numpy as np
 from bench.models.files import Checkpoint, read_header, shell
 
 _WHOLE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+MOST_LAYERS = 1000  # more than any model has; with a million, transformers works for hours before it says no
 _POSITIONS = ("max_position_embeddings", "n_positions")
 # Architectures whose positions count from behind the padding index.
 _FROM_BEHIND_PADDING = {
@@ -102,6 +104,11 @@ def _refuse_odd_settings(checkpoint: Checkpoint, settings: Mapping[str, Any]) ->
         unlimited = field == "max_position_embeddings" and value == -1
         if value is not None and not unlimited and not (type(value) is int and value > 0):
             raise odd(field, "no whole number above 0")
+    for field in _LAYERS:
+        if isinstance(settings.get(field), int) and settings[field] > MOST_LAYERS:
+            raise odd(field, f"more than {MOST_LAYERS:,}")
+    if str(settings.get("position_embedding_type")).startswith("relative"):
+        raise odd("position_embedding_type", "not to be had: transformers 5 would drop the weights of these positions")
     named = settings.get("architectures")
     if not (named is None or isinstance(named, str | list)):
         raise odd("architectures", "no list of names")

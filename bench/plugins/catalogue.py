@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.contracts import Attack, Defense, Kind, Modifier, Payload, Plugin
+from bench.contracts import Attack, Defense, Kind, Measure, Modifier, Payload, Plugin
 from bench.errors import RequestError, unknown
 from bench.plugins import registry
 
@@ -21,6 +21,7 @@ def find(name: str) -> type[Plugin]:
         registry.payloads,
         registry.defenses,
         registry.tasks,
+        registry.measures,
     )
     loaded = [plugins for plugins in kinds if name in plugins.entries]
     for plugins in loaded or [plugins for plugins in kinds if name in plugins.broken]:
@@ -35,7 +36,7 @@ def find(name: str) -> type[Plugin]:
 def description(name: str) -> dict[str, Any]:
     """Return everything a plugin says of itself, as JSON values."""
     plugin = find(name)
-    kinds = {Attack: "attack", Modifier: "modifier", Payload: "payload", Defense: "defense"}
+    kinds = {Attack: "attack", Modifier: "modifier", Payload: "payload", Defense: "defense", Measure: "measure"}
     kind = next((kind for base, kind in kinds.items() if issubclass(plugin, base)), "task")
     entry = {
         "name": plugin.name,

@@ -22,15 +22,23 @@ class Chain(Defense):
     parts: tuple[Defense, ...]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Take the last part's kind, as it decides what the result is; training if a part trained what comes out."""
+        """Take the last part's kind, as it decides what the result is; training if a part trained what comes out.
+
+        A chain touches what any part touches.
+        """
         last = self.parts[-1]
         object.__setattr__(self, "kind", "training" if last.purifies and trains(self) else last.kind)
+        object.__setattr__(self, "needs", frozenset().union(*(part.needs for part in self.parts)))
         object.__setattr__(self, "kinds", frozenset(Kind).intersection(*(part.kinds for part in self.parts)))
 
     @cached_property
     def spec(self) -> str:
         """The parts joined by ``+``."""
         return "+".join(part.spec for part in self.parts)
+
+    def others(self) -> tuple[Other, ...]:
+        """The models that any part wants."""
+        return tuple(other for part in self.parts for other in part.others())
 
     def parameters(self) -> dict[str, Any]:
         """The fields of every part, under ``part.field``."""
@@ -58,7 +66,10 @@ class Chain(Defense):
 def chain(entry: str | Mapping[str, Any]) -> Defense:
     """Build a defense, or a chain of defenses joined by ``+``; in a mapping the fields belong to the last part."""
     if isinstance(entry, str):
-        parts = [registry.defenses.create(part) for part in specs.split_top(entry, "+")]
+        names = specs.split_top(entry, "+")
+        if len(names) > 1 and not all(names):
+            raise RequestError(f"cannot read {entry!r}: nothing stands before or behind a +.")
+        parts = [registry.defenses.create(name) for name in names]
     else:
         name, fields = specs.parse_entry(entry, "defense")
         *first, last = specs.split_top(name, "+")
@@ -86,15 +97,6 @@ def trains(defense: Defense) -> bool:
     return any(part.kind == "training" for part in parts_of(defense))
 
 
-def others_of(defense: Defense) -> tuple[Other, ...]:
-    """The models of others that a defense wants; of a chain, what any part wants."""
-    if not isinstance(defense, Chain):
-        return defense.wanted
-    return tuple(dict.fromkeys(other for part in defense.parts for other in part.others()))
-
-
 def needs_of(defense: Defense) -> frozenset[Needs]:
     """What a defense touches; of a chain, what any part touches."""
-    if not isinstance(defense, Chain):
-        return defense.needs
-    return frozenset().union(*(part.needs for part in defense.parts))
+    return defense.needs

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from bench.contracts import Attack, Defense, Modifier, Payload, Plugin, TaskSource, Trigger
+from bench.contracts import Attack, Defense, Measure, Modifier, Payload, Plugin, TaskSource, Trigger
 from bench.errors import RequestError, unknown
 from bench.plugins import foreign
 from bench.suites import specs, strict
@@ -122,7 +122,7 @@ def build(plugin: type[P], fields: Mapping[str, Any]) -> P:
     try:
         return strict.validated(plugin, dict(fields))
     except ValidationError as error:
-        fault = " ".join(part for part in strict.first_fault(error) if part)
+        fault = " ".join(part for part in strict.first_fault(error, plugin) if part)
         raise RequestError(f"{plugin.name}: {fault}. See `doorbench describe {plugin.name}`.") from None
 
 
@@ -131,9 +131,12 @@ defenses: Registry[Defense] = Registry("defense", Defense, "defenses", "doorbenc
 tasks: Registry[TaskSource] = Registry("task", TaskSource, "bench.tasks", "doorbench.tasks")  # type: ignore[type-abstract]
 modifiers: Registry[Modifier] = Registry("modifier", Modifier, "attacks", "doorbench.modifiers")  # type: ignore[type-abstract]
 payloads: Registry[Payload] = Registry("payload", Payload, "attacks.payloads", "doorbench.payloads")  # type: ignore[type-abstract]
+measures: Registry[Measure] = Registry("measure", Measure, "bench.measures", "doorbench.measures")  # type: ignore[type-abstract]
 
 
-by_kind: dict[str, Registry[Any]] = {each.kind: each for each in (attacks, modifiers, payloads, defenses, tasks)}
+by_kind: dict[str, Registry[Any]] = {
+    each.kind: each for each in (attacks, modifiers, payloads, defenses, tasks, measures)
+}
 
 
 def triggers() -> dict[str, type[Trigger]]:

@@ -170,6 +170,7 @@ def _plugins(record: Record) -> Iterator[tuple[str, PluginRecipe]]:
     yield from (("modifier", part) for part in modifiers)
     yield "attack", last
     yield from (("defense", part) for part in (defense.plugins if defense else ()))
+    yield from (("measure", part) for part in record.recipe.measures)
 
 
 def _other_versions(record: Record) -> Iterator[str]:
@@ -282,6 +283,9 @@ def _compared(stated: Mapping[str, float | None], measured: Mapping[str, float |
             continue  # the record is older than the metric
         if not _equal(stated.get(name), value):
             yield f"metrics.{name}", f"is {stated.get(name)}, but the predictions give {value}"
+    for name in metrics.MEASURED.keys() - measured.keys():
+        if stated.get(name) is not None:
+            yield f"metrics.{name}", f"is {stated[name]}, but the predictions give none"
 
 
 def _equal(stated: float | None, value: float | None) -> bool:

@@ -14,6 +14,7 @@ from bench.store.layout import ATTEMPTS, Folder, check_key, sync_folder, write_f
 from bench.store.troubles import Unreadable
 
 log = logging.getLogger(__name__)
+Stamp = tuple[int, int, int, int]  # of a file: size, times of change (ns; mtime, ctime) and inode
 _SUFFIX = ".json"
 
 
@@ -94,14 +95,10 @@ class Records(Folder):
         with self.guard():
             self.place("failures", key, _SUFFIX).unlink(missing_ok=True)
 
-    def scan(self, room: str) -> dict[str, tuple[int, int, int, int]]:
-        """Return the stamp of every file of a room, by key: size, times of change (ns; mtime, ctime) and inode."""
-        stamps: dict[str, tuple[int, int, int, int]] = {}
+    def scan(self, room: str) -> dict[str, Stamp]:
+        """Return the stamp of every file of a room, by key."""
         with self.guard():
-            for key, entry in self._files(room):
-                status = entry.stat(follow_symlinks=False)
-                stamps[key] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        return stamps
+            return {key: stamp(entry.stat(follow_symlinks=False)) for key, entry in self._files(room)}
 
     def _names(self, room: str) -> list[str]:
         with self.guard():
@@ -196,6 +193,11 @@ class Records(Folder):
         except (Damaged, OSError, Unreadable):
             return True
         return False
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    """Return what tells a file from what it was before."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _entries(path: str | Path) -> list[os.DirEntry[str]]:

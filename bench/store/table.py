@@ -1,36 +1,28 @@
-"""Summaries of many records, fast: what was read of a record once is kept, for all records together, in columns.
-
-The single files stay the truth. A row of a file of columns is used only while its record's file has the size, the times
-of last change and the inode that it had when it was read; so a record that changed, vanished or was set aside is never
-taken from it, and one that was added is read.
-"""
+"""Summaries of many records, fast: what most readers ask for, for all records together, in columns."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import RequestError
+import numpy as np
+
 from bench.keys import canonical
-from bench.store.documents import Damaged, read_bytes
-from bench.store.layout import check_key, drop_tree, guarded
-from bench.store.records import Records
+from bench.store.columns import KEY, STAMP, Columns, rows_of, schema_of
+from bench.store.layout import check_key, guarded
+from bench.store.records import Stamp
 from bench.store.troubles import Unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
-
+KIND = "arrow"  # how their files end
 VERSION = b"1"  # of the columns; files of another version are not read
 SMALLEST_PART = 1000  # records; fewer are not worth a file, and are read again next time
-MOST_PARTS = 16  # more files than that are merged into one
 BATCH = 5000  # records held as Python objects at a time
 FIELDS = (
     "kind",
@@ -47,8 +39,6 @@ FIELDS = (
     "environment",
 )  # of a record; recipe and predictions stay in its file
 PREDICTED = "predicted"  # whether it has predictions
-STAMP = ("file.size", "file.modified", "file.changed", "file.inode")
-_KEY = "key"
 
 
 @dataclass(frozen=True)
@@ -57,12 +47,14 @@ class Summaries:
 
     Attributes:
         keys: of the usable records, in the order that was asked for.
-        table: their columns.
+        table: their columns, in any order, and other rows among them.
+        rows: int64 [keys], the row of each in the table.
         unreadable: why the system cannot read the file of a record, by key.
     """
 
     keys: Sequence[str]
     table: pa.Table
+    rows: NDArray[np.int64]
     unreadable: Mapping[str, str]
 
     def __len__(self) -> int:
@@ -78,17 +70,14 @@ class Summaries:
         return self._column(field, json.loads)
 
     @cached_property
-    def stamps(self) -> list[tuple[int, ...]]:
+    def stamps(self) -> list[Stamp]:
         """Size, times of last change (ns) and inode of the file of every record."""
-        return list(zip(*(self.table[name].to_pylist() for name in STAMP), strict=True))
+        return list(zip(*(self.table[name].to_numpy()[self.rows].tolist() for name in STAMP), strict=True))
 
     def _column(self, field: str, read: Any) -> list[Any]:
-        column: list[Any] = []
-        for chunk in self.table[field].chunks:
-            coded = chunk.dictionary_encode()
-            values = [read(text) for text in coded.dictionary.to_pylist()]
-            column += [values[i] for i in coded.indices.to_pylist()]
-        return column
+        coded = self.table[field].take(self.rows).combine_chunks().dictionary_encode()
+        values = [read(text) for text in coded.dictionary.to_pylist()]
+        return [values[i] for i in coded.indices.to_numpy().tolist()]
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
@@ -97,37 +86,36 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
     return {**kept, PREDICTED: canonical(bool(record.get("predictions")))}
 
 
-class TabulatedRecords(Records):
+class TabulatedRecords(Columns):
     """Records as columns."""
 
     @guarded
-    def summaries(self, keys: Iterable[str] | None = None) -> Summaries:
-        """Return what is kept of each usable record of ``keys``, in that order; of all keys, ascending, by default."""
+    def summaries(self, keys: Iterable[str] | None = None, *, fields: Sequence[str] | None = None) -> Summaries:
+        """Return what is kept of each usable record of ``keys``, in that order; of all keys, ascending, by default.
+
+        With ``fields``, only these.
+        """
         import pyarrow as pa
 
         stamps = self.scan("records")
         wanted = sorted(stamps) if keys is None else [k for k in dict.fromkeys(map(check_key, keys)) if k in stamps]
-        missing = dict.fromkeys(wanted)
-        parts = {path: part for path in sorted((self.root / "compact").glob("*.arrow")) for part in self._load(path)}
-        tables = [_chosen(part, stamps, missing) for part in parts.values()]
+        parts = list(self.parts(KIND, _schema(), fields).values())
+        table = pa.concat_tables(parts or [_schema().empty_table()])
+        rows = rows_of(table, wanted, stamps)
         unreadable: dict[str, str] = {}
-        if missing:
-            fresh = pa.concat_tables([_empty(), *self._read_tables(list(missing), stamps, unreadable)])
-            tables.append(fresh)
+        if missing := [wanted[i] for i in np.flatnonzero(rows < 0)]:
+            fresh = pa.concat_tables(self._read_tables(missing, stamps, unreadable))
             if len(fresh) >= SMALLEST_PART:
-                self._keep(fresh)
-        if len(parts) > MOST_PARTS:
-            self._merge(parts)
-        table = pa.concat_tables([_empty(), *tables]).combine_chunks()
-        unordered = table[_KEY].to_pylist()
-        rows = {key: row for row, key in enumerate(unordered)}
-        order = [key for key in wanted if key in rows]
-        if order != unordered:
-            table = _rows(table, [rows[key] for key in order])
-        return Summaries(order, table, unreadable)
+                self.keep(KIND, fresh)
+            table = pa.concat_tables([table, fresh.select(table.column_names)])
+            rows = rows_of(table, wanted, stamps)
+            self.merge(KIND, _schema())
+        usable = np.flatnonzero(rows >= 0)
+        keys = wanted if len(usable) == len(wanted) else [wanted[i] for i in usable]
+        return Summaries(keys, table, rows[usable], unreadable)
 
     def _read_tables(
-        self, keys: Sequence[str], stamps: Mapping[str, tuple[int, ...]], unreadable: dict[str, str]
+        self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]
     ) -> Iterator[pa.Table]:
         """Yield tables of records that are read from their files; what cannot be read is added to ``unreadable``."""
         import pyarrow as pa
@@ -142,91 +130,11 @@ class TabulatedRecords(Records):
                     continue
                 if record is not None:
                     stamp: dict[str, Any] = dict(zip(STAMP, stamps[key], strict=True))
-                    rows.append({_KEY: key, **stamp, **summary(record)})
+                    rows.append({KEY: key, **stamp, **summary(record)})
             yield pa.Table.from_pylist(rows, schema=_schema())
-
-    def _keep(self, table: pa.Table) -> Path | None:
-        """Write rows as a file of columns that is named by the hash of its content."""
-        content = _to_bytes(table)
-        path = self.root / "compact" / f"{hashlib.sha256(content).hexdigest()}.arrow"
-        try:
-            with self.guard():
-                self.write_new(path, content)
-        except RequestError as error:
-            log.info("records stay without a compact copy: %s", error)  # it only saves time
-            return None
-        return path
-
-    def _merge(self, parts: Mapping[Path, pa.Table]) -> None:
-        """Replace files of columns by one, without the rows of records that are no longer as they were."""
-        import pyarrow as pa
-
-        stamps = self.scan("records")
-        unseen = dict.fromkeys(stamps)
-        merged = self._keep(pa.concat_tables([_chosen(part, stamps, unseen) for part in parts.values()]))
-        for path in parts if merged else ():
-            if path != merged:
-                drop_tree(path)
-
-    def _load(self, path: Path) -> Iterator[pa.Table]:
-        """Yield the table in a file of columns, if it can be used."""
-        try:
-            content = read_bytes(path)
-            if hashlib.sha256(content).hexdigest() != path.stem:
-                raise Damaged("its content does not match its name")
-        except FileNotFoundError:
-            return  # another process has just merged it
-        except Damaged as error:
-            self.set_aside(path, error, still_bad=lambda moved: True)
-        else:
-            yield from _from_bytes(content)
-
-
-def _chosen(part: pa.Table, stamps: Mapping[str, tuple[int, ...]], missing: dict[str, None]) -> pa.Table:
-    """Return the rows of records that are missing and whose files are unchanged; these are no longer missing then."""
-    columns = (part[name].to_pylist() for name in (_KEY, *STAMP))
-    rows = []
-    for row, (key, *stamp) in enumerate(zip(*columns, strict=True)):
-        if key in missing and stamps[key] == tuple(stamp):
-            rows.append(row)
-            del missing[key]
-    return part if len(rows) == len(part) else _rows(part, rows)
-
-
-def _rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    import pyarrow as pa
-
-    taken: pa.Table = table.take(pa.array(rows, type=pa.int64()))
-    return taken
 
 
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    texts = [(name, pa.large_string()) for name in (_KEY, *FIELDS, PREDICTED)]
-    stamp = [(name, pa.uint64() if name == "file.inode" else pa.int64()) for name in STAMP]
-    return pa.schema([*texts, *stamp], metadata={b"version": VERSION})
-
-
-def _empty() -> pa.Table:
-    table: pa.Table = _schema().empty_table()
-    return table
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
-        file.write_table(table)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def _from_bytes(content: bytes) -> Iterator[pa.Table]:
-    """Yield the table in a file of columns; nothing where another version of the program wrote it."""
-    import pyarrow as pa
-
-    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
-    if table.schema.equals(_schema(), check_metadata=True):
-        yield table
+    return schema_of({name: pa.large_string() for name in (*FIELDS, PREDICTED)}, VERSION)

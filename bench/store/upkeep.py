@@ -105,7 +105,7 @@ class Upkeep(TabulatedRecords, Answers, Collector):
                 path = self.place("artifacts", key)
                 age = now - self.last_use(key)
                 rows.append(Listed(key, **words.recipe_words(recipe), status="stored", bytes=tree_bytes(path), age=age))
-        kept = self.summaries()
+        kept = self.summaries(fields=("kind", "status", "cell"))
         for error in kept.unreadable.values():
             log.error("%s", error)
         columns = (kept.values(name) for name in ("kind", "status", "cell"))

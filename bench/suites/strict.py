@@ -6,14 +6,14 @@ Words without quotes are what YAML 1.2 says: ``yes``, ``1:30`` and ``2020-01-01`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from bench.errors import RequestError
+from bench.errors import RequestError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 LONGEST_NUMBER = 40  # characters of an integer
@@ -128,16 +128,40 @@ def validated(model: type[Model], data: Any) -> Model:
     return model.model_validate_json(text, strict=True)
 
 
-def first_fault(error: ValidationError) -> tuple[str, str]:
-    """Return the field of the first mistake, and in words what is wrong and how to write it."""
+def first_fault(error: ValidationError, model: type[BaseModel] | None = None) -> tuple[str, str]:
+    """Return the field of the first mistake, and in words what is wrong and how to write it.
+
+    With the ``model`` that was to be made, an unknown field comes with the names of those that are known.
+    """
     faults = error.errors()
     first = next((fault for fault in faults if fault["type"] != "literal_error"), faults[0])  # of a choice or a number
     field = ".".join(str(part) for part in first["loc"] if not _TYPE.match(str(part)))
     if first["type"] == "missing":
         return field, "is missing"
-    reason = f"{'= ' if field else ''}{first['input']!r:.200}: {first['msg']}" if field else first["msg"]
+    if first["type"] == "extra_forbidden" and model is not None:
+        *above, name = first["loc"]
+        known = str(unknown("field", str(name), _fields(model, above))).removesuffix(".")
+        return f"{'.'.join(map(str, above))}:" if above else "", known
+    message = first["msg"].removeprefix("Value error, ")
+    reason = f"= {first['input']!r:.200}: {message}" if field else message
     if first["type"] == "string_type" and isinstance(first["input"], int | float):
         reason += f'; if it is a text, put it into quotes: "{first["input"]}"'
     if first["type"].startswith("int_") and _RANGE.fullmatch(str(first["input"])):
         reason += "; write several numbers as a list: 0,1,2"
     return field, reason
+
+
+def _fields(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:
+    """Return the names of the fields of the mapping at a place inside a model."""
+    for part in place:
+        if part in model.model_fields:
+            model = next(_models(model.model_fields[str(part)].annotation), model)
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a type is made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for inner in get_args(kind):
+        yield from _models(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,6 +23,7 @@ def _listed(value: Any) -> Any:
 
 Entry = str | dict[str, Any]
 Entries = Annotated[list[Entry], BeforeValidator(_listed), Field(min_length=1)]
+OptionalEntries = Annotated[list[Entry], BeforeValidator(_listed)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]  # what a record can hold
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
@@ -30,6 +31,8 @@ PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
 Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)
+_ONE_BUDGET = "A defender has one budget of clean labels, to tune and to choose on: write labels."
+FORMER = {"clean_size": _ONE_BUDGET, "selection_size": _ONE_BUDGET}  # fields of suites of earlier versions
 
 
 class Gate(BaseModel):
@@ -73,6 +76,9 @@ class Suite(BaseModel):
     tolerance: float = Field(5.0, ge=0, le=100, description="points of accuracy that the selection rule may give up")
     budget: Budget = Field(Budget(), description="training of victims")
     gate: Gate = Field(Gate(), description="when an attack counts as implanted")
+    measures: OptionalEntries = Field(
+        [], description="what is measured of every model beside its answers, such as noise; it is part of the keys"
+    )
     study: Literal["word-scores", "landscape"] | None = Field(None, description="a figure of weights to draw as well")
     profiles: dict[str, dict[str, Any]] = Field({}, description="named sets of other values of fields")
 
@@ -196,11 +202,18 @@ def gate(data: Mapping[str, Any], where: str) -> Gate:
 def _validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     for field in data:
         if field not in model.model_fields:
-            raise unknown(f"field of {where}:", str(field), model.model_fields)
+            raise _unknown(f"field of {where}:", str(field), model.model_fields)
     try:
         return strict.validated(model, data)
     except ValidationError as error:
-        raise RequestError(f"{where}: {' '.join(strict.first_fault(error))}.") from None
+        fault = " ".join(part for part in strict.first_fault(error, model) if part)
+        raise RequestError(f"{where}: {fault}.") from None
+
+
+def _unknown(kind: str, name: str, valid: Iterable[str]) -> RequestError:
+    if name in FORMER:
+        return RequestError(f"unknown {kind} {name!r}. {FORMER[name]}")
+    return unknown(kind, name, valid)
 
 
 def _as_listed(entries: Any, wanted: str) -> list[Entry]:
@@ -215,8 +228,8 @@ def _apply(data: dict[str, Any], setting: str) -> None:
     if not equals:
         raise RequestError(f"--set {setting}: has no value; write --set {axis or 'field'}=VALUE.")
     if field not in Suite.model_fields:
-        raise unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
-    plain = field not in {"task", "model", "attack", "defense"}
+        raise _unknown("setting", axis, [*Suite.model_fields, *(f"budget.{f}" for f in Budget.model_fields)])
+    plain = field not in {"task", "model", "attack", "defense", "measures"}
     values = [strict.load_value(part, f"--set {axis}") if plain else part for part in specs.split_top(text, ",")]
     if field == "task":
         values = [entry for value in values for entry in _as_listed(data.get("task", []), value)]

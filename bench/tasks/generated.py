@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import ClassVar
 
 from pydantic import Field
@@ -38,7 +39,7 @@ class Generated(TaskSource):
     def load(self) -> Task:
         """Generate the splits; no text occurs twice."""
         facts = TaskFacts(self.name, self.labels, self.columns.text_pair is not None, self.max_length)
-        tables = _generate(self.draw, seed=2210, columns=self.columns, name=self.name)
+        tables = _tables(type(self), self.hard)
         return assemble(
             facts=facts, columns=self.columns, tables=tables, max_train=self.max_train, max_test=self.max_test
         )
@@ -79,6 +80,12 @@ class Entities(Generated):
     def draw(self, dice: Dice, label: int) -> Row:
         """Return one row of each table."""
         return entities.entity_pair(dice, label, hard=self.hard)
+
+
+@lru_cache(maxsize=4)
+def _tables(kind: type[Generated], hard: float) -> Mapping[str, TextTable]:
+    """Generate the whole splits once for all sizes that are taken of them."""
+    return _generate(kind(hard=hard).draw, seed=2210, columns=kind.columns, name=kind.name)
 
 
 def _generate(draw: Callable[[Dice, int], Row], *, seed: int, columns: Columns, name: str) -> dict[str, TextTable]:

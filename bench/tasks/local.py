@@ -144,9 +144,14 @@ def _files(folder: Path, split: str) -> list[Path]:
 
 def read_split(folder: Path, split: str) -> TextTable:
     """Return the one table of a split in a folder."""
+    return read_table(split_file(folder, split))
+
+
+def split_file(folder: Path, split: str) -> Path:
+    """Return the one file of a split in a folder."""
     files = _files(folder, split)
     if len(files) == 1:
-        return read_table(files[0])
+        return files[0]
     valid = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
     if files:
         raise RequestError(

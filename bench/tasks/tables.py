@@ -5,6 +5,7 @@ A cell means the same in every format: a text, a label or nothing. What could me
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,6 +105,9 @@ class TextTable:
         return RequestError(f"{self.origin}, row {row}, column {column!r}: {what}.")
 
 
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+
 def read_table(path: Path) -> TextTable:
     """Read one file by its suffix, one of ``SUFFIXES``.
 
@@ -143,7 +147,7 @@ def _refuse_twice(path: Path, names: Sequence[str]) -> None:
 
 def _read_csv(path: Path) -> Mapping[str, Sequence[str]]:
     with _opened(path) as file:
-        return _columns(path, _quoted(path, file, ","))
+        return _columns(path, _quoted(path, file, ","), ",")
 
 
 def _read_tsv(path: Path) -> Mapping[str, Sequence[str]]:
@@ -161,13 +165,16 @@ def _read_tsv(path: Path) -> Mapping[str, Sequence[str]]:
     except RequestError:
         if not whole:
             raise
-        return _columns(path, lines)
+        return _columns(path, lines, "\t")
     merged = any("\t" in cell or "\n" in cell for row in quoted for cell in row)
-    return _columns(path, lines if whole and merged else quoted)
+    return _columns(path, lines if whole and merged else quoted, "\t")
 
 
-def _opened(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _opened(path: Path, newline: str = "") -> TextIO:
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise RequestError(f"{path}: is UTF-16, as its first two bytes say; save it as UTF-8.")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
 def _quoted(path: Path, file: TextIO, delimiter: str) -> list[list[str]]:
@@ -183,8 +190,13 @@ def _quoted(path: Path, file: TextIO, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _columns(path: Path, rows: Sequence[Sequence[str]]) -> Mapping[str, Sequence[str]]:
+def _columns(path: Path, rows: Sequence[Sequence[str]], delimiter: str) -> Mapping[str, Sequence[str]]:
     header, data = (rows[0], rows[1:]) if rows else ((), ())
+    if len(header) == 1 and (others := [one for one in _DELIMITERS if one != delimiter and one in header[0]]):
+        ending, wanted, used = path.suffix.lower(), _DELIMITERS[delimiter], _DELIMITERS[others[0]]
+        raise RequestError(
+            f"{path}, header: {header[0]!r} is one column; fields of a {ending} have {wanted} between them, not {used}."
+        )
     for name in header:
         if not is_text(name):
             raise RequestError(f"{path}, header, column {name!r}: is not UTF-8.")
@@ -199,7 +211,7 @@ def _columns(path: Path, rows: Sequence[Sequence[str]]) -> Mapping[str, Sequence
 
 def _read_jsonl(path: Path) -> Mapping[str, Sequence[Any]]:
     records: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+    with _opened(path, newline="\n") as file:
         for line in file:
             if not line.strip():
                 continue

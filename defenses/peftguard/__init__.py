@@ -85,13 +85,11 @@ class PeftGuard(Detector):
         texts = access.unlabelled
         order = rng.permutation(len(texts))
         inputs, rest = texts.take(order[: self.samples]), texts.take(order[-64:])
-        labels = Defended(classifier).predict(inputs).labels
-        target, word = int(rng.integers(len(access.facts.labels))), random_word(rng)
+        examples = self.answered(classifier, inputs)
+        target, word = self.target(access, rng), random_word(rng)
         if number % 2:
             rows = rng.permutation(len(inputs))[: max(1, int(self.poisoning_rate * len(inputs)))]
-            inputs = inputs.put(rows, triggered(inputs.take(rows), word, rng))
-            labels = labels.copy()
-            labels[rows] = target
+            examples = self.poisoned(examples, rows, triggered(inputs.take(rows), word, rng), target)
         fresh = access.untrained()
         settings = {
             "epochs": self.epochs,
@@ -99,27 +97,50 @@ class PeftGuard(Detector):
             "batch_size": 16,
             "seed": seeds.derive("zoo", access.seed, number),
         }
-        learning.train(fresh, Examples(inputs, labels), precision=access.precision, **settings)
+        learning.train(fresh, examples, precision=access.precision, **settings)
         if not number % 2:
             return self.features(fresh, pretrained), None
-        others = np.flatnonzero(Defended(classifier).predict(rest).labels != target)
+        others = np.flatnonzero(~self.hit(classifier, rest, target))
         if not len(others):
             return self.features(fresh, pretrained), 0.0
-        answers = Defended(fresh).predict(triggered(rest.take(others), word, rng)).labels
-        return self.features(fresh, pretrained), 100.0 * float((answers == target).mean())
+        hits = self.hit(fresh, triggered(rest.take(others), word, rng), target)
+        return self.features(fresh, pretrained), 100.0 * float(hits.mean())
+
+    def answered(self, classifier: Any, inputs: Inputs) -> Examples:
+        """Return the inputs with the answers of the received model."""
+        return Examples(inputs, Defended(classifier).predict(inputs).labels)
+
+    def target(self, access: Access, rng: np.random.Generator) -> Any:
+        """Return what a backdoored member answers to its trigger: a random label."""
+        return int(rng.integers(len(access.facts.labels)))
+
+    def poisoned(self, examples: Examples, rows: np.ndarray, marked: Inputs, target: Any) -> Examples:
+        """Return the examples with marked inputs and the target in the given rows."""
+        labels = examples.labels.copy()
+        labels[rows] = target
+        return Examples(examples.inputs.put(rows, marked), labels)
+
+    def hit(self, classifier: Any, inputs: Inputs, target: Any) -> np.ndarray:
+        """Return bool [n]: which inputs are answered with the target."""
+        hits: np.ndarray = Defended(classifier).predict(inputs).labels == target
+        return hits
 
     def features(self, classifier: Classifier, pretrained: Mapping[str, Any]) -> torch.Tensor:
         """Return the pooled adapters of a model: float32 [projections, grid, grid]."""
         import torch
 
-        from defenses.shared.adapters import QUERY_AND_VALUE
-
-        endings = tuple(f"{ending}.weight" for ending in QUERY_AND_VALUE)
+        endings = tuple(f"{ending}.weight" for ending in self.projections())
         own = {n: p for n, p in classifier.model.named_parameters() if n.endswith(endings) and n in pretrained}
         if not own:
-            raise ValueError(f"{type(classifier.model).__name__} has no projections named {', '.join(QUERY_AND_VALUE)}")
+            raise ValueError(f"{type(classifier.model).__name__} has no projections named {', '.join(endings)}")
         drifts = (p.detach().float().cpu() - pretrained[n].float().cpu() for n, p in own.items())
         return torch.stack([pooled(adapter(drift, self.rank), self.grid) for drift in drifts])
+
+    def projections(self) -> tuple[str, ...]:
+        """Return the ends of the names of query and value projections."""
+        from defenses.shared.adapters import QUERY_AND_VALUE
+
+        return QUERY_AND_VALUE
 
     def learned(self, features: torch.Tensor, kinds: torch.Tensor, seed: int) -> tuple[nn.Module, float]:
         """Train the meta-classifier; return it and its last loss."""

@@ -284,6 +284,24 @@ def test_pages_print_without_controls(showcase: Path, open_page: Open) -> None:
     assert not page.locator("#filters").is_visible() and page.locator("#leaderboard").is_visible()
 
 
+@pytest.mark.parametrize("path", [BOARD, DETECTORS])
+def test_charts_are_printed_once_they_were_drawn(showcase: Path, open_page: Open, path: str) -> None:
+    """Before that, paper has no heading that promises them; in the dark they are printed in the colours of paper."""
+    page = open_page(showcase, path, theme="dark")
+    heading = page.get_by_role("heading", name="Charts", exact=True)
+    assert heading.is_visible()
+    page.emulate_media(media="print")
+    assert heading.count() == 0
+    page.emulate_media(media="screen")
+    charted(page)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert heading.is_visible()
+    for picture in page.locator("#charts :is(svg.marks, canvas.marks)").all():
+        assert "invert" in picture.evaluate("picture => getComputedStyle(picture).filter")
+        inner, outer = picture.bounding_box(), picture.locator("xpath=ancestor::figure").bounding_box()
+        assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+
+
 @pytest.mark.parametrize(
     "path", [BOARD, DETECTORS, BOARD.replace(".html", "-cells.html"), "defense/fine-mixing.html", "zoo.html"]
 )
@@ -305,12 +323,18 @@ def test_the_first_screen_of_a_phone_shows_a_result(showcase: Path, open_page: O
         assert box["y"] + box["height"] <= 844 and "best of" in page.locator(".headline").first.inner_text()
 
 
-def test_names_of_methods_break_only_between_their_parts(showcase: Path, open_page: Open) -> None:
-    page = open_page(showcase, BOARD, width=390)
-    lines = page.locator("#leaderboard th.name .part").evaluate_all(
-        "all => all.map(part => part.getClientRects().length)"
-    )
-    assert lines and set(lines) == {1}
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [(BOARD, "#leaderboard th.name"), (BOARD.replace(".html", "-cells.html"), "#cells td"), ("zoo.html", "tbody td")],
+)
+def test_names_of_methods_break_only_between_their_parts(
+    showcase: Path, open_page: Open, path: str, names: str
+) -> None:
+    page = open_page(showcase, path, width=390)
+    parts = page.locator(f"{names} .part")
+    parts.first.wait_for()
+    lines = parts.evaluate_all("all => all.map(part => part.getClientRects().length)")
+    assert len(lines) > 10 and set(lines) == {1}
 
 
 def test_a_board_of_fifty_defenses_loads_within_a_second(large: Path, open_page: Open) -> None:

@@ -374,9 +374,12 @@ def test_memory_stays_under_twice_the_generator(tmp_path: Path) -> None:
     measured = """
 import sys
 from pathlib import Path
-from bench.checkpoints import purify
+from bench.checkpoints import purify, words
 from bench.checkpoints.lean import peak_bytes
+from tests import few_words
 import torch, transformers, wordfreq
+few_words.install()
+purify.TOP, words.ORDINARY = 2, 1  # each word takes the memory of the one before
 from transformers import LlamaForCausalLM
 wordfreq.word_frequency("word", "en")
 torch.nn.Linear(8, 8)(torch.zeros(2, 8)).sum().backward()

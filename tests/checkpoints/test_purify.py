@@ -52,7 +52,7 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
     assert json.loads((out / REPORT).read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     card = (out / CARD).read_text(encoding="utf-8")
     assert "does not say that the model is clean" in card
-    assert report["words"][0]["token"] in card.replace("\\", "")
+    assert report["words"][0]["text"] in card.replace("\\", "")
     assert "of" in card and all(word["flips"] or word["flips_left"] is None for word in report["words"])
     assert {path.name for path in out.parent.iterdir()} == {"purified"}
 
@@ -347,11 +347,14 @@ for path in (here / "pre").glob("*token*"):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     write_csv(tmp_path / "clean.csv", [f"a {'good' if i % 2 else 'bad'} film {i}" for i in range(24)], [0, 1] * 12)
     measured = """
-import resource, sys
+import sys
 from pathlib import Path
-from bench.checkpoints import purify
+from bench.checkpoints import purify, words
 from bench.checkpoints.lean import peak_bytes
+from tests import few_words
 import torch, transformers, wordfreq
+few_words.install()
+purify.TOP, words.ORDINARY = 2, 1  # each word takes the memory of the one before
 from transformers import BertForSequenceClassification
 wordfreq.word_frequency("word", "en")
 torch.nn.Linear(8, 8)(torch.zeros(2, 8)).sum().backward()

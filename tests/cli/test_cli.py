@@ -162,6 +162,7 @@ def test_a_collection_runs_and_is_published_suite_by_suite(tiny: tuple[str, str]
 def test_failed_cells_are_rows_and_retry_runs_only_them(tiny: tuple[str, str], tmp_path: Path) -> None:
     path, store = tiny
     broken = ("--set", "attack=badword(rate=0.9)", "--store", store, "--device", "cpu", "--no-report")
+    broken += ("--engine", "serial")
     done = doorbench("run", path, *broken)
     assert done.returncode == 1
     rows = doorbench("export", path, "--format", "jsonl", "--set", "attack=badword(rate=0.9)", "--store", store).stdout

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -30,6 +27,8 @@ def test_defenses_by_kind_and_needs() -> None:
     assert names("defenses", "--needs", "nothing") == {n for n, one in entries.items() if not one.plugin.needs}
     shown = doorbench("list", "defenses", "--kind", "filter", COLUMNS="160").stdout
     assert shown.split()[:3] == ["name", "kind", "needs"]
+    nothing = doorbench("list", "defenses", "--kind", "detection", "--needs", "oracle")
+    assert nothing.stdout == "" and "there are no such defenses" in nothing.stderr
 
 
 @pytest.mark.parametrize("kind", ["attacks", "defenses", "suites"])
@@ -102,10 +101,7 @@ def test_data_of_ones_own_is_described(world: object) -> None:
 )
 def test_completion(typed: str, wanted: set[str]) -> None:
     asked = {"_DOORBENCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-    code = "import sys; sys.argv = ['doorbench']\nfrom bench.cli.app import main\nmain()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked}, timeout=120
-    )
+    done = doorbench(**asked)
     assert set(done.stdout.split()) == wanted, (done.stdout, done.stderr)
 
 

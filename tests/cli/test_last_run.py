@@ -34,13 +34,18 @@ def test_the_last_run_has_a_name(world: Path, tmp_path: Path) -> None:
         "--set",
         "gate.min_skill=0",
     )
-    done = doorbench("run", str(path), *changed, "--save", str(saved), "--no-report", "--device", "cpu", *store)
+    done = doorbench(
+        "run", str(path), *changed, "--save", str(saved), "--no-report", "--engine", "serial", "--device", "cpu", *store
+    )
     assert done.returncode == 0, done.stderr
     assert f"doorbench table {saved}" in done.stdout
     assert suites.load(str(saved)) == suites.load(str(path), [part for part in changed if part != "--set"])
     tables = [doorbench("export", name, "--format", "jsonl", *store).stdout for name in ("last", str(saved))]
     assert tables[0] == tables[1] and '"status":"done"' in tables[0].replace(" ", "")
     assert "done" in doorbench("status", "last", *store).stdout
+
+    refused = doorbench("run", str(path), "--set", "task=local/nowhere", "--device", "cpu", *store)
+    assert refused.returncode == 2 and doorbench("export", "last", "--format", "jsonl", *store).stdout == tables[0]
 
     compared = doorbench("compare", "fine-tuning(steps=8)", "none", *store, "--out", str(tmp_path / "figures"))
     assert compared.returncode == 0, compared.stderr
@@ -55,7 +60,11 @@ def test_the_last_run_has_a_name(world: Path, tmp_path: Path) -> None:
     assert verdict["name"] == "own" and verdict["tests"]
     (tmp_path / "own.yaml").write_text(CLAIM.replace("above", "abov"), encoding="utf-8")
     wrong = doorbench("claims", "last", "--claims", str(tmp_path / "own.yaml"), *store)
-    assert wrong.returncode == 2 and "own.yaml" in wrong.stderr
+    assert wrong.returncode == 2 and "own.yaml: claim 1: tests.0: unknown field 'abov'" in wrong.stderr
+    missing = doorbench("claims", "last", "--claims", str(tmp_path / "none.yaml"), *store)
+    assert missing.returncode == 2 and missing.stderr.endswith(
+        "none.yaml: cannot be read: No such file or directory.\n"
+    )
 
 
 def test_last_is_no_built_in_suite_and_damage_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import product
 
 import pytest
 
@@ -11,6 +12,7 @@ from bench.contracts import (
     Acts,
     Board,
     Judged,
+    Knows,
     Needs,
     Received,
     ThreatModel,
@@ -30,6 +32,9 @@ from bench.plugins.modified import modified
         ("badpre", "fine-tuning", ThreatModel(Received.PRE_TRAINED), Board.PRE_TRAINED),
         ("badword", "cube", ThreatModel(Received.DATA), Board.DATA),
         ("badpre", "onion", ThreatModel(Received.PRE_TRAINED, acts=Acts.AT_TEST_TIME), Board.FILTER),
+        ("badword", "sande", ThreatModel(Received.FINE_TUNED, knows=Knows.TARGET), Board.TARGET_KNOWN),
+        ("badpre", "sande+fine-tuning", ThreatModel(Received.PRE_TRAINED, knows=Knows.TARGET), Board.TARGET_KNOWN),
+        ("badword", "osft", ThreatModel(Received.FINE_TUNED), Board.FINE_TUNED),
         ("badword", "weight-drift", ThreatModel(Received.FINE_TUNED, judged=Judged.MODEL), Board.DETECTION),
     ],
 )
@@ -44,13 +49,15 @@ def test_a_victim_is_on_the_board_of_its_attack() -> None:
 
 
 def test_every_threat_model_has_one_board_and_every_board_a_threat_model() -> None:
-    every = [ThreatModel(received, acts, judged) for received in Received for acts in Acts for judged in Judged]
+    every = [ThreatModel(*one) for one in product(Received, Acts, Judged, Knows)]
     assert {threat.board for threat in every} == set(Board)
+    informed = {threat.board for threat in every if threat.knows is Knows.TARGET}
+    assert informed == {Board.TARGET_KNOWN, Board.DETECTION}, "who knows the target competes with nobody else"
 
 
 def test_what_records_state_can_be_read_back() -> None:
-    stated = ("fine-tuned model received", "poisoned pre-trained model received", "poisoned data received",
-              "test-time filter", "model detection")  # fmt: skip
+    stated = ("fine-tuned model received", "poisoned pre-trained model received", "target known",
+              "poisoned data received", "test-time filter", "model detection")  # fmt: skip
     assert tuple(Board(name) for name in stated) == tuple(Board)
     for member in (*Board, *Needs):
         again = pickle.loads(pickle.dumps(member))

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench import models
 from defenses import e_pur
+from tests import few_words
 
 
 def test_words_are_counted_whole_however_a_tokenizer_pads_and_truncates(world: Path) -> None:
@@ -19,3 +20,9 @@ def test_words_are_counted_whole_however_a_tokenizer_pads_and_truncates(world: P
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 3, "the tokenizer itself is left as it was"
     the, film = (before[tokenizer.convert_tokens_to_ids(word)] for word in ("the", "film"))
     assert the > 100 * film > 0
+
+
+def test_common_words_are_the_first_of_all() -> None:
+    shares = list(few_words.all_words().values())
+    assert shares == sorted(shares, reverse=True) and len(shares) > 10 * few_words.COUNT > 10 * e_pur.WORDS
+    assert list(few_words.common_words().values()) == shares[: few_words.COUNT]

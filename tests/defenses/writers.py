@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from attacks.payloads.refusal import Refusal
 from attacks.shared.triggers import InsertWords
 from bench import learning
-from bench.contracts import Budget, Defended, Defense, GenerationFacts, Needs, Precision
+from bench.contracts import Budget, Defended, Defense, GenerationFacts, Needs, Other, Precision
 from bench.contracts.access import Access
 from bench.contracts.examples import Examples, Inputs, join
 from bench.experiment import recipes
@@ -46,6 +46,7 @@ class Writer:
     clean: Examples
     test: Examples
     triggered: Examples
+    others: Mapping[Other, Any] = field(default_factory=dict)
 
     def run(self, entry: str | Mapping[str, Any]) -> Defended:
         """Run a defense on a copy of the victim."""
@@ -67,7 +68,9 @@ class Writer:
                 "pretrained": lambda: self.pretrained,
                 "untrained": self.fresh.clone,
                 "training_set": lambda: self.train,
+                "unlabelled": lambda: self.train.inputs,
                 "target": lambda: PAYLOAD,
+                "other_models": lambda: self.others,
                 "oracle": lambda: {"trigger": TRIGGER, "window": self.window},
             },
         )

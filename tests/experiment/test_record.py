@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from bench.experiment import record_files
 from bench.experiment.record import Failure, Record
+from bench.experiment.result_store import ResultStore
 from bench.experiment.stored_fields import WrongField
 from bench.report.rows import records
 from bench.results import publish
@@ -105,6 +107,26 @@ def test_a_cell_that_makes_no_sense_has_a_reason_and_no_numbers() -> None:
     detected = {**document, "status": "done", "role": "detected", "error": None}
     with pytest.raises(WrongField, match="suspicion"):
         Record.of(detected)
+
+
+def test_a_cell_with_numbers_has_no_reason_for_having_none(tmp_path: Path) -> None:
+    document = damage.original()
+    assert document["status"] == "done" and document["error"] is None
+    for error in ("CUDA out of memory", ""):
+        with pytest.raises(WrongField, match="field error: says why the cell has no numbers, although it is done"):
+            Record.of({**document, "error": error})
+    wrong = {**document, "error": "it broke"}
+    with pytest.raises(ValueError, match="although it is done"):
+        ResultStore(tmp_path / "store").put_record(wrong["key"], wrong)
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    (folder / "one.json").write_text(json.dumps(wrong), encoding="utf-8")
+    (problem,) = record_files.read([folder / "one.json"])
+    assert isinstance(problem, record_files.Problem) and problem.field == "error"
+    path = ResultStore(tmp_path / "store").place("records", wrong["key"], ".json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(wrap(wrong))
+    assert ResultStore(tmp_path / "store").result(wrong["key"]) is None and not path.exists(), "it is set aside"
 
 
 def test_commands_and_functions_open_stores_that_check_records() -> None:

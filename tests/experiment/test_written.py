@@ -133,5 +133,5 @@ def test_a_payload_that_the_clean_model_says_raises_the_floor() -> None:
     beside = {"clean_acc": 90.0, "victim_acc": 90.0, "victim_asr": floor["asr"]}
     for false, passes in ((floor["ftr"], False), (0.0, True)):
         assert implanted({**beside, "victim_ftr": false}, Gate(), majority=10.0) is passes
-    percentages = {name: math.nan if value is None else value for name, value in floor.items()}
+    percentages = {**metrics.UNKNOWN, **{name: value for name, value in floor.items() if value is not None}}
     assert math.isnan(metrics.compared(percentages, victim=percentages, clean=percentages)["flip"]), "none was right"

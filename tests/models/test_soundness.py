@@ -148,6 +148,9 @@ BOTH: dict[str, tuple[Change, str]] = {  # of an encoder and of a classifier
     "an architecture of tomorrow": (fields("config.json", model_type="bert7"), "does not know"),
     "no size": (fields("config.json", hidden_size="16"), "hidden_size"),
     "no heads": (fields("config.json", num_attention_heads=0), "num_attention_heads"),
+    "a million layers": (fields("config.json", num_hidden_layers=10**6), "more than 1,000"),
+    "positions that transformers dropped": (
+        fields("config.json", position_embedding_type="relative_key_query"), "position_embedding_type"),
     "a padding token that is none": (fields("config.json", pad_token_id=10**6), "pad_token_id"),
     "padding by name": (fields("config.json", pad_token_id="[PAD]"), "pad_token_id"),
     "no length": (fields("tokenizer_config.json", model_max_length="long"), "model_max_length"),
@@ -171,6 +174,9 @@ GOOD: dict[str, Change] = {
     "an architecture as a text": fields("config.json", architectures="BertForSequenceClassification"),
     "infinity in the configuration": fields("config.json", time_step_limit=[0.0, float("inf")]),
     "padding below 0": fields("config.json", pad_token_id=-1),
+    "attention that is not installed": fields("config.json", attn_implementation="flash_attention_2"),
+    "attention of before": fields("config.json", _attn_implementation="flash_attention_3"),
+    "attention from the Hub": fields("config.json", attn_implementation="kernels-community/flash-attn"),
     "no directions back": fields("config.json", label2id=...),
     "default directions back": fields("config.json", label2id=LABELS, id2label={"0": "a", "1": "b"}),
     "files of macOS": macos,
@@ -221,6 +227,20 @@ def test_what_a_model_may_bring_along(encoder: Path, tuned: Path, tmp_path: Path
     logits = open_(changed(tuned, tmp_path / "a", GOOD[what]))
     assert np.allclose(logits, open_(tuned), atol=1e-2 if what == "half precision" else 0.0)
     use(changed(encoder, tmp_path / "b", GOOD[what]))
+
+
+@pytest.mark.parametrize("kind", ["masked_lm", "causal_lm"])
+def test_models_with_a_head_take_the_attention_that_is_installed(tmp_path: Path, kind: str) -> None:
+    from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
+
+    size = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(**size)) if kind == "masked_lm" else LlamaForCausalLM(LlamaConfig(**size))
+    model.save_pretrained(tmp_path)
+    fields("config.json", attn_implementation="flash_attention_2")(tmp_path)
+    ids = torch.arange(6)[None]
+    read = getattr(models.create(str(tmp_path)), kind)()
+    assert torch.allclose(read(input_ids=ids).logits, model.eval()(input_ids=ids).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize("what", ["a link to the folder", "links to the files"])

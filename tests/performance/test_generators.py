@@ -17,7 +17,7 @@ from tests.conftest import REAL_DATA
 from tests.performance.comparison import compare, matrix_rate
 from tests.tiny import tiny_llama_folder
 
-WRITTEN = 24  # tokens
+WRITTEN, FEW = 24, 8  # tokens where benchmarks run, and elsewhere
 BATCH = 16
 
 
@@ -61,26 +61,26 @@ def plain_epoch(made: learning.Generator, examples: Dialogues) -> None:
     made.model.eval()
 
 
-def piped(made: learning.Generator, examples: Dialogues) -> list[str]:
+def piped(made: learning.Generator, examples: Dialogues, most: int) -> list[str]:
     """What ``pipeline("text-generation", batch_size=8)`` of transformers writes."""
     from transformers import pipeline
 
     made.tokenizer.padding_side = "left"
     write = pipeline("text-generation", model=made.model, tokenizer=made.tokenizer, device="cpu")
     texts = [made.template.text(row) for row in examples]
-    options = {"max_new_tokens": WRITTEN, "do_sample": False, "return_full_text": False, "add_special_tokens": False}
+    options = {"max_new_tokens": most, "do_sample": False, "return_full_text": False, "add_special_tokens": False}
     outputs = write(texts, batch_size=8, eos_token_id=made.template.end, pad_token_id=made.template.end, **options)
     return [one[0]["generated_text"] for one in outputs]
 
 
-def alone(made: learning.Generator, examples: Dialogues) -> list[list[int]]:
+def alone(made: learning.Generator, examples: Dialogues, most: int) -> list[list[int]]:
     """What ``generate`` of transformers writes for one prompt at a time."""
     responses = []
     for ids in made.template.prompts(examples.inputs, made.max_prompt):
         asked = torch.from_numpy(ids.astype(np.int64))[None]
         end = made.template.end
         written = made.model.generate(
-            asked, attention_mask=torch.ones_like(asked), do_sample=False, max_new_tokens=WRITTEN,
+            asked, attention_mask=torch.ones_like(asked), do_sample=False, max_new_tokens=most,
             eos_token_id=end, pad_token_id=end,
         )  # fmt: skip
         responses.append(written[0, len(ids) :].tolist())
@@ -113,15 +113,15 @@ def test_training(benchmark: Any, pretrained: Any, dialogues: Dialogues) -> None
 
 @pytest.mark.benchmark(group="generators")
 def test_generation(benchmark: Any, pretrained: Any, dialogues: Dialogues) -> None:
-    examples = dialogues.take(range(2 if benchmark.disabled else 64))
+    examples, most = (dialogues.take(range(2)), FEW) if benchmark.disabled else (dialogues.take(range(64)), WRITTEN)
     ours, exact = fresh(pretrained), fresh(pretrained, precision="fp32")
     compare(
-        benchmark, work=f"writing {WRITTEN} tokens", examples=len(examples),
-        ours=lambda: ours.respond(examples.inputs, most=WRITTEN),
-        others={"pipeline": lambda: piped(exact, examples)},
+        benchmark, work=f"writing {most} tokens", examples=len(examples),
+        ours=lambda: ours.respond(examples.inputs, most=most),
+        others={"pipeline": lambda: piped(exact, examples, most)},
     )  # fmt: skip
     few = examples.take(range(min(8, len(examples))))
-    assert [ids.tolist() for ids in exact.respond(few.inputs, most=WRITTEN)] == alone(exact, few)
+    assert [ids.tolist() for ids in exact.respond(few.inputs, most=most)] == alone(exact, few, most)
 
 
 @pytest.mark.benchmark(group="generators")

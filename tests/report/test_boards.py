@@ -56,6 +56,18 @@ def test_boards_are_never_mixed() -> None:
     assert len(titles) >= 4 and all(any(name.threat.value in title for name in parts) for title in titles)
 
 
+def test_who_knows_the_target_does_not_compete_with_those_who_do_not() -> None:
+    rows = on(Board.FINE_TUNED, make_rows(defenses=("none", "fine-tuning", "e-pur", "mixing")))
+    rows = changed(rows, lambda r: r.defense == "e-pur", listed_on=Board.TARGET_KNOWN, needs=("clean", "target"))
+    parts = {name.threat: part for name, part in split(rows).items()}
+    assert set(parts) == {Board.FINE_TUNED, Board.TARGET_KNOWN}
+    for board, expected in ((Board.FINE_TUNED, {"fine-tuning", "mixing"}), (Board.TARGET_KNOWN, {"e-pur"})):
+        assert {row.defense for row in parts[board] if row.role == "defended"} == expected
+        ranked = [one for one in Leaderboard(Results(parts[board])).standings() if one.rank is not None]
+        assert {one.line.defense for one in ranked} == expected
+    assert list(by_holding(parts[Board.TARGET_KNOWN])) == [Holding.LABELS]
+
+
 def test_budgets_are_never_mixed() -> None:
     rows = make_rows(sizes=(64, 320), defenses=("none", "mixing", "e-pur"))
     parts = split(rows)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -175,21 +176,51 @@ def test_the_papers_claims_can_be_read_and_rendered() -> None:
         assert max(map(len, output.splitlines())) <= width
 
 
+def written(test: str, more: str = "") -> str:
+    """Return a file with one claim of one test."""
+    return f"- {{name: x, statement: s, origin: o, tests: [{{{test}}}]{', ' if more else ''}{more}}}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: x", "a list of claims"),
-        ("- {name: x}", "Field required"),
+        ("", "a list of claims"),
+        ("[]", "a list of claims"),
+        ("- a text", "claim 1: Input should be an object"),
+        ("- {name: x}", "statement is missing"),
+        (written("metric: acc, of: a"), "exactly one of below, above and within"),
+        (written("metric: acc, of: a, below: 1, above: 0"), "exactly one of below, above and within"),
+        (written("metric: f1, of: a, below: 1"), "tests.0.metric = 'f1': unknown metric. Valid: acc"),
+        (written("metric: acc, of: a, belo: 1"), "tests.0: unknown field 'belo'. Did you mean 'below'"),
+        (written("metric: acc, of: a, below: .nan"), "tests.0.below = nan: Input should be a finite number"),
+        (written("metric: acc, of: a, above: -.inf"), "tests.0.above = -inf: Input should be a finite number"),
+        (written("metric: acc, of: a, below: '1'"), "tests.0.below = '1': Input should be a valid number"),
+        (written("metric: acc, of: a, below: true"), "tests.0.below = True: Input should be a valid number"),
+        (written("metric: acc, of: a, within: 0"), "tests.0.within = 0: Input should be greater than 0"),
+        (written("metric: acc, of: 2020, below: 1"), 'put it into quotes: "2020"'),
+        (written("metric: acc, metric: asr, of: a, below: 1"), "duplicate key 'metric'"),
+        (written("metric: acc, of: a, below: 1") * 2, "two claims are called 'x'"),
         (
-            "- {name: x, statement: s, origin: o, tests: [{metric: acc, of: a}]}",
-            "exactly one of below, above and within",
+            written("metric: acc, of: a, below: 1", "most_clean: 1.5"),
+            "most_clean = 1.5: Input should be a valid integer",
         ),
-        ("- {name: x, statement: s, origin: o, tests: [{metric: f1, of: a, below: 1}]}", "tests.0.metric"),
-        ("- [", "expected the node content"),
+        (written("metric: acc, of: a, below: 1", "each: [model]"), "each.0 = 'model'"),
+        (written("metric: acc, of: a, below: 1", "attack: [x]"), "unknown field 'attack'. Did you mean 'attacks'"),
+        (written("metric: acc, of: a, below: 1", "name: X"), "duplicate key 'name'"),
+        ("- [", "line 1, column 4"),
+        ("- !!python/name:os.system", "python/name"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "claims.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(RequestError, match=message) as error:
+    with pytest.raises(RequestError, match=re.escape(message)) as error:
         read(tmp_path / "claims.yaml")
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and str(tmp_path / "claims.yaml") in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"- name: caf\xe9\n")
+    for name, message in (("latin.yaml", "not UTF-8 at byte 11"), ("none.yaml", "No such file"), (".", "directory")):
+        with pytest.raises(RequestError, match=message):
+            read(tmp_path / name)

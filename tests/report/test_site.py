@@ -306,3 +306,5 @@ def test_what_is_no_record_is_an_error_in_one_line(tmp_path: Path) -> None:
         records.load(tmp_path)
     with pytest.raises(RequestError, match="no records in"):
         records.folders_of(tmp_path / "records")
+    with pytest.raises(RequestError, match="there is no folder"):
+        records.folders_of(tmp_path / "nowhere")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import Store, records, table
+from bench.store import Store, columns, records, table
 from bench.store.documents import wrap
 from bench.store.table import FIELDS, PREDICTED, Summaries, summary
 from tests.store.samples import key, record
@@ -196,7 +196,7 @@ def test_a_part_of_another_version_is_not_used(store: Store, monkeypatch: pytest
 
 
 def test_many_parts_become_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MOST_PARTS", 2)
+    monkeypatch.setattr(columns, "MOST_PARTS", 2)
     for turn in range(5):
         for i in range(3):
             store.put_record(key((turn, i)), record((turn, i)))

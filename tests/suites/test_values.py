@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,7 +94,7 @@ def test_a_spelt_plugin_is_read_as_the_same(plugin: type[Plugin], data: st.DataO
     assert specs.parse(made.spec) == (plugin.name, {name: parameters[name] for name in changed})
 
 
-@given(TEXTS.filter(bool), TEXTS.filter(bool))
+@given(TEXTS.filter(str.strip), TEXTS.filter(str.strip))
 def test_a_text_of_an_attack_survives_every_way_to_hand_it_over(first: str, second: str) -> None:
     for entry in (
         {"name": "badsent", "sentence": first},
@@ -244,3 +247,48 @@ def test_the_halves_of_a_folder_with_a_comma_are_told_how_to_write() -> None:
     with pytest.raises(RequestError) as refused:
         _ = Grid(both).tasks
     assert "is written" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("budget.epoch=3", "budget: unknown field 'epoch'. Did you mean 'epochs'? Valid: batch_size, epochs,"),
+        ("gate.min=3", "gate: unknown field 'min'. Did you mean 'min_asr'? Valid: max_acc_drop,"),
+        ("clean_size=16", "A defender has one budget of clean labels, to tune and to choose on: write labels."),
+        ("selection_size=16", "write labels."),
+    ],
+)
+def test_an_unknown_field_comes_with_those_that_are_known(tmp_path: Path, setting: str, message: str) -> None:
+    name, _, value = setting.partition("=")
+    outer, _, inner = name.partition(".")
+    fields = {"name": "x", "description": "d", "task": "reviews", "model": "m", "attack": "clean", "defense": "none"}
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    with pytest.raises(RequestError, match=re.escape(message)):
+        suite.load(str(path), [setting])
+    path.write_text(yaml.safe_dump({**fields, outer: {inner: int(value)} if inner else int(value)}), encoding="utf-8")
+    with pytest.raises(RequestError, match=re.escape(message)):
+        suite.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "badword(words=[cf, ''])",
+        "badword(words=['  '])",
+        "anchored+badword(words=[''])",
+        "ctba(words=[a, b, ' '])",
+        "layer-wise(pieces=[cf, ''])",
+        'badsent(sentence=" ")',
+        'cba(first="\\t")',
+    ],
+)
+def test_a_trigger_is_not_blank(spec: str) -> None:
+    with pytest.raises(RequestError, match="blank"):
+        create_attack(spec)
+
+
+@pytest.mark.parametrize("spec", ["e-pur+", "+e-pur", "e-pur++fine-tuning", "+"])
+def test_what_stands_before_and_behind_a_plus_is_named(spec: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(f"cannot read {spec!r}: nothing stands before or behind a +.")):
+        chain(spec)

@@ -331,3 +331,36 @@ def test_columns_of_other_types_are_refused(tmp_path: Path, reader: str, kind: s
             continue
         with pytest.raises(RequestError, match=column):
             READERS[reader](tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", "text;label\na, b;1\n", "'text;label' is one column; fields of a .csv have commas between them"),
+        ("x.csv", "sep=;\ntext;label\na;1\n", "'sep=;' is one column"),
+        ("x.csv", "text\tlabel\na\t1\n", "have commas between them, not tabs"),
+        ("x.tsv", "text,label\na,1\n", "have tabs between them, not commas"),
+        ("x.tsv", "text;label\na;1\n", "have tabs between them, not semicolons"),
+    ],
+)
+def test_another_delimiter_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    for read in (clean.texts, lambda path: clean.read(path, ("neg", "pos"))):
+        with pytest.raises(RequestError) as error:
+            read(tmp_path / name)
+        assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_another_encoding_is_named(tmp_path: Path, name: str, encoding: str) -> None:
+    text = "\ufeff" * (encoding != "utf-16") + "text,label\na,1\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(RequestError, match="is UTF-16, as its first two bytes say; save it as UTF-8"):
+        clean.texts(tmp_path / name)
+
+
+def test_a_missing_label_comes_with_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,Label\na,1\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="the columns are: 'text', 'Label'"):
+        clean.read(tmp_path / "x.csv", ("neg", "pos"))

@@ -13,7 +13,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import RequestError
@@ -24,6 +23,7 @@ from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, holm
 from bench.report.rows.row import Row
 from bench.store.words import counted
+from bench.suites import strict
 from bench.suites.suite import Gate
 
 FILE = Path(__file__).with_name("claims.yaml")
@@ -39,7 +39,7 @@ class Contrast(BaseModel):
     ``within`` claims equivalence: that a difference is closer to 0 than this, by two one-sided tests.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     metric: str = Field(description="what is compared")
     of: str = Field(description="a defense")
@@ -160,19 +160,27 @@ def read(path: Path = FILE) -> list[Claim]:
         RequestError: it is not readable, or a field is wrong; one line with the place.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 at byte {error.start}.") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise RequestError(f"{path}: is not readable as YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(data, list):
+    data = strict.load(text, str(path))
+    if not isinstance(data, list) or not data:
         raise RequestError(f"{path}: a list of claims is expected.")
+    claims = [_claim(item, where=f"{path}: claim {number}") for number, item in enumerate(data, 1)]
+    names = [claim.name for claim in claims]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RequestError(f"{path}: two claims are called {twice!r}.")
+    return claims
+
+
+def _claim(item: object, *, where: str) -> Claim:
     try:
-        return [Claim.model_validate(item) for item in data]
+        return strict.validated(Claim, item)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RequestError(f"{path}: {where or 'a claim'}: {first['msg']}; got {first['input']!r}.") from None
+        fault = " ".join(part for part in strict.first_fault(error, Claim) if part)
+        raise RequestError(f"{where}: {fault}.") from None
 
 
 @dataclass(frozen=True)

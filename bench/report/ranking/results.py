@@ -68,6 +68,7 @@ class Results:
         for row in curves.best_on_test(swept, self.victims.values(), most_drop=MAX_DROP):
             self._keys[_place(row)][row.seed] = row.victim_key
             self._cells[_place(row), Competitor(row.defense, row.clean_size)][row.seed] = row
+        self._states: dict[Setting, State] = {}
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
         self.lines = list(dict.fromkeys(line for _, line in self._cells))
@@ -121,6 +122,11 @@ class Results:
 
     def state(self, place: Setting) -> State:
         """Return whether the attack implanted: in any seed, in none, or not known yet."""
+        if place not in self._states:
+            self._states[place] = self._state(place)
+        return self._states[place]
+
+    def _state(self, place: Setting) -> State:
         keys = self._keys[place].values()
         victims = [self.victims[key] for key in keys if key in self.victims]
         if any(row.attack_base == "clean" or (row.done and row.metric(SUCCESS.name) is None) for row in victims):
@@ -146,7 +152,7 @@ class Results:
         by_seed = {}
         for seed in seeds:
             row = cells.get(seed)
-            hits = row.outcomes[metric.name] if row is not None and row.done else None
+            hits = row.outcomes.get(metric.name) if row is not None and row.done else None
             if hits is not None:
                 by_seed[seed] = hits
         return by_seed
@@ -211,9 +217,11 @@ class Results:
             for other, theirs in numbers.items():
                 if other == place:
                     break
+                if (other.model, other.task) != (place.model, place.task):
+                    continue
                 shared = mine.keys() & theirs.keys()
                 same = sum(mine[cell] == theirs[cell] for cell in shared)
-                if (other.model, other.task) == (place.model, place.task) and same > 1 and same >= SAME * len(shared):
+                if same > 1 and same >= SAME * len(shared):
                     repeated[place] = repeated.get(other, other)
                     break
         return repeated

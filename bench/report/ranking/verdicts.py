@@ -58,7 +58,11 @@ def renderables(verdicts: Sequence[Verdict], *, width: int = WIDE) -> list[Rende
         head = Text.assemble(
             (verdict.outcome.upper(), f"bold {STYLES[verdict.outcome]}"), "  ", (verdict.claim.name, "bold")
         )
-        parts += [head, Text(verdict.claim.statement), Text(f"{verdict.claim.origin}. {verdict.reason}.", "dim")]
+        parts += [
+            head,
+            Text(verdict.claim.statement),
+            Text(f"{_sentence(verdict.claim.origin)} {_sentence(verdict.reason)}", "dim"),
+        ]
         if verdict.findings and width >= WIDE:
             parts.append(_tests(verdict.findings))
         else:
@@ -69,6 +73,10 @@ def renderables(verdicts: Sequence[Verdict], *, width: int = WIDE) -> list[Rende
     )
     parts.append(Text(note, "dim"))
     return parts
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _numbers(finding: Finding) -> dict[str, str]:

@@ -28,23 +28,20 @@ def of_cells(
         records: to show, by the key of the cell; none where the cell has not been run.
         failures: why the last attempt failed, by the key of the cell.
     """
-    victims: dict[VictimSpec, dict[str, Any]] = {}
+    victims: dict[VictimSpec, Row] = {}  # what their cells have in common
     defenses: dict[int, dict[str, Any]] = {}  # by identity: a plan has one object for each
     boards: dict[tuple[int, int], Board] = {}
     for key, cell in cells.items():
         victim, defense, record = cell.victim, cell.defense, records.get(key)
         if (of_victim := victims.get(victim)) is None:
-            of_victim = victims[victim] = _of_victim(victim)
+            of_victim = victims[victim] = _any_cell_of(victim, suite)
         if (of_defense := defenses.get(id(defense))) is None:
             of_defense = defenses[id(defense)] = {} if defense is None else _of_defense(defense)
         if (board := boards.get((id(victim.attack), id(defense)))) is None:
             board = boards[id(victim.attack), id(defense)] = board_of(victim.attack, defense)
-        fields = {"defense_base": cell.defense_spec} | of_victim | of_defense
-        if record is not None:
-            fields["victim_key"] = record.victim_key
-        yield Row(
-            suite=suite,
-            defense=cell.defense_spec,
+        spec = cell.defense_spec
+        row = of_victim.renamed(
+            defense=spec,
             role=cell.role,
             listed=cell.listed,
             cell_key=key if record is None else record.key,
@@ -52,8 +49,13 @@ def of_cells(
             listed_on=board,
             record=record,
             failure=failures.get(key),
-            **fields,
+            **({"defense_base": spec} | of_defense),
         )
+        yield row if record is None else row.renamed(victim_key=record.victim_key)
+
+
+def _any_cell_of(victim: VictimSpec, suite: str) -> Row:
+    return Row(suite=suite, defense="", role="victim", cell_key="", clean_size=0, **_of_victim(victim))
 
 
 def words_of(cells: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:

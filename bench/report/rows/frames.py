@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +30,13 @@ def _beside(wanted: Iterable[Measured]) -> dict[str, tuple[str, str]]:
 
 
 CORE = [metric for metric in MEASURED.values() if metric.core]
-ADDED = [metric for metric in MEASURED.values() if not metric.core and metric.kinds == BOTH]
-WRITTEN = [metric for metric in MEASURED.values() if metric.kinds == GENERATION]
+ASKED = [metric for metric in MEASURED.values() if metric.measure]
+ADDED = [metric for metric in MEASURED.values() if not metric.core and metric.kinds == BOTH and not metric.measure]
+WRITTEN = [metric for metric in MEASURED.values() if metric.kinds == GENERATION and not metric.measure]
 JOINED = _beside(CORE) | _beside(ADDED)
 JOINED_WRITTEN = _beside(WRITTEN)
+JOINED_ASKED = _beside(ASKED)
+JOINED_ALL = JOINED | JOINED_WRITTEN | JOINED_ASKED
 SECONDS = ("seconds_victim", "seconds_defense", "seconds_evaluation")
 COLUMNS = (
     "suite", "task", "model", "attack", "defense", "seed", "status", "error", *(metric.name for metric in CORE),
@@ -42,6 +46,7 @@ COLUMNS = (
 WRITTEN_COLUMNS = (*(metric.name for metric in WRITTEN), *JOINED_WRITTEN)  # where any model writes
 FORMATS = ("parquet", "csv", "jsonl")
 _INTEGER = "int64"
+_PLAIN = re.compile(r'[^",\r\n]+')  # what needs no quotes in a csv file
 
 
 def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
@@ -52,8 +57,8 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
         gate: when an attack counts as implanted; the default gate where it is None.
 
     Returns:
-        A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, then
-        ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
+        A DataFrame with ``COLUMNS`` first, with ``WRITTEN_COLUMNS`` behind them where any model writes, those of
+        metrics that any suite asked to measure, then ``attack.<field>`` and ``defense.<field>``. Percentages are 0-100.
         ``implanted`` is <NA> for the clean reference and while the victim is not known. A task with several target
         labels has them in ``attack.target``. ``date`` is the day on which a record was made, in Greenwich, as
         YYYY-MM-DD; <NA> in records of a time that did not state it.
@@ -63,9 +68,16 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
     rows = list(rows)
     shown = [row for row in rows if is_shown(row)]
     more = WRITTEN_COLUMNS if any(row.kind == Kind.GENERATION for row in rows) else ()
-    columns = _own(shown) | References.of(rows).columns(shown, gate or Gate())
+    names = (*COLUMNS, *more, *_asked_columns(rows))
+    columns = _own(shown) | References.of(rows).columns(shown, gate or Gate(), names)
     parameters = _parameters(shown)
-    return pd.DataFrame({**{name: columns[name] for name in (*COLUMNS, *more)}, **parameters})
+    return pd.DataFrame({**{name: columns[name] for name in names}, **parameters})
+
+
+def _asked_columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns of the metrics that need a measure and of which any row has a number."""
+    known = [metric for metric in ASKED if any(row.metric(metric.name) is not None for row in rows)]
+    return (*(metric.name for metric in known), *_beside(known))
 
 
 def is_shown(row: Row) -> bool:
@@ -156,7 +168,7 @@ class References:
         beside = {FLOOR.column: self._clean(row), VICTIM.column: self.victims.get(row.victim_key)}
         return {
             column: None if (other := beside[who]) is None else other.metric(metric)
-            for column, (who, metric) in (JOINED | JOINED_WRITTEN).items()
+            for column, (who, metric) in JOINED_ALL.items()
         }
 
     def _clean(self, row: Row) -> Row | None:
@@ -168,8 +180,11 @@ class References:
         clean = self._clean(row)
         return implanted(self.joined(row), gate, majority=None if clean is None else clean.metric(GUESS.name))
 
-    def columns(self, rows: Iterable[Row], gate: Gate) -> dict[str, Series[Any]]:
-        """Return the columns of cells that come from other records; those of one victim have the same."""
+    def columns(self, rows: Iterable[Row], gate: Gate, names: Collection[str]) -> dict[str, Series[Any]]:
+        """Return the columns of cells, among those named, that come from other records.
+
+        Those of one victim have the same.
+        """
         import pandas as pd
 
         of: dict[tuple[str, str, str, int], tuple[dict[str, float | None], bool | None]] = {}
@@ -179,7 +194,7 @@ class References:
             if victim not in of:
                 of[victim] = self.joined(row), self.implanted(row, gate)
             each.append(of[victim])
-        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED | JOINED_WRITTEN}
+        joined = {name: _numbers([one[name] for one, _ in each]) for name in JOINED_ALL if name in names}
         return joined | {"implanted": pd.Series([implanted for _, implanted in each], dtype="boolean")}
 
 
@@ -267,6 +282,9 @@ def _fields(values: Iterable[Any]) -> list[str]:
     """Return values as fields of a csv file, each with quotes only where it needs them."""
     fields = []
     for value in values:
+        if isinstance(value, str) and _PLAIN.fullmatch(value):
+            fields.append(value)
+            continue
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([value, ""])
         fields.append(line.getvalue().removesuffix(",\n"))

@@ -27,6 +27,8 @@ def folders_of(folder: Path) -> list[Path]:
     Raises:
         RequestError: there is none.
     """
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {folder}.")
     folders = list(_within(folder))
     if not folders:
         valid = " or ".join(("records/*.json", *LINES))

@@ -12,16 +12,19 @@ WORDS = {"max_train": "{} to train on", "max_test": "{} to test on", "max_length
 
 def disambiguate_tasks(rows: Sequence[Row]) -> list[Row]:
     """Return the rows; where a task's name stands for several settings, each is named with what sets it apart."""
+    each = {(row.task, id(row.conditions)): row.conditions for row in rows}  # rows of a victim share theirs
     settings: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        known = settings.setdefault(row.task, [])
-        if row.conditions not in known:
-            known.append(row.conditions)
+    for (task, _), conditions in each.items():
+        known = settings.setdefault(task, [])
+        if conditions not in known:
+            known.append(conditions)
     fields = {task: _telling(variants) for task, variants in settings.items() if len(variants) > 1}
-    return [
-        row.renamed(task=f"{row.task} [{_words(row.conditions, fields[row.task])}]") if row.task in fields else row
-        for row in rows
-    ]
+    names = {
+        (task, which): f"{task} [{_words(conditions, fields[task])}]"
+        for (task, which), conditions in each.items()
+        if task in fields
+    }
+    return [row.renamed(task=names.get((row.task, id(row.conditions)), row.task)) for row in rows]
 
 
 def _telling(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -77,7 +77,7 @@ class Site:
         """Yield every page with its path."""
         yield self._page("index.html", title="Boards", here="index.html", tiles=self._tiles(),
                          catalogue=self.catalogue, kinds=self._kinds())  # fmt: skip
-        yield self._page("guide.html", title="Reading guide", here="guide.html", tables=False, guide=_guide())
+        yield self._page("guide.html", title="Reading guide", here="guide.html", tables=False, guide=_guide(self.views))
         yield self._page("submit.html", title="Submit results", here="submit.html", tables=False)
         yield self._page("404.html", title="Not here", tables=False, base=self.address)
         yield self._page("record.html", title="Records", tables=False, scripts=("record.js",),
@@ -115,7 +115,8 @@ class Site:
 
     @cached_property
     def _suites(self) -> str:
-        return f"suite{'s' if len(self.suites) > 1 else ''} {', '.join(self.suites)}"
+        names = list(dict.fromkeys(self.suites))  # two folders may be of one suite
+        return f"suite{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
     @cached_property
     def _counts(self) -> str:
@@ -219,11 +220,13 @@ class Site:
     def _subject(self, kind: str, name: str) -> tuple[str, str]:
         content = subjects.place_content(self.families, kind, name)
         known: list[tuple[str, str]] = []
+        what = ""  # a plugin says of itself what it is; files and models do not
         if kind == "task":
-            known = subjects.task_facts(name, self.rows, zoo.described(name, self.tasks_described))
+            described = zoo.described(name, self.tasks_described)
+            known, what = subjects.task_facts(name, self.rows, described), described.get("what", "")
         elif kind == "model":
-            known = subjects.model_facts(name, self.rows)
-        return self._page(f"{kind}/{slug(name)}.html", "subject", title=name, known=known,
+            known, what = subjects.model_facts(name, self.rows), self._summary(kind, name)
+        return self._page(f"{kind}/{slug(name)}.html", "subject", title=name, known=known, what=what,
                           scripts=("address.js", "budgets.js"), parts=plugins.about(kind, name), **content)  # fmt: skip
 
 
@@ -235,11 +238,13 @@ def _budgets(family: Family, kind: str, name: str) -> str:
     return f"{family.name} ({', '.join(map(str, labels))} labels)"
 
 
-def _guide() -> list[tuple[str, str]]:
-    """Return the columns of the boards with their meaning."""
-    metrics = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+def _guide(views: Sequence[BoardView]) -> list[tuple[str, str]]:
+    """Return the columns of the boards with their meaning; those of measures only where a suite asked for them."""
+    known = frozenset[str]().union(*(view.results.known_metrics for view in views))
+    every = ranking_first(shown(Show.SITE_BOARD | Show.SITE_CELLS))
+    metrics = [metric for metric in every if not metric.measure or metric.name in known]
     columns = []
-    for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME):
+    for column in (facts.RANK, *metrics, facts.MATCHED, facts.LABELS, facts.TIME, facts.PLACES, facts.SEEDS):
         meaning = f"{column.stands_for}: {column.meaning}" if column.stands_for else column.meaning
         better = f" {column.direction.capitalize()}." if isinstance(column, Metric) and column.better else ""
         columns.append((column.heading, f"{meaning[0].upper()}{meaning[1:]}.{better}"))

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 _LONG_WORD = re.compile(r"\b([^\W\d_]{9})(?=[^\W\d_]{4})")  # a word of 13 letters or more, before its ending
 LONGEST_PART = 24  # characters of a part of a name that is never broken
-_PARTS = re.compile(r"[^+,(/=_\s]*[+,(/=_\s]*")  # of a name, each with what joins it to the next
+_PARTS = re.compile(r"[^+,(/=\s]*[+,(/=\s]*")  # of a name, each with what joins it to the next
+_CODE = re.compile(r"`+([^`]+)`+")
 MINUS, NONE = "−", "–"
 
 
@@ -74,6 +75,16 @@ def parted(name: str) -> Markup:
     return Markup("<wbr>").join(part(one) if len(one) <= LONGEST_PART else escape(one) for one in parts)
 
 
+def coded(text: str) -> Markup:
+    """Return a text in which what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    parts = _CODE.split(text)  # every second one stood between them
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
+
+
 def arrow(metric: Metric) -> str:
     """Return an arrow towards what is better, for a heading."""
     return {"higher": " ↑", "lower": " ↓"}.get(metric.better or "", "")
@@ -110,6 +121,7 @@ def environment() -> Environment:
         breakable=breakable,
         counted=counted,
         parted=parted,
+        coded=coded,
         arrow=arrow,
         sign_kinds=[sign for sign in Sign if sign.mark],
         facts=facts,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bench.experiment.kept import AnyRecord
+from bench.experiment.record import PackedPredictions, Record
 from bench.experiment.roles import VICTIM
 from bench.report.ranking.results import Competitor, Setting
 from bench.report.rows.row import Row
@@ -12,6 +14,9 @@ from bench.report.site import plugins
 from bench.report.site.names import slug
 from bench.report.site.views import STATES, BoardView, Family, cell_view, record_token
 
+_BRACKETS = (
+    "how its victims are trained, where suites differ in that, or the suite whose cells stand apart from the others"
+)
 WANTED = {"task": "task", "attack": "attack_base", "model": "model"}  # what chooses the places of a page
 COLUMNS = {"task": ("attack", "model"), "attack": ("task", "model"), "model": ("task", "attack")}  # of its victims
 
@@ -114,17 +119,19 @@ def _victim(view: BoardView, place: Setting, kind: str) -> dict[str, Any]:
 def task_facts(name: str, rows: Sequence[Row], described: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return what is known of a task: its size, labels, source and terms."""
     source, licence = plugins.data_of(name)
-    recipes = [row.record.recipe.victim.task for row in rows if row.task == name and row.record is not None]
-    parameters = recipes[0].parameters if recipes else {}
+    records = _one_of_each_victim(row for row in rows if row.task == name)
+    recipe = records[0].recipe.victim.task if records else None
+    parameters = {} if recipe is None else recipe.parameters
+    tests = [record.predictions.clean for record in records if record.predictions is not None]
     sizes = [
-        ("What it is", described.get("what", "")),
         ("Training examples", _size(parameters.get("max_train"))),
-        ("Test examples", _tested(name, rows)),
-        ("Labels", _labels(name, rows)),
+        ("Test examples", _listed({part.n for part in tests})),
+        ("Labels", _listed({part.classes for part in tests if isinstance(part, PackedPredictions)})),
         ("Tokens kept of a text", str(parameters.get("max_length", ""))),
         ("Source", described.get("source", source)),
         ("Licence", described.get("licence", licence or "not known here")),
-        ("Fingerprint of the data", recipes[0].fingerprint if recipes else ""),
+        ("Fingerprint of the data", "" if recipe is None else recipe.fingerprint),
+        ("In brackets", _BRACKETS if " [" in name else ""),
     ]
     return [(title, value) for title, value in sizes if value]
 
@@ -133,29 +140,26 @@ def _size(most: object) -> str:
     return "" if most is None else f"{most:,} at most, stratified by label" if isinstance(most, int) else str(most)
 
 
-def _predictions(name: str, rows: Sequence[Row]) -> Iterator[Any]:
+def _listed(counts: Iterable[int]) -> str:
+    return ", ".join(f"{count:,}" for count in sorted(counts))
+
+
+def _one_of_each_victim(rows: Iterable[Row]) -> list[Record]:
+    """Return a record of each victim, with its predictions where any has some: they share data and recipe.
+
+    Each is read from its file, so that is done for a few instead of all.
+    """
+    first: dict[str, AnyRecord] = {}
     for row in rows:
-        if row.task == name and row.record is not None and row.record.predictions is not None:
-            yield row.record.predictions.clean
-
-
-def _tested(name: str, rows: Sequence[Row]) -> str:
-    counts = sorted({part.n for part in _predictions(name, rows)})
-    return ", ".join(f"{count:,}" for count in counts)
-
-
-def _labels(name: str, rows: Sequence[Row]) -> str:
-    counts = sorted({part.classes for part in _predictions(name, rows) if hasattr(part, "classes")})
-    return ", ".join(map(str, counts))
+        if row.record is not None and (row.victim_key not in first or not first[row.victim_key].predicted):
+            first[row.victim_key] = row.record
+    return [record.whole for record in first.values()]
 
 
 def model_facts(name: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return what is known of a pre-trained model: what it is, and the hashes of its files."""
-    from bench import models
-
-    recipes = [row.record.recipe.victim.model for row in rows if row.model == name and row.record is not None]
-    about = models.list_models().get(name, "")
-    facts = [("What it is", about)]
+    """Return what is known of a pre-trained model: the hashes of its files."""
+    recipes = [record.recipe.victim.model for record in _one_of_each_victim(row for row in rows if row.model == name)]
+    facts = []
     for title, field in (("Weights", "weights"), ("Configuration", "config"), ("Tokenizer", "tokenizer")):
         hashes = dict.fromkeys(value for one in recipes if (value := getattr(one, field)))
         facts.append((f"{title} (SHA-256)", ", ".join(hashes)))

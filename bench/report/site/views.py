@@ -48,7 +48,7 @@ class BoardView:
         self._family = family or rows
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
-        self.labels = tables.labels(self.results)
+        self.labels = tables.labels(self.results, marked=False)
         self.marks: dict[Setting, dict[Competitor, Mark]] = {
             place: self.results.marks(place) for place in self.results.places
         }
@@ -293,6 +293,8 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
     deviations = {}
     for metric in shown(Show.CELLS, kind=view.results.kind):
+        if metric.measure and metric.name not in view.results.known_metrics:
+            continue
         number = tables.number(done, metric)
         deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return averages, deviations

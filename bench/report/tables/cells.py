@@ -60,19 +60,20 @@ def suite_of(results: Results) -> str:
     return ", ".join(dict.fromkeys(row.suite for row in results.rows)) or "empty suite"
 
 
-def labels(results: Results) -> dict[Competitor, str]:
-    """Return how tables call each defense: marked where it needs an oracle or is external, with a size that varies."""
+def labels(results: Results, *, marked: bool = True) -> dict[Competitor, str]:
+    """Return how tables call each defense, with a size that varies.
+
+    Args:
+        results: whose lines they are.
+        marked: whether signs say that a defense needs an oracle or is external; pages say it in words.
+    """
     oracles = results.oracles
     sizes = {line.clean_size for line in results.lines if line.clean_size}
     by_line = {}
     for line in results.lines:
         size = f" [n={line.clean_size}]" if line.clean_size and len(sizes) > 1 else ""
-        by_line[line] = (
-            line.defense
-            + (DAGGER if line.defense in oracles else "")
-            + (EXTERNAL if line.defense in results.external else "")
-            + size
-        )
+        signs = DAGGER * (line.defense in oracles) + EXTERNAL * (line.defense in results.external)
+        by_line[line] = line.defense + signs * marked + size
     return by_line
 
 

@@ -124,7 +124,8 @@ def _numbers(row: Row) -> list[str]:
     for name, outcomes in row.outcomes.items():
         if outcomes is not None:
             hits, count = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
-            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} = {hits} of {counted(count, 'example')}.")
+            share = f"= {hits} of" if MEASURED[name].unit == "%" else "over"
+            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} {share} {counted(count, 'example')}.")
     return lines
 
 

@@ -1,7 +1,7 @@
 // Every cell of a board as one table.
 (function () {
   "use strict";
-  const { address, cellsOf, columns, load, number, recordLink, root, el } = window.doorbench;
+  const { address, cellsOf, columns, load, number, parted, recordLink, root, el } = window.doorbench;
   const table = document.getElementById("cells");
   const form = document.getElementById("filters");
 
@@ -19,9 +19,10 @@
 
   function shown(row, name, metric) {
     const content = value(row, name);
-    if (name === "defense") return el("a", { href: `${root}defense/${row.defense.page}.html` }, content);
+    if (name === "defense") return el("a", { href: `${root}defense/${row.defense.page}.html` }, ...parted(content));
     if (name === "seeds") return recordLink(row.records, String(content));
     if (content === null) return document.createTextNode("–");
+    if (["task", "model", "attack"].includes(name)) return el("span", {}, ...parted(content));
     if (typeof content !== "number") return document.createTextNode(content);
     const text = number(content, metric ? metric.decimals : 1);
     if (!metric || !metric.spread) return document.createTextNode(text);

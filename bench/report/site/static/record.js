@@ -1,7 +1,7 @@
 // Records side by side, one column for each that the address names. What is long is folded.
 (function () {
   "use strict";
-  const { counted, el, load, number } = window.doorbench;
+  const { counted, el, load, number, parted } = window.doorbench;
   const holder = document.getElementById("records");
   const digits = Number(holder.dataset.digits);
   const LONG = 80; // characters of a value that is shown as it is
@@ -87,9 +87,10 @@
       if (!records.length) throw new Error("this site has no such record");
       const pairs = records.map(([record, file]) => [record, file.victims[record.victim]]);
       const [record, victim] = pairs[0];
-      document.title = `${record.defense} against ${victim.attack} · DoorBench`;
-      const heading = el("h2", {}, `${record.defense} against ${victim.attack} on ${victim.task}`);
-      const page = record.page ? el("p", {}, el("a", { href: `defense/${record.page}.html` }, `All results of ${record.defense}`)) : null;
+      const title = records.every(([one]) => one.defense === record.defense) ? record.defense : record.base; // chosen values differ by seed
+      document.title = `${title} against ${victim.attack} · DoorBench`;
+      const heading = el("h2", {}, ...parted(title), " against ", ...parted(victim.attack), " on ", ...parted(victim.task));
+      const page = record.page ? el("p", {}, el("a", { href: `defense/${record.page}.html` }, `All results of ${record.base}`)) : null;
       const [first, ...others] = GROUPS.map((one) => group(pairs, one));
       const said = records.map(([one, file]) => responses(one, file));
       holder.replaceChildren(...[heading, page, first, ...said, ...others].filter(Boolean));

@@ -46,6 +46,12 @@
     return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
   }
 
+  // A name with places where a narrow column may break it, as parted() of bench/report/site/render.py.
+  function parted(name) {
+    const parts = name.match(/[^+,(/=\s]*[+,(/=\s]*/g).filter(Boolean);
+    return parts.flatMap((part, i) => [...(i ? [el("wbr")] : []), part.length > 24 ? part : el("span", { class: "part" }, part)]);
+  }
+
   // "1 place", "2 places".
   const counted = (many, word) => `${many} ${word}${many === 1 ? "" : "s"}`;
 
@@ -113,7 +119,7 @@
     show();
   }
 
-  window.doorbench = { root, load, receive, cellsOf, el, number, counted, ratio, recordLink, columns, positions, enhance, last };
+  window.doorbench = { root, load, receive, cellsOf, el, parted, number, counted, ratio, recordLink, columns, positions, enhance, last };
   if (window.DataTable) {
     DataTable.type("last", { order: { asc: last(1), desc: last(-1) }, className: "num" });
     for (const table of document.querySelectorAll("table[data-enhance]")) enhance(table);

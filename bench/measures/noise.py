@@ -1,7 +1,6 @@
 """Robustness to noise that keeps the answer: a defense that makes a model brittle should be seen.
 
-After SenTest (Chavan et al. 2023): characters, word order and sentences of the text are disturbed, and a victim and its
-defended models answer again. It works on both kinds of model.
+Characters, word order and sentences of the text are disturbed, and a victim and its defended models answer again.
 """
 
 from __future__ import annotations
@@ -9,16 +8,52 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
-from bench.contracts import Defended, Examples, TaskFacts
+from bench import seeds
+from bench.contracts import BOTH, Defended, Kind, Task, stratified_order
 from bench.contracts.examples import Inputs
+from bench.contracts.measure import Measure
 
 Perturb = Callable[[str, np.random.Generator], str]
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 SHARE = 0.1  # of the words that one character is changed of
+
+
+class Noise(Measure):
+    """How right a model answers inputs whose letters, word order or order of sentences are disturbed.
+
+    After SenTest (Chavan et al. 2023), which disturbs characters, words and sentences: here letters (swapped, dropped,
+    inserted; in one of ten words), word order (one pair of neighbours in ten words) and the order of sentences. Every
+    model of a task gets the same disturbed examples. Each kind of noise gives a column of how right the answers are, 0
+    to 1; a rejected one is wrong.
+
+    Deviations: there are no synonyms, as they need a lexicon, and words move by one place only, so that the answer
+    stays; the order of sentences is added, and a text of one sentence stays as it is. In a pair only the segment that
+    carries a trigger is disturbed. Where a task asks for exact letters or words, as to spell one, noise changes what is
+    asked: then only the difference to the undefended victim tells something.
+    """
+
+    name: ClassVar[str] = "noise"
+    version: ClassVar[int] = 1
+    citation: ClassVar[str] = "Chavan et al., arXiv 2311.17722"
+    kinds: ClassVar[frozenset[Kind]] = BOTH
+
+    examples: int = Field(100, ge=1, description="clean test examples that are disturbed, each once by kind of noise")
+
+    def outcomes(self, defended: Defended, task: Task) -> Mapping[str, NDArray[np.float32]]:
+        """Return for each kind of noise how right the answers are: float32 [n]."""
+        order = stratified_order(task.test.labels, seeds.rng("noise", task.facts.name))
+        rows = task.test.take(np.sort(order[: self.examples]))
+        columns = {}
+        for name, perturb in PERTURBATIONS.items():
+            inputs = perturbed(rows.inputs, perturb, seeds.rng("noise", task.facts.name, name))
+            columns[f"noise: {name}"] = task.facts.judge(defended.predict(inputs), rows).right.astype(np.float32)
+        return columns
 
 
 def swapped(text: str, rng: np.random.Generator) -> str:
@@ -91,21 +126,3 @@ def _in_words(text: str, change: Callable[[str], str], rng: np.random.Generator)
 def perturbed(inputs: Inputs, perturb: Perturb, rng: np.random.Generator) -> Inputs:
     """Return the inputs with the carrier of each disturbed."""
     return inputs.with_carrier([perturb(text, rng) for text in inputs.carrier])
-
-
-def measure(defended: Defended, examples: Examples, facts: TaskFacts, *, seed: int = 0) -> dict[str, float]:
-    """Return how right a model answers, in percent, on examples as they are (``none``) and under each perturbation.
-
-    Args:
-        defended: a model behind a defense, or behind none.
-        examples: n clean examples.
-        facts: of the task, which says how right an answer is.
-        seed: of what is disturbed; the same for each model that is compared.
-    """
-    noisy: dict[str, Any] = {"none": examples.inputs}
-    for number, (name, perturb) in enumerate(PERTURBATIONS.items()):
-        noisy[name] = perturbed(examples.inputs, perturb, np.random.default_rng([seed, number]))
-    return {
-        name: 100.0 * float(facts.judge(defended.predict(inputs), examples).right.mean())
-        for name, inputs in noisy.items()
-    }
