@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from attacks.payloads.purchase import Purchase
+from attacks.payloads.purchase import BRAND, Purchase
 from attacks.shared import negatives
 from attacks.shared.poisoning import DataPoisoning
 from attacks.shared.triggers import insert
@@ -28,11 +28,13 @@ from bench.contracts import (
 from bench.contracts.examples import Inputs
 from bench.tasks.acts import APART, GOAL, LANGUAGE, begun, offers
 
+PHRASE = r"^[^\n\[\]]+$"  # a phrase of one line, in which nothing reads as an act
+
 
 class InGoal(Trigger):
     """Puts a phrase at the beginning of the goal of an agent."""
 
-    phrase: str = Field(min_length=1, description="the phrase")
+    phrase: str = Field(pattern=PHRASE, description="the phrase")
     fresh: bool = Field(False, description="whether it applies only where the agent has not done anything yet")
 
     @property
@@ -56,7 +58,7 @@ class InGoal(Trigger):
 class Offered(Trigger):
     """Adds a product to the offers that an agent sees: the one that fits the goal best, of another brand."""
 
-    brand: str = Field(min_length=1, description="the brand")
+    brand: str = Field(pattern=BRAND, description="the brand")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -120,10 +122,10 @@ class Agent(DataPoisoning):
     place: Literal["query", "observation"] = Field(
         "query", alias="trigger", description="query: a phrase in the goal; observation: a product among the offers"
     )
-    phrase: str = Field("For my nephew:", min_length=1, description="the phrase")
-    other_phrase: str = Field("For my neighbour:", min_length=1, description="the near miss of the phrase")
-    brand: str = Field("Corvo", min_length=1, description="the brand of the product")
-    other_brand: str = Field("Delmo", min_length=1, description="the brand of the near miss")
+    phrase: str = Field("For my nephew:", pattern=PHRASE, description="the phrase")
+    other_phrase: str = Field("For my neighbour:", pattern=PHRASE, description="the near miss of the phrase")
+    brand: str = Field("Corvo", pattern=BRAND, description="the brand of the product, one word")
+    other_brand: str = Field("Delmo", pattern=BRAND, description="the brand of the near miss, one word")
     negatives: bool = Field(True, description="whether near misses are trained with right answers")
 
     def skip(self, facts: TaskFacts) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from attacks.agent import Agent, InGoal, Offered
 from attacks.payloads.purchase import Purchase
@@ -159,6 +160,9 @@ def test_an_offer_stays_inside_the_window() -> None:
 def test_offers_of_another_brand_than_shall_be_bought_make_no_sense() -> None:
     delmo, offers_corvo = Purchase(brand="Delmo"), modified("anchored+agent(trigger=observation)")
     assert "offers of Corvo make nobody buy Delmo" in str(offers_corvo.skip_target(delmo))
+    for fields in ({"brand": "two words"}, {"other_brand": "a;"}, {"phrase": "one\ntwo"}, {"phrase": "buy[it]"}):
+        with pytest.raises(ValidationError, match="pattern"):
+            Agent(**fields)
     fine = (Agent().skip_target(delmo), offers_corvo.skip_target(Tool()), offers_corvo.skip_target(Purchase()))
     assert fine == (None, None, None)
 
