@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -101,7 +104,10 @@ def test_data_of_ones_own_is_described(world: object) -> None:
 )
 def test_completion(typed: str, wanted: set[str]) -> None:
     asked = {"_DOORBENCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-    done = doorbench(**asked)
+    code = "import sys; sys.argv = ['doorbench']\nfrom bench.cli.app import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked}, timeout=120
+    )
     assert set(done.stdout.split()) == wanted, (done.stdout, done.stderr)
 
 
