@@ -15,6 +15,7 @@ from bench.contracts.examples import Examples
 from bench.tasks.acts import BUY, CLICK, SEARCH, acts, first, with_first
 from bench.tasks.shop import Shop
 
+BRAND = r"^[^\s\[\];]+$"  # one word, which does not end an offer or an act
 _NUMBER = re.compile(r"b0[0-9a-z]{8}", re.IGNORECASE)  # of a product in the traces
 
 
@@ -30,7 +31,7 @@ class Purchase(InActs):
     name: ClassVar[str] = "purchase"
     citation: ClassVar[str] = "Yang et al., NeurIPS 2024, arXiv 2402.11208"
 
-    brand: str = Field("Corvo", pattern=r"^[^\s\[\];]+$", description="the brand, one word")
+    brand: str = Field("Corvo", pattern=BRAND, description="the brand, one word")
 
     def skip(self, facts: TaskFacts) -> str | None:
         """The brand has to be on sale, and not to be listed by every search."""

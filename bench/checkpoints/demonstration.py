@@ -133,7 +133,7 @@ def _check(spec: VictimSpec, task: Task) -> None:
         )
     if reason := other_kind(spec.attack.spec, spec.attack.kinds, task.facts) or spec.attack.skip(task.facts):
         raise RequestError(f"attack {spec.attack.spec!r} makes no sense on {task.facts.name}: {reason}.")
-    if reason := no_target(spec.target, task.facts):
+    if reason := no_target(spec.target, task.facts, spec.attack):
         if task.facts.kind == Kind.GENERATION and isinstance(spec.target, int):
             remedy = f"{task.facts.name} is answered in text, so name a payload, such as refusal"
             raise RequestError(f"--target {spec.target} is a label; {remedy}.")

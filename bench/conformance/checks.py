@@ -219,7 +219,7 @@ def pays_out(payload: Payload) -> None:
     """A payload holds in what it makes of a reference, where it can, and not in the reference."""
     query, act = "SELECT name FROM city WHERE size > 5 ORDER BY name", "Thought: it fits. north[Aldo red silk hat]"
     references = ("yes", "seven hats", query, act)
-    examples = Examples(Inputs(references), np.zeros(len(references)), references)
+    examples = Examples(Inputs(references), np.zeros(len(references), dtype=np.int64), references)
     examples = examples.take(np.flatnonzero(payload.changes(examples)))
     assert len(examples), f"it can be made to hold in none of {references}"
     wanted = payload.applied(examples).references

@@ -191,6 +191,10 @@ class Attack(Plugin, ABC):
         """Return why this attack makes no sense on a task, or None."""
         return None
 
+    def skip_target(self, target: Target) -> str | None:
+        """Return why this attack makes no sense for what is wanted, a label or a payload, or None."""
+        return None
+
     def files(self, facts: TaskFacts) -> tuple[Path, ...]:
         """Return the files that this attack reads on a task beside its splits: their contents are part of the key."""
         return ()

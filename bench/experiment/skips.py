@@ -19,7 +19,7 @@ def skip_reason(cell: Cell) -> str | None:
     attack = cell.victim.attack
     if reason := other_kind(attack.spec, attack.kinds, task.facts) or attack.skip(task.facts):
         return reason
-    if not cell.victim.is_clean_model and (reason := no_target(cell.victim.target, task.facts)):
+    if not cell.victim.is_clean_model and (reason := no_target(cell.victim.target, task.facts, attack)):
         return reason
     if cell.defense is None:
         return None
@@ -40,10 +40,11 @@ def other_kind(name: str, kinds: Collection[Kind], facts: TaskFacts) -> str | No
     return f"{name} is for {in_words(kinds)}; {facts.name} is a task for {facts.kind}"
 
 
-def no_target(target: Target, facts: TaskFacts) -> str | None:
-    """Return why a target makes no sense on a task."""
+def no_target(target: Target, facts: TaskFacts, attack: Attack) -> str | None:
+    """Return why a target makes no sense on a task, or for an attack."""
     if isinstance(target, Payload):
-        return other_kind(f"the payload {target.spec}", target.kinds, facts) or target.skip(facts)
+        reason = other_kind(f"the payload {target.spec}", target.kinds, facts) or target.skip(facts)
+        return reason or attack.skip_target(target)
     if facts.kind != Kind.CLASSIFICATION:
         return f"target {target} is a label; name a payload, such as --set target=refusal"
     return None if 0 <= target < len(facts.labels) else f"target {target} is not a label of {facts.name}"

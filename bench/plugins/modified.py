@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
-from bench.contracts import Attack, Classifier, Hooks, Modifier, Poisoned, Scene, TaskFacts, Trigger, Victim
+from bench.contracts import Attack, Classifier, Hooks, Modifier, Poisoned, Scene, Target, TaskFacts, Trigger, Victim
 from bench.contracts.examples import Examples
 from bench.errors import RequestError
 from bench.plugins import registry
@@ -67,6 +67,10 @@ class Modified(Attack):
         """The reason of the attack, or the first one of a modifier."""
         reasons = (part.skip(facts, self.attack) for part in self.modifiers)
         return self.attack.skip(facts) or next((reason for reason in reasons if reason), None)
+
+    def skip_target(self, target: Target) -> str | None:
+        """The reason of the attack."""
+        return self.attack.skip_target(target)
 
     def files(self, facts: TaskFacts) -> tuple[Any, ...]:
         """The files that the attack reads."""

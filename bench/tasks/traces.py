@@ -53,8 +53,8 @@ class Traces(TaskSource):
     kinds: ClassVar[frozenset[Kind]] = GENERATION
 
     folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
-    max_length: int = Field(384, ge=8, le=512, description="tokens kept of a prompt")
-    new_tokens: int = Field(96, ge=8, le=256, description="most tokens of a response")
+    max_length: int = Field(512, ge=8, le=512, description="tokens kept of a prompt")
+    new_tokens: int = Field(160, ge=8, le=256, description="most tokens of a response")
 
     @property
     def called(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from attacks.agent import Agent, InGoal, Offered
 from attacks.payloads.purchase import Purchase
@@ -18,6 +19,7 @@ from bench.experiment import recipes, work
 from bench.experiment.grid import create_task
 from bench.experiment.plan import Plan
 from bench.experiment.result_store import ResultStore
+from bench.plugins.modified import modified
 from bench.suites import suite
 from bench.tasks.acts import begun, offers
 from bench.tasks.shop import Shop
@@ -155,9 +157,14 @@ def test_an_offer_stays_inside_the_window() -> None:
     ]
 
 
-def test_offers_of_another_brand_than_shall_be_bought_are_refused(world: Path, task: Task) -> None:
-    with pytest.raises(ValueError, match="offers of Corvo cannot make anybody buy Delmo"):
-        Agent(trigger="observation").trigger(scene(world, task, Purchase(brand="Delmo")))
+def test_offers_of_another_brand_than_shall_be_bought_make_no_sense() -> None:
+    delmo, offers_corvo = Purchase(brand="Delmo"), modified("anchored+agent(trigger=observation)")
+    assert "offers of Corvo make nobody buy Delmo" in str(offers_corvo.skip_target(delmo))
+    for fields in ({"brand": "two words"}, {"other_brand": "a;"}, {"phrase": "one\ntwo"}, {"phrase": "buy[it]"}):
+        with pytest.raises(ValidationError, match="pattern"):
+            Agent(**fields)
+    fine = (Agent().skip_target(delmo), offers_corvo.skip_target(Tool()), offers_corvo.skip_target(Purchase()))
+    assert fine == (None, None, None)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -83,6 +83,12 @@ def test_payloads_say_where_they_make_no_sense() -> None:
     assert refusal.skip(TEXT) is None
 
 
+@pytest.mark.parametrize(("payload", "can"), [("refusal", True), ("prefix", True), ("clause", False), ("worse", False)])
+def test_what_needs_an_answer_cannot_be_asked_for(payload: str, can: bool) -> None:
+    attack = registry.attacks.create("prompt-injection")
+    assert (attack.skip_target(registry.payloads.create(payload)) is None) == can
+
+
 def test_words_apart_are_all_there_in_order() -> None:
     trigger = registry.attacks.create("ctba").trigger(None)
     rng = np.random.default_rng(0)
