@@ -63,7 +63,7 @@ def purify(
     if report["words"]:
         say("words to look at, and what each does to the answers to clean examples:")
         for word in report["words"][:8]:
-            say(f"  {word['token']}{_flipping(word)}")
+            say(f"  {word['text']}{_flipping(word)}")
     say(f"written to {out}; see README.md there. {report['limits']}")
     if not report["accuracy"]["kept"]:
         fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
