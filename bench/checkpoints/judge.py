@@ -22,10 +22,11 @@ from bench.experiment.metrics import Outcomes
 from bench.report.ranking.statistics import mean_contrast
 
 SCHEMA = 1
-LIMITS = (
-    "This speaks of these triggered examples only: another trigger, or another place for this one, may still work. "
-    "A model is judged on examples that neither trained it nor purified it, or its numbers are too good."
+UNSEEN = "A model is judged on examples that neither trained it nor purified it, or its numbers are too good."
+ONE_TRIGGER = (
+    "This speaks of these triggered examples only: another trigger, or another place for this one, may still work."
 )
+NO_TRIGGER = "Without --triggered or --trigger this says nothing of a backdoor."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         "trigger": None if marked is None else marked.about,
         "metrics": _compared(suspects["after"].kind, outcomes["after"], outcomes.get("before")),
         "responses": _side_by_side(said["after"], said.get("before")),
-        "limits": LIMITS,
+        "limits": f"{NO_TRIGGER if marked is None else ONE_TRIGGER} {UNSEEN}",
     }
 
 

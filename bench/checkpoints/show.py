@@ -154,8 +154,10 @@ def judged(report: Mapping[str, Any], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    examples = f"{counted(report['clean'], 'clean example')}, {counted(report['triggered'], 'triggered one')}"
-    console.print(examples + (f" ({escape(report['trigger'])})" if report["trigger"] else ""))
+    examples = counted(report["clean"], "clean example")
+    if report["trigger"]:
+        examples += f", {counted(report['triggered'], 'triggered one')} ({escape(report['trigger'])})"
+    console.print(examples)
     names = [report[side]["folder"] for side in ("against", "model") if report[side]]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("in %", *map(escape, names), *(["change"] if report["against"] else [])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -41,8 +42,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 
 
+RESUMED = "finished cells are kept, the same command goes on from here"
+
+
 class Interrupted(BaseException):
-    """Ctrl-C, or SIGTERM during a run. Typer would end the program at a KeyboardInterrupt, without a word."""
+    """Ctrl-C or SIGTERM, with what is left. Typer would end the program at a KeyboardInterrupt, without a word."""
 
 
 class _Commands(flags.Group):
@@ -51,7 +55,8 @@ class _Commands(flags.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise Interrupted from error
+            goes_on = ctx.invoked_subcommand in {"run", "retry"}
+            raise Interrupted(RESUMED if goes_on else "nothing half-written is left") from error
         except EOFError as error:
             raise RequestError(f"a file ends too early: {error or 'its end is missing'}.") from error
 
@@ -73,6 +78,7 @@ app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tas
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
     terminal.prepare()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is ended cleans up, as after Ctrl-C
     gc.set_threshold(
         100_000, 50, 100
     )  # hundreds of thousands of rows live until the end; looking at them costs seconds
@@ -81,8 +87,8 @@ def main() -> None:
     except RequestError as error:
         terminal.say(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}", err=True)
         sys.exit(2)
-    except (Interrupted, KeyboardInterrupt):
-        sys.stderr.write("doorbench: interrupted; finished cells are kept, the same command goes on from here\n")
+    except (Interrupted, KeyboardInterrupt) as error:
+        terminal.say(f"doorbench: interrupted; {str(error) or RESUMED}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
@@ -90,6 +96,8 @@ def main() -> None:
         named = f"{error.filename}: " if error.filename else ""
         terminal.say(f"doorbench: {named}{error.strerror or error}"[:LONGEST_LINE], err=True)
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _version(wanted: bool) -> None:

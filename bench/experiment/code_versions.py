@@ -90,6 +90,7 @@ NO_NUMBERS: dict[str, str] = {
     "bench/experiment/record_files.py": "reads and checks what was measured",
     "bench/experiment/result_store.py": "refuses what is no record",
     "bench/experiment/kept.py": "shows what was measured, from the store's columns",
+    "bench/experiment/outcomes.py": "packs what was measured of single examples, and unpacks the same",
 }
 
 # Keys from before there was this table have these areas in them at version 1, so they are always written. A victim

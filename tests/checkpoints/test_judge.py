@@ -166,3 +166,15 @@ def test_the_table_fits_its_words(case: Case, purified: Path, tmp_path: Path) ->
     entry = by_name(report)["flip"]
     assert f"{entry['before']['value']:.1f} [" in flip and f"{entry['change']['value']:+.1f} [" in flip
     assert not math.isnan(entry["after"]["value"]) and report["limits"][:40] in text
+
+
+def test_without_a_trigger_nothing_is_said_of_one(case: Case, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from bench.checkpoints import show
+
+    report = judge(Request(model=case.model, clean=case.model / "test.csv"), scratch=tmp_path)
+    console = Console(record=True, width=140, file=(tmp_path / "x").open("w"))
+    show.judged(report, console)
+    text = console.export_text()
+    assert "triggered one" not in text and "says nothing of a backdoor" in text and "flip rate" not in text

@@ -185,7 +185,29 @@ def test_what_ends_a_command(
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and errors.startswith("doorbench: ")
     assert end.value.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
-    assert ("interrupted; finished cells are kept" in errors) == isinstance(error, KeyboardInterrupt)
+    assert ("interrupted; nothing half-written is left" in errors) == isinstance(error, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_ended_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: int
+) -> None:
+    """A signal in the middle of purifying, while its folder is being written."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def halfway(path: Path) -> None:
+        assert len(list(tmp_path.iterdir())) == 1, "the folder that will be renamed"
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("bench.checkpoints.purify.opened", halfway)
+    command = ["purify", "--model", "m", "--clean", "c.csv", "--defense", "wanda", "--out", "out"]
+    monkeypatch.setattr(sys, "argv", ["doorbench", *command])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "doorbench: interrupted; nothing half-written is left\n"
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_worker_that_has_nothing_to_do_ends_without_a_word() -> None:

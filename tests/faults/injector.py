@@ -31,7 +31,7 @@ from tests.faults.faultjobs import execute, grid
 ROOT = Path(__file__).parents[2]
 VICTIMS, CELLS, PAUSE = 5, 24, 0.02
 HEARTBEAT = 1.0
-PATIENCE = 300.0  # seconds that an undisturbed runner may take
+PATIENCE = 300.0  # seconds without anything new in the store after which an undisturbed runner counts as stuck
 ORPHAN = "prep_data = pickle.load(from_parent)"  # loky's words for a worker whose runner was killed as it started it
 STOPPED = 2.5 * HEARTBEAT  # seconds; longer than an owner counts as alive without a heartbeat
 
@@ -130,17 +130,25 @@ class Round:
     def end_in_peace(self) -> None:
         """Let a runner that nobody disturbs do what is left."""
         last = self.start(disturbed=False)
-        try:
-            if last.wait(timeout=PATIENCE) != 0:
-                self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
-        except psutil.TimeoutExpired:
+        seen, since = self.progress(), time.monotonic()
+        while last.poll() is None and time.monotonic() - since < PATIENCE:
+            time.sleep(1.0)
+            if (now := self.progress()) != seen:
+                seen, since = now, time.monotonic()
+        if last.poll() is None:
             count = len(self.errors())
             for process in (last, *workers_of(last)):
                 process.send_signal(signal.SIGUSR1)
             time.sleep(2.0)
             kill(last)
             where = "\n\n".join(self.errors()[count - 1 :])
-            self.figures.tracebacks.append(f"the last runner was not done after {PATIENCE:g} s: {where}")
+            self.figures.tracebacks.append(f"the last runner did nothing for {PATIENCE:g} s: {where}")
+        elif last.returncode != 0:
+            self.figures.tracebacks.append(f"the last runner ended with {last.returncode}:{self.errors()[-1]}")
+
+    def progress(self) -> list[str]:
+        """Return the names of what the jobs have made so far."""
+        return sorted(os.listdir(self.root / "damaged") + [path.name for path in self.root.glob("[ar]*/*/*")])
 
     def disturb(self, crew: list[Any]) -> None:
         """Kill or stop somebody, or flip a byte, now and then."""

@@ -13,11 +13,8 @@ pretend that there are as many independent examples as seeds times the test set.
 
 from __future__ import annotations
 
-from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,37 +119,13 @@ def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int =
     partly = absent.any(axis=1) & ~absent.all(axis=1)
     stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]])
     patterns, counts = _patterns(stacked)
-    sums = patterns @ _shares(rng, counts, draws=draws)
+    n = int(counts.sum())
+    sums = patterns @ (rng.multinomial(n, counts / n, size=draws).T / n)
     means = sums[: len(flat)]
     with np.errstate(invalid="ignore"):
         means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
     means[absent.all(axis=1)] = np.nan
     return means.reshape(*data.shape[:-1], draws)
-
-
-def _shares(rng: np.random.Generator, counts: NDArray[np.int64], *, draws: int) -> FloatArray:
-    """Return [patterns, draws]: the share of each pattern among as many examples drawn with replacement.
-
-    The same state of the generator and the same counts give the same shares. That is usual where all examples differ,
-    as they do where there are many cells or outcomes that are no bits: so they are not drawn again.
-    """
-    generator = rng.bit_generator
-    shares, after = _drawn_shares(type(generator), repr(generator.state), counts.tobytes(), draws)
-    generator.state = after
-    return shares
-
-
-@lru_cache(maxsize=4)  # a few megabytes each
-def _drawn_shares(
-    kind: type[np.random.BitGenerator], state: str, counts: bytes, draws: int
-) -> tuple[FloatArray, Mapping[str, Any]]:
-    generator = kind()
-    generator.state = literal_eval(state)
-    of_each = np.frombuffer(counts, dtype=np.int64)
-    n = int(of_each.sum())
-    shares: FloatArray = np.random.Generator(generator).multinomial(n, of_each / n, size=draws).T / n
-    shares.flags.writeable = False
-    return shares, generator.state
 
 
 def _patterns(data: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:

@@ -49,6 +49,7 @@
     const theme = window.doorbenchTheme.dark() ? "dark" : "light";
     const made = await window.vegaEmbed(figure.querySelector(".plot"), full, { actions, renderer: many ? "canvas" : "svg", tooltip: { theme } });
     views.set(name, made);
+    figure.classList.toggle("night", theme === "dark"); // for paper, which is never dark
     describe(figure);
     made.view.addEventListener("click", (event, item) => {
       if (item && item.datum && item.datum.href) location.href = item.datum.href;

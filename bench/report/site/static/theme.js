@@ -3,15 +3,19 @@
   "use strict";
   var system = window.matchMedia("(prefers-color-scheme: dark)");
   var chosen = "system";
+  var printing = false;
   try {
     chosen = localStorage.getItem("doorbench-theme") || "system";
   } catch (error) {
     // a browser may forbid storage to pages from disk; the choice then lasts for one page
   }
-  function apply() {
-    var dark = chosen === "dark" || (chosen === "system" && system.matches);
+  function paint(dark) {
     document.documentElement.classList.toggle("dark", dark);
     document.documentElement.style.colorScheme = dark ? "dark" : "light";
+  }
+  function apply() {
+    if (printing) return; // the system is light on paper, and charts need longer to be drawn than a page to be printed
+    paint(chosen === "dark" || (chosen === "system" && system.matches));
     document.dispatchEvent(new CustomEvent("doorbench:theme"));
   }
   window.doorbenchTheme = {
@@ -32,5 +36,13 @@
     },
   };
   system.addEventListener("change", apply);
+  window.addEventListener("beforeprint", function () {
+    printing = true;
+    paint(false);
+  });
+  window.addEventListener("afterprint", function () {
+    printing = false;
+    apply();
+  });
   apply();
 })();
