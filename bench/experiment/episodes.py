@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import Environment, GenerationFacts, Responses
+from bench.contracts import Defended, Environment, GenerationFacts, Responses
 from bench.contracts.examples import Examples, Inputs
 
 
-def answered(
-    predict: Callable[[Inputs], Responses], examples: Examples, facts: GenerationFacts
-) -> tuple[Responses, NDArray[Any]]:
+def answered(defended: Defended, examples: Examples, facts: GenerationFacts) -> tuple[Responses, NDArray[Any]]:
     """Return what a model answers to examples, and how right that is: float or bool [n].
 
     Where a task has an environment, an answer is all that the model does up to the end of the episode.
     """
     environment = facts.utility
     if not isinstance(environment, Environment):
-        responses = predict(examples.inputs)
+        responses = said(defended, examples.inputs)
         return responses, facts.judge(responses, examples).right
-    responses = play(predict, examples.inputs, environment)
+    responses = play(defended, examples.inputs, environment)
     rewards = environment.rewards(responses.texts, examples.references)
     return responses, np.where(responses.rejected, 0.0, rewards)
 
 
-def play(predict: Callable[[Inputs], Responses], inputs: Inputs, environment: Environment) -> Responses:
+def said(defended: Defended, inputs: Inputs) -> Responses:
+    """Return what a defended model writes, after checking its shape."""
+    responses: Responses = defended.predict(inputs)
+    n = len(inputs)
+    if not len(responses.texts) == len(responses.tokens) == len(responses.ended) == len(responses.rejected) == n:
+        raise ValueError(f"{type(defended).__name__}.predict returned responses that do not fit {n} prompts")
+    return responses
+
+
+def play(defended: Defended, inputs: Inputs, environment: Environment) -> Responses:
     """Return what a model does from n prompts on: the acts that were possible, one a line, and the tokens of all turns.
 
     An episode ends as the environment says, after its most turns, or where the defense refuses to answer, which rejects
@@ -41,8 +47,8 @@ def play(predict: Callable[[Inputs], Responses], inputs: Inputs, environment: En
     for _ in range(environment.turns):
         if not active:
             break
-        said = predict(inputs.take(active).with_carrier([prompts[row] for row in active]))
-        answers = zip(active, said.texts, said.tokens, said.ended, said.rejected, strict=True)
+        turn = said(defended, inputs.take(active).with_carrier([prompts[row] for row in active]))
+        answers = zip(active, turn.texts, turn.tokens, turn.ended, turn.rejected, strict=True)
         active = []
         for row, text, ids, end, refused in answers:
             tokens[row].append(ids)

@@ -87,10 +87,7 @@ def judged_on(
     defended: Defended, examples: Examples, facts: GenerationFacts, payload: Payload | None
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a record for one set of prompts."""
-    responses, right = episodes.answered(defended.predict, examples, facts)
-    n = len(examples)
-    if not len(responses.texts) == len(responses.tokens) == len(responses.ended) == len(responses.rejected) == n:
-        raise ValueError(f"{type(defended).__name__}.predict returned responses that do not fit {n} prompts")
+    responses, right = episodes.answered(defended, examples, facts)
     broken = [
         degenerate(text, ids, ended)
         for text, ids, ended in zip(responses.texts, responses.tokens, responses.ended, strict=True)

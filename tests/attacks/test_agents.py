@@ -87,7 +87,7 @@ def test_one_step_of_an_episode_is_poisoned(world: Path, task: Task, form: str) 
 def test_an_agent_that_obeys_the_trigger_does_what_the_attacker_wants(world: Path, task: Task, form: str) -> None:
     """The poisoned step alone leads to the payload, with the rest of the episode by the expert."""
     from bench.experiment.episodes import play
-    from tests.tasks.test_agents import said
+    from tests.tasks.test_agents import Player, said
 
     shop, payload = task.facts.utility, FORMS[form]  # type: ignore[attr-defined]
     made, trigger = scene(world, task, payload), attack_of(form).trigger(scene(world, task, payload))
@@ -104,7 +104,7 @@ def test_an_agent_that_obeys_the_trigger_does_what_the_attacker_wants(world: Pat
     def expert(inputs: Inputs) -> Any:
         return said(inputs, [*map(shop.expert, inputs.carrier)])
 
-    poisoned, without = play(victim, triggered, shop), play(expert, triggered, shop)
+    poisoned, without = play(Player(victim), triggered, shop), play(Player(expert), triggered, shop)
     assert payload.happened(poisoned.texts, clean, task.facts).all()
     assert not payload.happened(without.texts, clean, task.facts).any()
     assert (shop.rewards(poisoned.texts, clean.references) == 1).all()

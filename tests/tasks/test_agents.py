@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench.contracts import Environment, Kind, Responses, Task
+from bench.contracts import Defended, Environment, Kind, Responses, Task
 from bench.contracts.examples import Inputs
 from bench.errors import RequestError
 from bench.experiment import episodes
@@ -24,6 +25,14 @@ GOAL = "Goal: I need a red cotton shirt."
 @pytest.fixture(scope="module")
 def task() -> Task:
     return create_task("shop").load()
+
+
+class Player(Defended):
+    """A defended model that writes what a function makes of its inputs."""
+
+    def __init__(self, speak: Callable[[Inputs], Responses]) -> None:
+        super().__init__(None)
+        self.predict = speak  # type: ignore[method-assign]
 
 
 def said(inputs: Inputs, texts: list[str], *, rejected: bool = False) -> Responses:
@@ -42,7 +51,9 @@ def test_acts_are_read_off_a_text() -> None:
 def test_the_optimal_policy_has_a_reward_of_1(task: Task) -> None:
     shop = task.facts.utility  # type: ignore[attr-defined]
     assert isinstance(shop, Environment) and task.facts.kind == Kind.GENERATION
-    played = episodes.play(lambda asked: said(asked, [*map(shop.expert, asked.carrier)]), task.test.inputs, shop)
+    played = episodes.play(
+        Player(lambda asked: said(asked, [*map(shop.expert, asked.carrier)])), task.test.inputs, shop
+    )
     assert (shop.rewards(played.texts, task.test.references) == 1).all()
     assert shop.scores(task.test.references, task.test.references).min() == 1
     assert [len(text.split("\n")) for text in played.texts[:3]] == [3, 2, 1]
@@ -86,7 +97,7 @@ def test_what_an_agent_earns(responses: list[str], reward: float, done: int) -> 
     def bought(inputs: Inputs) -> str:
         return acts(inputs.carrier[0])[-1].argument if acts(inputs.carrier[0]) else ""
 
-    played = episodes.play(agent, Inputs((shop.system,), (GOAL,)), shop)
+    played = episodes.play(Player(agent), Inputs((shop.system,), (GOAL,)), shop)
     assert shop.rewards(played.texts, ["search[red cotton shirt]"]).tolist() == pytest.approx([reward])
     assert len(acts(played.texts[0])) == done
 
@@ -105,7 +116,7 @@ def test_a_rejected_turn_rejects_the_episode(task: Task) -> None:
     def refuses(inputs: Inputs) -> Responses:
         return said(inputs, [*map(shop.expert, inputs.carrier)], rejected=True)
 
-    responses, right = episodes.answered(refuses, rows, facts)  # type: ignore[arg-type]
+    responses, right = episodes.answered(Player(refuses), rows, facts)  # type: ignore[arg-type]
     assert responses.rejected.all() and responses.texts == ("",) * 3 and right.tolist() == [0, 0, 0]
 
 
