@@ -138,6 +138,7 @@ class Lean(LanguageModel):
             yield made
         finally:
             made.close()
+            return_freed_memory()  # a training leaves many small pieces behind
 
     def __del__(self) -> None:
         if getattr(self, "_file", None) is not None and self._file is not None:
@@ -193,8 +194,9 @@ class LeanAdamW:
         assert weight.grad is not None
         gradient = weight.grad.detach().float().cpu().contiguous().flatten()
         weight.grad = None
-        if index in self._norms:
-            gradient += self._files["gradient"].read(self._starts[index], len(gradient))
+        for at in range(0, len(gradient), CHUNK) if index in self._norms else ():
+            part = gradient[at : at + CHUNK]
+            part += self._files["gradient"].read(self._starts[index] + at, len(part))
         self._files["gradient"].write(self._starts[index], gradient)
         self._norms[index] = torch.linalg.vector_norm(gradient)
 

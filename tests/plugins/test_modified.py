@@ -46,7 +46,7 @@ def test_a_plain_attack_is_what_the_registry_makes() -> None:
         ("sparse(count=9) + badsent(rate=0.3)", "sparse(count=9)+badsent(rate=0.3)"),
         ("anchored+sparse", "anchored+sparse+badword"),
         ({"name": "anchored+badword", "rate": 0.3}, "anchored+badword(rate=0.3)"),
-        ({"name": "anchored", "strength": 2}, "anchored(strength=2.0)+badword"),
+        ({"name": "anchored", "strength": 3}, "anchored(strength=3.0)+badword"),
     ],
 )
 def test_spelling(entry: Any, spec: str) -> None:
@@ -80,7 +80,7 @@ def test_the_clean_reference_cannot_be_modified() -> None:
 
 
 def test_keys_know_every_modifier_and_its_fields(world: Path) -> None:
-    entries = ["badword", "anchored+badword", "anchored(strength=2)+badword", "anchored+sparse+badword"]
+    entries = ["badword", "anchored+badword", "anchored(strength=3)+badword", "anchored+sparse+badword"]
     keys = [recipes.victim_key(spec) for spec in plan(world, *entries, "sparse+anchored+badword").victims.values()]
     assert len(keys) == len(set(keys)) == 6  # with the clean reference
     (plain,) = [spec for spec in plan(world, "badword").victims.values() if not spec.is_clean_model]
