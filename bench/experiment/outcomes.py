@@ -13,7 +13,7 @@ import numpy as np
 from bench.contracts import Kind
 from bench.errors import RequestError
 from bench.experiment import answers, metric, metrics, predictions, written
-from bench.experiment.metrics import MEASURED, Outcomes, measured_of
+from bench.experiment.metrics import MEASURED, Outcomes, measured_beside, measured_of
 from bench.store.derived import Derivation, Derived
 
 _BITS, _FLOATS = b"b", b"f"
@@ -93,18 +93,27 @@ class KeptOutcomes(Mapping[str, Outcomes | None]):
 
     def __getitem__(self, name: str) -> Outcomes | None:
         """Return the outcomes of a metric; None where it is not defined."""
-        if name not in measured_of(self._kind):
+        if name not in measured_of(self._kind) | measured_beside(self._kind):
             raise KeyError(name)
         try:
             packed = self._derived.field(self._key, name)
         except (ValueError, IndexError) as error:  # only a file that no evaluator wrote
             raise RequestError(f"the store: record {self._key[:12]}, field predictions: {error}.") from None
+        if packed is None and name in measured_beside(self._kind):
+            raise KeyError(name)
         return None if packed is None else unpack(packed)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether the record has a metric."""
+        return name in measured_of(self._kind) or (
+            name in measured_beside(self._kind) and self._derived.field(self._key, str(name)) is not None
+        )
+
     def __iter__(self) -> Iterator[str]:
-        """Yield the metrics."""
-        return iter(measured_of(self._kind))
+        """Yield the metrics; one that needs a measure only where the record has something of it."""
+        yield from measured_of(self._kind)
+        yield from filter(self.__contains__, measured_beside(self._kind))
 
     def __len__(self) -> int:
         """How many metrics there are."""
-        return len(measured_of(self._kind))
+        return sum(1 for _ in self)

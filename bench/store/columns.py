@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.errors import RequestError
 from bench.store.documents import Damaged, read_bytes
 from bench.store.layout import drop_tree
 from bench.store.records import Records, Stamp
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -86,6 +85,7 @@ class Columns(Records):
 
 def rows_of(table: pa.Table, keys: Sequence[str], stamps: Mapping[str, Stamp]) -> NDArray[np.int64]:
     """Return for each key the row of its record, as its file is now; -1 where the table has none."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.keys import canonical
 from bench.store.columns import KEY, STAMP, Columns, rows_of, schema_of
 from bench.store.layout import check_key, guarded
@@ -17,6 +15,7 @@ from bench.store.records import Stamp
 from bench.store.troubles import Unreadable
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -95,6 +94,7 @@ class TabulatedRecords(Columns):
 
         With ``fields``, only these.
         """
+        import numpy as np
         import pyarrow as pa
 
         stamps = self.scan("records")

@@ -116,7 +116,7 @@ def test_every_folder_can_be_named(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["badword(words=['cf', 'mn'], rate=0.05)", "badsent(sentence=it is a film)", "anchored(strength=2.0)+badword"],
+    ["badword(words=['cf', 'mn'], rate=0.05)", "badsent(sentence=it is a film)", "anchored(strength=3.0)+badword"],
 )
 def test_a_text_that_needs_no_quotes_has_none(spec: str) -> None:
     assert sorted(create_attack(spec).spec) == sorted(spec)

@@ -112,7 +112,7 @@ CSV_CASES = [
     (b"text,label\ngood,0\ncaf\xe9,1\n", "train.csv, row 2, column 'text': the text is not UTF-8"),
     (b'text,label\n"two\nlines",0\ncaf\xe9,1\n', "train.csv, row 2, column 'text': the text is not UTF-8"),
     (b"text,label\ngood,0\nbad,2\xff\n", "train.csv, row 2, column 'label': the label '2\\udcff' is not an integer"),
-    ("text,label\ngood,0\n".encode("utf-16"), "train.csv, header, column"),
+    ("text,label\ngood,0\n".encode("utf-16"), "train.csv: is UTF-16"),
     (b"text,lab\xe9l\ngood,0\n", "train.csv, header, column 'lab\\udce9l': is not UTF-8"),
     (b"text,text,label\na,b,0\n", "train.csv, header: column 'text' appears twice"),
     (b"text,label\ngood,0\nno label\n", "train.csv, row 2, column 'label': 1 field where the header has 2"),

@@ -69,7 +69,7 @@ def _ratio(parameters: Mapping[str, Any]) -> float | None:
         if name.rpartition(".")[2] == "reserve_ratio" and parameters[name] is not None:
             try:
                 return float(parameters[name])
-            except ValueError:  # that of the best on the test sets
+            except (ValueError, TypeError):  # that of the best on the test sets, or in a file that no suite wrote
                 continue
     return None
 
