@@ -93,7 +93,7 @@ class KeptOutcomes(Mapping[str, Outcomes | None]):
 
     def __getitem__(self, name: str) -> Outcomes | None:
         """Return the outcomes of a metric; None where it is not defined."""
-        if name not in measured_of(self._kind) | measured_beside(self._kind):
+        if name not in measured_of(self._kind) and name not in measured_beside(self._kind):
             raise KeyError(name)
         try:
             packed = self._derived.field(self._key, name)
