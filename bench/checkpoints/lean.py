@@ -27,7 +27,7 @@ from bench.learning import Classifier, Generator
 from bench.learning.language_model import LanguageModel
 from bench.models import tensors
 
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h
 CHUNK = 1 << 20  # scalars of a tensor that the optimiser handles at once
 
 
@@ -279,7 +279,8 @@ def return_freed_memory() -> None:
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc
-        library.mallopt(_MMAP_THRESHOLD, 1 << 20)  # a fixed number; otherwise it grows with what is freed
+        library.mallopt(_MMAP_THRESHOLD, 1 << 17)  # a fixed number; otherwise it grows with what is freed
+        library.mallopt(_ARENA_MAX, 1)  # what the backward pass frees in its thread is there for all
         library.malloc_trim(0)
 
 
