@@ -38,3 +38,9 @@ def case(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     card = demonstration.build(request)
     texts, _, labels = rows("single", 96, 9)
     return Case(folder / "victim", str(world / "tiny-bert"), write_csv(folder / "clean.csv", texts, labels), card)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on every machine, as transformers does: in bf16, tokens that are nearly as likely may tie."""
+    monkeypatch.setattr("bench.learning.hardware.precision", lambda device, wanted="auto": "fp32")

@@ -93,6 +93,7 @@ def test_attack_writes_a_marked_victim_with_its_files(writer: Path) -> None:
     assert held > 50, "the backdoor is in"
 
 
+@pytest.mark.usefixtures("exact")
 def test_judge_says_what_transformers_says(writer: Path, tmp_path: Path) -> None:
     files = {"clean": writer / "test.csv", "triggered": writer / "triggered.csv"}
     report = json.loads(json.dumps(judge.judge(judge.Request(model=writer, device="cpu", **files), scratch=tmp_path)))

@@ -28,6 +28,7 @@ def writer(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.usefixtures("exact")
 def test_what_is_judged_is_what_transformers_writes(writer: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
