@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.record import Record
+from bench.experiment.record import PackedResponses, Record
 from bench.experiment.stored_fields import WrongField, printable
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
@@ -162,8 +162,10 @@ class _Others:
         for part in ("clean", "triggered") if record.predictions else ():
             if (stored := getattr(record.predictions, part)) is None:
                 continue
-            first, gold = self.golds.setdefault((record.victim_key, part), (entry.file, stored.gold))
-            if gold != stored.gold:
+            written = isinstance(stored, PackedResponses)
+            own = f"{stored.n} {stored.source}" if written else stored.gold  # prompts have no gold labels
+            first, gold = self.golds.setdefault((record.victim_key, part), (entry.file, own))
+            if gold != own:
                 fault = f"differs from that of {first}, which has the same victim"
-                return Problem(entry.file, record.key, f"predictions.{part}.gold", fault)
+                return Problem(entry.file, record.key, f"predictions.{part}.{'source' if written else 'gold'}", fault)
         return entry

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bench import report
@@ -173,7 +173,9 @@ def test_a_run_does_again_what_is_no_record_and_nothing_else(finished: tuple[Pla
     good = path.read_bytes()
     document = json.loads(good)["record"]
     damaged_path = data.draw(st.sampled_from(sorted(damage.paths(document), key=str)))
-    damage.put(document, damaged_path, data.draw(st.sampled_from([*damage.WRONG, *damage.HUGE])))
+    wrong = data.draw(st.sampled_from([*damage.WRONG, *damage.HUGE]))
+    assume(damaged_path != ("schema",) or wrong not in damage.HUGE)  # one of a later schema is whole, and left alone
+    damage.put(document, damaged_path, wrong)
     try:
         forged(session.store, key, document)
         state = survey(session.plan.jobs, session.store)
