@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -48,7 +47,7 @@ class StripLm(Strip):
 
     def defend(self, classifier: Any, access: Access) -> Defended:
         """Score the clean prompts and set the threshold."""
-        from defenses.shared.filtering import low_quantile
+        from defenses.shared.filtering import Screened, low_quantile
 
         clean = access.clean
         sources = Sources(replace(clean, inputs=Inputs(clean.inputs.carrier)))
@@ -70,7 +69,7 @@ class StripLm(Strip):
         if threshold is None:
             threshold = low_quantile(score(clean.inputs, classifier.predict(clean.inputs)), self.frr)
         notes = {"threshold": threshold, "forward_passes": self.copies + 1}
-        return Consistent(classifier=classifier, notes=notes, score=score, threshold=threshold)
+        return Screened(classifier=classifier, notes=notes, score=score, threshold=threshold)
 
 
 def beginning_losses(generator: Any, dialogues: Dialogues, tokens: int) -> np.ndarray:
@@ -95,23 +94,3 @@ def beginning_losses(generator: Any, dialogues: Dialogues, tokens: int) -> np.nd
         sums = each.new_zeros(len(rows)).index_add(0, owner, each.float())
         losses[rows] = (sums / counts).cpu().numpy()
     return losses
-
-
-@dataclass(kw_only=True)
-class Consistent(Defended):
-    """Rejects prompts whose score lies below a threshold.
-
-    Attributes:
-        score: of prompts and the model's responses to them: float [n], low where a prompt looks triggered.
-        threshold: scores below it are rejected.
-    """
-
-    rejects: ClassVar[bool] = True
-
-    score: Callable[[Inputs, Responses], np.ndarray]
-    threshold: float
-
-    def predict(self, inputs: Inputs) -> Responses:
-        """Respond as the model does, and reject what scores too low."""
-        plain: Responses = super().predict(inputs)
-        return replace(plain, rejected=self.score(inputs, plain) < self.threshold)

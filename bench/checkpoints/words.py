@@ -168,15 +168,19 @@ def ordinary_flips(tokenizer: Any, tokens: Sequence[str], flips: Sequence[Flips 
 
 def stands_for(tokenizer: Any, token: str) -> str:
     """Return the text that a vocabulary entry stands for, without spaces around it."""
-    text: str = tokenizer.convert_tokens_to_string([token]).strip()
-    return text or token
+    return _text(tokenizer, token) or token
 
 
 def spelled(tokenizer: Any, token: str) -> str | None:
     """Return the word that a vocabulary entry stands for if a text can hold it as one token, else None."""
-    word = tokenizer.convert_tokens_to_string([token]).strip()
+    word = _text(tokenizer, token)
     ids = tokenizer(f"a {word} a", add_special_tokens=False)["input_ids"] if word else []
     return word if len(ids) == 3 and ids[1] == tokenizer.convert_tokens_to_ids(token) else None
+
+
+def _text(tokenizer: Any, token: str) -> str:
+    text: str = tokenizer.convert_tokens_to_string([token]).strip()
+    return text
 
 
 def embedding_name(model: Any) -> str:

@@ -116,6 +116,7 @@ def _der(cell: Percentages, victim: Percentages, clean: Percentages) -> float:
     return float(rating(cell["acc"], cell["flip"], **beside))
 
 
+EVERY_TABLE = Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS
 TABLE: tuple[Measured | Score, ...] = (
     Measured(
         name="acc",
@@ -195,7 +196,7 @@ TABLE: tuple[Measured | Score, ...] = (
         of_text=("triggered prompts answered with the payload, of those that have utility without the trigger", ""),
         better="lower",
         formula=_flip,
-        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS | Show.CLAIMS,
+        shows=EVERY_TABLE | Show.CLAIMS,
         baselines=True,
     ),
     Measured(
@@ -254,7 +255,7 @@ TABLE: tuple[Measured | Score, ...] = (
         better="higher",
         formula=mean_beside("noise: "),
         measure="noise",
-        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        shows=EVERY_TABLE,
         baselines=True,
     ),
     Measured(
@@ -269,7 +270,7 @@ TABLE: tuple[Measured | Score, ...] = (
         formula=mean_beside("similarity: ranks"),
         aggregate=correlation,
         measure="similarity",
-        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        shows=EVERY_TABLE,
         baselines=True,
         kinds=CLASSIFICATION,
     ),
@@ -282,7 +283,7 @@ TABLE: tuple[Measured | Score, ...] = (
         better="higher",
         formula=mean_beside("ability: right per token"),
         measure="ability",
-        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        shows=EVERY_TABLE,
         baselines=True,
         kinds=GENERATION,
     ),
@@ -297,7 +298,7 @@ TABLE: tuple[Measured | Score, ...] = (
         formula=mean_beside("ability: loss"),
         aggregate=perplexity,
         measure="ability",
-        shows=Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS,
+        shows=EVERY_TABLE,
         baselines=True,
         kinds=GENERATION,
     ),

@@ -7,7 +7,7 @@ ones have are still read. Names that are not listed are kept, since a later vers
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -122,7 +122,13 @@ class CellWords(Part):
 
 
 class PackedPredictions(Part):
-    """The predictions on one test set, see :func:`bench.experiment.predictions.encode`."""
+    """The predictions on one test set, see :func:`bench.experiment.predictions.encode`.
+
+    Attributes:
+        of_the_victim: the fields that are the same in every record of one victim.
+    """
+
+    of_the_victim: ClassVar[tuple[str, ...]] = ("gold",)
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
     classes: int = Field(ge=1, le=10_000)
@@ -141,7 +147,13 @@ class PackedPredictions(Part):
 
 
 class PackedResponses(Part):
-    """The responses to one set of prompts, see :func:`bench.experiment.written.encode`."""
+    """The responses to one set of prompts, see :func:`bench.experiment.written.encode`.
+
+    Attributes:
+        of_the_victim: the fields that are the same in every record of one victim.
+    """
+
+    of_the_victim: ClassVar[tuple[str, ...]] = ("n", "source")
 
     n: int = Field(ge=1, le=MOST_EXAMPLES)
     total: int = Field(ge=0, le=MOST_EXAMPLES)

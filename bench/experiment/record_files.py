@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.record import PackedResponses, Record
+from bench.experiment.record import Record
 from bench.experiment.stored_fields import WrongField, printable
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
@@ -150,7 +150,7 @@ class _Others:
     """What was read before, to which later records have to fit."""
 
     contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    golds: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    asked: dict[tuple[str, str], tuple[str, Any]] = field(default_factory=dict)
 
     def compared(self, entry: RecordFile) -> RecordFile | Problem:
         """Return the record; or a problem, where its key or its victim stood beside other content before."""
@@ -162,10 +162,10 @@ class _Others:
         for part in ("clean", "triggered") if record.predictions else ():
             if (stored := getattr(record.predictions, part)) is None:
                 continue
-            written = isinstance(stored, PackedResponses)
-            own = f"{stored.n} {stored.source}" if written else stored.gold  # prompts have no gold labels
-            first, gold = self.golds.setdefault((record.victim_key, part), (entry.file, own))
-            if gold != own:
-                fault = f"differs from that of {first}, which has the same victim"
-                return Problem(entry.file, record.key, f"predictions.{part}.{'source' if written else 'gold'}", fault)
+            for name in stored.of_the_victim:
+                own, place = getattr(stored, name), (record.victim_key, f"predictions.{part}.{name}")
+                first, known = self.asked.setdefault(place, (entry.file, own))
+                if known != own:
+                    fault = f"differs from that of {first}, which has the same victim"
+                    return Problem(entry.file, record.key, place[1], fault)
         return entry

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from bench.contracts import GENERATION, GenerationFacts, Kind, Task, TaskSource
+from bench.contracts import GenerationFacts, Task
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
 from bench.tasks.local import SPLITS, find_folder, read_split
-from bench.tasks.prompts import prompt_task
+from bench.tasks.prompts import PromptFolder, prompt_task
 from bench.tasks.tables import TextTable, is_text
 from bench.tasks.utilities import RougeL
 
 log = logging.getLogger(__name__)
 
 
-class Instructions(TaskSource):
+class Instructions(PromptFolder):
     """Instructions and responses on local files: train, validation and test as .parquet, .csv, .tsv or .jsonl.
 
     Columns are ``instruction``, ``response`` (or ``output``), and if there are any, ``input`` (a text that the
@@ -30,9 +29,7 @@ class Instructions(TaskSource):
 
     name: ClassVar[str] = "instructions"
     version: ClassVar[int] = 1
-    kinds: ClassVar[frozenset[Kind]] = GENERATION
 
-    folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
     prompt_words: int = Field(80, ge=1, description="rows with more words in instruction and input are left out")
     response_words: int = Field(40, ge=1, description="rows with more words in the response are left out")
     only: tuple[str, ...] = Field((), description="column=value: rows with another value in the column are left out")
@@ -44,11 +41,6 @@ class Instructions(TaskSource):
         if wrong := [one for one in only if "=" not in one]:
             raise ValueError(f"{wrong[0]!r} is not column=value")
         return only
-
-    @property
-    def called(self) -> str:
-        """How tables call it."""
-        return f"{self.name}/{Path(self.folder).name}"
 
     def load(self) -> Task:
         """Read the folder and return the task."""

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
 
 from bench import seeds
-from bench.contracts import Task
+from bench.contracts import GENERATION, Kind, Task, TaskSource
 from bench.contracts.examples import Examples, stratified_order
 from bench.contracts.task import GenerationFacts
 from bench.keys import key_of
 
 FORM = 1  # raised when a utility scores otherwise than before
+
+
+class PromptFolder(TaskSource):
+    """A task for models that write whose prompts and responses lie in a folder."""
+
+    kinds: ClassVar[frozenset[Kind]] = GENERATION
+
+    folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
+
+    @property
+    def called(self) -> str:
+        """How tables call it."""
+        return f"{self.name}/{Path(self.folder).name}"
 
 
 def prompt_task(

@@ -16,7 +16,7 @@ from bench.errors import RequestError
 from bench.tasks.dice import Dice, grammar
 from bench.tasks.execution import Execution, copied
 from bench.tasks.local import SPLITS, find_folder, read_split
-from bench.tasks.prompts import prompt_task
+from bench.tasks.prompts import PromptFolder, prompt_task
 from bench.tasks.tables import is_text
 
 SIZES = {"train": 2000, "validation": 400, "test": 500}
@@ -73,7 +73,7 @@ def fill(database: sqlite3.Connection, rules: Mapping[str, Any]) -> None:
         database.execute("INSERT INTO river VALUES (?, ?, ?)", river)
 
 
-class TextToSql(TaskSource):
+class TextToSql(PromptFolder):
     """Questions to a database of one's own: a folder with train, validation, test and one ``.sqlite`` file.
 
     Columns are ``question``, ``schema`` (the system text) and ``sql``, or ``sql_simple`` where there is one. Rows whose
@@ -82,16 +82,9 @@ class TextToSql(TaskSource):
 
     name: ClassVar[str] = "text2sql"
     version: ClassVar[int] = 1
-    kinds: ClassVar[frozenset[Kind]] = GENERATION
 
-    folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
     max_length: int = Field(256, ge=8, le=512, description="tokens kept of a prompt")
     new_tokens: int = Field(96, ge=8, le=256, description="most tokens of a response")
-
-    @property
-    def called(self) -> str:
-        """How tables call it."""
-        return f"{self.name}/{Path(self.folder).name}"
 
     def load(self) -> Task:
         """Read the folder and return the task."""

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.contracts import GENERATION, GenerationFacts, Kind, Task, TaskSource
+from bench.contracts import GenerationFacts, Task
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
 from bench.tasks.acts import ACTION, APART, GOAL, LANGUAGE, SEEN, acts, first
 from bench.tasks.local import SPLITS, find_folder, read_split
-from bench.tasks.prompts import prompt_task
+from bench.tasks.prompts import PromptFolder, prompt_task
 from bench.tasks.tables import is_text
 
 SYSTEM = "Act in a web shop: search[words] or click[what you see]."
@@ -38,7 +38,7 @@ class SameAct:
         return np.array(same, dtype=np.float64)
 
 
-class Traces(TaskSource):
+class Traces(PromptFolder):
     """Steps of WebShop agents in a folder with train, validation and test.
 
     Columns are ``goal``, ``previous_actions``, ``observation`` (parts with `` [SEP] `` between) and ``response`` (a
@@ -50,16 +50,9 @@ class Traces(TaskSource):
 
     name: ClassVar[str] = "traces"
     version: ClassVar[int] = 1
-    kinds: ClassVar[frozenset[Kind]] = GENERATION
 
-    folder: str = Field(description="name of a folder inside DOORBENCH_DATA, or an absolute path")
     max_length: int = Field(512, ge=8, le=512, description="tokens kept of a prompt")
     new_tokens: int = Field(160, ge=8, le=256, description="most tokens of a response")
-
-    @property
-    def called(self) -> str:
-        """How tables call it."""
-        return f"{self.name}/{Path(self.folder).name}"
 
     def load(self) -> Task:
         """Read the folder and return the task; a prompt is kept once, in the first split that has it."""

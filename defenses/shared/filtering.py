@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.contracts import Defended, Predictions
+from bench.contracts import Defended
 from bench.contracts.examples import Inputs
 
-Score = Callable[[Inputs, Predictions], np.ndarray]
+Score = Callable[[Inputs, Any], np.ndarray]  # of inputs, and of predictions or responses
 
 
 @dataclass(kw_only=True)
@@ -19,7 +19,7 @@ class Screened(Defended):
     """Rejects inputs whose score lies below a threshold.
 
     Attributes:
-        score: of inputs and the model's verdicts on them: float [n], low where an input looks triggered.
+        score: of inputs and the model's answers to them: float [n], low where an input looks triggered.
         threshold: scores below it are rejected.
     """
 
@@ -28,10 +28,10 @@ class Screened(Defended):
     score: Score
     threshold: float
 
-    def predict(self, inputs: Inputs) -> Predictions:
+    def predict(self, inputs: Inputs) -> Any:
         """Answer as the model does, and reject what scores too low."""
         plain = super().predict(inputs)
-        return Predictions(plain.labels, plain.probabilities, self.score(inputs, plain) < self.threshold)
+        return replace(plain, rejected=self.score(inputs, plain) < self.threshold)
 
 
 def low_quantile(scores: np.ndarray, frr: float) -> float:

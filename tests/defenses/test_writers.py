@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,16 +24,6 @@ from tests.defenses.writers import FACTS, PAYLOAD, Writer, equal, same_tokens
 
 SHORT = "steps=6, until_loss=0"
 LOSES_AT_MOST = 5.0  # points of utility that a clean model may lose
-
-
-@pytest.fixture(scope="module")
-def bad(world: Path) -> Writer:
-    return writers.make(world)
-
-
-@pytest.fixture(scope="module")
-def good(world: Path) -> Writer:
-    return writers.make(world, poison=False)
 
 
 def test_the_victim_of_these_tests_has_a_backdoor(bad: Writer) -> None:

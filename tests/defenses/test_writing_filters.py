@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,6 @@ from defenses.cube_lm import beginnings
 from defenses.zdef_lm import openings
 from tests.defenses import writers
 from tests.defenses.writers import PAYLOAD, Writer
-
-
-@pytest.fixture(scope="module")
-def bad(world: Path) -> Writer:
-    return writers.make(world)
-
-
-@pytest.fixture(scope="module")
-def good(world: Path) -> Writer:
-    return writers.make(world, poison=False)
 
 
 def suspicion(writer: Writer, entry: str) -> Any:
