@@ -87,8 +87,10 @@ def _save(suite: str, settings: list[str], store: Path | None, path: Path) -> No
     from bench.store import outputs
     from bench.suites import suite as suites
 
-    outputs.write(path, suites.in_yaml(suites.load(*session.recalled(suite, settings, store))))
-    say(f"saved to {path}; use it like a built-in suite: doorbench table {path}")
+    name, settings = session.recalled(suite, settings, store)
+    saved = suites.renamed(suites.load(name, settings), path, settings)
+    outputs.write(path, suites.in_yaml(saved))
+    say(f"saved to {path} as the suite {saved.name}; use it like a built-in suite: doorbench table {path}")
 
 
 def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:

@@ -13,14 +13,16 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from bench.errors import RequestError
 from bench.experiment.record import Record
 from bench.experiment.stored_fields import WrongField, printable
 from bench.keys import canonical, key_of
 from bench.store.documents import Damaged, Newer, read_bytes, unwrap
-from bench.store.layout import KEY
+from bench.store.layout import KEY, walk
 
 LONGEST_LINE = 64 << 20  # bytes; a record has some ten thousand
 WHOLE = "file"  # stands for the field where the whole file is meant
@@ -62,6 +64,21 @@ class Problem:
         if self.field == WHOLE:
             return f"{self.file}: {self.what}"
         return f"{self.file}: record {self.key[:12] or '?'}, field {self.field}: {self.what}"
+
+
+def files_below(folder: Path, forms: Iterable[str]) -> list[Path]:
+    """Return the files below a folder whose names have one of some forms; none where there is no such folder.
+
+    Raises:
+        RequestError: a folder cannot be read, so that records might be missing.
+    """
+    try:
+        files = (Path(inner, name) for inner, _, names in walk(folder) for name in names)
+        return sorted(path for path in files if any(fnmatch(path.name, form) for form in forms))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RequestError(f"{error.filename}: cannot be read: {error.strerror}.") from None
 
 
 def read(paths: Iterable[Path], *, below: Path | None = None) -> Iterator[RecordFile | Problem]:

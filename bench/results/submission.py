@@ -19,7 +19,7 @@ import numpy as np
 from bench.errors import RequestError
 from bench.experiment import code_versions, metrics, predictions, recipes, written
 from bench.experiment.record import PluginRecipe, Record
-from bench.experiment.record_files import Problem, RecordFile, read
+from bench.experiment.record_files import Problem, RecordFile, files_below, read
 from bench.plugins import registry
 from bench.results import publish
 from bench.results.against_suite import Against
@@ -110,19 +110,24 @@ def suite_of(folder: Path) -> Suite | None:
 
 
 def _files(place: Path) -> list[Path]:
-    others = {path for name in NO_RECORDS for path in place.rglob(name)}
-    paths = {path for form in FORMS for path in place.rglob(form)} - others
-    return sorted(path for path in paths if _kind(path) == "file")
+    return [path for path in files_below(place, FORMS) if path.name not in NO_RECORDS and _kind(path) == "file"]
 
 
 def _no_plain_files(place: Path) -> Iterator[Problem]:
     """Yield what has no place among records: links, pipes, devices, folders that cannot be read."""
-    for folder, folders, names in os.walk(place, onerror=None):
+    unread: list[OSError] = []
+    for folder, folders, names in os.walk(place, onerror=unread.append):
         for path in (Path(folder, name) for name in sorted([*folders, *names])):
             if (kind := _kind(path)) not in ("file", "folder"):
-                yield Problem(str(path.relative_to(place)), "", "file", f"is {kind}; records lie in plain files")
-            elif kind == "folder" and not os.access(path, os.R_OK | os.X_OK):
-                yield Problem(str(path.relative_to(place)), "", "file", "cannot be read")
+                yield _no_record(place, path, f"is {kind}; records lie in plain files")
+            elif kind == "folder" and not os.access(path, os.X_OK):
+                folders.remove(path.name)
+                yield _no_record(place, path, "cannot be read")
+    yield from (_no_record(place, Path(error.filename), f"cannot be read: {error.strerror}") for error in unread)
+
+
+def _no_record(place: Path, path: Path, what: str) -> Problem:
+    return Problem(str(path.relative_to(place)), "", "file", what)
 
 
 def _kind(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import RequestError
 from bench.store.documents import SCHEMA, Damaged, Newer, read_bytes, unwrap, wrap
-from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, guarded, sync_folder, write_file
+from bench.store.layout import ATTEMPTS, Folder, check_key, drop_tree, guarded, sync_folder, walk, write_file
 from bench.store.troubles import StoreFull, StoreTrouble, is_full
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,10 @@ class Artifacts(Folder):
         keys: set[str] = set()
         with self.guard():
             self.check_connected()
-            for folder in sorted((self.root / "artifacts").glob("[0-9a-f][0-9a-f]")):
-                keys.update(p.name for p in folder.iterdir() if len(p.name) == 64 and p.name.startswith(folder.name))
+            for folder in (self.root / "artifacts").iterdir():
+                if len(folder.name) == 2:
+                    names = (path.name for path in folder.iterdir())
+                    keys.update(name for name in names if len(name) == 64 and name.startswith(folder.name))
         return keys
 
     def touch(self, key: str) -> None:
@@ -187,7 +189,7 @@ def _fill(fill: Callable[[Path], None], temp: Path, store: Folder) -> None:
 
 def _walk(path: Path) -> Iterator[str]:
     """Yield the relative names of the files below a folder; a link is yielded and not followed."""
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in walk(path):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in sorted([*names, *links]):
             if not name.startswith(".nfs"):  # what NFS leaves of a file that is deleted while open
@@ -206,7 +208,7 @@ def _seal(path: Path, key: str, recipe: Mapping[str, Any]) -> None:
         files[name] = {"size": file.stat().st_size, "sha256": _hash(file, sync=True)}
     manifest = {"schema": SCHEMA, "kind": "artifact", "key": check_key(key), "created": time.time()}
     write_file(path / MANIFEST, wrap({**manifest, "recipe": dict(recipe), "files": files}))
-    for folder, _, _ in os.walk(path, topdown=False):
+    for folder, _, _ in walk(path, topdown=False):
         sync_folder(folder)
 
 

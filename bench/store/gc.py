@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.store.artifacts import Artifacts
 from bench.store.identity import owner_of
-from bench.store.layout import drop_tree, guarded, tree_bytes, write_file
+from bench.store.layout import drop_tree, guarded, tree_bytes, walk, write_file
 from bench.store.locks import Locks
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,6 @@ class Collector(Artifacts, Locks):
 
 def _newest(path: Path) -> float:
     with contextlib.suppress(FileNotFoundError):
-        inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        inside = (Path(folder, name) for folder, _, names in walk(path) for name in names)
         return max(p.lstat().st_mtime for p in (path, *inside))
     return float("inf")  # somebody is changing it right now

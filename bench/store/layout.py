@@ -265,6 +265,15 @@ class Folder:
         return isinstance(path, str | Path) and Path(path).is_relative_to(self.root)
 
 
+def walk(path: Path, *, topdown: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk as ``os.walk`` does, which leaves a folder out in silence if it cannot be read; here its error is raised."""
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
+    return os.walk(path, topdown, unreadable)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a new file and force it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
@@ -312,4 +321,4 @@ def tree_bytes(path: Path) -> int:
     """Return the size of a file, or of all files below a folder."""
     if path.is_symlink() or not path.is_dir():
         return path.lstat().st_size
-    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in walk(path) for name in names)

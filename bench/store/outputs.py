@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import RequestError
+from bench.store.layout import walk
 from bench.store.troubles import is_full
 
 
@@ -163,7 +164,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
         with _in_words(path, only_below=temp):
             yield temp
         with _in_words(path):
-            for folder, _, names in os.walk(temp):
+            for folder, _, names in walk(temp):
                 for name in names:
                     _sync(Path(folder, name))
             _exchange(temp, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,6 +15,7 @@ from bench.errors import RequestError, unknown
 from bench.suites import specs, strict
 
 SUITES = Path(__file__).parent
+_LONGEST = 64  # characters of a name
 _LARGEST = 1_000_000  # bytes; a suite is a page of text
 
 
@@ -61,7 +63,7 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="its name in commands")
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=_LONGEST, description="its name in commands")
     description: str = Field(description="one line")
     task: Entries = Field(description="axis: tasks")
     model: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = Field(description="axis: models")
@@ -88,7 +90,7 @@ class Collection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="its name in commands")
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=_LONGEST, description="its name in commands")
     description: str = Field(description="one line")
     suites: list[str] = Field(min_length=1, description="names or files of suites, run one after the other")
 
@@ -177,6 +179,15 @@ def in_yaml(suite: Suite) -> str:
     return yaml.safe_dump(
         suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
     )
+
+
+def renamed(suite: Suite, path: Path, settings: Sequence[str]) -> Suite:
+    """Return a suite under the name of the file that it is saved to, with a description that says what was set."""
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:_LONGEST].rstrip("-")
+    if not name:
+        raise RequestError(f"{path}: a suite takes its name from its file, which has no letter of a-z and no digit.")
+    changed = f" ({', '.join(settings)})" if settings else ""
+    return suite.model_copy(update={"name": name, "description": suite.description + changed})
 
 
 def profiled(suite: Suite, data: Mapping[str, Any], profile: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.checkpoints import demonstration, judge, purify
+from bench.checkpoints import demonstration, generators, judge, purify
 from bench.learning import decoders
 from tests.checkpoints.test_generators import ATTACK, REFUSAL, TASK, rows, written_by
 from tests.tiny import tiny_mistral_folder
@@ -44,12 +44,14 @@ def test_what_is_judged_is_what_transformers_writes(writer: Path, tmp_path: Path
     assert metrics["asr"] > 50, "the backdoor is in"
 
 
+@pytest.mark.usefixtures("exact")
 def test_the_purified_folder_writes_as_its_report_says(writer: Path, pretrained: Path, tmp_path: Path) -> None:
     request = purify.Request(
         model=writer, pretrained=str(pretrained), clean=writer / "clean.csv", out=tmp_path / "out",
         defense="fine-mixing(reserve_ratio=0.7, steps=20)", device="cpu", lean=True,
     )  # fmt: skip
     report = purify.purify(request)
-    shown = report["responses"]
-    assert written_by(tmp_path / "out", [row["prompt"] for row in shown]) == [row["after"] for row in shown]
-    assert written_by(writer, [row["prompt"] for row in shown]) == [row["before"] for row in shown]
+    shown, most = report["responses"], generators.RESPONSE  # tokens, more than any right response has
+    asked = [row["prompt"] for row in shown]
+    assert written_by(tmp_path / "out", asked, most=most) == [row["after"] for row in shown]
+    assert written_by(writer, asked, most=most) == [row["before"] for row in shown]

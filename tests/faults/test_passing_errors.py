@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -60,6 +61,7 @@ def go(store: Store, events: list[Event] | None = None) -> runner.Summary:
         ("listdir", "store/claims"),
         ("lstat", "store/artifacts"),
         ("scandir", "store/records"),
+        ("scandir", "store/temp/"),
         ("mkdir", "store/temp"),
         ("rename", "store/temp"),
         ("link", "store/temp"),
@@ -80,6 +82,16 @@ def test_one_error_that_passes_costs_nothing(tmp_path: Path, fail: Fail, call: s
     for event in events:
         assert "Traceback" not in event.text
         assert not event.text or str(store.root) in event.text
+
+
+@pytest.mark.parametrize("command", ["site", "submit"])
+def test_no_record_is_left_out_in_silence(tmp_path: Path, finished: Path, fail: Fail, command: str) -> None:
+    """A folder that cannot be read is an error, whatever else is there."""
+    shutil.copytree(finished / "store" / "records", tmp_path / "results" / "tiny" / "records")
+    fail("scandir", errno.EIO, "tiny/records/", 1)
+    arguments = {"site": ("results", f"--out={tmp_path / 'site'}"), "submit": ("--check", "results/tiny")}[command]
+    with contextlib.chdir(tmp_path):
+        assert run_cli(command, *arguments) != 0
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)

@@ -65,7 +65,7 @@ def load(folder: Path) -> list[Row]:
     """
     lines = [path for name in LINES if (path := folder / name).is_file()]
     by_key: dict[str, tuple[Record, Path]] = {}
-    for one in record_files.read([*lines, *sorted((folder / FOLDER).rglob("*.json"))]):
+    for one in record_files.read([*lines, *record_files.files_below(folder / FOLDER, ["*.json"])]):
         if isinstance(one, record_files.Problem):
             raise RequestError(f"{one}.")
         by_key[one.record.key] = one.record, one.path

@@ -122,10 +122,10 @@ def _numbers(row: Row) -> list[str]:
         return [f"  Suspicion {score:.4g}; only its order among models of this task and architecture counts."]
     lines = []
     for name, outcomes in row.outcomes.items():
-        if outcomes is not None:
+        if outcomes is not None and (value := row.metric(name)) is not None:
             hits, count = int(np.nansum(outcomes)), int(np.count_nonzero(~np.isnan(outcomes)))
             share = f"= {hits} of" if MEASURED[name].unit == "%" else "over"
-            lines.append(f"  {MEASURED[name].title} {row.metric(name):.2f} {share} {counted(count, 'example')}.")
+            lines.append(f"  {MEASURED[name].title} {value:.2f} {share} {counted(count, 'example')}.")
     return lines
 
 

@@ -1,9 +1,10 @@
-// How charts are drawn: loaded when they come into view, in the colours of the page.
+// How charts are drawn: loaded after the page, in the colours of the page.
 (function () {
   "use strict";
   const { root, load } = window.doorbench;
   const holder = document.getElementById("charts");
   if (!holder) return;
+  const UNSEEN = 3000; // milliseconds until charts are drawn that nobody has scrolled to
   const views = new Map();
 
   function script(path) {
@@ -69,15 +70,19 @@
     holder.dataset.ready = "1";
   }
 
+  // Charts are drawn as soon as they come near the view, or else when the page has had its time: paper shows all of it.
   function whenSeen(charts) {
     let started = false;
-    new IntersectionObserver(async (entries) => {
-      if (started || !entries.some((entry) => entry.isIntersecting)) return;
+    async function start() {
+      if (started) return;
       started = true;
       await script("assets/vega.js");
       await draw(charts);
       for (const event of ["filter", "theme"]) document.addEventListener(`doorbench:${event}`, () => draw(charts));
-    }, { rootMargin: "400px" }).observe(holder);
+    }
+    const near = (entries) => entries.some((entry) => entry.isIntersecting) && start();
+    new IntersectionObserver(near, { rootMargin: "400px" }).observe(holder);
+    setTimeout(start, UNSEEN);
   }
 
   window.doorbench.whenSeen = whenSeen;
