@@ -188,7 +188,7 @@ class Leaderboard:
         each = self.results.ratings
         if not lines or not all(place in each for place in places):
             return Ranking()
-        estimates = {line: ratings.estimate(each, places, line) for line in lines}
+        estimates = dict(zip(lines, ratings.estimates(each, places, lines), strict=True))
         if any(math.isnan(one.value) for one in estimates.values()):
             return Ranking()  # records that do not say which test row a triggered example was made from
         orders = [ranks([-estimates[line].value for line in lines])]
@@ -226,8 +226,7 @@ class Leaderboard:
             key = (place.model, place.task, size)
             if key not in trainings:
                 trainings[key] = seed_weights(size, rng=rng, draws=draws)
-            own = rated.drawn[[rated.lines.index(line) for line in lines]]
-            one = weighted(own, trainings[key])
+            one = weighted(rated.drawn_of(lines), trainings[key])
             total += one * count
             plain += one
         none = counts.sum(axis=0) == 0  # a draw without any of the places is taken over all of them

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR, GUESS, rating
 from bench.report.ranking.competition import Competitor, Setting
-from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, combined, example_draws
+from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, all_combined, example_draws, mean_values
 from bench.report.rows.row import Row
+from bench.runner.devices import threads_of
 
 
 @dataclass(frozen=True)
@@ -29,45 +31,90 @@ class Ratings:
     points: FloatArray
     drawn: FloatArray
 
-    def of(self, line: Competitor, minus: Competitor | None = None) -> tuple[FloatArray, FloatArray]:
-        """Return values [seeds] and drawn values [seeds, draws] of a defense, or of its lead over another."""
-        i = self.lines.index(line)
-        if minus is None:
-            return self.points[i], self.drawn[i]
-        j = self.lines.index(minus)
-        return self.points[i] - self.points[j], self.drawn[i] - self.drawn[j]
+    def points_of(self, lines: Sequence[Competitor], minus: Competitor | None = None) -> FloatArray:
+        """Return values [lines, seeds] of some defenses, or of their leads over another."""
+        return self._of(self.points, lines, minus)
+
+    def drawn_of(self, lines: Sequence[Competitor], minus: Competitor | None = None) -> FloatArray:
+        """Return drawn values [lines, seeds, draws] of some defenses, or of their leads over another."""
+        return self._of(self.drawn, lines, minus)
+
+    def _of(self, values: FloatArray, lines: Sequence[Competitor], minus: Competitor | None) -> FloatArray:
+        wanted = values if tuple(lines) == self.lines else values[[self.lines.index(line) for line in lines]]
+        return wanted if minus is None else wanted - values[self.lines.index(minus)]
+
+    def at(self, seeds: Sequence[int]) -> Ratings:
+        """Return the ratings at all of some seeds, NaN at those that it lacks."""
+        if tuple(seeds) == self.seeds:
+            return self
+        known = [seeds.index(seed) for seed in self.seeds]
+        points = np.full((len(self.lines), len(seeds)), np.nan)
+        drawn = np.full((*points.shape, self.drawn.shape[-1]), np.nan)
+        points[:, known], drawn[:, known] = self.points, self.drawn
+        return Ratings(self.lines, tuple(seeds), points, drawn)
 
 
-def rate(
-    victims: Mapping[int, Row],
-    defended: Mapping[Competitor, Mapping[int, Row]],
-    seeds: Sequence[int],
-    *,
-    seed: int = 0,
-    draws: int = DRAWS,
-) -> Ratings:
-    """Return the ratings at a setting.
+@dataclass(frozen=True)
+class Cells:
+    """The finished cells of a setting.
 
-    Args:
+    Attributes:
         victims: the undefended victims, by seed.
         defended: for each defense its cells by seed.
         seeds: those that count; every cell of them is finished.
-        seed: of the bootstrap.
+    """
+
+    victims: Mapping[int, Row]
+    defended: Mapping[Competitor, Mapping[int, Row]]
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a rating is made of: by metric, the outcomes [sides, seeds, examples] and percentages [sides, seeds]."""
+
+    lines: tuple[Competitor, ...]
+    seeds: tuple[int, ...]
+    outcomes: Mapping[str, FloatArray]
+    points: Mapping[str, FloatArray]
+    majority: FloatArray
+
+
+def rate(settings: Sequence[Cells], *, seed: int = 0, draws: int = DRAWS) -> list[Ratings]:
+    """Return the ratings at settings. What is drawn at one has nothing to do with the others, so threads draw.
+
+    Args:
+        settings: their cells.
+        seed: of the bootstrap, at each of them.
         draws: bootstrap samples.
     """
-    cells = [victims, *defended.values()]
-    rng = np.random.default_rng(seed)
-    points, drawn = {}, {}
+    if len(settings) < 2:
+        return [_rate(_known(cells), seed, draws) for cells in settings]
+    with ThreadPoolExecutor(threads_of(1), thread_name_prefix="ratings") as pool:
+        return list(pool.map(lambda known: _rate(known, seed, draws), map(_known, settings)))
+
+
+def _known(cells: Cells) -> _Known:
+    sides, seeds = [cells.victims, *cells.defended.values()], cells.seeds
+    outcomes, points = {}, {}
     for metric in (ACCURACY, BACKDOOR):
-        runs = [[side[s].outcomes[metric.name] for s in seeds] for side in cells]
+        runs = [[side[seed].outcomes[metric.name] for seed in seeds] for side in sides]
         length = next((len(run) for side in runs for run in side if run is not None), 1)
         absent = np.full(length, np.nan)  # where the metric is not defined
-        outcomes = np.array([[absent if run is None else run for run in side] for side in runs])
-        drawn[metric.name] = 100 * example_draws(outcomes, rng=rng, draws=draws)
-        points[metric.name] = np.array([[side[s].percentages[metric.name] for s in seeds] for side in cells])
-    majority = np.array([victims[s].percentages[GUESS.name] for s in seeds])
+        outcomes[metric.name] = np.array([[absent if run is None else run for run in side] for side in runs])
+        points[metric.name] = np.array([[side[seed].percentages[metric.name] for seed in seeds] for side in sides])
+    majority = np.array([cells.victims[seed].percentages[GUESS.name] for seed in seeds])
+    return _Known(tuple(cells.defended), tuple(seeds), outcomes, points, majority)
+
+
+def _rate(known: _Known, seed: int, draws: int) -> Ratings:
+    rng = np.random.default_rng(seed)
+    drawn = {name: 100 * example_draws(outcomes, rng=rng, draws=draws) for name, outcomes in known.outcomes.items()}
     return Ratings(
-        tuple(defended), tuple(seeds), _rating(points, majority), _rating(drawn, majority[:, None]).astype(np.float32)
+        known.lines,
+        known.seeds,
+        _rating(known.points, known.majority),
+        _rating(drawn, known.majority[:, None]).astype(np.float32),
     )
 
 
@@ -88,17 +135,37 @@ def estimate(
         line: the defense.
         minus: the other one.
     """
+    return estimates(each, places, [line], minus)[0]
+
+
+def estimates(
+    each: Mapping[Setting, Ratings],
+    places: Iterable[Setting],
+    lines: Sequence[Competitor],
+    minus: Competitor | None = None,
+    *,
+    intervals: bool = True,
+) -> list[Estimate]:
+    """Return as many estimates as there are defenses, as :func:`estimate` does; without intervals, in half the time."""
+    blocks = [
+        (np.array([one.points_of(lines, minus) for one in group]), [one.drawn_of(lines, minus) for one in group])
+        for group in _by_task(each, places)
+    ]
+    return all_combined(blocks, rng=np.random.default_rng(0) if intervals else None)
+
+
+def means(each: Mapping[Setting, Ratings], places: Iterable[Setting], lines: Sequence[Competitor]) -> list[float]:
+    """Return the mean DER of defenses over settings: what :func:`estimates` says without what chance makes of it."""
+    points = [np.array([one.points_of(lines) for one in group]) for group in _by_task(each, places)]
+    values: list[float] = mean_values(points).tolist()
+    return values
+
+
+def _by_task(each: Mapping[Setting, Ratings], places: Iterable[Setting]) -> Iterator[list[Ratings]]:
+    """Yield the ratings at settings, those on one task by the same model together, at the same seeds."""
     groups: dict[tuple[str, str], list[Ratings]] = {}
     for place in places:
         groups.setdefault((place.model, place.task), []).append(each[place])
-    blocks = []
     for group in groups.values():
         seeds = sorted({seed for ratings in group for seed in ratings.seeds})
-        pairs = [ratings.of(line, minus) for ratings in group]
-        points = np.full((len(group), len(seeds)), np.nan)
-        drawn = np.full((*points.shape, pairs[0][1].shape[-1]), np.nan)
-        for row, (ratings, pair) in enumerate(zip(group, pairs, strict=True)):
-            at = [seeds.index(seed) for seed in ratings.seeds]
-            points[row, at], drawn[row, at] = pair
-        blocks.append((points, drawn))
-    return combined(blocks, rng=np.random.default_rng(0))
+        yield [ratings.at(seeds) for ratings in group]

@@ -172,15 +172,16 @@ class Results:
     @cached_property
     def ratings(self) -> dict[Setting, ratings.Ratings]:
         """The DER of every defense at the settings that enter ranks: the attack implanted, a defense is complete."""
-        return {
-            place: ratings.rate(
+        places = [place for place in self.places if self.state(place) == "implanted" and self.ranked(place)]
+        cells = [
+            ratings.Cells(
                 self.references(place, "victim"),
                 {line: self.cells(place, line) for line in self.ranked(place)},
                 self.used_seeds(place),
             )
-            for place in self.places
-            if self.state(place) == "implanted" and self.ranked(place)
-        }
+            for place in places
+        ]
+        return dict(zip(places, ratings.rate(cells), strict=True))
 
     def marks(self, place: Setting) -> dict[Competitor, Mark]:
         """Return the best defense of a place and those that are shown to be as good; none where nothing implanted."""
@@ -198,13 +199,14 @@ class Results:
             lines: defenses that are rated at each place.
             places: where; each weighs the same.
         """
-        means = {line: ratings.estimate(self.ratings, places, line).value for line in lines}
+        means = dict(zip(lines, ratings.means(self.ratings, places, lines), strict=True))
         means = {line: value for line, value in means.items() if value >= LEAST_RATING}
         if not means:
             return {}
         first = max(means, key=lambda line: means[line])
         near = [line for line, value in means.items() if line != first and means[first] - value < MARGIN]
-        p_values = [ratings.estimate(self.ratings, places, line, first).p_within(MARGIN) for line in near]
+        leads = ratings.estimates(self.ratings, places, near, first, intervals=False) if near else []
+        p_values = [lead.p_within(MARGIN) for lead in leads]
         marks: dict[Competitor, Mark] = {first: "best"}
         return marks | {line: "equal" for line, p in zip(near, holm(p_values), strict=True) if p < ALPHA}
 

@@ -13,8 +13,11 @@ pretend that there are as many independent examples as seeds times the test set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +26,7 @@ FloatArray = NDArray[np.float64]
 Runs = Mapping[int, FloatArray]  # seed -> 1, 0, or NaN where it does not count, for each of the same examples
 DRAWS = 2000
 LEVEL = 0.95
+MOST_KEPT = 32  # draws of test examples that are remembered: 1.6 MB each for 200 examples
 MOST_ENUMERATED = 14  # trainings; beyond, signs are drawn
 
 
@@ -117,10 +121,9 @@ def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int =
         raise ValueError("no examples to draw from")
     absent = np.isnan(flat)
     partly = absent.any(axis=1) & ~absent.all(axis=1)
-    stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]])
+    stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]]) if absent.any() else flat
     patterns, counts = _patterns(stacked)
-    n = int(counts.sum())
-    sums = patterns @ (rng.multinomial(n, counts / n, size=draws).T / n)
+    sums = (patterns @ _times_drawn(counts, rng, draws)).astype(np.float64) / counts.sum()
     means = sums[: len(flat)]
     with np.errstate(invalid="ignore"):
         means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
@@ -128,17 +131,36 @@ def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int =
     return means.reshape(*data.shape[:-1], draws)
 
 
-def _patterns(data: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
+def _patterns(data: FloatArray) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Return the different columns in ascending order, and how many there are of each, as ``np.unique`` does.
 
-    Columns of 1 and 0 are compared as bits, which takes a hundredth of the time.
+    Columns of 1 and 0 are compared as bits, which takes a hundredth of the time. They are returned in single
+    precision, which holds any sum of them.
     """
-    if not ((data == 0) | (data == 1)).all():
+    whole = data.astype(bool)
+    if not np.array_equal(whole, data):
         return np.unique(data, axis=1, return_counts=True)
-    bits = np.ascontiguousarray(np.packbits(data.astype(bool), axis=0).T)
+    bits = np.ascontiguousarray(np.packbits(whole, axis=0).T)
     rows = bits.view(np.dtype((np.void, bits.shape[1])))[:, 0]
     _, first, counts = np.unique(rows, return_index=True, return_counts=True)
-    return data[:, first], counts
+    return whole[:, first].astype(np.float32), counts
+
+
+def _times_drawn(counts: NDArray[np.int64], rng: np.random.Generator, draws: int) -> NDArray[np.float32]:
+    """Return [patterns, draws]: how often each pattern is drawn, given how many examples have it."""
+    times, rng.bit_generator.state = _drawn_from(json.dumps(rng.bit_generator.state), tuple(counts.tolist()), draws)
+    return times
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _drawn_from(state: str, counts: tuple[int, ...], draws: int) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
+    """Draw as a generator in a state does, and return its next one. Many places have the same counts: all are 1."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(state)
+    n = sum(counts)
+    times = np.ascontiguousarray(rng.multinomial(n, np.array(counts) / n, size=draws).T, dtype=np.float32)
+    times.flags.writeable = False
+    return times, rng.bit_generator.state
 
 
 def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
@@ -149,6 +171,8 @@ def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) ->
 def weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Return weighted means over seeds without NaN: [..., seeds, draws] to [..., draws]; NaN where none is drawn."""
     defined = ~np.isnan(values)
+    if defined.all():
+        return np.asarray((values * weights).sum(axis=-2) / weights.sum(axis=-2), dtype=np.float64)
     total = (defined * weights).sum(axis=-2)
     summed = (np.where(defined, values, 0.0) * weights).sum(axis=-2)
     means: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
@@ -193,32 +217,67 @@ def combined(
         rng: source of chance, for drawn trainings.
         confidence: of the interval.
     """
-    if any(np.isnan(points).all(axis=1).any() for points, _ in blocks):
-        return Estimate(np.nan, np.nan, np.nan)  # a contrast that no seed knows
-    contrasts = sum(len(points) for points, _ in blocks)
-    value, trainings, shares = 0.0, [], []
-    resampled, noise = np.zeros(blocks[0][1].shape[-1]), np.zeros(blocks[0][1].shape[-1])
+    each = [(points[:, None], drawn[:, None]) for points, drawn in blocks]
+    return all_combined(each, rng=rng, confidence=confidence)[0]
+
+
+def all_combined(
+    blocks: Sequence[tuple[FloatArray, Sequence[FloatArray] | FloatArray]],
+    *,
+    rng: np.random.Generator | None,
+    confidence: float = LEVEL,
+) -> list[Estimate]:
+    """Return several means as :func:`combined` does, of the same drawn trainings, in one pass over what was drawn.
+
+    Args:
+        blocks: one for each test set: values [contrasts, means, seeds], and for each contrast the same over drawn test
+            examples, [means, seeds, draws].
+        rng: source of chance, for drawn trainings; without it the intervals are NaN.
+        confidence: of the interval.
+    """
+    values = mean_values([points for points, _ in blocks])
+    shape = len(values), blocks[0][1][0].shape[-1]
+    noise, resampled = np.zeros(shape), np.zeros(shape)
+    trainings, shares = [], []
     for points, drawn in blocks:
-        each, count = np.nanmean(points, axis=1), (~np.isnan(points)).sum(axis=1, keepdims=True)
-        value += float(each.sum())
+        each, known = _over_seeds(points), ~np.isnan(points)
+        count = np.maximum(known.sum(axis=-1, keepdims=True), 1)
         trainings.append(np.nansum(points / count, axis=0))
-        shares.append((~np.isnan(points) / count).sum(axis=0))
-        for weights, total in (
-            (np.ones((points.shape[1], 1)), noise),
-            (seed_weights(points.shape[1], rng=rng, draws=len(resampled)), resampled),
-        ):
-            means = weighted(drawn, weights)
-            total += np.where(np.isnan(means), each[:, None], means).sum(axis=0)
-    units, value = np.concatenate(trainings) / contrasts, value / contrasts
-    low, high = _expanded(resampled / contrasts, units, confidence)
-    return Estimate(
-        value,
-        min(low, value),
-        max(high, value),
-        units,
-        np.concatenate(shares) / contrasts,
-        (noise - noise.mean()) / contrasts,
-    )
+        shares.append((known / count).sum(axis=0))
+        noise += _summed(each, drawn, np.ones((points.shape[-1], 1)))
+        if rng is not None:
+            resampled += _summed(each, drawn, seed_weights(points.shape[-1], rng=rng, draws=shape[-1]))
+    parts = np.concatenate(trainings, axis=-1), np.concatenate(shares, axis=-1), noise - noise.mean(axis=-1)[:, None]
+    contrasts, estimates = sum(len(points) for points, _ in blocks), []
+    for value, *rest, again in zip(values, *(part / contrasts for part in (*parts, resampled)), strict=True):
+        if np.isnan(value):
+            estimates.append(Estimate(np.nan, np.nan, np.nan))
+            continue
+        low, high = (np.nan, np.nan) if rng is None else _expanded(again, rest[0], confidence)
+        estimates.append(Estimate(float(value), min(low, float(value)), max(high, float(value)), *rest))
+    return estimates
+
+
+def mean_values(blocks: Sequence[FloatArray]) -> FloatArray:
+    """Return means over the contrasts of all blocks, each of [contrasts, means, seeds]; NaN where no seed knows one."""
+    sums = [np.ascontiguousarray(_over_seeds(points).T).sum(axis=-1) for points in blocks]
+    total: FloatArray = np.add.reduce(sums) / sum(map(len, blocks))
+    return total
+
+
+def _over_seeds(points: FloatArray) -> FloatArray:
+    """Return the mean over seeds that are known; NaN where none is."""
+    count = (~np.isnan(points)).sum(axis=-1)
+    return np.divide(np.nansum(points, axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def _summed(each: FloatArray, drawn: Iterable[FloatArray], weights: FloatArray) -> FloatArray:
+    """Return sums over contrasts of weighted means over seeds: [means, draws]; of all seeds where none is drawn."""
+    total = np.zeros(1)
+    for values, own in zip(each, drawn, strict=True):
+        means = weighted(own, weights)
+        total = total + np.where(np.isnan(means), values[:, None], means)
+    return total
 
 
 def _exact(value: float, examples: int, confidence: float) -> tuple[float, float]:
