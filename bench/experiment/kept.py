@@ -58,8 +58,8 @@ class KeptRecord:
         self._environment: Mapping[str, str]
         self._cell: str
         self._metrics: str
-        self._notes: str
-        self._seconds: str
+        self._notes: str | dict[str, Any]  # canonical JSON until somebody asks
+        self._seconds: str | dict[str, float]
         self._environment, self._cell, self._metrics, self._notes, self._seconds, self.defended_weights = row[6:]
 
     @staticmethod
@@ -111,14 +111,16 @@ class KeptRecord:
     @property
     def notes(self) -> dict[str, Any]:
         """Of the defense."""
-        noted: dict[str, Any] = json.loads(self._notes)
-        return noted
+        if isinstance(self._notes, str):
+            self._notes = json.loads(self._notes)
+        return self._notes
 
     @property
     def seconds(self) -> dict[str, float]:
         """Spent on the ``victim``, the ``defense`` and the ``evaluation``."""
-        timed: dict[str, float] = json.loads(self._seconds)
-        return timed
+        if isinstance(self._seconds, str):
+            self._seconds = json.loads(self._seconds)
+        return self._seconds
 
     @property
     def environment(self) -> Mapping[str, str]:

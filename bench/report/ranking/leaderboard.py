@@ -37,7 +37,12 @@ def _percentages(cells: Mapping[int, Row], seed: int) -> Percentages:
 
 
 def _mean_of_each(each: Sequence[Percentages]) -> Means:
-    return {name: _mean(one[name] for one in each) for name in METRICS}
+    table = np.array([[one[name] for one in each] for name in METRICS]).reshape(len(METRICS), len(each))
+    known = ~np.isnan(table)
+    averages = table.sum(axis=1) / max(len(each), 1)
+    for row in np.flatnonzero(known.sum(axis=1) < max(len(each), 1)):
+        averages[row] = table[row, known[row]].mean() if known[row].any() else math.nan
+    return dict(zip(METRICS, averages.tolist(), strict=True))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -86,7 +86,10 @@ class Results:
     @cached_property
     def known_metrics(self) -> frozenset[str]:
         """Names of the metrics of which any cell has a number."""
-        return frozenset(name for row in self.rows for name in MEASURED if row.metric(name) is not None)
+        known: set[str] = set()
+        for row in self.rows:
+            known |= {name for name in MEASURED.keys() - known if row.metric(name) is not None}
+        return frozenset(known)
 
     @cached_property
     def oracles(self) -> frozenset[str]:

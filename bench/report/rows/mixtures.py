@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from bench.report.rows import trainings
 from bench.report.rows.row import Row
@@ -29,9 +29,18 @@ def mixtures(rows: Iterable[Row]) -> list[str]:
     ]
 
 
+def different_environments(rows: Iterable[Row]) -> list[Mapping[str, str]]:
+    """Return the environments of rows, each object once: most records of a store share one."""
+    return list({id(where): where for row in rows for where in [row.environment]}.values())
+
+
 def _environments(rows: list[Row]) -> Iterator[str]:
+    of_each = Counter(id(row.environment) for row in rows)
+    different = different_environments(rows)
     for name in ALIKE:
-        counts = Counter(row.record.environment.get(name, "unknown") for row in rows if row.record is not None)
+        counts: Counter[str] = Counter()
+        for where in different:
+            counts[where.get(name, "unknown")] += of_each[id(where)]
         if len(counts) > 1:
             yield f"{name} {', '.join(f'{value} ({count})' for value, count in counts.most_common())}"
 

@@ -15,6 +15,8 @@ from bench.experiment import metrics
 from bench.experiment.kept import AnyRecord
 from bench.experiment.roles import Role
 
+NOWHERE: Mapping[str, str] = {}  # the environment of what was not run
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -157,7 +159,7 @@ class Row:
     @property
     def environment(self) -> Mapping[str, str]:
         """Where the record was made: device, precision and versions; empty without a record."""
-        return {} if self.record is None else self.record.environment
+        return NOWHERE if self.record is None else self.record.environment
 
     @property
     def unconverged(self) -> bool:

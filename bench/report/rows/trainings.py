@@ -30,7 +30,11 @@ def cells_of_other_trainings(rows: Iterable[Row]) -> frozenset[str]:
     Those are the weights of the undefended victim, or as long as it is not finished those of most cells. A record names
     the weights of its victim. Older ones do not: they are told apart by the seconds of its training.
     """
-    done = [(row, (row.victim_key, row.seconds("victim"))) for row in rows if row.done]
+    finished = [row for row in rows if row.done]
+    named = {(row.victim_key, row.victim_weights) for row in finished}
+    if all(weights for _, weights in named) and len(named) == len({victim for victim, _ in named}):
+        return frozenset()  # every victim was trained once
+    done = [(row, (row.victim_key, row.seconds("victim"))) for row in finished]
     weights = {timed: row.victim_weights for row, timed in done if row.victim_weights}
     trainings = [(row, row.victim_key, weights.get(timed, timed[1])) for row, timed in done]
     judged = {victim: training for row, victim, training in trainings if row.role == "victim"}

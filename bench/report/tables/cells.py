@@ -11,7 +11,7 @@ from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
 from bench.report.rows.frames import is_shown
-from bench.report.rows.mixtures import mixtures
+from bench.report.rows.mixtures import different_environments, mixtures
 from bench.report.rows.row import Row, first_line
 from bench.report.tables.layout import DAGGER, EXTERNAL, Cell, Column, Footnotes, Line, Number, Table
 from bench.store.words import counted
@@ -141,11 +141,9 @@ def number(rows: Sequence[Row], metric: Metric) -> Number | None:
 
 def footer(results: Results) -> tuple[str, ...]:
     """Return what was run, how to read it, and how much of it is there."""
-    seeds = sorted({seed for place in results.places for seed in results.seeds(place)})
     sentences = [
-        f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
-        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; labels of a defender {samples(results)}.",
-        _reading(len(seeds)),
+        what_was_run(results),
+        _reading(len(_seeds(results))),
         f"Marked best: the highest {RANKING.title}, of {LEAST_RATING:g} or more; as good: shown to be within "
         f"{MARGIN:g} points of it (sign-flip tests over trainings with the noise of test examples, Holm-corrected, "
         "5 %).",
@@ -170,6 +168,19 @@ def footer(results: Results) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def what_was_run(results: Results) -> str:
+    """Return the suite, its models, seeds and budgets in a sentence."""
+    seeds = _seeds(results)
+    return (
+        f"Suite {suite_of(results)}; model {_listed(place.model for place in results.places)}; "
+        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}; labels of a defender {samples(results)}."
+    )
+
+
+def _seeds(results: Results) -> list[int]:
+    return sorted({seed for place in results.places for seed in results.seeds(place)})
+
+
 def samples(results: Results) -> str:
     """Return the budgets of labels."""
     return _listed(sorted({row.clean_size for row in results.rows if row.clean_size})) or "none"
@@ -187,10 +198,10 @@ def _counts(results: Results) -> str:
     statuses = ", ".join(
         f"{counts[status]} {status}" for status in ("done", "failed", "n/a", "waiting") if status in counts
     )
-    made_with = {name: [value for row in rows if (value := row.environment.get(name)) is not None]
+    shown_in, environments = different_environments(rows), different_environments(results.rows)
+    made_with = {name: [value for where in shown_in if (value := where.get(name)) is not None]
              for name in ("version", "device")}  # fmt: skip
     made = [f"DoorBench {_listed(made_with['version'])}", f"device {_listed(made_with['device'])}"]
-    environments = [row.environment for row in results.rows]
     for name, words in (("torch", "torch"), ("precision", "arithmetic")):
         values = sorted({str(where[name]) for where in environments if where.get(name)})
         made += [f"{words} {_listed(values)}"] if len(values) > 1 else []

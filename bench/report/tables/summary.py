@@ -105,5 +105,5 @@ def _footer(results: Results, leaderboard: Leaderboard, metrics: Sequence[Metric
         f"Means over {leaderboard.span()}. Percent and points.",
         f"Rank: {facts.RANK.meaning}.",
         " ".join(f"{column.heading}: {column.meaning}." for column in explained),
-        tables.footer(results)[0],
+        tables.what_was_run(results),
     )
