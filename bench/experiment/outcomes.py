@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,29 @@ def unpack(packed: bytes) -> Outcomes:
     values = np.unpackbits(bits[:size], count=count).astype(np.float64)
     if len(bits) > size:
         values[np.unpackbits(bits[size:], count=count).astype(bool)] = np.nan
+    return values
+
+
+def together(each: Sequence[Mapping[str, Outcomes | None]], name: str) -> Outcomes:
+    """Return the outcomes of records by a metric: [records, examples], NaN throughout where it is not defined."""
+    if packed := [one.packed(name) for one in each if isinstance(one, KeptOutcomes)]:
+        heads = {one[: len(_BITS) + _COUNT.itemsize] for one in packed if one is not None}
+        if len(packed) == len(each) and len(heads) == 1 and (head := heads.pop()).startswith(_BITS):
+            return _unpacked_together(head, packed)
+    values = [one[name] for one in each]
+    absent = np.full(next((len(one) for one in values if one is not None), 1), np.nan)
+    return np.array([absent if one is None else one for one in values])
+
+
+def _unpacked_together(head: bytes, packed: Sequence[bytes | None]) -> Outcomes:
+    """Return the outcomes [n, examples] of bits that begin alike, for as many examples."""
+    count = int(np.frombuffer(head, dtype=_COUNT, count=1, offset=len(_BITS))[0])
+    size = -(-count // 8)
+    absent = b"\0" * size + b"\xff" * size
+    parts = (absent if one is None else one[len(head) :].ljust(2 * size, b"\0") for one in packed)
+    bits = np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(len(packed), 2 * size)
+    values = np.unpackbits(bits[:, :size], axis=1, count=count).astype(np.float64)
+    values[np.unpackbits(bits[:, size:], axis=1, count=count).astype(bool)] = np.nan
     return values
 
 
@@ -93,6 +116,11 @@ class KeptOutcomes(Mapping[str, Outcomes | None]):
 
     def __getitem__(self, name: str) -> Outcomes | None:
         """Return the outcomes of a metric; None where it is not defined."""
+        packed = self.packed(name)
+        return None if packed is None else unpack(packed)
+
+    def packed(self, name: str) -> bytes | None:
+        """Return the outcomes of a metric as :func:`pack` has them; None where it is not defined."""
         if name not in measured_of(self._kind) and name not in measured_beside(self._kind):
             raise KeyError(name)
         try:
@@ -101,7 +129,7 @@ class KeptOutcomes(Mapping[str, Outcomes | None]):
             raise RequestError(f"the store: record {self._key[:12]}, field predictions: {error}.") from None
         if packed is None and name in measured_beside(self._kind):
             raise KeyError(name)
-        return None if packed is None else unpack(packed)
+        return packed
 
     def __contains__(self, name: object) -> bool:
         """Whether the record has a metric."""

@@ -6,7 +6,6 @@ from collections.abc import Container, Sequence, Set
 from dataclasses import dataclass
 
 from bench.runner.jobs import Job
-from bench.runner.worker import present
 from bench.store import Store, Unreadable
 
 
@@ -29,24 +28,18 @@ class Survey:
 def survey(jobs: Sequence[Job], store: Store) -> Survey:
     """Compare jobs with the store.
 
-    Records are read and checked. Victims are only looked up by name: hashing hundreds of models would take long, and
-    the worker that loads one checks it anyway. A victim is to do only if a job that is to do needs it, or if no job
-    needs it at all.
+    Records are read and checked, each once for as long as its file does not change, see :mod:`bench.store.table`.
+    Victims are only looked up by name: hashing hundreds of models would take long, and the worker that loads one checks
+    it anyway. A victim is to do only if a job that is to do needs it, or if no job needs it at all.
 
     Raises:
         ValueError: a job needs something that is neither among the jobs nor in the store.
     """
-    records, artifacts, failures = store.keys_of_records(), store.keys_of_artifacts(), store.keys_of_failures()
-    finished = {job.key for job in jobs if job.kind == "victim" and job.key in artifacts}
-    unreadable: dict[str, str] = {}
-    for job in jobs:
-        try:
-            if job.kind == "cell" and job.key in records and present(job, store):
-                finished.add(job.key)
-        except Unreadable as error:
-            unreadable[job.key] = str(error)
+    artifacts, failures = store.keys_of_artifacts(), store.keys_of_failures()
+    records = store.summaries([job.key for job in jobs if job.kind == "cell"], fields=())
+    finished = {job.key for job in jobs if job.kind == "victim" and job.key in artifacts} | set(records.keys)
     failed = {job.key: error_of(job, store) for job in jobs if job.key in failures and job.key not in finished}
-    failed |= unreadable
+    failed |= records.unreadable
     keys = keys_to_do(jobs, finished | artifacts, leave=failed)
     needed = {need for job in jobs for need in job.needs}
     still_needed = {need for job in jobs if job.key not in finished for need in job.needs}

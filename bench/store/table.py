@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KIND = "arrow"  # how their files end
 VERSION = b"1"  # of the columns; files of another version are not read
 SMALLEST_PART = 1000  # records; fewer are not worth a file, and are read again next time
+LARGEST_LOSS = 25_000  # records; so many are kept before others are read, as the process may be killed
 BATCH = 5000  # records held as Python objects at a time
 FIELDS = (
     "kind",
@@ -104,15 +105,32 @@ class TabulatedRecords(Columns):
         rows = rows_of(table, wanted, stamps)
         unreadable: dict[str, str] = {}
         if missing := [wanted[i] for i in np.flatnonzero(rows < 0)]:
-            fresh = pa.concat_tables(self._read_tables(missing, stamps, unreadable))
-            if len(fresh) >= SMALLEST_PART:
-                self.keep(KIND, fresh)
+            fresh = self._read_and_keep(missing, stamps, unreadable)
             table = pa.concat_tables([table, fresh.select(table.column_names)])
             rows = rows_of(table, wanted, stamps)
             self.merge(KIND, _schema())
         usable = np.flatnonzero(rows >= 0)
         keys = wanted if len(usable) == len(wanted) else [wanted[i] for i in usable]
         return Summaries(keys, table, rows[usable], unreadable)
+
+    def _read_and_keep(
+        self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]
+    ) -> pa.Table:
+        """Return the table of records that are read from their files; what an interruption leaves of it is kept, too."""
+        import pyarrow as pa
+
+        parts, unkept = [_schema().empty_table()], _schema().empty_table()
+        try:
+            for part in self._read_tables(keys, stamps, unreadable):
+                parts.append(part)
+                unkept = pa.concat_tables([unkept, part])
+                if len(unkept) >= LARGEST_LOSS:
+                    self.keep(KIND, unkept)
+                    unkept = unkept.slice(0, 0)
+        finally:
+            if len(unkept) >= SMALLEST_PART:
+                self.keep(KIND, unkept)
+        return pa.concat_tables(parts)
 
     def _read_tables(
         self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR, GUESS, rating
+from bench.experiment.outcomes import together
 from bench.report.ranking.competition import Competitor, Setting
 from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, all_combined, example_draws, mean_values
 from bench.report.rows.row import Row
@@ -98,10 +99,8 @@ def _known(cells: Cells) -> _Known:
     sides, seeds = [cells.victims, *cells.defended.values()], cells.seeds
     outcomes, points = {}, {}
     for metric in (ACCURACY, BACKDOOR):
-        runs = [[side[seed].outcomes[metric.name] for seed in seeds] for side in sides]
-        length = next((len(run) for side in runs for run in side if run is not None), 1)
-        absent = np.full(length, np.nan)  # where the metric is not defined
-        outcomes[metric.name] = np.array([[absent if run is None else run for run in side] for side in runs])
+        each = together([side[seed].outcomes for side in sides for seed in seeds], metric.name)
+        outcomes[metric.name] = each.reshape(len(sides), len(seeds), -1)
         points[metric.name] = np.array([[side[seed].percentages[metric.name] for seed in seeds] for side in sides])
     majority = np.array([cells.victims[seed].percentages[GUESS.name] for seed in seeds])
     return _Known(tuple(cells.defended), tuple(seeds), outcomes, points, majority)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.contracts import Kind
-from bench.experiment.metrics import MEASURED, SUCCESS, Metric
+from bench.experiment.metrics import MEASURED, SUCCESS, Metric, Show, shown
 from bench.experiment.roles import Role
 from bench.report.ranking import ratings
 from bench.report.ranking.competition import Competitor as Competitor
@@ -25,6 +30,7 @@ MAX_DROP = 5.0  # points of ACC that the ratio that is best on the test sets may
 LEAST_RATING = 52.5  # DER that a defense needs before it can be called best: 5 points better than doing nothing
 ALPHA = 0.05  # of the marks
 MARGIN = 5.0  # points of DER: what is shown to be closer to the best than this is as good
+_measured = itemgetter(*MEASURED)
 SAME = 0.75  # share of cells with the very numbers of another attack from which on an attack repeats that one
 State = Literal["implanted", "not implanted", "no trigger", "unknown"]
 Mark = Literal["best", "equal", ""]
@@ -90,6 +96,12 @@ class Results:
         for row in self.rows:
             known |= {name for name in MEASURED.keys() - known if row.metric(name) is not None}
         return frozenset(known)
+
+    @cached_property
+    def shown_metrics(self) -> Sequence[Metric]:
+        """The metrics of its tables: those that are always there, and those of which any cell has a number."""
+        wanted = shown(Show.CELLS, kind=self.kind)
+        return [metric for metric in wanted if metric.core or metric.name in self.known_metrics]
 
     @cached_property
     def oracles(self) -> frozenset[str]:
@@ -217,30 +229,48 @@ class Results:
     def repeats(self) -> dict[Setting, Setting]:
         """Settings whose attack is nearly another one: most cells have the very numbers of an earlier setting."""
         repeated: dict[Setting, Setting] = {}
-        numbers = {place: self._numbers(place) for place in self.places if self.state(place) == "implanted"}
+        places = [place for place in self.places if self.state(place) == "implanted"]
+        numbers = dict(zip(places, self._numbers(places), strict=True))
+        earlier: dict[tuple[str, str], list[Setting]] = defaultdict(list)
         for place, mine in numbers.items():
-            for other, theirs in numbers.items():
-                if other == place:
-                    break
-                if (other.model, other.task) != (place.model, place.task):
-                    continue
-                shared = mine.keys() & theirs.keys()
-                same = sum(mine[cell] == theirs[cell] for cell in shared)
-                if same > 1 and same >= SAME * len(shared):
-                    repeated[place] = repeated.get(other, other)
-                    break
+            others = earlier[place.model, place.task]
+            theirs = np.array([numbers[other] for other in others]).reshape(-1, len(mine))
+            shared = ((theirs >= 0) & (mine >= 0)).sum(axis=1)
+            same = ((theirs == mine) & (mine >= 0)).sum(axis=1)
+            alike = np.flatnonzero((same > 1) & (same >= SAME * shared))
+            if len(alike):
+                repeated[place] = repeated.get(others[alike[0]], others[alike[0]])
+            others.append(place)
         return repeated
 
-    def _numbers(self, place: Setting) -> dict[tuple[Competitor | None, int], tuple[float | None, ...]]:
-        """Return the metrics of the finished cells of a setting, the victims among them, by defense and seed."""
-        sides: dict[Competitor | None, dict[int, Row]] = {line: self.cells(place, line) for line in self.lines}
-        sides[None] = self.references(place, "victim")
-        return {
-            (line, seed): tuple(row.metric(name) for name in MEASURED)
-            for line, cells in sides.items()
-            for seed, row in cells.items()
-            if row.done
-        }
+    def _numbers(self, places: Sequence[Setting]) -> NDArray[np.int64]:
+        """Return which metrics the cells of settings have, the victims among them: [settings, cells of a setting].
+
+        Cells with the very same metrics have the same number; one that is not finished has -1.
+        """
+        sides = [
+            (*(self.cells(place, line) for line in self.lines), self.references(place, "victim")) for place in places
+        ]
+        seeds = {seed: i for i, seed in enumerate(dict.fromkeys(seed for one in sides for side in one for seed in side))}
+        numbers = np.full((len(places), len(self.lines) + 1, len(seeds)), -1)
+        known: dict[tuple[float | None, ...], int] = {}
+        for i, one in enumerate(sides):
+            for j, side in enumerate(one):
+                for seed, row in side.items():
+                    if row.done:
+                        metrics = tuple(None if math.isnan(value) else value for value in _measured(row.percentages))
+                        numbers[i, j, seeds[seed]] = known.setdefault(metrics, len(known))
+        return numbers.reshape(len(places), -1)
+
+    @cached_property
+    def models(self) -> frozenset[str]:
+        """The pre-trained models of its places."""
+        return frozenset(place.model for place in self.places)
+
+    @cached_property
+    def targets(self) -> frozenset[int | str]:
+        """The target labels of its places, or the payloads as the suite spells them."""
+        return frozenset(place.target for place in self.places if place.target is not None)
 
 
 def _place(row: Row) -> Setting:

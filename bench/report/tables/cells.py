@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.experiment.metrics import ACCURACY, RANKING, Metric, Show, shown
+from bench.experiment.metrics import ACCURACY, RANKING, Metric
 from bench.experiment.roles import BASELINES
 from bench.report.ranking.results import LEAST_RATING, MARGIN, Competitor, Mark, Results, Setting, State
 from bench.report.rows.frames import is_shown
@@ -37,22 +37,15 @@ def build(results: Results, *, board: str = "") -> Table:
         lines.append(Line(label, tuple(cells)))
     where = f", {board}" if board else ""
     what = ", ".join(
-        f"{metric.stands_for} ({metric.title})" if metric.stands_for else metric.title for metric in _shown(results)
+        f"{metric.stands_for} ({metric.title})" if metric.stands_for else metric.title for metric in results.shown_metrics
     )
     title = f"{suite_of(results)}{where}: {what}, percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
 
 
-def _shown(results: Results) -> list[Metric]:
-    """Return the metrics of the table: those that are always there, and those of which any cell has a number."""
-    return [
-        metric for metric in shown(Show.CELLS, kind=results.kind) if metric.core or metric.name in results.known_metrics
-    ]
-
-
 def leaves_of(results: Results, state: State) -> list[Metric]:
     """Return the metrics of a column; without a trigger there is only accuracy."""
-    return [metric for metric in _shown(results) if state != "no trigger" or metric.name == ACCURACY.name]
+    return [metric for metric in results.shown_metrics if state != "no trigger" or metric.name == ACCURACY.name]
 
 
 def suite_of(results: Results) -> str:
@@ -79,9 +72,8 @@ def labels(results: Results, *, marked: bool = True) -> dict[Competitor, str]:
 
 def headings(results: Results, place: Setting) -> tuple[str, ...]:
     """Return task and attack; model and target label only where they vary."""
-    model = f" · {place.model}" if len({other.model for other in results.places}) > 1 else ""
-    targets = {other.target for other in results.places if other.target is not None}
-    target = f" → {place.target}" if place.target is not None and len(targets) > 1 else ""
+    model = f" · {place.model}" if len(results.models) > 1 else ""
+    target = f" → {place.target}" if place.target is not None and len(results.targets) > 1 else ""
     return place.task + model, place.attack + target
 
 
