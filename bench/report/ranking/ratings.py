@@ -13,7 +13,6 @@ from bench.experiment.outcomes import together
 from bench.report.ranking.competition import Competitor, Setting
 from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, all_combined, example_draws, mean_values
 from bench.report.rows.row import Row
-from bench.runner.devices import threads_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,12 @@ def rate(settings: Sequence[Cells], *, seed: int = 0, draws: int = DRAWS) -> lis
     """
     if len(settings) < 2:
         return [_rate(_known(cells), seed, draws) for cells in settings]
-    with ThreadPoolExecutor(threads_of(1), thread_name_prefix="ratings") as pool:
+    from threadpoolctl import threadpool_limits
+
+    from bench.runner.devices import threads_of
+
+    pool = ThreadPoolExecutor(threads_of(1), thread_name_prefix="ratings")
+    with threadpool_limits(1), pool:  # threads of a product would wait for each other
         return list(pool.map(lambda known: _rate(known, seed, draws), map(_known, settings)))
 
 
