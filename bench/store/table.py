@@ -113,9 +113,7 @@ class TabulatedRecords(Columns):
         keys = wanted if len(usable) == len(wanted) else [wanted[i] for i in usable]
         return Summaries(keys, table, rows[usable], unreadable)
 
-    def _read_and_keep(
-        self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]
-    ) -> pa.Table:
+    def _read_and_keep(self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]) -> pa.Table:
         """Return the table of records that are read from their files; what an interruption leaves of it is kept, too."""
         import pyarrow as pa
 

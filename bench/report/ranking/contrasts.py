@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.experiment.metrics import Metric
 from bench.experiment.roles import VICTIM
-from bench.report.ranking.results import Competitor, Results, Setting
+from bench.report.ranking.results import Results, Setting
 from bench.report.ranking.statistics import Estimate, FloatArray, Runs, mean_contrast
 from bench.report.rows.row import Row
 
@@ -102,10 +102,6 @@ def finished(results: Results, place: Setting, defense: str, most_clean: int | N
         sizes = [line for line in results.lines if line.defense == defense]
         allowed = [line for line in sizes if most_clean is None or line.clean_size <= most_clean]
         if allowed:
-            cells = results.cells(place, max(allowed, key=lambda line: (_places(results, line), line.clean_size)))
+            cells = results.cells(place, max(allowed, key=lambda line: (results.places_of[line], line.clean_size)))
     used = results.used_seeds(place)
     return {seed: row for seed, row in cells.items() if seed in used and row.done}
-
-
-def _places(results: Results, line: Competitor) -> int:
-    return sum(bool(results.cells(place, line)) for place in results.places)

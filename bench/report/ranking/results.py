@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
@@ -121,6 +121,11 @@ class Results:
     def cells(self, place: Setting, line: Competitor) -> dict[int, Row]:
         """Return the cells by seed; empty where the suite has none."""
         return self._cells.get((place, line), {})
+
+    @cached_property
+    def places_of(self) -> Counter[Competitor]:
+        """How many places have a line."""
+        return Counter(line for (_, line), cells in self._cells.items() if cells)
 
     def sweep(self, place: Setting, line: Competitor) -> list[Row]:
         """Return the finished cells of the seeds that count at which a suite fixes the defense's reserve ratio."""
@@ -251,7 +256,9 @@ class Results:
         sides = [
             (*(self.cells(place, line) for line in self.lines), self.references(place, "victim")) for place in places
         ]
-        seeds = {seed: i for i, seed in enumerate(dict.fromkeys(seed for one in sides for side in one for seed in side))}
+        seeds = {
+            seed: i for i, seed in enumerate(dict.fromkeys(seed for one in sides for side in one for seed in side))
+        }
         numbers = np.full((len(places), len(self.lines) + 1, len(seeds)), -1)
         known: dict[tuple[float | None, ...], int] = {}
         for i, one in enumerate(sides):

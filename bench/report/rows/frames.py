@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +77,10 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _asked_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns of the metrics that need a measure and of which any row has a number."""
-    known = [metric for metric in ASKED if any(row.metric(metric.name) is not None for row in rows)]
+    missing = {metric.name for metric in ASKED}
+    for row in rows:
+        missing = {name for name in missing if math.isnan(row.percentages[name])}
+    known = [metric for metric in ASKED if metric.name not in missing]
     return (*(metric.name for metric in known), *_beside(known))
 
 

@@ -37,7 +37,8 @@ def build(results: Results, *, board: str = "") -> Table:
         lines.append(Line(label, tuple(cells)))
     where = f", {board}" if board else ""
     what = ", ".join(
-        f"{metric.stands_for} ({metric.title})" if metric.stands_for else metric.title for metric in results.shown_metrics
+        f"{metric.stands_for} ({metric.title})" if metric.stands_for else metric.title
+        for metric in results.shown_metrics
     )
     title = f"{suite_of(results)}{where}: {what}, percent"
     return Table(title, "defense", tuple(columns), tuple(lines), tuple(notes.texts), footer(results))
