@@ -114,7 +114,7 @@ class TabulatedRecords(Columns):
         return Summaries(keys, table, rows[usable], unreadable)
 
     def _read_and_keep(self, keys: Sequence[str], stamps: Mapping[str, Stamp], unreadable: dict[str, str]) -> pa.Table:
-        """Return the table of records that are read from their files; what an interruption leaves of it is kept, too."""
+        """Return the table of records that are read from their files, and keep what an interruption leaves of it."""
         import pyarrow as pa
 
         parts, unkept = [_schema().empty_table()], _schema().empty_table()

@@ -75,6 +75,33 @@ def test_the_columns_are_what_the_files_say(store: Store, reads: list[str]) -> N
     assert list(store.summaries([key(7), key("absent"), key(2), key(7)]).keys) == [key(7), key(2)]
 
 
+def test_an_interrupted_reading_keeps_what_it_has_read(
+    store: Store, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = records.Records.record
+
+    def interrupted(self: Store, wanted: str) -> object:
+        if len(reads) == 9:
+            raise KeyboardInterrupt
+        return read(self, wanted)
+
+    monkeypatch.setattr(records.Records, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.summaries()
+    assert len(parts(store)) == 1
+    monkeypatch.setattr(records.Records, "record", read)
+    reads.clear()
+    agree(store)
+    assert len(set(reads[:2])) == 2, "eight of ten are in two batches that were kept"
+
+
+def test_a_long_reading_is_kept_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LARGEST_LOSS", 4)
+    store.summaries()
+    assert len(parts(store)) == 2, "of four records each; two are too few"
+    agree(store)
+
+
 def test_an_empty_store_has_no_summaries(tmp_path: Path) -> None:
     assert list(Store(tmp_path / "empty").summaries().keys) == []
 

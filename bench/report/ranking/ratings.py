@@ -49,7 +49,7 @@ class Ratings:
             return self
         known = [seeds.index(seed) for seed in self.seeds]
         points = np.full((len(self.lines), len(seeds)), np.nan)
-        drawn = np.full((*points.shape, self.drawn.shape[-1]), np.nan)
+        drawn = np.full((*points.shape, self.drawn.shape[-1]), np.nan, dtype=self.drawn.dtype)
         points[:, known], drawn[:, known] = self.points, self.drawn
         return Ratings(self.lines, tuple(seeds), points, drawn)
 
