@@ -1,4 +1,4 @@
-"""What chance makes of ratings is drawn and added up fast, and is to the last digit what the plain way makes of them."""
+"""What chance makes of ratings is drawn and added up fast, and is to the last digit what the plain way makes."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def test_estimates_together_are_those_of_each_alone(places: int, tasks: int, min
     lines = next(iter(each.values())).lines
     other = None if minus is None else lines[minus]
     for wanted in (lines, lines[:2]):
-        found = ratings.estimates(each, each, wanted, other)
-        for line, one in zip(wanted, found, strict=True):
+        together = ratings.estimates(each, each, wanted, other)
+        for line, one in zip(wanted, together, strict=True):
             alone = combined(plainly(each, lines.index(line), minus), rng=np.random.default_rng(0))
             assert one == alone == ratings.estimate(each, each, line, other)
             for part in ("trainings", "shares", "noise"):
                 assert np.array_equal(getattr(one, part), getattr(alone, part))
-        for one, quick in zip(found, ratings.estimates(each, each, wanted, other, intervals=False), strict=True):
+        for one, quick in zip(together, ratings.estimates(each, each, wanted, other, intervals=False), strict=True):
             assert one.value == quick.value and one.p_within(5.0) == quick.p_within(5.0) and np.isnan(quick.low)
         if other is None:
-            assert ratings.means(each, each, wanted) == [one.value for one in found]
+            assert ratings.means(each, each, wanted) == [one.value for one in together]
 
 
 def test_a_mean_with_a_contrast_that_no_seed_knows_is_unknown_and_the_others_are_not() -> None:
