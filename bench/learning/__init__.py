@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.learning.mixing import mix as mix
     from bench.learning.mixing import mix_ as mix_
     from bench.learning.mixing import mix_into as mix_into
-    from bench.learning.packed import Edit as Edit
+    from bench.learning.unpadded import Edit as Edit
     from bench.learning.parts import blocks as blocks
     from bench.learning.parts import feed_forward_layers as feed_forward_layers
     from bench.learning.parts import head_modules as head_modules
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "classifier",
-    "Edit": "packed",
+    "Edit": "unpadded",
     "Encoded": "tokens",
     "Generator": "generator",
     "PLAIN": "dialogues",
