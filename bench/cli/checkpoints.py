@@ -64,6 +64,8 @@ def purify(
         say("words to look at, and what each does to the answers to clean examples:")
         for word in report["words"][:8]:
             say(f"  {word['text']}{_flipping(word)}")
+    if report["still_there"]:
+        say(f"{report['still_there']} Take another defense or more clean examples.")
     say(f"written to {out}; see README.md there. {report['limits']}")
     if not report["accuracy"]["kept"]:
         fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
