@@ -60,11 +60,11 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
 
 def test_it_says_which_words_still_turn_most_answers() -> None:
     """One that turns half of them does not, and one that is no word of its own cannot be tried."""
-    found = [words.Word(token, token, row, 1.0, 9.0, 1.0) for row, token in enumerate(("cf", "mn", "wry", "##x"))]
+    suspicious = [words.Word(token, token, row, 1.0, 9.0, 1.0) for row, token in enumerate(("cf", "mn", "wry", "##x"))]
     flips = [words.Flips("1", 9, 10), words.Flips("1", 10, 10), words.Flips("1", 5, 10), None]
-    assert words.still_there(found, flips).startswith("cf, mn each still turn most of the answers.")
-    assert words.still_there(found[1:], flips[1:]).startswith("mn still turns most")
-    assert words.still_there(found[2:], flips[2:]) == ""
+    assert words.still_there(suspicious, flips).startswith("cf, mn each still turn most of the answers.")
+    assert words.still_there(suspicious[1:], flips[1:]).startswith("mn still turns most")
+    assert words.still_there(suspicious[2:], flips[2:]) == ""
 
 
 def test_it_says_when_it_fails_its_tolerance(case: Case, tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_refuses_clean_data_and_an_existing_folder(case: Case, tmp_path: Path) -
         "out of range": write_csv(tmp_path / "d.csv", ["x", "y"], [0, 2]),
         "cannot be cut": write_csv(tmp_path / "e.csv", ["x", "y", "z"], [0, 1, 1]),
     }
-    for words, path in bad.items():
-        with pytest.raises(RequestError, match=words):
+    for message, path in bad.items():
+        with pytest.raises(RequestError, match=message):
             purify(request(case, tmp_path / "out", clean=path, tuning=3))
     (tmp_path / "there").mkdir()
     with pytest.raises(RequestError, match="exists already"):
