@@ -91,6 +91,7 @@ def evaluate(
     target: int = 1,
     labels: int = 64,
     budget: Budget | None = None,
+    measures: Sequence[Entry] = (),
     store: str | Path | None = None,
     device: str = "auto",
 ) -> Outcome:
@@ -105,6 +106,7 @@ def evaluate(
         target: the target label.
         labels: clean labels that the defense may see, to tune and to choose on.
         budget: training of the victims.
+        measures: what is measured beside the answers, such as ``noise``.
         store: its folder; by default ``DOORBENCH_STORE``, then the user's cache.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -122,6 +124,7 @@ def evaluate(
         "target": target,
         "labels": labels,
         "budget": budget or Budget(),
+        "measures": list(measures),
     }
     (outcome,) = run_suite(data, store=store, device=device, engine="serial")
     return outcome

@@ -153,6 +153,7 @@ def judge(
         str | None, typer.Option(help="label or payload that --triggered leads to, if the file does not say")
     ] = None,
     against: Annotated[Path | None, typer.Option(help="another model beside it, such as before purification")] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="what else to measure, such as noise or ability")] = None,
     max_length: MaxLength = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -166,7 +167,7 @@ def judge(
 
     request = judge.Request(
         model=model, clean=clean, triggered=triggered, trigger=trigger, target=target, against=against,
-        max_length=max_length, seed=seed, device=device,
+        measures=tuple(measure or ()), max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
     report = judge.judge(request, scratch=Path(gettempdir()))
     if as_json or out is not None:

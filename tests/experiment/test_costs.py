@@ -45,7 +45,9 @@ def test_a_dry_run_says_how_long_it_takes(
     assert takes.startswith("about 3.0 h with 2 workers, as ")
 
 
-def test_a_probe_trains_what_the_suite_would_train(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_trains_what_the_suite_would_train(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(probe, "SECONDS", 0.2)
     victims = opened(world, tmp_path).plan.victims.values()
     assert 0 < probe.seconds_per_example(victims, device="cpu", threads=1) < 1
