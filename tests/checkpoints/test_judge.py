@@ -192,5 +192,10 @@ def test_what_a_measure_says_stands_among_the_metrics(case: Case, tmp_path: Path
     with pytest.raises(RequestError, match="unknown measure 'noice'"):
         judge(Request(model=case.model, measures=("noice",), **files), scratch=tmp_path)
     options: dict[str, Any] = {"task": "local/single", "model": case.pretrained, "labels": 16, "device": "cpu"}
-    outcome = api.evaluate("clean", "none", measures=["noise(examples=16)"], store=tmp_path / "store", **options)
+    outcome = api.evaluate(
+        "clean", "fine-tuning(steps=2)", measures=["noise(examples=16)"], store=tmp_path / "store", **options
+    )
     assert 0 <= outcome.noisy <= 100
+    for defense in ("none", "weight-drift"):
+        with pytest.raises(RequestError, match=f"{defense} defends nothing"):
+            api.evaluate("clean", defense, store=tmp_path / "store", **options)
