@@ -111,16 +111,16 @@ class KeptRecord:
     @property
     def notes(self) -> dict[str, Any]:
         """Of the defense."""
-        if isinstance(self._notes, str):
-            self._notes = json.loads(self._notes)
-        return self._notes
+        noted: dict[str, Any] = json.loads(self._notes) if isinstance(self._notes, str) else self._notes
+        self._notes = noted
+        return noted
 
     @property
     def seconds(self) -> dict[str, float]:
         """Spent on the ``victim``, the ``defense`` and the ``evaluation``."""
-        if isinstance(self._seconds, str):
-            self._seconds = json.loads(self._seconds)
-        return self._seconds
+        timed: dict[str, float] = json.loads(self._seconds) if isinstance(self._seconds, str) else self._seconds
+        self._seconds = timed
+        return timed
 
     @property
     def environment(self) -> Mapping[str, str]:

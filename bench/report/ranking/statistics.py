@@ -128,7 +128,8 @@ def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int =
     with np.errstate(invalid="ignore"):
         means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
     means[absent.all(axis=1)] = np.nan
-    return means.reshape(*data.shape[:-1], draws)
+    shaped: FloatArray = means.reshape(*data.shape[:-1], draws)
+    return shaped
 
 
 def _patterns(data: FloatArray) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
@@ -268,7 +269,8 @@ def mean_values(blocks: Sequence[FloatArray]) -> FloatArray:
 def _over_seeds(points: FloatArray) -> FloatArray:
     """Return the mean over seeds that are known; NaN where none is."""
     count = (~np.isnan(points)).sum(axis=-1)
-    return np.divide(np.nansum(points, axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    means: FloatArray = np.divide(np.nansum(points, axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return means
 
 
 def _summed(each: FloatArray, drawn: Iterable[FloatArray], weights: FloatArray) -> FloatArray:
