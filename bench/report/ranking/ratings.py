@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from bench.experiment.outcomes import together
 from bench.report.ranking.competition import Competitor, Setting
 from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, all_combined, example_draws, mean_values
 from bench.report.rows.row import Row
+
+AT_ONCE = 64  # settings whose outcomes are in memory
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def rate(settings: Sequence[Cells], *, seed: int = 0, draws: int = DRAWS) -> lis
 
     pool = ThreadPoolExecutor(threads_of(1), thread_name_prefix="ratings")
     with threadpool_limits(1), pool:  # threads of a product would wait for each other
-        return list(pool.map(lambda known: _rate(known, seed, draws), map(_known, settings)))
+        some = (settings[start : start + AT_ONCE] for start in range(0, len(settings), AT_ONCE))
+        each = (pool.map(lambda known: _rate(known, seed, draws), map(_known, part)) for part in some)
+        return list(chain.from_iterable(each))
 
 
 def _known(cells: Cells) -> _Known:

@@ -13,11 +13,8 @@ pretend that there are as many independent examples as seeds times the test set.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +23,6 @@ FloatArray = NDArray[np.float64]
 Runs = Mapping[int, FloatArray]  # seed -> 1, 0, or NaN where it does not count, for each of the same examples
 DRAWS = 2000
 LEVEL = 0.95
-MOST_KEPT = 32  # draws of test examples that are remembered: 1.6 MB each for 200 examples
 MOST_ENUMERATED = 14  # trainings; beyond, signs are drawn
 
 
@@ -123,7 +119,9 @@ def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int =
     partly = absent.any(axis=1) & ~absent.all(axis=1)
     stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]]) if absent.any() else flat
     patterns, counts = _patterns(stacked)
-    sums = (patterns @ _times_drawn(counts, rng, draws)).astype(np.float64) / counts.sum()
+    n = int(counts.sum())
+    times = rng.multinomial(n, counts / n, size=draws).T.astype(np.float32, order="C")
+    sums = (patterns @ times).astype(np.float64) / n
     means = sums[: len(flat)]
     with np.errstate(invalid="ignore"):
         means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
@@ -145,23 +143,6 @@ def _patterns(data: FloatArray) -> tuple[NDArray[np.floating], NDArray[np.int64]
     rows = bits.view(np.dtype((np.void, bits.shape[1])))[:, 0]
     _, first, counts = np.unique(rows, return_index=True, return_counts=True)
     return whole[:, first].astype(np.float32), counts
-
-
-def _times_drawn(counts: NDArray[np.int64], rng: np.random.Generator, draws: int) -> NDArray[np.float32]:
-    """Return [patterns, draws]: how often each pattern is drawn, given how many examples have it."""
-    times, rng.bit_generator.state = _drawn_from(json.dumps(rng.bit_generator.state), tuple(counts.tolist()), draws)
-    return times
-
-
-@lru_cache(maxsize=MOST_KEPT)
-def _drawn_from(state: str, counts: tuple[int, ...], draws: int) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
-    """Draw as a generator in a state does, and return its next one. Many places have the same counts: all are 1."""
-    rng = np.random.default_rng()
-    rng.bit_generator.state = json.loads(state)
-    n = sum(counts)
-    times = np.ascontiguousarray(rng.multinomial(n, np.array(counts) / n, size=draws).T, dtype=np.float32)
-    times.flags.writeable = False
-    return times, rng.bit_generator.state
 
 
 def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
