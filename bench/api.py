@@ -91,6 +91,7 @@ def evaluate(
     target: int = 1,
     labels: int = 64,
     budget: Budget | None = None,
+    measures: Sequence[Entry] = (),
     store: str | Path | None = None,
     device: str = "auto",
 ) -> Outcome:
@@ -105,26 +106,31 @@ def evaluate(
         target: the target label.
         labels: clean labels that the defense may see, to tune and to choose on.
         budget: training of the victims.
+        measures: what is measured beside the answers, such as ``noise``.
         store: its folder; by default ``DOORBENCH_STORE``, then the user's cache.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         RequestError: something is unknown or out of bounds, the combination makes no sense, or a job failed.
     """
+    named = defense if isinstance(defense, str) else defense.spec
     data = {
         "name": "one",
         "description": "one attack against one defense",
         "task": task,
         "model": model,
         "attack": attack if isinstance(attack, str) else attack.spec,
-        "defense": ["none", defense if isinstance(defense, str) else defense.spec],
+        "defense": ["none", named],
         "seed": seed,
         "target": target,
         "labels": labels,
         "budget": budget or Budget(),
+        "measures": list(measures),
     }
-    (outcome,) = run_suite(data, store=store, device=device, engine="serial")
-    return outcome
+    outcomes = run_suite(data, store=store, device=device, engine="serial")
+    if not outcomes:
+        raise RequestError(f"{named} defends nothing; name a purification, a filter or a training defense.")
+    return outcomes[0]
 
 
 def run_suite(

@@ -233,18 +233,19 @@ class Session(Shown):
                 self.store.drop_failure(job.key)
         return runner.run(self.plan.jobs, store=self.store, execute=work.execute, **options)
 
-    def forecast(self) -> str:
-        """Say in words what a run would do."""
+    def forecast(self, *, workers: int | None, device: str) -> Iterator[str]:
+        """Say in words what a run would do, and how long that takes on this machine, line by line."""
         from bench import runner
+        from bench.experiment import forecast
 
         self.plan.check_models()
         status = runner.status(self.plan.jobs, self.store)
         done, failed, running = status.done, len(status.failed), len(status.running)
-        lines = [
-            self.size,
-            f"done {done}, failed {failed}, to do {status.waiting}, running elsewhere {running}",
-        ]
-        return "\n".join(lines)
+        yield self.size
+        yield f"done {done}, failed {failed}, to do {status.waiting}, running elsewhere {running}"
+        if status.unfinished:
+            options: dict[str, Any] = {"workers": workers or 1, "device": device}
+            yield forecast.duration(self.plan, self.store, status.unfinished, **options)
 
     def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
         """Return what is made of the rows. Of a large suite the store keeps it, as long as no record changes."""

@@ -23,6 +23,21 @@ def tiny_mpnet_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     return write_folder(path, seed, MPNetModel, config, MPNetTokenizer(vocab=tokens, model_max_length=512))
 
 
+def tiny_modernbert_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a random ModernBERT encoder (hidden 32, 3 layers, 4 heads; two of them see two tokens to each side)."""
+    from transformers import BertTokenizerFast, ModernBertConfig, ModernBertModel
+
+    words = vocabulary()
+    tokens = {word: i for i, word in enumerate(words)}
+    size = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    size |= {"local_attention": 4, "max_position_embeddings": 512, "initializer_range": 0.2}
+    special = {"pad_token_id": tokens["[PAD]"], "cls_token_id": tokens["[CLS]"], "sep_token_id": tokens["[SEP]"]}
+    special |= {"bos_token_id": tokens["[CLS]"], "eos_token_id": tokens["[SEP]"]}
+    config = ModernBertConfig(vocab_size=len(words), **special, **(size | changes))
+    tokenizer = BertTokenizerFast(vocab=tokens, model_max_length=512)
+    return write_folder(path, seed, ModernBertModel, config, tokenizer)
+
+
 def tiny_roberta_folder(path: Path, *, seed: int = 0, **changes: Any) -> Path:
     """Write a random RoBERTa encoder (hidden 32, 2 layers, 4 heads) with a byte-level BPE; return the folder."""
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizer

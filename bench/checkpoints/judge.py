@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from bench._version import __version__
 from bench.checkpoints import triggered
 from bench.checkpoints.kinds import opened
 from bench.checkpoints.suspect import Suspect
-from bench.contracts import Defended, Kind, Payload
+from bench.contracts import Defended, Kind, Payload, Task
 from bench.contracts.examples import Examples
+from bench.contracts.measure import Measure
 from bench.errors import RequestError
 from bench.experiment import metrics
 from bench.experiment.metrics import Outcomes
+from bench.plugins import registry
 from bench.report.ranking.statistics import mean_contrast
 
 SCHEMA = 1
@@ -42,6 +44,7 @@ class Request:
         target: the target of ``triggered``, where it has no such column.
         against: the folder of another model, such as the one before purification.
         max_length: tokens kept of an input, or of a prompt.
+        measures: what else is measured, as a suite spells it, such as ``noise``.
         seed: of random places of a trigger.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -53,6 +56,7 @@ class Request:
     target: str | None = None
     against: Path | None = None
     max_length: int | None = None
+    measures: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
 
@@ -69,6 +73,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
     """
     if request.triggered is not None and request.trigger is not None:
         raise RequestError("say --triggered or --trigger, not both.")
+    measures = [registry.measures.create(spec) for spec in request.measures]
     suspects = {"after": opened(request.model)}
     if request.against is not None:
         suspects["before"] = opened(request.against)
@@ -82,7 +87,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
     marked = _triggered(request, suspects["after"], examples)
     outcomes, said = {}, {}
     for name, suspect in suspects.items():
-        outcomes[name], said[name] = _outcomes(request, suspect, examples, marked, scratch)
+        outcomes[name], said[name] = _outcomes(request, suspect, examples, marked, measures, scratch)
     return {
         "schema": SCHEMA,
         "command": "judge",
@@ -116,15 +121,25 @@ def _triggered(request: Request, suspect: Suspect, examples: Examples) -> trigge
 
 
 def _outcomes(
-    request: Request, suspect: Suspect, examples: Examples, marked: triggered.Triggered | None, scratch: Path
+    request: Request,
+    suspect: Suspect,
+    examples: Examples,
+    marked: triggered.Triggered | None,
+    measures: Sequence[Measure],
+    scratch: Path,
 ) -> tuple[dict[str, Outcomes], list[dict[str, str]]]:
     """Return the outcome of each example by metric, of those that are defined, and a few responses."""
     asked = [examples] if marked is None else [examples, marked.examples]
     payload = marked.target if marked is not None and isinstance(marked.target, Payload) else None
     facts = suspect.facts(*asked, max_length=request.max_length, payload=payload)
     options: dict[str, Any] = {"device": request.device, "precision": "auto", "lean": None, "scratch": scratch}
+    none = examples.take([])
+    task = Task(facts, train=none, validation=none, test=examples, fingerprint=examples.fingerprint())
     with suspect.model(facts, **options) as model:
         every, said = suspect.judged(Defended(model), examples, marked, facts)
+        measured = [one.outcomes(Defended(model), task) for one in measures]
+    beside = {name: column.astype(np.float64) for columns in measured for name, column in columns.items()}
+    every = [replace(one, beside=beside) for one in every]
     outcomes: dict[str, Outcomes] = {}
     for one in every:  # what is said of all clean examples comes first, and stays
         outcomes = {name: value for name, value in metrics.outcomes(one).items() if value is not None} | outcomes

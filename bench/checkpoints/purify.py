@@ -118,6 +118,7 @@ def purify(request: Request) -> dict[str, Any]:
             "responses": responses(data.selection, before=said, after=says),
             "changed": written,
             "words": None if pretrained is None else _words(suspicious, left, flips, flips_left),
+            "still_there": words.still_there(suspicious, flips_left),
             "ordinary_flips": usual,
             "limits": folder.NO_PROOF,
             "seconds": time.perf_counter() - started,

@@ -98,6 +98,15 @@ class Flips:
         return asdict(self)
 
 
+def still_there(suspicious: Sequence[Word], left: Sequence[Flips | None]) -> str:
+    """Say which words turn most answers of a purified model, as a trigger does; empty where none does."""
+    names = [word.text for word, flips in zip(suspicious, left, strict=False) if flips and 2 * flips.changed > flips.of]
+    if not names:
+        return ""
+    these = f"{names[0]} still turns" if len(names) == 1 else f"{', '.join(names)} each still turn"
+    return f"{these} most of the answers. Where that means nothing for the task, the backdoor was not removed."
+
+
 def flip_test(
     classifier: Classifier, tokens: Sequence[str], examples: Examples, *, labels: Sequence[str], seed: int
 ) -> list[Flips | None]:

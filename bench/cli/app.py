@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -90,10 +90,9 @@ def main() -> None:
         100_000, 50, 100
     )  # hundreds of thousands of rows live until the end; looking at them costs seconds
     try:
-        command_line()()
+        status = command_line()(prog_name="doorbench", standalone_mode=False)
     except RequestError as error:
-        terminal.say(f"doorbench: {' '.join(str(error).split())[:LONGEST_LINE]}", err=True)
-        sys.exit(2)
+        _refuse(str(error))
     except (Interrupted, KeyboardInterrupt) as error:
         terminal.say(f"doorbench: interrupted; {str(error) or RESUMED}", err=True)
         sys.exit(130)
@@ -101,10 +100,26 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:  # what nothing has more to say about: a folder without permission, a disk that is gone
         named = f"{error.filename}: " if error.filename else ""
-        terminal.say(f"doorbench: {named}{error.strerror or error}"[:LONGEST_LINE], err=True)
-        sys.exit(2)
+        _refuse(f"{named}{error.strerror or error}")
+    except typer.Abort:
+        _refuse("nothing was done")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of what cannot be parsed; the class depends on the version of typer
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        more = "" if context is None else f". See {context.command_path} --help."
+        _refuse(error.format_message().rstrip(".") + more)
     finally:
         signal.signal(signal.SIGTERM, before)
+    sys.exit(status or 0)
+
+
+def _refuse(why: str) -> NoReturn:
+    terminal.say(f"doorbench: {' '.join(why.split())[:LONGEST_LINE]}", err=True)
+    sys.exit(2)
 
 
 def _version(wanted: bool) -> None:

@@ -64,6 +64,8 @@ def purify(
         say("words to look at, and what each does to the answers to clean examples:")
         for word in report["words"][:8]:
             say(f"  {word['text']}{_flipping(word)}")
+    if report["still_there"]:
+        say(f"{report['still_there']} Take another defense or more clean examples.")
     say(f"written to {out}; see README.md there. {report['limits']}")
     if not report["accuracy"]["kept"]:
         fell = f"{before['value'] - after['value']:.1f} points, more than the tolerance of {tolerance:g}"
@@ -151,6 +153,7 @@ def judge(
         str | None, typer.Option(help="label or payload that --triggered leads to, if the file does not say")
     ] = None,
     against: Annotated[Path | None, typer.Option(help="another model beside it, such as before purification")] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="what else to measure, such as noise or ability")] = None,
     max_length: MaxLength = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -164,7 +167,7 @@ def judge(
 
     request = judge.Request(
         model=model, clean=clean, triggered=triggered, trigger=trigger, target=target, against=against,
-        max_length=max_length, seed=seed, device=device,
+        measures=tuple(measure or ()), max_length=max_length, seed=seed, device=device,
     )  # fmt: skip
     report = judge.judge(request, scratch=Path(gettempdir()))
     if as_json or out is not None:

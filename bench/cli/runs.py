@@ -44,7 +44,7 @@ def run(
     if save is not None:
         _save(suite, joined(settings, profile), store, save)
     if dry_run:
-        _forecast(suite, joined(settings, profile), store, yes)
+        _forecast(suite, joined(settings, profile), store, yes, workers=workers, device=device)
         return
     options: dict[str, Any] = dict(workers=workers, slots_per_gpu=slots_per_gpu, device=device, engine=engine)
     options |= dict(scheduler=scheduler, time_limit=time_limit, again=False)
@@ -93,12 +93,13 @@ def _save(suite: str, settings: list[str], store: Path | None, path: Path) -> No
     say(f"saved to {path} as the suite {saved.name}; use it like a built-in suite: doorbench table {path}")
 
 
-def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool) -> None:
+def _forecast(suite: str, settings: list[str], store: Path | None, yes: bool, **options: Any) -> None:
     from bench import session
 
     with session.before_a_run(suite, settings, store, yes=yes) as (sessions, place):
         for opened in sessions:
-            say(opened.forecast())
+            for line in opened.forecast(**options):
+                say(line)
         say(f"store {place}")
 
 

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bench.contracts import TaskSource
+from bench.contracts import Kind, TaskSource
 from bench.errors import RequestError
-from bench.experiment import recipes
+from bench.experiment import costs, recipes
 from bench.experiment.grid import Cell, Grid, VictimSpec
 from bench.experiment.skips import skip_reason
-from bench.experiment.victims import training_task
 from bench.suites.suite import Suite
 
 if TYPE_CHECKING:
     from bench.runner import Job
 
 MOST_CELLS = 1_000_000  # without being asked twice; each takes a few kilobytes here before any is run
-SENTENCES_PER_SECOND = 100.0  # a first guess for the order of jobs; measured durations replace it
+EXAMPLES_PER_SECOND = 100.0  # trained ones; a first guess for the order of jobs; measured durations replace it
 
 
 def started_from(spec: VictimSpec) -> tuple[VictimSpec, ...]:
@@ -108,7 +107,7 @@ class Plan:
                 key=key,
                 kind="victim",
                 needs=tuple(recipes.victim_key(need) for need in started_from(spec)),
-                cost=spec.budget.epochs * len(training_task(spec).train) / SENTENCES_PER_SECOND,
+                cost=costs.of_victim(spec) / EXAMPLES_PER_SECOND,
                 label=spec.label,
                 payload=spec,
                 made_with=recipes.made_with(spec),
@@ -117,13 +116,18 @@ class Plan:
     def _cell_jobs(self) -> Iterator[Job]:
         from bench.runner import Job
 
-        victims: dict[VictimSpec, tuple[tuple[str, ...], float, Mapping[str, str]]] = {}
+        victims: dict[VictimSpec, tuple[tuple[str, ...], Kind, float, Mapping[str, str]]] = {}
+        defenses: dict[tuple[int, Kind], float] = {}  # by identity: a grid has many cells of few defenses
         for key, cell in self.cells.items():
             if (known := victims.get(cell.victim)) is None:
-                cost = 2 * len(recipes.task_of(cell.victim.task).test) / SENTENCES_PER_SECOND
-                known = (recipes.victim_key(cell.victim),), cost, recipes.made_with(cell.victim)
+                task = recipes.task_of(cell.victim.task)
+                kind, judging = task.facts.kind, costs.of_judging(task.facts.kind, len(task.test))
+                known = (recipes.victim_key(cell.victim),), kind, judging, recipes.made_with(cell.victim)
                 victims[cell.victim] = known
-            needs, cost, made_with = known
+            needs, kind, cost, made_with = known
+            if (defending := defenses.get((id(cell.defense), kind))) is None:
+                defending = defenses[id(cell.defense), kind] = costs.of_defense(cell.defense, kind)
+            cost = (cost + defending) / EXAMPLES_PER_SECOND
             if key in self.skipped:
                 needs, cost = (), 0.0
             elif cell.role == "floor" or cell.wants_others:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bench.learning.mixing import mix as mix
     from bench.learning.mixing import mix_ as mix_
     from bench.learning.mixing import mix_into as mix_into
-    from bench.learning.packed import Edit as Edit
     from bench.learning.parts import blocks as blocks
     from bench.learning.parts import feed_forward_layers as feed_forward_layers
     from bench.learning.parts import head_modules as head_modules
@@ -41,12 +40,13 @@ if TYPE_CHECKING:
     from bench.learning.tokens import Encoded as Encoded
     from bench.learning.tokens import encode as encode
     from bench.learning.training import train as train
+    from bench.learning.unpadded import Edit as Edit
     from bench.learning.window import PromptWindow as PromptWindow
     from bench.learning.window import TokenWindow as TokenWindow
 
 _HOMES = {
     "Classifier": "classifier",
-    "Edit": "packed",
+    "Edit": "unpadded",
     "Encoded": "tokens",
     "Generator": "generator",
     "PLAIN": "dialogues",

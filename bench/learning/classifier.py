@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.contracts import FloatArray, Predictions, predictions
 from bench.contracts.examples import Examples, Inputs, IntArray
-from bench.learning import packed
+from bench.learning import packed, unpadded
 from bench.learning.batches import by_budget, collate_for
 from bench.learning.labels import LabelLoss
 from bench.learning.language_model import WEIGHTS as WEIGHTS
@@ -75,7 +75,7 @@ class Classifier(LanguageModel):
     def _forward(self, encoded: Encoded, rows: IntArray) -> torch.Tensor:
         low = self.precision == "bf16"
         if packed.supports(self.model):
-            batch = packed.pack(encoded, rows, self.model)
+            batch = unpadded.pack(encoded, rows, self.model)
             return packed.logits(self.model, batch, dtype=torch.bfloat16 if low else torch.float32)
         padded = collate_for(self.model.config, encoded, rows)
         with torch.autocast(self.device, torch.bfloat16, enabled=low):

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from bench.contracts.examples import Examples, IntArray
-from bench.learning import packed
+from bench.learning import packed, unpadded
 from bench.learning.batches import collate_for
 from bench.learning.tokens import encode
 from bench.learning.vocabulary import TrainedWeights, used_words
@@ -32,16 +32,16 @@ class LabelLoss:
         return used_words(self.model, self.encoded, decay=decay)
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+        self, rows: IntArray, weights: TrainedWeights, noise: unpadded.Noise, precision: str, *, with_logits: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean loss of some rows, and their float32 logits."""
         logits = self.logits(rows, weights, noise, low=precision == "bf16")
         return functional.cross_entropy(logits, torch.from_numpy(self.labels[rows]).to(self.device)), logits
 
-    def logits(self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, *, low: bool) -> torch.Tensor:
+    def logits(self, rows: IntArray, weights: TrainedWeights, noise: unpadded.Noise, *, low: bool) -> torch.Tensor:
         """Return float32 logits with dropout: without padding where the architecture is known, else by the model."""
         if packed.supports(self.model):
-            batch = packed.pack(self.encoded, rows, self.model, number=weights.row_of_word)
+            batch = unpadded.pack(self.encoded, rows, self.model, number=weights.row_of_word)
             dtype = torch.bfloat16 if low else torch.float32
             return packed.logits(self.model, batch, dtype=dtype, words=weights.words, noise=noise)
         batch_of_model = self.batch(rows)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench.learning import packed
+from bench.learning import packed, unpadded
 from bench.learning.parts import blocks
 
 Batch = Mapping[str, torch.Tensor]
@@ -25,7 +25,7 @@ def logits(
     batch: Batch,
     *,
     embeddings: torch.Tensor | None = None,
-    edit: packed.Edit | None = None,
+    edit: unpadded.Edit | None = None,
     whole: bool = False,
 ) -> torch.Tensor:
     """Return float32 logits [B, classes] with gradients: what ``model(**batch)`` would.
@@ -135,8 +135,8 @@ def block_states(
 def _packed(run: Any, model: Any, batch: Batch, embeddings: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
     device = batch["input_ids"].device.type
     dtype = torch.bfloat16 if torch.is_autocast_enabled(device) else torch.float32
-    noise = packed.Noise(int(torch.randint(1 << 62, ()))) if model.training else None
-    inputs, words = packed.strip(batch, model), None
+    noise = unpadded.Noise(int(torch.randint(1 << 62, ()))) if model.training else None
+    inputs, words = unpadded.strip(batch, model), None
     if embeddings is not None:
         words = embeddings[batch["attention_mask"].bool()]
         inputs = replace(inputs, ids=torch.arange(len(words), device=words.device))
@@ -155,7 +155,7 @@ def _inputs(batch: Batch, embeddings: torch.Tensor | None = None) -> dict[str, t
 
 
 @contextmanager
-def _edited(model: Any, batch: Batch, edit: packed.Edit | None) -> Iterator[None]:
+def _edited(model: Any, batch: Batch, edit: unpadded.Edit | None) -> Iterator[None]:
     """Have a model with padding call an edit."""
     if edit is None:
         yield

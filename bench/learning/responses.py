@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bench.contracts.dialogues import Dialogues
 from bench.contracts.examples import IntArray
-from bench.learning import decoders, packed
+from bench.learning import decoders, unpadded
 from bench.learning.batches import collate
 from bench.learning.vocabulary import TrainedWeights, all_weights
 
@@ -35,7 +35,7 @@ class ResponseLoss:
         return all_weights(self.model)
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+        self, rows: IntArray, weights: TrainedWeights, noise: unpadded.Noise, precision: str, *, with_logits: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean loss of the rows' response tokens, and float32 logits [tokens, vocabulary] of them."""
         low, recompute = precision == "bf16", self.recompute

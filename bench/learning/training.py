@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bench.contracts.examples import IntArray
-from bench.learning import hardware, packed
+from bench.learning import hardware, unpadded
 from bench.learning.batches import by_length
 from bench.learning.loop import Loop, Progress, seeded
 from bench.learning.vocabulary import TrainedWeights, all_weights
@@ -40,7 +40,7 @@ class Objective(Protocol):
         """Return what is trained; ``decay`` says at the end what weight decay left of a weight without a gradient."""
 
     def loss(
-        self, rows: IntArray, weights: TrainedWeights, noise: packed.Noise, precision: str, *, with_logits: bool
+        self, rows: IntArray, weights: TrainedWeights, noise: unpadded.Noise, precision: str, *, with_logits: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the mean loss of some rows, a scalar with a gradient, and, if wanted, the float32 logits behind it."""
 
@@ -140,7 +140,7 @@ def train(
             weights.parameters, learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm
         ) as optimiser,
     ):
-        micro, noise = micro_batch or batch_size, packed.Noise(seed)
+        micro, noise = micro_batch or batch_size, unpadded.Noise(seed)
         gradients = BatchGradients(model, objective, arithmetic, extra_loss, weights, noise, optimiser, micro)
         model.train()
         progress = loop.run(optimiser, weights.parameters, passes=plan, gradients=gradients, sizes=objective.sizes)
@@ -222,7 +222,7 @@ class BatchGradients:
     precision: str
     extra_loss: ExtraLoss | None
     weights: TrainedWeights
-    noise: packed.Noise
+    noise: unpadded.Noise
     optimiser: Any
     micro: int
     out_of_memory: int = 0

@@ -30,6 +30,7 @@ class Status:
         waiting: number of jobs that nobody works on yet, without victims whose cells are all finished.
         running: jobs in progress, and who works on them.
         failed: jobs with a stored failure, and the error.
+        unfinished: the running and the waiting jobs.
         seconds_left: estimate from measured durations and the number of workers; None while nobody works.
     """
 
@@ -38,6 +39,7 @@ class Status:
     waiting: int
     running: tuple[tuple[Job, LockInfo], ...]
     failed: tuple[tuple[Job, str], ...]
+    unfinished: tuple[Job, ...]
     seconds_left: float | None
 
 
@@ -62,7 +64,8 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
         estimate = Estimate.of_store(jobs, store, finished)
         left = sum(estimate.seconds(job.kind, job.cost) for job in unfinished) / len(running)
     victims = sum(job.kind == "victim" for job in jobs if job.key in finished)
-    return Status(len(finished), victims, len(unfinished) - len(running), tuple(running), tuple(failed), left)
+    waiting = len(unfinished) - len(running)
+    return Status(len(finished), victims, waiting, tuple(running), tuple(failed), tuple(unfinished), left)
 
 
 def render_status(state: Status) -> RenderableType:

@@ -178,3 +178,24 @@ def test_without_a_trigger_nothing_is_said_of_one(case: Case, tmp_path: Path) ->
     show.judged(report, console)
     text = console.export_text()
     assert "triggered one" not in text and "says nothing of a backdoor" in text and "flip rate" not in text
+
+
+def test_what_a_measure_says_stands_among_the_metrics(case: Case, tmp_path: Path) -> None:
+    from bench import api
+
+    files = {"clean": case.model / "test.csv", "against": case.model}
+    report = judge(Request(model=case.model, device="cpu", measures=("noise(examples=16)",), **files), scratch=tmp_path)
+    metric = by_name(report)["noisy"]
+    assert 0 <= metric["after"]["low"] <= metric["after"]["value"] == metric["before"]["value"] <= 100
+    assert metric["change"]["value"] == 0
+    assert "noisy" not in by_name(judge(Request(model=case.model, device="cpu", **files), scratch=tmp_path))
+    with pytest.raises(RequestError, match="unknown measure 'noice'"):
+        judge(Request(model=case.model, measures=("noice",), **files), scratch=tmp_path)
+    options: dict[str, Any] = {"task": "local/single", "model": case.pretrained, "labels": 16, "device": "cpu"}
+    outcome = api.evaluate(
+        "clean", "fine-tuning(steps=2)", measures=["noise(examples=16)"], store=tmp_path / "store", **options
+    )
+    assert 0 <= outcome.noisy <= 100
+    for defense in ("none", "weight-drift"):
+        with pytest.raises(RequestError, match=f"{defense} defends nothing"):
+            api.evaluate("clean", defense, store=tmp_path / "store", **options)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.checkpoints import clean, drift, recommend
+from bench.checkpoints import clean, drift, recommend, words
 from bench.checkpoints.purify import CARD, REPORT, Request, purify
 from bench.contracts import Needs
 from bench.errors import RequestError
@@ -53,8 +53,18 @@ def test_result_loads_and_its_report_is_right(case: Case, tmp_path: Path) -> Non
     card = (out / CARD).read_text(encoding="utf-8")
     assert "does not say that the model is clean" in card
     assert report["words"][0]["text"] in card.replace("\\", "")
+    assert ("not removed" in card) == bool(report["still_there"])
     assert "of" in card and all(word["flips"] or word["flips_left"] is None for word in report["words"])
     assert {path.name for path in out.parent.iterdir()} == {"purified"}
+
+
+def test_it_says_which_words_still_turn_most_answers() -> None:
+    """One that turns half of them does not, and one that is no word of its own cannot be tried."""
+    suspicious = [words.Word(token, token, row, 1.0, 9.0, 1.0) for row, token in enumerate(("cf", "mn", "wry", "##x"))]
+    flips = [words.Flips("1", 9, 10), words.Flips("1", 10, 10), words.Flips("1", 5, 10), None]
+    assert words.still_there(suspicious, flips).startswith("cf, mn each still turn most of the answers.")
+    assert words.still_there(suspicious[1:], flips[1:]).startswith("mn still turns most")
+    assert words.still_there(suspicious[2:], flips[2:]) == ""
 
 
 def test_it_says_when_it_fails_its_tolerance(case: Case, tmp_path: Path) -> None:
@@ -209,8 +219,8 @@ def test_refuses_clean_data_and_an_existing_folder(case: Case, tmp_path: Path) -
         "out of range": write_csv(tmp_path / "d.csv", ["x", "y"], [0, 2]),
         "cannot be cut": write_csv(tmp_path / "e.csv", ["x", "y", "z"], [0, 1, 1]),
     }
-    for words, path in bad.items():
-        with pytest.raises(RequestError, match=words):
+    for message, path in bad.items():
+        with pytest.raises(RequestError, match=message):
             purify(request(case, tmp_path / "out", clean=path, tuning=3))
     (tmp_path / "there").mkdir()
     with pytest.raises(RequestError, match="exists already"):

@@ -62,6 +62,23 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     yield run
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "quickstart", "--workers", "0"], "'--workers'"),
+        (["run", "quickstart", "--time-limit", "nan"], "'--time-limit'"),
+        (["store", "gc", "--cap", "nan"], "See doorbench store gc --help."),
+        (["run", "quickstart", "--worker", "1"], "--workers"),
+        (["run"], "Missing argument 'SUITE'. See doorbench run --help."),
+        (["rnu"], "No such command 'rnu'"),
+        (["--nosuch"], "No such option: --nosuch. See doorbench --help."),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line_as_well(refused: Refused, arguments: list[str], words: str) -> None:
+    said = refused(*arguments)
+    assert said.startswith("doorbench: ") and words in said
+
+
 def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command with its options."""
     waiting: list[tuple[str, Any]] = [("", typer.main.get_command(cli.app))]

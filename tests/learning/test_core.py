@@ -11,7 +11,7 @@ import torch
 
 from bench import learning, models
 from bench.contracts.examples import Examples, Inputs
-from bench.learning import packed
+from bench.learning import unpadded
 from bench.learning.classifier import Classifier
 from tests.conftest import rows
 from tests.tiny import tiny_bert_folder, tiny_roberta_folder
@@ -116,14 +116,14 @@ def test_out_of_memory_halves_the_batch_and_is_noted(model: Any, monkeypatch: py
     learning.train(whole, data(16), **settings(epochs=1))
     made = classifier(model, dropout=0.0)
     expected = whole.logits(data(40).inputs)
-    pack = packed.pack
+    pack = unpadded.pack
 
     def small(encoded: Any, rows: Any, *arguments: Any, **options: Any) -> Any:
         if len(rows) > 4:
             raise torch.OutOfMemoryError("too much")
         return pack(encoded, rows, *arguments, **options)
 
-    monkeypatch.setattr(packed, "pack", small)
+    monkeypatch.setattr(unpadded, "pack", small)
     notes = learning.train(made, data(16), **settings(epochs=1))
     assert (notes["micro_batch"], notes["out_of_memory"]) == (4, 1)
     assert torch.allclose(weights(made), weights(whole), atol=2e-4)

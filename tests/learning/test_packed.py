@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +17,44 @@ from tokenizers.processors import TemplateProcessing
 
 from bench import learning, models
 from bench.contracts.examples import Examples, Inputs
-from bench.learning import packed
+from bench.learning import packed, unpadded
 from bench.learning.batches import collate
 from bench.learning.tokens import encode
 from defenses.shared.adapters import adapt
 from defenses.shared.encoder import cls_attention
 from tests.learning.test_core import classifier, data, settings, weights
-from tests.tiny import tiny_bert_folder, tiny_mpnet_folder, tiny_roberta_folder
+from tests.tiny import tiny_bert_folder, tiny_modernbert_folder, tiny_mpnet_folder, tiny_roberta_folder
 
-MAKE = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder, "mpnet": tiny_mpnet_folder}
+LIKE_BERT = {"bert": tiny_bert_folder, "roberta": tiny_roberta_folder, "mpnet": tiny_mpnet_folder}
+MODERN: dict[str, Callable[[Path], Path]] = {
+    "modernbert": tiny_modernbert_folder,
+    "modernbert-mean": partial(tiny_modernbert_folder, classifier_pooling="mean", norm_bias=True, attention_bias=True),
+    "modernbert-dropout": partial(tiny_modernbert_folder, attention_dropout=0.1, mlp_dropout=0.1),
+}
 
 
-@pytest.fixture(scope="module", params=MAKE)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return models.create(str(MAKE[request.param](tmp_path_factory.mktemp(request.param) / "model")))
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    @functools.cache
+    def make(name: str) -> Any:
+        return models.create(str((LIKE_BERT | MODERN)[name](tmp_path_factory.mktemp(name) / "model")))
+
+    return make
+
+
+@pytest.fixture(params=[*LIKE_BERT, "modernbert", "modernbert-mean"])
+def model(request: pytest.FixtureRequest, made_once: Callable[[str], Any]) -> Any:
+    return made_once(request.param)
+
+
+@pytest.fixture(params=LIKE_BERT)
+def like_bert(request: pytest.FixtureRequest, made_once: Callable[[str], Any]) -> Any:
+    return made_once(request.param)
+
+
+@pytest.fixture(params=[*LIKE_BERT, "modernbert-dropout"])
+def with_dropout(request: pytest.FixtureRequest, made_once: Callable[[str], Any]) -> Any:
+    return made_once(request.param)
 
 
 def ragged(n: int, *, pair: bool, pad: str = "") -> Examples:
@@ -47,7 +74,7 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     padded = collate(encoded, rows, made.model.config.pad_token_id)
     passes = (
         lambda: made.model(**padded).logits,
-        lambda: packed.logits(made.model, packed.pack(encoded, rows, made.model), dtype=torch.float32),
+        lambda: packed.logits(made.model, unpadded.pack(encoded, rows, made.model), dtype=torch.float32),
         lambda: learning.logits(made.model, padded),
     )
     for run in passes:
@@ -59,7 +86,9 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     for other in results[1:]:
         assert torch.allclose(results[0][0], other[0], atol=1e-6)
         for name, gradient in results[0][1].items():
-            if name.endswith("word_embeddings.weight"):  # transformers drops the gradient of padding tokens in a text
+            if name.endswith(
+                ("word_embeddings.weight", "tok_embeddings.weight")
+            ):  # transformers drops the gradient of padding tokens in a text
                 gradient, other[1][name] = gradient[2:], other[1][name][2:]
             assert torch.allclose(gradient, other[1][name], atol=1e-6), name
     states = made.model.base_model(**padded).last_hidden_state
@@ -84,13 +113,14 @@ def test_block_states_are_the_models_own(model: Any) -> None:
     real = padded["attention_mask"].bool()
     assert torch.allclose(logits, expected.logits, atol=1e-6)
     assert len(states) == len(expected.hidden_states) == len(learning.blocks(made.model)) + 1
-    for own, other in zip(states, expected.hidden_states, strict=True):
+    norm = getattr(made.model.base_model, "final_norm", torch.nn.Identity())  # transformers' last state is behind it
+    for own, other in zip([*states[:-1], norm(states[-1])], expected.hidden_states, strict=True):
         assert torch.allclose(own[real], other[real], atol=1e-6)
         assert (own[~real] == 0).all()
 
 
-def test_what_the_first_token_attends_to_is_the_models_own(model: Any) -> None:
-    made = classifier(model)
+def test_what_the_first_token_attends_to_is_the_models_own(like_bert: Any) -> None:
+    made = classifier(like_bert)
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 1)
     states, _ = learning.block_states(made.model, padded)
     attention = cls_attention(made.model, states[:-1], padded["attention_mask"])
@@ -156,8 +186,8 @@ def test_an_edit_acts_where_a_hook_on_the_block_would(model: Any, whole: bool) -
     assert torch.allclose(logits, made.model(**padded).logits, atol=1e-5)
 
 
-def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
-    made = classifier(model)
+def test_adapted_weights_are_read_like_plain_ones(like_bert: Any) -> None:
+    made = classifier(like_bert)
     for adapter in adapt(made.model, rank=2, alpha=4.0, seed=0):
         torch.nn.init.normal_(adapter.up)
     encoded = encode(made.tokenizer, ragged(9, pair=False).inputs, 24)
@@ -166,8 +196,8 @@ def test_adapted_weights_are_read_like_plain_ones(model: Any) -> None:
     assert torch.allclose(learning.logits(made.model, padded), made.model(**padded).logits, atol=1e-6)
 
 
-def test_dropout_of_a_padded_pass_follows_the_seed_of_torch(model: Any) -> None:
-    made = classifier(model)
+def test_dropout_of_a_padded_pass_follows_the_seed_of_torch(with_dropout: Any) -> None:
+    made = classifier(with_dropout)
     padded = collate(encode(made.tokenizer, ragged(9, pair=False).inputs, 24), np.arange(9), 0)
     made.model.train()
     runs = []
@@ -218,16 +248,16 @@ def test_fifty_steps_follow_the_plain_loop(model: Any) -> None:
 
 def test_dropout_has_the_right_rate_and_scale() -> None:
     x = torch.ones(500, 400)
-    out = packed.Noise(0)(x, 0.1)
+    out = unpadded.Noise(0)(x, 0.1)
     assert abs(float((out == 0).float().mean()) - 0.1) < 0.003
     assert abs(float(out.mean()) - 1) < 0.005
-    assert torch.equal(out, packed.Noise(0)(x, 0.1))
-    assert not torch.equal(out, packed.Noise(1)(x, 0.1))
-    assert packed.Noise(0)(x, 0.0) is x
+    assert torch.equal(out, unpadded.Noise(0)(x, 0.1))
+    assert not torch.equal(out, unpadded.Noise(1)(x, 0.1))
+    assert unpadded.Noise(0)(x, 0.0) is x
 
 
-def test_anything_unusual_goes_through_the_models_own_pass(model: Any) -> None:
-    made, inputs = classifier(model), data(9).inputs
+def test_anything_unusual_goes_through_the_models_own_pass(like_bert: Any) -> None:
+    made, inputs = classifier(like_bert), data(9).inputs
     expected = made.logits(inputs)
     assert packed.supports(made.model)
     calls = []

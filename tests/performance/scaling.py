@@ -46,16 +46,16 @@ def rates(model: Any, length: int) -> tuple[float, float]:
     """Return examples a second in training and in prediction, for sequences of one length."""
     import torch
 
-    from bench.learning import hardware, packed
+    from bench.learning import hardware, packed, unpadded
     from bench.learning.tokens import Encoded
 
     count = max(1, TOKENS // length)
     rng = np.random.default_rng(0)
     ids = rng.integers(1000, 30000, count * length).astype(np.int32)
     encoded = Encoded(ids, np.arange(count + 1, dtype=np.int64) * length, None)
-    batch = packed.pack(encoded, np.arange(count), model)
+    batch = unpadded.pack(encoded, np.arange(count), model)
     dtype = torch.bfloat16 if hardware.native_bf16("cpu") else torch.float32
-    optimiser, noise = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True), packed.Noise(0)
+    optimiser, noise = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True), unpadded.Noise(0)
 
     def train() -> None:
         packed.logits(model, batch, dtype=dtype, noise=noise).logsumexp(1).mean().backward()

@@ -123,9 +123,10 @@ def _intervals(field: str, title: str, tips: list[Any]) -> Any:
 
     rows = alt.Chart(alt.NamedData(ROWS))
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
-    intervals = rows.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(
-        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, nice=True)), x2="high:Q", y=y
+    x = alt.X(
+        "low:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6, labelFlush=False)
     )
+    intervals = rows.mark_rule(strokeWidth=2, color=COLOURS[0]).encode(x=x, x2="high:Q", y=y)
     ends = [alt.Tooltip("low:Q", title="from", format=".1f"), alt.Tooltip("high:Q", title="to", format=".1f")]
     points = rows.mark_point(filled=True, size=70, color=COLOURS[0], opacity=1).encode(
         x=alt.X(f"{field}:Q"), y=y, tooltip=[alt.Tooltip("name:N", title="name"), *tips, *ends]
