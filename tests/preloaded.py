@@ -1,7 +1,7 @@
 """The command line without its start-up time: a server that has imported everything forks for each command.
 
 ``python -m tests.preloaded SOCKET`` serves; ``client(SOCKET)`` is a program that behaves as ``doorbench`` does, with
-its own arguments, folder, environment, standard streams and exit status; ``program()`` is both in one.
+its own arguments, folder, environment, standard streams and exit status; ``serving(FOLDER)`` is both in one.
 """
 
 from __future__ import annotations
@@ -9,16 +9,28 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import pkgutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+OURS = ("attacks", "bench", "defenses")
+OTHERS = (  # what they import when they need it
+    "accelerate", "altair", "fontTools.subset", "itables", "jinja2", "matplotlib.backends.backend_agg",
+    "matplotlib.figure", "mpl_toolkits.mplot3d", "narwhals", "pandas", "pyarrow.pandas_compat", "scipy.stats",
+    "torch.distributed.tensor", "transformers.generation", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto", "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert", "transformers.models.llama.modeling_llama", "vl_convert", "wordfreq",
+)  # fmt: skip
 _CLIENT = """#!{python} -S
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -44,29 +56,37 @@ def start(path: Path, **where: Any) -> subprocess.Popen[bytes]:
     return server
 
 
+@contextmanager
+def serving(folder: Path, **where: Any) -> Iterator[str]:
+    """Serve from a folder; gives the path of a program there that behaves as ``doorbench`` does meanwhile."""
+    program = folder / "doorbench"
+    program.write_text(client(str(folder / "socket")))
+    program.chmod(0o755)
+    with start(folder / "socket", **where) as server:
+        yield str(program)
+        server.terminate()
+
+
 @cache
 def program() -> str:
     """Return the path of a program that behaves as ``doorbench`` does until this process ends."""
-    folder = tempfile.TemporaryDirectory()
-    place = Path(folder.name)
-    server = start(place / "socket", cwd=Path(__file__).parent.parent)
-    atexit.register(folder.cleanup)
-    atexit.register(server.wait)
-    atexit.register(server.terminate)
-    (place / "doorbench").write_text(client(str(place / "socket")))
-    (place / "doorbench").chmod(0o755)
-    return str(place / "doorbench")
+    stack = ExitStack()
+    atexit.register(stack.close)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return stack.enter_context(serving(folder, cwd=Path(__file__).parent.parent))
 
 
 def serve(path: str) -> None:
     """Answer one command after the other until the process is ended."""
-    import pandas  # noqa: F401
-    import torch  # noqa: F401
-    import wordfreq  # noqa: F401
-
-    from bench import learning, report, runner, store  # noqa: F401
     from tests import few_words
 
+    for package in map(import_module, OURS):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                import_module(module.name)
+    for name in OTHERS:
+        import_module(name)
+    import_module("bench.cli.app").command_line()
     few_words.install()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)

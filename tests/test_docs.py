@@ -51,7 +51,8 @@ if os.environ.get("DOORBENCH_SMALL_WORLD"):
     from bench.models import embedded, pretrained
     from bench.suites import suite
     from bench.tasks import chores, generated
-    from tests import few_words
+    from tests import few_steps, few_words
+    few_steps.install()
     few_words.install()
     generated.SIZES = chores.SIZES = {"train": 160, "validation": 64, "test": 40}
     generators.TRIED, words.FLIPPED = 4, 16

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -75,6 +76,12 @@ app.add_typer(store.app, name="store", rich_help_panel="Run a suite")
 app.add_typer(models.app, name="models", rich_help_panel="Attacks, defenses, tasks and models")
 
 
+@cache
+def command_line() -> Any:
+    """Return all commands, put together once: typer reads the signatures of all of them for every call of ``app``."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
     terminal.prepare()
@@ -83,7 +90,7 @@ def main() -> None:
         100_000, 50, 100
     )  # hundreds of thousands of rows live until the end; looking at them costs seconds
     try:
-        status = app(prog_name="doorbench", standalone_mode=False)
+        status = command_line()(prog_name="doorbench", standalone_mode=False)
     except RequestError as error:
         _refuse(str(error))
     except (Interrupted, KeyboardInterrupt) as error:

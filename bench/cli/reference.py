@@ -141,13 +141,10 @@ def _suites() -> str:
 
 
 def _commands() -> str:
-    import typer
+    from bench.cli.app import command_line
 
-    from bench.cli.app import app
-
-    group: Any = typer.main.get_command(app)
     lines = ["# Command line", "", "Exit status: 0 done, 1 something failed, 2 the request is wrong.", ""]
-    lines += _command("doorbench", group)
+    lines += _command("doorbench", command_line())
     return "\n".join(lines) + "\n"
 
 

@@ -26,6 +26,8 @@ from bench.plugins.chain import needs_of
 from bench.suites import specs, suite
 from bench.suites.suite import Entry
 
+FEW = {"steps": 20, "rounds": 2, "members": 4}  # of what a defense repeats, by the name of its field
+
 
 def run(world: Path, store: ResultStore, *, task: str, attack: str, defense: list[str], **fields: Any) -> Plan:
     """Run a tiny suite in this process; a failed job is an ``AssertionError`` with its traceback."""
@@ -47,8 +49,10 @@ def run(world: Path, store: ResultStore, *, task: str, attack: str, defense: lis
 
 
 def short(name: str) -> str:
-    """Return a defense as a suite spells it, with few steps where it trains on labels."""
-    return f"{name}(steps=20)" if "steps" in registry.defenses.get(name).model_fields else name
+    """Return a defense as a suite spells it, with few steps, rounds and models of its own."""
+    fields = registry.defenses.get(name).model_fields
+    few = ", ".join(f"{field}={count}" for field, count in FEW.items() if field in fields)
+    return f"{name}({few})" if few else name
 
 
 def describes_itself(plugin: type[Plugin]) -> None:

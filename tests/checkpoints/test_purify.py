@@ -338,23 +338,17 @@ def test_optimiser_on_disk_steps_as_adamw(tmp_path: Path) -> None:
 
 def test_memory_stays_under_twice_the_model(tmp_path: Path) -> None:
     """In a process of its own: what purifying adds to a bare process with the same libraries loaded."""
+    from transformers import BertForSequenceClassification
+
     size = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16384}
-    code = f"""
-import shutil, sys
-from pathlib import Path
-import torch
-from transformers import BertForSequenceClassification
-from tests.tiny import tiny_bert_folder
-here = Path({str(tmp_path)!r})
-tiny_bert_folder(here / "pre", **{size!r})
-model = BertForSequenceClassification.from_pretrained(here / "pre", num_labels=2)
-for weight in model.parameters():
-    weight.data *= 1.01
-model.save_pretrained(here / "model")
-for path in (here / "pre").glob("*token*"):
-    shutil.copy(path, here / "model")
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    pretrained = tiny_bert_folder(tmp_path / "pre", **size)
+    model = BertForSequenceClassification.from_pretrained(pretrained, num_labels=2)
+    for weight in model.parameters():
+        weight.data *= 1.01
+    model.save_pretrained(tmp_path / "model")
+    for path in pretrained.glob("*token*"):
+        shutil.copy(path, tmp_path / "model")
+    del model
     write_csv(tmp_path / "clean.csv", [f"a {'good' if i % 2 else 'bad'} film {i}" for i in range(24)], [0, 1] * 12)
     measured = """
 import sys

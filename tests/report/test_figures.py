@@ -23,7 +23,7 @@ from bench.report.figures.weights import landscape, word_scores
 from bench.report.ranking.boards import split
 from bench.report.ranking.leaderboard import Leaderboard
 from bench.report.ranking.results import Results
-from bench.report.rows.curves import curve_name, fixed_ratio, ratio_points, size_points
+from bench.report.rows.curves import curve_name, fixed_ratio, ratio_points, size_points, step_points
 from tests.report.synthetic import WORLD, default_outcome, make_rows
 
 RATIOS = [f"{base}(reserve_ratio={step / 4})" for base in ("fine-mixing", "mixing") for step in range(5)]
@@ -83,6 +83,27 @@ def test_clean_sizes_make_curves() -> None:
     for name, part in split(rows.values()).items():
         assert {row.clean_size for row in part} <= {0, name.labels}
         assert [one.name for one in rankings(Leaderboard(Results(part)))] == ["ranks", "heat"]
+
+
+def test_steps_on_clean_labels_make_curves() -> None:
+    """Where training goes on whatever the loss is; how many steps it may take at most is another thing."""
+    names = [f"{base}(steps={steps}, until_loss=0)" for base in ("fine-tuning", "few-shot") for steps in (25, 100, 400)]
+    other = [f"mixing(steps={steps})" for steps in (25, 100, 400)]
+
+    def outcome(task: str, attack: str, defense: str, seed: int) -> tuple[float, float]:
+        return 80.0 + seed, 100.0 - float(defense.partition("steps=")[2].partition(",")[0].rstrip(")") or 0) / 10
+
+    table = frame(make_rows(tasks=("reviews",), defenses=("none", *names, *other), outcome=outcome))
+    fields = {"defense.steps": r"steps=(\d+)", "defense.until_loss": r"until_loss=(\d+)"}
+    table = table.assign(**{name: table["defense"].str.extract(field)[0] for name, field in fields.items()})
+    points = step_points(table)
+    assert set(points["curve"]) == {"fine-tuning", "few-shot"} and set(points["steps"]) == {25, 100, 400}
+    drawings = figures_of(table)
+    assert [one.name for one in drawings] == ["tradeoff", "persistence"]
+    axes = drawings[1].figure.axes[-1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100", "400"]
+    assert collisions(drawings[1].figure) == [] and outside(drawings[1].figure) == []
+    assert step_points(frame(make_rows())).empty
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])

@@ -184,7 +184,10 @@ def test_a_dask_worker_of_other_versions(
     assert len([event for event in events if "is refused" in event.text]) <= 1, "once is enough"
 
 
-def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "bench.runner.cluster.CONNECT_SECONDS", 5
+    )  # so long a client tries to reach a scheduler that has gone
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     file = tmp_path / "scheduler.json"
     own = subprocess.Popen([*command, "--scheduler-file", str(file)], stderr=subprocess.DEVNULL)

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import scaffold
 from bench.errors import RequestError
+from tests import preloaded
 
 ROOT = Path(__file__).parents[2]
 SUITE = """
@@ -27,6 +29,9 @@ budget: {epochs: 1, learning_rate: 0.001, precision: fp32}
 PLUGINS = {"attack": "first-word", "defense": "head-tuning", "task": "weather"}
 
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which one plugin of each kind is installed."""
@@ -39,18 +44,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120"}
 
 
-def doorbench(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "bench", *arguments], capture_output=True, text=True, env=env)
+@pytest.fixture(scope="module")
+def doorbench(installed: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run a command where the plugins are installed."""
+    with preloaded.serving(tmp_path_factory.mktemp("served"), env=installed, cwd=ROOT) as program:
+        yield lambda *arguments: subprocess.run([program, *arguments], capture_output=True, text=True, env=installed)
 
 
-def test_external_plugins_are_listed_and_run_and_marked(installed: dict[str, str], world: Path, tmp_path: Path) -> None:
+def test_external_plugins_are_listed_and_run_and_marked(doorbench: Run, world: Path, tmp_path: Path) -> None:
     for kind, name in PLUGINS.items():
-        listed = json.loads(doorbench(installed, "list", f"{kind}s", "--json").stdout)
+        listed = json.loads(doorbench("list", f"{kind}s", "--json").stdout)
         assert {row["name"]: row["origin"] for row in listed}[name] == f"doorbench-{name}"
     suite = tmp_path / "external.yaml"
     suite.write_text(SUITE.replace("MODEL", str(world / "tiny-bert")), encoding="utf-8")
     where = ("--store", str(tmp_path / "store"))
-    done = doorbench(installed, "run", str(suite), *where, "--engine", "serial", "--device", "cpu", "--no-report")
+    done = doorbench("run", str(suite), *where, "--engine", "serial", "--device", "cpu", "--no-report")
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text()) for path in (tmp_path / "store" / "records").rglob("*.json")]
     origins = [record["record"]["cell"]["origin"] for record in records]
@@ -59,16 +67,16 @@ def test_external_plugins_are_listed_and_run_and_marked(installed: dict[str, str
         "attack": "doorbench-first-word",
         "defense": "doorbench-head-tuning",
     } in origins
-    table = doorbench(installed, "table", str(suite), *where, "--format", "md").stdout
+    table = doorbench("table", str(suite), *where, "--format", "md").stdout
     assert "head-tuning‡" in table and "‡ is external, from doorbench-head-tuning" in table
-    checked = doorbench(installed, "submit", "--check", str(tmp_path / "store"))
+    checked = doorbench("submit", "--check", str(tmp_path / "store"))
     assert checked.returncode == 0, checked.stdout
     assert "attack first-word is external, from doorbench-first-word" in checked.stdout
 
 
 @pytest.mark.parametrize("name", PLUGINS.values())
-def test_generated_plugins_pass_the_kit(installed: dict[str, str], name: str) -> None:
-    done = doorbench(installed, "check", f"doorbench-{name}")
+def test_generated_plugins_pass_the_kit(doorbench: Run, name: str) -> None:
+    done = doorbench("check", f"doorbench-{name}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every check passed" in done.stdout
 
@@ -82,7 +90,8 @@ def test_kit_finds_faults(installed: dict[str, str], tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*install, "--target", str(tmp_path / "installed"), str(package)], check=True)
     path = os.pathsep.join([str(tmp_path / "installed"), installed["PYTHONPATH"]])
-    done = doorbench({**installed, "PYTHONPATH": path}, "check", "bad-one")
+    command = [sys.executable, "-m", "bench", "check", "bad-one"]  # where one more plugin is installed
+    done = subprocess.run(command, capture_output=True, text=True, env={**installed, "PYTHONPATH": path})
     assert done.returncode == 1
     assert "citation is empty" in done.stdout
     assert "Needs.CLEAN" in done.stdout
@@ -105,7 +114,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         scaffold.create("attack", "twice", tmp_path)
 
 
-def test_unknown_packages(installed: dict[str, str]) -> None:
-    done = doorbench(installed, "check", "no-such-thing")
+def test_unknown_packages(doorbench: Run) -> None:
+    done = doorbench("check", "no-such-thing")
     assert done.returncode == 2
     assert "unknown plugin or installed package" in done.stderr

@@ -59,8 +59,12 @@ def figures_of(table: DataFrame) -> list[Drawing]:
         table: from :func:`bench.report.frame`.
     """
     drawings = []
-    points = {"mixing-ratio": _by_budget(curves.ratio_points(table)), "clean-size": curves.size_points(table)}
-    rest = table.drop(index=points["mixing-ratio"].index.union(points["clean-size"].index))
+    points = {
+        "mixing-ratio": _by_budget(curves.ratio_points(table)),
+        "clean-size": curves.size_points(table),
+        "persistence": _by_budget(curves.step_points(table)),
+    }
+    rest = table.drop(index=[index for cells in points.values() for index in cells.index], errors="ignore")
     rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
         drawings.append(Drawing(name, tradeoff(panels)))
@@ -68,6 +72,8 @@ def figures_of(table: DataFrame) -> list[Drawing]:
         drawings.append(Drawing(name, mixing_ratio(panels)))
     for name, panels in _groups("clean-size", points["clean-size"], most=3):
         drawings.append(Drawing(name, clean_size(panels)))
+    for name, panels in _groups("persistence", points["persistence"], most=3):
+        drawings.append(Drawing(name, persistence(panels)))
     return drawings
 
 
@@ -255,6 +261,19 @@ def clean_size(panels: Sequence[Panel]) -> Figure:
         axes.minorticks_off()
 
     return _curves(panels, "size", axis)
+
+
+def persistence(panels: Sequence[Panel]) -> Figure:
+    """Draw ACC and flip rate against the steps on clean labels, on a log axis: how long a backdoor lasts."""
+    steps = sorted({float(count) for panel in panels for count in panel.cells["steps"] if count > 0})
+
+    def axis(axes: Axes) -> None:
+        axes.set_xlabel("steps on clean labels")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(steps, [f"{count:g}" for count in steps])
+        axes.minorticks_off()
+
+    return _curves(panels, "steps", axis)
 
 
 def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> Figure:

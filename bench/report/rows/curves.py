@@ -1,4 +1,4 @@
-"""Cells that are points of a curve: a fixed reserve ratio, or one of several clean-data sizes."""
+"""Cells that are points of a curve: a fixed reserve ratio, one of several clean-data sizes, or so many steps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.report.rows.row import Row
 
 LEAST_POINTS = 3  # fewer values are rows of a table, not a curve
+_STEPS = re.compile(r"(steps|until_loss)=[^,()]*(, )?")
 _RATIO = re.compile(r"reserve_ratio=[^,()]*(, )?")
 
 
@@ -108,4 +109,21 @@ def size_points(table: DataFrame) -> DataFrame:
     points = points[points["clean_size"] > 0]
     points = points.assign(size=points["clean_size"].astype("float64"), curve=points["defense"])
     values = points.groupby("curve")["size"].transform("nunique") if len(points) else points["size"]
+    return points[values >= LEAST_POINTS]
+
+
+def step_points(table: DataFrame) -> DataFrame:
+    """Return the cells of curves over the steps of training on clean labels, with ``curve`` and ``steps``.
+
+    Only of those that train all of their steps, whatever the loss is: ``until_loss=0``.
+    """
+    import pandas as pd
+
+    if not {"defense.steps", "defense.until_loss"} <= set(table.columns):
+        return table.iloc[:0].assign(curve="", steps=0.0)
+    points = table[pd.to_numeric(table["defense.until_loss"], errors="coerce") == 0]
+    steps = pd.to_numeric(points["defense.steps"], errors="coerce").astype("float64")
+    names = points["defense"].map(lambda name: _STEPS.sub("", name).replace(", )", ")").replace("()", ""))
+    points = points.assign(steps=steps, curve=names)
+    values = points.groupby("curve")["steps"].transform("nunique") if len(points) else points["steps"]
     return points[values >= LEAST_POINTS]
