@@ -40,7 +40,12 @@ def duration(plan: Plan, store: Store, unfinished: Sequence[Job], *, workers: in
 
 
 def _never_measured(plan: Plan) -> list[str]:
-    """Return the defenses whose cost is not known."""
-    pairs = {(cell.defense, cell.victim.task) for cell in plan.cells.values() if cell.defense is not None}
-    unknown = {name for defense, source in pairs for name in costs.unknown(defense, recipes.task_of(source).facts.kind)}
-    return sorted(unknown)
+    """Return the parts of defenses whose cost is not known."""
+    cells = {(id(cell.defense), id(cell.victim.task)): cell for cell in plan.cells.values() if cell.defense}
+    names = {
+        name
+        for cell in cells.values()
+        if cell.defense is not None
+        for name in costs.unknown(cell.defense, recipes.task_of(cell.victim.task).facts.kind)
+    }
+    return sorted(names)
