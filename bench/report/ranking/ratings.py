@@ -74,13 +74,16 @@ class Cells:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a rating is made of: by metric, the outcomes [sides, seeds, examples] and percentages [sides, seeds]."""
+    """What a rating is made of: by metric, the outcomes [sides, seeds, examples] and percentages [sides, seeds].
+
+    And what always answering the most frequent class gets, percent [seeds].
+    """
 
     lines: tuple[Competitor, ...]
     seeds: tuple[int, ...]
     outcomes: Mapping[str, FloatArray]
     points: Mapping[str, FloatArray]
-    majority: FloatArray
+    guesses: FloatArray
 
 
 def rate(settings: Sequence[Cells], *, seed: int = 0, draws: int = DRAWS) -> list[Ratings]:
@@ -111,8 +114,8 @@ def _known(cells: Cells) -> _Known:
         each = together([side[seed].outcomes for side in sides for seed in seeds], metric.name)
         outcomes[metric.name] = each.reshape(len(sides), len(seeds), -1)
         points[metric.name] = np.array([[side[seed].percentages[metric.name] for seed in seeds] for side in sides])
-    majority = np.array([cells.victims[seed].percentages[GUESS.name] for seed in seeds])
-    return _Known(tuple(cells.defended), tuple(seeds), outcomes, points, majority)
+    guesses = np.array([cells.victims[seed].percentages[GUESS.name] for seed in seeds])
+    return _Known(tuple(cells.defended), tuple(seeds), outcomes, points, guesses)
 
 
 def _rate(known: _Known, seed: int, draws: int) -> Ratings:
@@ -121,8 +124,8 @@ def _rate(known: _Known, seed: int, draws: int) -> Ratings:
     return Ratings(
         known.lines,
         known.seeds,
-        _rating(known.points, known.majority),
-        _rating(drawn, known.majority[:, None]).astype(np.float32),
+        _rating(known.points, known.guesses),
+        _rating(drawn, known.guesses[:, None]).astype(np.float32),
     )
 
 
