@@ -244,8 +244,7 @@ class Session(Shown):
         yield self.size
         yield f"done {done}, failed {failed}, to do {status.waiting}, running elsewhere {running}"
         if status.unfinished:
-            options: dict[str, Any] = {"workers": workers or 1, "device": device}
-            yield forecast.duration(self.plan, self.store, status.unfinished, **options)
+            yield forecast.duration(self.plan, self.store, status, workers=workers or 1, device=device)
 
     def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
         """Return what is made of the rows. Of a large suite the store keeps it, as long as no record changes."""

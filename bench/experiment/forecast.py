@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.experiment import costs, recipes
@@ -11,10 +10,10 @@ from bench.store import Store
 from bench.store.words import counted
 
 if TYPE_CHECKING:
-    from bench.runner import Job
+    from bench.runner.status import Status
 
 
-def duration(plan: Plan, store: Store, unfinished: Sequence[Job], *, workers: int, device: str) -> str:
+def duration(plan: Plan, store: Store, status: Status, *, workers: int, device: str) -> str:
     """Return it.
 
     A job costs what :mod:`bench.experiment.costs` says, and a trained example what the finished cells of the suite took
@@ -24,15 +23,16 @@ def duration(plan: Plan, store: Store, unfinished: Sequence[Job], *, workers: in
     from bench.runner.estimates import Estimate
     from bench.runner.progress import duration as in_words
 
-    known = Estimate.of_store(plan.jobs, store, store.keys_of_records())
+    open_jobs = {job.key for job in status.unfinished} | {job.key for job, _ in status.failed}
+    known = Estimate.of_store(plan.jobs, store, plan.cells.keys() - open_jobs)
     if known.knows_something:
-        seconds = sum(known.seconds(job.kind, job.cost) for job in unfinished)
+        seconds = sum(known.seconds(job.kind, job.cost) for job in status.unfinished)
         source = "by what its finished cells took"
     else:
         from bench.experiment import probe
 
         one = probe.seconds_per_example(plan.victims.values(), device=device, threads=threads_of(workers))
-        seconds = sum(job.cost for job in unfinished) * EXAMPLES_PER_SECOND * one
+        seconds = sum(job.cost for job in status.unfinished) * EXAMPLES_PER_SECOND * one
         source = f"as {1 / one:,.0f} examples a second were trained just now"
     text = f"about {in_words(seconds / workers)} with {counted(workers, 'worker')}, {source}"
     unknown = _never_measured(plan)
@@ -41,11 +41,6 @@ def duration(plan: Plan, store: Store, unfinished: Sequence[Job], *, workers: in
 
 def _never_measured(plan: Plan) -> list[str]:
     """Return the parts of defenses whose cost is not known."""
-    cells = {(id(cell.defense), id(cell.victim.task)): cell for cell in plan.cells.values() if cell.defense}
-    names = {
-        name
-        for cell in cells.values()
-        if cell.defense is not None
-        for name in costs.unknown(cell.defense, recipes.task_of(cell.victim.task).facts.kind)
-    }
-    return sorted(names)
+    by_identity = {(id(cell.defense), id(cell.victim.task)): cell for cell in plan.cells.values()}
+    pairs = ((cell.defense, recipes.task_of(cell.victim.task).facts.kind) for cell in by_identity.values())
+    return sorted({name for defense, kind in pairs if defense is not None for name in costs.unknown(defense, kind)})

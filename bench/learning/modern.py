@@ -36,13 +36,11 @@ class ModernPass(Pass):
         x = self.drop(self.norm(x, module.norm), module.drop.p)
         kinds = set(encoder.config.layer_types)
         turns, masks = {kind: _turn(encoder, batch, kind) for kind in kinds}, _masks(encoder, batch, kinds)
-        *lower, last = encoder.layers
-        for number, layer in enumerate(lower):
-            kind = layer.attention_type
-            x = self.layer(layer, self.edited(number, x), batch, turns[kind], masks[kind], whole=True)
-        kind = last.attention_type
-        x = self.layer(last, self.edited(len(lower), x), batch, turns[kind], masks[kind], whole=whole)
-        return self.norm(self.edited(len(lower) + 1, x), encoder.final_norm)
+        count = len(encoder.layers)
+        for number, layer in enumerate(encoder.layers):
+            x, kind, every = self.edited(number, x), layer.attention_type, whole or number < count - 1
+            x = self.layer(layer, x, batch, turns[kind], masks[kind], whole=every)
+        return self.norm(self.edited(count, x), encoder.final_norm)
 
     def layer(
         self, module: Any, x: torch.Tensor, batch: Packed, turn: Turn, mask: torch.Tensor | None, *, whole: bool

@@ -36,7 +36,7 @@ def supports(model: nn.Module) -> bool:
     config: Any = getattr(model, "config", None)
     if home is None or type(model).__module__ != home:
         return False
-    if type(model).__name__.startswith("Modern"):
+    if _pass_of(model) is ModernPass:
         return {config.hidden_activation, config.classifier_activation} == {"gelu"} and untouched(model, home)
     if config.hidden_act != "gelu":
         return False

@@ -27,20 +27,23 @@ class Status:
     Attributes:
         done: number of results in the store.
         victims: how many of them are victims; the others are cells.
-        waiting: number of jobs that nobody works on yet, without victims whose cells are all finished.
         running: jobs in progress, and who works on them.
         failed: jobs with a stored failure, and the error.
-        unfinished: the running and the waiting jobs.
+        unfinished: the running jobs and those that nobody works on yet, without victims whose cells are all finished.
         seconds_left: estimate from measured durations and the number of workers; None while nobody works.
     """
 
     done: int
     victims: int
-    waiting: int
     running: tuple[tuple[Job, LockInfo], ...]
     failed: tuple[tuple[Job, str], ...]
     unfinished: tuple[Job, ...]
     seconds_left: float | None
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that nobody works on yet."""
+        return len(self.unfinished) - len(self.running)
 
 
 def status(jobs: Sequence[Job], store: Store) -> Status:
@@ -64,8 +67,7 @@ def status(jobs: Sequence[Job], store: Store) -> Status:
         estimate = Estimate.of_store(jobs, store, finished)
         left = sum(estimate.seconds(job.kind, job.cost) for job in unfinished) / len(running)
     victims = sum(job.kind == "victim" for job in jobs if job.key in finished)
-    waiting = len(unfinished) - len(running)
-    return Status(len(finished), victims, waiting, tuple(running), tuple(failed), tuple(unfinished), left)
+    return Status(len(finished), victims, tuple(running), tuple(failed), tuple(unfinished), left)
 
 
 def render_status(state: Status) -> RenderableType:

@@ -14,7 +14,6 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -81,7 +80,7 @@ def test_what_cannot_be_parsed_is_one_line_as_well(refused: Refused, arguments: 
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command with its options."""
-    waiting: list[tuple[str, Any]] = [("", typer.main.get_command(cli.app))]
+    waiting: list[tuple[str, Any]] = [("", cli.command_line())]
     while waiting:
         name, command = waiting.pop()
         inner = getattr(command, "commands", {})

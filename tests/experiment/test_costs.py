@@ -34,9 +34,7 @@ def test_a_chain_costs_what_its_parts_cost_and_a_search_more_than_a_fixed_value(
     assert min(table.values()) <= costs.of_defense(chain("onion"), ENCODER) <= max(table.values())
 
 
-def test_a_dry_run_says_how_long_it_takes(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_how_long_it_takes(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened(world, tmp_path)
     cost = sum(job.cost for job in session.plan.jobs) * EXAMPLES_PER_SECOND
     monkeypatch.setattr(probe, "seconds_per_example", lambda victims, *, device, threads: 3600 * 6 / cost)

@@ -86,9 +86,8 @@ def test_logits_and_gradients_are_the_models_own(model: Any, pair: bool, literal
     for other in results[1:]:
         assert torch.allclose(results[0][0], other[0], atol=1e-6)
         for name, gradient in results[0][1].items():
-            if name.endswith(
-                ("word_embeddings.weight", "tok_embeddings.weight")
-            ):  # transformers drops the gradient of padding tokens in a text
+            if name.endswith(("word_embeddings.weight", "tok_embeddings.weight")):
+                # transformers drops the gradient of padding tokens in a text
                 gradient, other[1][name] = gradient[2:], other[1][name][2:]
             assert torch.allclose(gradient, other[1][name], atol=1e-6), name
     states = made.model.base_model(**padded).last_hidden_state

@@ -15,18 +15,18 @@ from statistics import median
 from typing import Any
 
 from bench.experiment import costs, record_files
-from bench.report.rows import records
+from bench.plugins.chain import chain
+from bench.report.rows.records import LINES
 
 
 def table(folders: Iterable[Path]) -> dict[str, dict[str, float]]:
     """Return trained examples by kind of model and by defense."""
     seen: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in folders:
-        for inner in records.folders_of(folder):
-            for one in record_files.read(inner / name for name in records.LINES if (inner / name).is_file()):
-                if isinstance(one, record_files.Problem):
-                    raise SystemExit(str(one))
-                _count(one.record, seen)
+        for one in record_files.read(record_files.files_below(folder, LINES)):
+            if isinstance(one, record_files.Problem):
+                raise SystemExit(str(one))
+            _count(one.record, seen)
     return {kind: {name: round(median(of), 3) for name, of in sorted(by.items())} for kind, by in sorted(seen.items())}
 
 
@@ -41,10 +41,8 @@ def _count(record: Any, seen: dict[str, dict[str, list[float]]]) -> None:
         predicted = record.predictions.document()
         judged = sum(one["n"] for one in (predicted["clean"], predicted["triggered"]) if one)
         seen[kind][costs.JUDGING].append(seconds["evaluation"] / one / judged)
-    elif record.role == "defended" and "+" not in record.cell.defense:
-        name = record.cell.defense.partition("(")[0]
-        searched = bool(record.notes.get("tried")) or record.notes.get("reserve_ratio") is None
-        seen[kind][name if searched else f"{name}, fixed"].append(seconds["defense"] / one)
+    elif record.role == "defended" and len(names := costs.names(chain(record.cell.defense))) == 1:
+        seen[kind][names[0]].append(seconds["defense"] / one)
 
 
 if __name__ == "__main__":

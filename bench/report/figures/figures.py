@@ -59,21 +59,17 @@ def figures_of(table: DataFrame) -> list[Drawing]:
         table: from :func:`bench.report.frame`.
     """
     drawings = []
-    points = {
-        "mixing-ratio": _by_budget(curves.ratio_points(table)),
-        "clean-size": curves.size_points(table),
-        "persistence": _by_budget(curves.step_points(table)),
+    drawn = {
+        "mixing-ratio": (mixing_ratio, _by_budget(curves.ratio_points(table))),
+        "clean-size": (clean_size, curves.size_points(table)),
+        "persistence": (persistence, _by_budget(curves.step_points(table))),
     }
-    rest = table.drop(index=[index for cells in points.values() for index in cells.index], errors="ignore")
+    rest = table.drop(index=[index for _, points in drawn.values() for index in points.index])
     rest = rest[rest["defense"] != VICTIM.spelling]
     for name, panels in _groups("tradeoff", rest, most=6) if rest["defense"].nunique() > 1 else ():
         drawings.append(Drawing(name, tradeoff(panels)))
-    for name, panels in _groups("mixing-ratio", points["mixing-ratio"], most=3):
-        drawings.append(Drawing(name, mixing_ratio(panels)))
-    for name, panels in _groups("clean-size", points["clean-size"], most=3):
-        drawings.append(Drawing(name, clean_size(panels)))
-    for name, panels in _groups("persistence", points["persistence"], most=3):
-        drawings.append(Drawing(name, persistence(panels)))
+    for kind, (draw, points) in drawn.items():
+        drawings += [Drawing(name, draw(panels)) for name, panels in _groups(kind, points, most=3)]
     return drawings
 
 
@@ -252,28 +248,25 @@ def mixing_ratio(panels: Sequence[Panel]) -> Figure:
 
 def clean_size(panels: Sequence[Panel]) -> Figure:
     """Draw ACC and ASR against the number of clean examples, on a log axis."""
-    sizes = sorted({float(size) for panel in panels for size in panel.cells["size"]})
-
-    def axis(axes: Axes) -> None:
-        axes.set_xlabel("clean examples")
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-        axes.minorticks_off()
-
-    return _curves(panels, "size", axis)
+    return _curves(panels, "size", _counted(panels, "size", "clean examples"))
 
 
 def persistence(panels: Sequence[Panel]) -> Figure:
     """Draw ACC and flip rate against the steps on clean labels, on a log axis: how long a backdoor lasts."""
-    steps = sorted({float(count) for panel in panels for count in panel.cells["steps"] if count > 0})
+    return _curves(panels, "steps", _counted(panels, "steps", "steps on clean labels"))
 
-    def axis(axes: Axes) -> None:
-        axes.set_xlabel("steps on clean labels")
+
+def _counted(panels: Sequence[Panel], x: str, label: str) -> Callable[[Axes], None]:
+    """Return what makes an axis of counts: a logarithmic one with a tick at each of them."""
+    counts = sorted({float(count) for panel in panels for count in panel.cells[x] if count > 0})
+
+    def finish(axes: Axes) -> None:
+        axes.set_xlabel(label)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(steps, [f"{count:g}" for count in steps])
+        axes.set_xticks(counts, [f"{count:g}" for count in counts])
         axes.minorticks_off()
 
-    return _curves(panels, "steps", axis)
+    return finish
 
 
 def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> Figure:

@@ -23,18 +23,33 @@ _RATIO = re.compile(r"reserve_ratio=[^,()]*(, )?")
 
 def curve_name(defense: str) -> str:
     """Return a defense without its reserve ratio: ``fine-mixing(reserve_ratio=0.3)`` gives ``fine-mixing``."""
-    return _RATIO.sub("", defense).replace(", )", ")").replace("()", "")
+    return _without(_RATIO, defense)
+
+
+def _without(fields: re.Pattern[str], defense: str) -> str:
+    return fields.sub("", defense).replace(", )", ")").replace("()", "")
 
 
 def fixed_ratio(table: DataFrame) -> Series[float]:
     """Return the reserve ratio that the suite fixed for each cell; NaN where it is searched or there is none."""
+    return _field(table, "reserve_ratio")
+
+
+def _field(table: DataFrame, field: str) -> Series[float]:
+    """Return a field of the defense of each cell, or of the first part of it that has one; NaN where none has."""
     import pandas as pd
 
-    ratios = pd.Series(float("nan"), index=table.index, dtype="float64")
+    values = pd.Series(float("nan"), index=table.index, dtype="float64")
     for name in table.columns:
-        if name.startswith("defense.") and name.rpartition(".")[2] == "reserve_ratio":
-            ratios = ratios.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
-    return ratios
+        if name.startswith("defense.") and name.rpartition(".")[2] == field:
+            values = values.fillna(pd.to_numeric(table[name], errors="coerce").astype("float64"))
+    return values
+
+
+def _long_enough(points: DataFrame, curve: list[str], x: str) -> DataFrame:
+    """Return the points of curves that have enough of them."""
+    values = points.groupby(curve)[x].transform("nunique") if len(points) else points[x]
+    return points[values >= LEAST_POINTS]
 
 
 def ratio_points(table: DataFrame) -> DataFrame:
@@ -43,9 +58,7 @@ def ratio_points(table: DataFrame) -> DataFrame:
     A curve is of one suite: a fixed ratio beside other defenses stays a line where another suite has all ratios.
     """
     points = table.assign(ratio=fixed_ratio(table), curve=table["defense"].map(curve_name))
-    points = points[points["ratio"].notna()]
-    values = points.groupby(["suite", "curve"])["ratio"].transform("nunique") if len(points) else points["ratio"]
-    return points[values >= LEAST_POINTS]
+    return _long_enough(points[points["ratio"].notna()], ["suite", "curve"], "ratio")
 
 
 def ratio_cells(rows: Iterable[Row]) -> frozenset[str]:
@@ -108,8 +121,7 @@ def size_points(table: DataFrame) -> DataFrame:
     points = table.drop(index=ratio_points(table).index)
     points = points[points["clean_size"] > 0]
     points = points.assign(size=points["clean_size"].astype("float64"), curve=points["defense"])
-    values = points.groupby("curve")["size"].transform("nunique") if len(points) else points["size"]
-    return points[values >= LEAST_POINTS]
+    return _long_enough(points, ["curve"], "size")
 
 
 def step_points(table: DataFrame) -> DataFrame:
@@ -117,13 +129,6 @@ def step_points(table: DataFrame) -> DataFrame:
 
     Only of those that train all of their steps, whatever the loss is: ``until_loss=0``.
     """
-    import pandas as pd
-
-    if not {"defense.steps", "defense.until_loss"} <= set(table.columns):
-        return table.iloc[:0].assign(curve="", steps=0.0)
-    points = table[pd.to_numeric(table["defense.until_loss"], errors="coerce") == 0]
-    steps = pd.to_numeric(points["defense.steps"], errors="coerce").astype("float64")
-    names = points["defense"].map(lambda name: _STEPS.sub("", name).replace(", )", ")").replace("()", ""))
-    points = points.assign(steps=steps, curve=names)
-    values = points.groupby("curve")["steps"].transform("nunique") if len(points) else points["steps"]
-    return points[values >= LEAST_POINTS]
+    names = table["defense"].map(lambda name: _without(_STEPS, name))
+    points = table.assign(steps=_field(table, "steps"), curve=names)
+    return _long_enough(points[points["steps"].notna() & (_field(table, "until_loss") == 0)], ["curve"], "steps")
