@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from bench.experiment.metrics import METRICS
 from bench.report.ranking import ratings
 from bench.report.ranking.competition import Competitor, Setting
 from bench.report.ranking.leaderboard import _mean_of_each
-from bench.report.ranking.statistics import all_combined, combined, example_draws
+from bench.report.ranking.statistics import all_combined, combined, example_draws, resampled
 from bench.report.tables import terminal
 from bench.report.tables.layout import Cell, Column, Line, Number, Table
 
@@ -25,28 +27,39 @@ Array = NDArray[np.float64]
 DRAWS = 50
 
 
-def plainly_drawn(values: Array, rng: np.random.Generator) -> Array:
-    """Return means over drawn patterns of examples, one entry after the other."""
-    flat = values.reshape(-1, values.shape[-1])
-    kinds, counts = np.unique(np.vstack([np.nan_to_num(flat), ~np.isnan(flat)]), axis=1, return_counts=True)
-    times = rng.multinomial(counts.sum(), counts / counts.sum(), size=DRAWS)
-    hits, known = kinds[: len(flat)], kinds[len(flat) :]
-    with np.errstate(invalid="ignore"):
-        means: Array = np.array(
-            [(times * hit).sum(1) / (times * one).sum(1) for hit, one in zip(hits, known, strict=True)]
-        )
-    return means.reshape(*values.shape[:-1], DRAWS)
-
-
 @pytest.mark.parametrize("examples", [1, 7, 90])
-def test_draws_are_those_of_the_plain_way_whatever_was_drawn_before(examples: int) -> None:
-    made = np.random.default_rng(examples)
-    fast, plain = np.random.default_rng(5), np.random.default_rng(5)
-    for turn in range(6):
-        values = (made.random((3, 2, examples)) < (0.9, 0.5)[turn % 2]).astype(float)
-        ours = example_draws(values, rng=fast, draws=DRAWS)
-        assert np.array_equal(ours, plainly_drawn(values, plain))
-        assert fast.bit_generator.state == plain.bit_generator.state
+def test_means_of_draws_are_those_of_the_plain_way(examples: int) -> None:
+    rng = np.random.default_rng(examples)
+    values = rng.choice([0.0, 1.0, np.nan], (3, 2, examples), p=[0.4, 0.4, 0.2])
+    values[0, 0] = np.nan
+    times = resampled(examples, (5,), DRAWS)
+    ours = example_draws(values, times)
+    for place in np.ndindex(3, 2):
+        for draw in range(DRAWS):
+            again = np.repeat(values[place], times[:, draw].astype(int))
+            known = again[~np.isnan(again)]
+            plain = known.sum() / len(known) if len(known) else np.nan
+            assert np.array_equal(ours[place][draw], plain, equal_nan=True)
+
+
+def cells_of(task: str, attack_seed: int) -> ratings.Cells:
+    """Return cells of two seeds on a task: the victim's, and those of a defense."""
+    rng = np.random.default_rng(attack_seed)
+
+    def row() -> Any:
+        outcomes = {"acc": (rng.random(80) < 0.9).astype(float), "flip": (rng.random(40) < 0.5).astype(float)}
+        return SimpleNamespace(
+            outcomes=outcomes, percentages={"majority": 50.0, **{k: 100 * v.mean() for k, v in outcomes.items()}}
+        )
+
+    return ratings.Cells(task, {0: row(), 1: row()}, {Competitor("a"): {0: row(), 1: row()}}, (0, 1))
+
+
+def test_attacks_on_one_task_share_the_drawn_examples_and_tasks_do_not() -> None:
+    same = [cells_of("reviews", 3), cells_of("reviews", 3), cells_of("questions", 3)]
+    first, second, elsewhere = ratings.rate(same, draws=DRAWS)
+    assert np.array_equal(first.drawn, second.drawn) and not np.array_equal(first.drawn, elsewhere.drawn)
+    assert np.array_equal(first.points, elsewhere.points)
 
 
 def rated(places: int, tasks: int, *, seeds: int = 3) -> dict[Setting, ratings.Ratings]:

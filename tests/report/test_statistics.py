@@ -14,6 +14,7 @@ from bench.report.ranking.statistics import (
     holm,
     mean_contrast,
     ranks,
+    resampled,
     seed_weights,
     sign_flip,
     weighted,
@@ -24,7 +25,7 @@ def test_drawn_examples_follow_the_exact_distribution() -> None:
     values = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
     rows = list(itertools.product(range(3), repeat=3))  # every resample of three examples, equally likely
     exact = np.array([values[:, list(row)].mean(axis=1) for row in rows])
-    drawn = example_draws(values, rng=np.random.default_rng(0), draws=60_000).T
+    drawn = example_draws(values, resampled(3, (0,), 60_000)).T
     for outcome in np.unique(exact, axis=0):
         expected = np.mean((exact == outcome).all(axis=1))
         assert np.mean(np.isclose(drawn, outcome).all(axis=1)) == pytest.approx(expected, abs=0.01)
@@ -32,7 +33,7 @@ def test_drawn_examples_follow_the_exact_distribution() -> None:
 
 def test_leading_entries_share_the_drawn_examples() -> None:
     hits = np.random.default_rng(0).random((50,)) < 0.4
-    drawn = example_draws(np.stack([hits, ~hits]), rng=np.random.default_rng(1), draws=200)
+    drawn = example_draws(np.stack([hits, ~hits]), resampled(50, (1,), 200))
     np.testing.assert_allclose(drawn.sum(axis=0), 1.0)
 
 
@@ -40,10 +41,10 @@ def test_an_example_that_does_not_count_is_not_in_the_mean() -> None:
     rng = np.random.default_rng(0)
     values = (rng.random(80) < 0.7).astype(float)
     some = np.where(rng.random(80) < 0.5, values, np.nan)
-    drawn = example_draws(np.stack([values, some]), rng=np.random.default_rng(1), draws=4000)
+    drawn = example_draws(np.stack([values, some]), resampled(80, (1,), 4000))
     assert drawn[1].mean() == pytest.approx(np.nanmean(some), abs=0.01)
     assert drawn[1].std() == pytest.approx(np.nanstd(some) / np.sqrt((~np.isnan(some)).sum()), rel=0.1)
-    nowhere = example_draws(np.full((2, 5), np.nan), rng=rng, draws=10)
+    nowhere = example_draws(np.full((2, 5), np.nan), resampled(5, (1,), 10))
     assert np.isnan(nowhere).all()
 
 

@@ -6,13 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from zlib import crc32
 
 import numpy as np
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR, GUESS, rating
 from bench.experiment.outcomes import together
 from bench.report.ranking.competition import Competitor, Setting
-from bench.report.ranking.statistics import DRAWS, Estimate, FloatArray, all_combined, example_draws, mean_values
+from bench.report.ranking.statistics import (
+    DRAWS,
+    Estimate,
+    FloatArray,
+    all_combined,
+    example_draws,
+    mean_values,
+    resampled,
+)
 from bench.report.rows.row import Row
 
 AT_ONCE = 64  # settings whose outcomes are in memory
@@ -62,11 +71,13 @@ class Cells:
     """The finished cells of a setting.
 
     Attributes:
+        task: whose test set they are judged on.
         victims: the undefended victims, by seed.
         defended: for each defense its cells by seed.
         seeds: those that count; every cell of them is finished.
     """
 
+    task: str
     victims: Mapping[int, Row]
     defended: Mapping[Competitor, Mapping[int, Row]]
     seeds: Sequence[int]
@@ -79,6 +90,7 @@ class _Known:
     And what always answering the most frequent class gets, percent [seeds].
     """
 
+    task: str
     lines: tuple[Competitor, ...]
     seeds: tuple[int, ...]
     outcomes: Mapping[str, FloatArray]
@@ -87,11 +99,11 @@ class _Known:
 
 
 def rate(settings: Sequence[Cells], *, seed: int = 0, draws: int = DRAWS) -> list[Ratings]:
-    """Return the ratings at settings. What is drawn at one has nothing to do with the others, so threads draw.
+    """Return the ratings at settings, a few at a time in threads. Those on one task share the drawn test examples.
 
     Args:
         settings: their cells.
-        seed: of the bootstrap, at each of them.
+        seed: of the bootstrap.
         draws: bootstrap samples.
     """
     if len(settings) < 2:
@@ -115,12 +127,15 @@ def _known(cells: Cells) -> _Known:
         outcomes[metric.name] = each.reshape(len(sides), len(seeds), -1)
         points[metric.name] = np.array([[side[seed].percentages[metric.name] for seed in seeds] for side in sides])
     guesses = np.array([cells.victims[seed].percentages[GUESS.name] for seed in seeds])
-    return _Known(tuple(cells.defended), tuple(seeds), outcomes, points, guesses)
+    return _Known(cells.task, tuple(cells.defended), tuple(seeds), outcomes, points, guesses)
 
 
 def _rate(known: _Known, seed: int, draws: int) -> Ratings:
-    rng = np.random.default_rng(seed)
-    drawn = {name: 100 * example_draws(outcomes, rng=rng, draws=draws) for name, outcomes in known.outcomes.items()}
+    own = seed, crc32(known.task.encode())
+    drawn = {
+        name: 100 * example_draws(outcomes, resampled(outcomes.shape[-1], own, draws))
+        for name, outcomes in known.outcomes.items()
+    }
     return Ratings(
         known.lines,
         known.seeds,

@@ -195,6 +195,7 @@ class Results:
         places = [place for place in self.places if self.state(place) == "implanted" and self.ranked(place)]
         cells = [
             ratings.Cells(
+                place.task,
                 self.references(place, "victim"),
                 {line: self.cells(place, line) for line in self.ranked(place)},
                 self.used_seeds(place),

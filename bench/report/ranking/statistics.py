@@ -1,8 +1,8 @@
 """The statistics behind every interval, rank and verdict: pure functions of per-example outcomes.
 
-Two sources of chance count: trainings (a seed on one task and model) and test examples. Every seed is judged on the
-same test set, so an example is drawn for all seeds and for both defenses at once; drawing anew for each seed would
-pretend that there are as many independent examples as seeds times the test set.
+Two sources of chance count: trainings (a seed on one task and model) and test examples. Every seed, attack and defense
+of a task is judged on the same test set, so an example is drawn for all of them at once; drawing anew for each would
+pretend that there are as many independent examples as seeds, attacks and defenses times the test set.
 
 * An **interval** is that of a bootstrap over trainings and examples together. It never leaves the range of the data.
   Percentile intervals of few trainings are too short; their tails are widened as Student's t would be (Hesterberg, The
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,45 +105,43 @@ def sign_flip(excess: FloatArray, noise: FloatArray) -> float:
     return float((1 + at_least.sum()) / len(signs))
 
 
-def example_draws(outcomes: ArrayLike, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
+@lru_cache(maxsize=4)
+def resampled(examples: int, seed: tuple[int, ...], draws: int = DRAWS) -> NDArray[np.float32]:
+    """Return how often each example is drawn: [examples, draws].
+
+    Args:
+        examples: of a test set, at least 1.
+        seed: of the test set, so that whatever is judged on it shares its draws.
+        draws: bootstrap samples.
+    """
+    if examples == 0:
+        raise ValueError("no examples to draw from")
+    rng, times = np.random.default_rng(seed), np.empty((draws, examples), dtype=np.float32)
+    for of_one in times:
+        of_one[:] = np.bincount(rng.integers(0, examples, examples), minlength=examples)
+    return np.ascontiguousarray(times.T)
+
+
+def example_draws(outcomes: ArrayLike, times: NDArray[np.float32]) -> FloatArray:
     """Return means over resampled examples: [..., examples] to [..., draws]; all leading entries share each draw.
 
-    An example that is NaN in an entry does not count there; a draw where none counts is NaN. Examples with the same
-    outcomes everywhere are interchangeable, so only how often each pattern of outcomes is drawn matters. That is exact,
-    and makes large test sets cheap.
+    An example that is NaN in an entry does not count there; a draw where none counts is NaN.
+
+    Args:
+        outcomes: of examples; where they are 1 and 0 sums are exact, as single precision holds them.
+        times: [examples, draws] how often each is drawn.
     """
     data = np.asarray(outcomes, dtype=np.float64)
     flat = data.reshape(-1, data.shape[-1])
-    if flat.shape[1] == 0:
-        raise ValueError("no examples to draw from")
     absent = np.isnan(flat)
-    partly = absent.any(axis=1) & ~absent.all(axis=1)
-    stacked = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]]) if absent.any() else flat
-    patterns, counts = _patterns(stacked)
-    n = int(counts.sum())
-    times = rng.multinomial(n, counts / n, size=draws).T.astype(np.float32, order="C")
-    sums = (patterns @ times).astype(np.float64) / n
-    means = sums[: len(flat)]
-    with np.errstate(invalid="ignore"):
-        means[partly] /= np.where(sums[len(flat) :] > 0, sums[len(flat) :], np.nan)
-    means[absent.all(axis=1)] = np.nan
-    shaped: FloatArray = means.reshape(*data.shape[:-1], draws)
+    partly = absent.any(axis=1)
+    counted = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]]).astype(np.float32)
+    sums = (counted @ times).astype(np.float64)
+    totals = np.full((len(flat), times.shape[1]), float(data.shape[-1]))
+    totals[partly] = sums[len(flat) :]
+    means = np.divide(sums[: len(flat)], totals, out=np.full(totals.shape, np.nan), where=totals > 0)
+    shaped: FloatArray = means.reshape(*data.shape[:-1], -1)
     return shaped
-
-
-def _patterns(data: FloatArray) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """Return the different columns in ascending order, and how many there are of each, as ``np.unique`` does.
-
-    Columns of 1 and 0 are compared as bits, which takes a hundredth of the time. They are returned in single
-    precision, which holds any sum of them.
-    """
-    whole = data.astype(bool)
-    if not np.array_equal(whole, data):
-        return np.unique(data, axis=1, return_counts=True)
-    bits = np.ascontiguousarray(np.packbits(whole, axis=0).T)
-    rows = bits.view(np.dtype((np.void, bits.shape[1])))[:, 0]
-    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
-    return whole[:, first].astype(np.float32), counts
 
 
 def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) -> FloatArray:
@@ -174,12 +173,12 @@ def mean_contrast(
         seed: of the bootstrap.
         confidence: of the interval.
     """
-    rng = np.random.default_rng(seed)
     pairs = []
-    for block in blocks:
-        points, drawn = 100 * _means(block), 100 * example_draws(block, rng=rng, draws=draws)
+    for number, block in enumerate(blocks):
+        times = resampled(block.shape[-1], (seed, number), draws)
+        points, drawn = 100 * _means(block), 100 * example_draws(block, times)
         pairs.append((points[0] - points[1], drawn[0] - drawn[1]) if len(block) == 2 else (points[0], drawn[0]))
-    estimate = combined(pairs, rng=rng, confidence=confidence)
+    estimate = combined(pairs, rng=np.random.default_rng(seed), confidence=confidence)
     certain = estimate.low == estimate.high and estimate.value in (0.0, 100.0)  # a bootstrap sees no chance
     if certain and len(blocks[0]) == 1:
         exact = _exact(estimate.value, sum(block.shape[-1] for block in blocks), confidence)
