@@ -33,7 +33,7 @@ def duration(plan: Plan, store: Store, status: Status, *, workers: int, device: 
 
         one = probe.seconds_per_example(plan.victims.values(), device=device, threads=threads_of(workers))
         seconds = sum(job.cost for job in status.unfinished) * EXAMPLES_PER_SECOND * one
-        source = f"as {1 / one:,.0f} examples a second were trained just now"
+        source = f"as {1 / one:,.{0 if one < 0.1 else 1}f} examples a second were trained just now"
     text = f"about {in_words(seconds / workers)} with {counted(workers, 'worker')}, {source}"
     unknown = _never_measured(plan)
     return f"{text}; never measured: {', '.join(unknown)}" if unknown else text

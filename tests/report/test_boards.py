@@ -145,6 +145,14 @@ def test_the_rank_interval_holds_the_order_at_every_limit() -> None:
     assert careful.rank is not None and careful.rank.low == 1
 
 
+def test_flip_rates_at_a_limit_are_of_the_seeds_that_count() -> None:
+    board = leaderboard(tasks=("reviews",), attacks=("badword",), defenses=("none", "careful"), examples=1000,
+                        victim=lambda t, a, seed: (87.4, 99.5 if seed else 40.0),  # that of seed 0 misses the gate
+                        outcome=lambda t, a, d, seed: (86.4, 20.0) if seed else (40.0, 90.0))  # fmt: skip
+    (one,) = board.standings()
+    assert one.seeds == 2 and one.matched[2.0] == pytest.approx(one.means["flip"]) and one.means["flip"] < 30
+
+
 def test_an_attack_that_repeats_another_counts_once() -> None:
     rows = make_rows(tasks=("reviews",), attacks=("badword", "badsent"))
     again = [replace(r, attack="badword-again", victim_key="x" + r.victim_key, cell_key="x" + r.cell_key)

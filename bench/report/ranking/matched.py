@@ -24,9 +24,10 @@ def flip_rates(results: Results, place: Setting, line: Competitor) -> dict[float
     A defense that costs more than a limit cannot be used there: what is left is the victim's. Where the suite has a
     sweep of its reserve ratio, the best of the sweep within the limit counts, with straight lines between its points.
     """
-    victims = results.references(place, "victim").values()
-    acc, flip = _mean(victims, ACCURACY.name), _mean(victims, BACKDOOR.name)
-    own = [_point(results.cells(place, line).values(), acc, flip)]
+    used, victims, cells = results.used_seeds(place), results.references(place, "victim"), results.cells(place, line)
+    undefended = [victims[seed] for seed in used if seed in victims]
+    acc, flip = _mean(undefended, ACCURACY.name), _mean(undefended, BACKDOOR.name)
+    own = [_point([cells[seed] for seed in used if seed in cells], acc, flip)]
     ratios: dict[float, list[Row]] = {}
     for row in results.sweep(place, line):
         ratios.setdefault(float(row.defense_parameters["reserve_ratio"]), []).append(row)
