@@ -30,10 +30,20 @@ def rows(benchmarks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return table
 
 
-def markdown(entries: list[tuple[str, ...]], machine: str, when: str) -> str:
+def instruction_set(flags: list[str]) -> str:
+    """Say in words what a processor's flags mean for matrix products."""
+    width = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "unknown")
+    units = [name for flag, name in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16 tiles (AMX)")) if flag in flags]
+    return f"{width} with products in {' and '.join(units)}" if units else f"{width}, no products in bf16"
+
+
+def markdown(entries: list[tuple[str, ...]], machine: str, when: str, instructions: str) -> str:
     lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *(" | ".join(row) for row in entries)]
     table = "\n".join(f"| {line} |" for line in lines)
-    note = f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each."
+    note = (
+        f"Measured {when} with `tox run -e perf`; the ways of a work in turn, the best round of each. "
+        f"Instruction set: {instructions}."
+    )
     return f"# Performance on {machine}\n\n{note}\n\n{table}\n"
 
 
@@ -42,13 +52,18 @@ def main(source: str, folder: str) -> None:
     facts = run["machine_info"]
     cpu = facts.get("cpu", {})
     name = f"{cpu.get('brand_raw', platform.machine())}, {cpu.get('count', '?')} cores"
-    text = markdown(rows(run["benchmarks"]), name, run["datetime"][:10])
+    instructions = instruction_set(cpu.get("flags", []))
+    text = markdown(rows(run["benchmarks"]), name, run["datetime"][:10], instructions)
     place = Path(folder) / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = [{"name": b["name"], "stats": {k: b["stats"][k] for k in ("min", "mean", "max", "rounds")},
              "group": b["group"], "extra_info": b["extra_info"]} for b in run["benchmarks"]]  # fmt: skip
     place.with_suffix(".json").write_text(
-        json.dumps({"machine": name, "when": run["datetime"], "benchmarks": kept}, indent=1) + "\n", encoding="utf-8"
+        json.dumps(
+            {"machine": name, "instructions": instructions, "when": run["datetime"], "benchmarks": kept}, indent=1
+        )
+        + "\n",
+        encoding="utf-8",
     )
     place.with_suffix(".md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
