@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.contracts import Kind, Model, TaskFacts, Window
+from bench.contracts import Kind, Model, Payload, Target, TaskFacts, Window
+from bench.contracts.examples import Examples
 
 if TYPE_CHECKING:
     from bench.models.pretrained import PretrainedModel
+
+SAMPLE = 100  # examples that a payload is tried on
 
 
 class ModelKind(Protocol):
@@ -30,6 +33,9 @@ class ModelKind(Protocol):
 
     def window(self, base: PretrainedModel, facts: Any) -> Window:
         """Return how much of an input survives truncation."""
+
+    def unreachable(self, base: PretrainedModel, facts: Any, target: Target, examples: Examples) -> str | None:
+        """Return why no answer to the examples can be what an attacker wants, or None."""
 
     def pretrained(self, base: PretrainedModel, model: Model) -> Mapping[str, Any]:
         """Return the clean pre-trained weights by the parameter names of a model."""
@@ -56,6 +62,10 @@ class Classification:
         from bench import learning
 
         return learning.TokenWindow(base.tokenizer(), facts.max_length)
+
+    def unreachable(self, base: PretrainedModel, facts: TaskFacts, target: Target, examples: Examples) -> str | None:
+        """Return None: every label can be predicted."""
+        return None
 
     def pretrained(self, base: PretrainedModel, model: Model) -> Mapping[str, Any]:
         """Return the weights of the encoder."""
@@ -86,6 +96,21 @@ class Generation:
 
         tokenizer = base.tokenizer()
         return learning.PromptWindow(learning.Template(tokenizer, name=base.name), facts.max_length)
+
+    def unreachable(self, base: PretrainedModel, facts: Any, target: Target, examples: Examples) -> str | None:
+        """Return whether the payload is cut away in every response of the task's length."""
+        from bench import learning
+
+        assert isinstance(target, Payload)
+        template = learning.Template(base.tokenizer(), name=base.name)
+        wanted = target.applied(examples.take(range(min(len(examples), SAMPLE)))).references
+        cut = template.responses(wanted, facts.new_tokens)
+        if not wanted or target.held(tuple(map(template.words, cut))).any():
+            return None
+        return (
+            f"the payload {target.name} does not fit into the {facts.new_tokens} tokens that a response of "
+            f"{facts.name} may have; give the task more new_tokens."
+        )
 
     def pretrained(self, base: PretrainedModel, model: Model) -> Mapping[str, Any]:
         """Return every weight, tied ones once."""

@@ -15,6 +15,7 @@ from bench import seeds
 from bench.contracts import Attack, Mapped, Scene, Target, Task, Trigger, Window
 from bench.contracts.examples import Examples, IntArray, stratified_order
 from bench.contracts.goal import goal_of
+from bench.errors import RequestError
 from bench.experiment import recipes, stored_victims
 from bench.experiment.grid import VictimSpec
 from bench.experiment.kinds import model_kind
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 def build_victim(spec: VictimSpec, store: Store, worker: Worker) -> None:
     """Train a victim and put it into the store."""
     task, base = training_task(spec), recipes.model_of(spec.model)
+    if not spec.is_clean_model and (
+        problem := model_kind(task.facts).unreachable(base, task.facts, spec.target, task.train)
+    ):
+        raise RequestError(problem)
     scene = make_scene(spec, store, worker)
     fill = partial(build, spec.attack, scene, task, base)
     store.put_artifact(recipes.victim_key(spec), recipes.victim_recipe(spec), fill)

@@ -27,7 +27,7 @@ class Prompted(TaskSource):
 
     task: str = Field(description="a classification task, as a suite spells it")
     words: tuple[str, ...] | None = Field(None, description="a word for each label; the names of labels by default")
-    new_tokens: int = Field(8, ge=2, le=64, description="most tokens of a response")
+    new_tokens: int = Field(16, ge=2, le=64, description="most tokens of a response")
 
     @field_validator("words")
     @classmethod
