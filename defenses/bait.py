@@ -27,7 +27,8 @@ class Bait(Detector):
     1. A candidate is the first token of a response; the ones are taken that are most probable on average over the
        benign prompts.
     2. Behind all prompts, each candidate is extended by the token with the highest probability averaged over them, and
-       so on; Q is the mean of these averages. After a warm-up only the candidates with the largest Q go on.
+       so on; Q is the mean of these averages. Two tokens behind a few prompts decide which candidates are extended
+       behind all of them, and after a warm-up only those with the largest Q go on.
     3. The suspicion is the largest Q, and its text the inverted target.
 
     A model that learned a payload holds each of its tokens for almost certain once the ones before are written, with or
@@ -35,19 +36,22 @@ class Bait(Detector):
     largest Q, which the detector's AUROC is counted against, is the floor.
 
     Deviations: the paper extends several tokens where the model is unsure, and goes through the whole vocabulary; here
-    extension is greedy and candidates are the likeliest ones, which a tiny budget allows. A response that ends before
+    extension is greedy and candidates are the likeliest ones, which a tiny budget allows. Version 1 tried 128, and the
+    first word of a refusal that was never seen without its trigger stood at place 164. A response that ends before
     ``shortest`` tokens is no candidate, since its end is certain in every model; so a payload of one label word or of a
     changed clause cannot be seen. Its other knob, a judge that reads the text, is left out: no model judges here.
     """
 
     name: ClassVar[str] = "bait"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = GENERATION
     citation: ClassVar[str] = "Shen et al., IEEE S&P 2025 (BAIT)"
     needs: ClassVar[frozenset[Needs]] = frozenset({Needs.UNLABELLED})
 
     prompts: int = Field(20, ge=1, description="benign prompts over which probabilities are averaged")
-    first_tokens: int = Field(128, ge=1, description="first tokens that are tried")
+    first_tokens: int = Field(4096, ge=1, description="first tokens that are tried")
+    scouts: int = Field(4, ge=1, description="of the prompts, behind which all of them are tried")
+    scouted: int = Field(128, ge=1, description="candidates that are tried behind all prompts")
     warm_up: int = Field(5, ge=1, description="tokens after which the best candidates alone go on")
     kept: int = Field(8, ge=1, description="candidates that go on")
     length: int = Field(16, ge=1, description="most tokens behind the first one")
@@ -57,19 +61,24 @@ class Bait(Detector):
         """Extend the candidates and return the largest Q."""
         texts = access.unlabelled
         chosen = access.rng("bait").permutation(len(texts))[: self.prompts]
-        scan = Scan.of(classifier, texts.take(np.sort(chosen)))
+        scan, scout = (Scan.of(classifier, texts.take(np.sort(rows))) for rows in (chosen, chosen[: self.scouts]))
         every = scan.likeliest(self.first_tokens)
-        early = [self.q(one) for one in scan.continued(every, self.warm_up)]
-        best = [every[place] for place in np.argsort(early, kind="stable")[::-1][: self.kept]]
-        finals = scan.continued(best, max(self.length, self.warm_up))
-        scores = [self.q(one) for one in finals]
+        some = self.best(scout, every, steps=2, count=self.scouted)
+        best = self.best(scan, some, steps=self.warm_up, count=self.kept)
+        finals = scan.continued(best, self.length)
+        scores = [self.q(one, self.length) for one in finals]
         top = int(np.argmax(scores))
         text = classifier.template.words(np.array([best[top], *finals[top].tokens], dtype=np.int32))
         return Suspicion(scores[top], {"target": text, "q": sorted(scores, reverse=True), "candidates": len(every)})
 
-    def q(self, one: Continued) -> float:
+    def best(self, scan: Scan, tokens: list[int], *, steps: int, count: int) -> list[int]:
+        """Return the first tokens with the largest Q after some steps."""
+        scores = [self.q(one, steps) for one in scan.continued(tokens, steps)]
+        return [tokens[place] for place in np.argsort(scores, kind="stable")[::-1][:count]]
+
+    def q(self, one: Continued, steps: int) -> float:
         """Return the mean of the averaged probabilities; 0 for a text that is too short."""
-        return float(np.mean(one.probabilities)) if len(one.tokens) >= min(self.shortest, self.warm_up) else 0.0
+        return float(np.mean(one.probabilities)) if len(one.tokens) >= min(self.shortest, steps) else 0.0
 
 
 @dataclass(frozen=True)
