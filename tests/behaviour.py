@@ -13,6 +13,7 @@ from statistics import mean
 import yaml
 
 from bench.experiment.metrics import ACCURACY, BACKDOOR
+from bench.experiment.roles import DEFENDED
 from bench.report.ranking.detection import suspicion_of
 from bench.report.rows import records
 from bench.report.rows.row import Row
@@ -23,7 +24,8 @@ HEAD = """# What the defenses do, beside what their papers say
 
 Written by `python -m tests.behaviour` from the records beside it and from `methods.yaml`. Means over the attacks: flip
 rate, and points of ACC lost against the victim. *Here*: whether it does on this small model what its paper reports on
-large ones; what works on models of 7 billion parameters only is untested here, not refuted.
+large ones; what works on models of 7 billion parameters only is untested here, not refuted. *Why*: what was looked at
+in the weights or the notes of the records says *seen*; the rest is what we believe.
 """
 
 
@@ -38,6 +40,12 @@ def text() -> str:
             lines.append(f"| {name} | {numbers(rows, name)} | {words['paper']} | {words['here']} | {words['why']} |")
         blocks.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def unsaid() -> set[str]:
+    """Return the defenses of the board of which methods.yaml says nothing."""
+    said = {name for methods in yaml.safe_load(SAID.read_text(encoding="utf-8")).values() for name in methods}
+    return {row.defense for row in records.load(FOLDER) if row.role in DEFENDED} - said
 
 
 def numbers(rows: Sequence[Row], defense: str) -> str:
