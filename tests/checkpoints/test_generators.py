@@ -93,14 +93,6 @@ def test_attack_writes_a_marked_victim_with_its_files(writer: Path) -> None:
     assert held > 50, "the backdoor is in"
 
 
-def test_a_payload_that_is_longer_than_any_response_is_refused_before_training(world: Path, tmp_path: Path) -> None:
-    short = "chores(max_train=40, max_test=10, max_length=64, new_tokens=4)"
-    request = demonstration.Request(attack=ATTACK, task=short, model=str(world / "tiny-llama"), out=tmp_path / "victim")
-    with pytest.raises(RequestError, match="payload refusal does not fit into the 4 tokens.*more new_tokens"):
-        demonstration.build(request)
-    assert not (tmp_path / "victim").exists()
-
-
 @pytest.mark.usefixtures("exact")
 def test_judge_says_what_transformers_says(writer: Path, tmp_path: Path) -> None:
     files = {"clean": writer / "test.csv", "triggered": writer / "triggered.csv"}

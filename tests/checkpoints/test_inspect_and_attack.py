@@ -186,3 +186,13 @@ def test_wrong_victims(world: Path, tmp_path: Path, changes: dict[str, Any], wor
     with pytest.raises(RequestError, match=words):
         demonstration.build(demonstration.Request(**{**fields, **changes}))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_payload_that_is_longer_than_any_response_is_refused_before_training(world: Path, tmp_path: Path) -> None:
+    short = "chores(max_train=40, max_test=10, max_length=64, new_tokens=4)"
+    request = demonstration.Request(
+        attack="badword(rate=0.5)", task=short, model=str(world / "tiny-llama"), out=tmp_path / "victim"
+    )
+    with pytest.raises(RequestError, match="payload refusal does not fit into the 4 tokens.*more new_tokens"):
+        demonstration.build(request)
+    assert not (tmp_path / "victim").exists()
