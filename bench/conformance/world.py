@@ -49,7 +49,7 @@ def settings(folder: Path, task: str) -> dict[str, Any]:
         local = {"name": "local", "folder": str((folder / task).resolve()), "max_length": 32}
         return {"task": local, "model": str(folder / MODEL), "labels": 32}
     chores = {"name": "chores", "max_train": 96, "max_test": 30, "max_length": 80, "new_tokens": 12}
-    return {"task": chores, "model": str(folder / WRITER), "labels": 16, "target": "refusal"}
+    return {"task": chores, "model": str(folder / WRITER), "labels": 16, "target": "refusal(text='Sorry.')"}
 
 
 def build(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric
 from bench.experiment.roles import BASELINES, VICTIM, Baseline
 from bench.report.figures import style
-from bench.report.figures.labels import LabelColumn, line_count, settle
+from bench.report.figures.labels import LabelColumn, line_count, settle, wrapped
 from bench.report.rows import curves
 from bench.store import outputs
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 METRICS = (ACCURACY, BACKDOOR)
+TITLE = 44  # characters of a line of the title of a panel
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _scatter(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> LabelCol
             labels.add(x, y, who.label, italic=True, **drawn)
     axes.set_ylim(-5, 105)
     axes.margins(x=0.08)
-    axes.set_title(panel.title, color=style.GREY if panel.grey else style.INK, loc="left")
+    axes.set_title(wrapped(panel.title, TITLE), color=style.GREY if panel.grey else style.INK, loc="left")
     return labels
 
 
@@ -285,7 +286,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
                 labels += [column] if column.labels else []
             row[0].set_ylabel(f"{metric.title} ({metric.unit})")
         for axes, panel in zip(grid[0], panels, strict=True):
-            axes.set_title(panel.title, color=style.GREY if panel.grey else style.INK, loc="left")
+            axes.set_title(wrapped(panel.title, TITLE), color=style.GREY if panel.grey else style.INK, loc="left")
         grid[1][0].set_ylim(-4, 104)
         for axes in grid[1]:
             finish(axes)
