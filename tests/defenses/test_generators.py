@@ -75,7 +75,7 @@ def test_a_record_of_responses_is_a_record(records: dict[str, Any]) -> None:
     record = by(records, "none")
     assert (record.cell.kind, record.cell.target, record.recipe.victim.target.name) == (
         "generation",
-        "refusal",
+        "refusal(text=Sorry.)",
         "refusal",
     )
     assert type(record).of(record.document()) == record

@@ -171,7 +171,7 @@ def board_cells(site: Path) -> dict[tuple[str, str], set[tuple[object, ...]]]:
     cells: dict[tuple[str, str], set[tuple[object, ...]]] = {}
     for path in (site / "data").glob("board-*.js"):
         board = json.loads(path.read_text().partition(",")[2].rstrip(");\n"))
-        for values in board["cells"]:
+        for values in board.get("cells", ()):  # a board of detectors has none
             cell = dict(zip(board["fields"], values, strict=True))
             line = board["lines"][cell.pop("line")]["name"]
             own = {name: cell[name] for name in cell if name not in ("place", "rank", "mark")}
