@@ -51,8 +51,6 @@ def unsaid() -> set[str]:
 def numbers(rows: Sequence[Row], defense: str) -> str:
     """Return what a defense does, in short: suspicions where it judges models."""
     cells = [row for row in rows if row.defense == defense and row.done and row.listed]
-    if not cells:
-        return next((f"n/a: {row.error}" for row in rows if row.defense == defense and row.status == "n/a"), "not run")
     if all(row.role == "detected" for row in cells):
         return ", ".join(f"{row.attack_base} {suspicion_of(row):.2f}" for row in cells)
     victims = {row.victim_key: row for row in rows if row.role == "victim"}

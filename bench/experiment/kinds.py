@@ -98,7 +98,7 @@ class Generation:
         return learning.PromptWindow(learning.Template(tokenizer, name=base.name), facts.max_length)
 
     def unreachable(self, base: PretrainedModel, facts: Any, target: Target, examples: Examples) -> str | None:
-        """Return whether the payload is cut away in every response of the task's length."""
+        """Return that the payload is cut away in every response of the task's length, or None."""
         from bench import learning
 
         assert isinstance(target, Payload)

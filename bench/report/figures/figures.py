@@ -233,8 +233,12 @@ def _scatter(axes: Axes, panel: Panel, looks: dict[str, style.Look]) -> LabelCol
             labels.add(x, y, who.label, italic=True, **drawn)
     axes.set_ylim(-5, 105)
     axes.margins(x=0.08)
-    axes.set_title(wrapped(panel.title, TITLE), color=style.GREY if panel.grey else style.INK, loc="left")
+    _name(axes, panel)
     return labels
+
+
+def _name(axes: Axes, panel: Panel) -> None:
+    axes.set_title(wrapped(panel.title, TITLE), color=style.GREY if panel.grey else style.INK, loc="left")
 
 
 def mixing_ratio(panels: Sequence[Panel]) -> Figure:
@@ -286,7 +290,7 @@ def _curves(panels: Sequence[Panel], x: str, finish: Callable[[Axes], None]) -> 
                 labels += [column] if column.labels else []
             row[0].set_ylabel(f"{metric.title} ({metric.unit})")
         for axes, panel in zip(grid[0], panels, strict=True):
-            axes.set_title(wrapped(panel.title, TITLE), color=style.GREY if panel.grey else style.INK, loc="left")
+            _name(axes, panel)
         grid[1][0].set_ylim(-4, 104)
         for axes in grid[1]:
             finish(axes)
