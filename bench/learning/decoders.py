@@ -10,7 +10,7 @@ matrix products are float32, as under torch's autocast.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,10 +139,12 @@ def response_loss(
     if not supports(model):
         return functional.cross_entropy(*_padded_logits(model, encoded, rows, low=low))
     batch, gold = answers(encoded, rows, model.device)
-    one = ForwardPass.of(low=low)
+    table = model.lm_head.weight
+    tied = fused.Tied() if table is model.base_model.embed_tokens.weight and table.requires_grad else None
+    one = replace(ForwardPass.of(low=low), tied=tied)
     states = one.run(model.base_model, batch, recompute=recompute)
     at_once = fused.FEW if recompute else fused.AT_ONCE
-    return fused.cross_entropy(states, model.lm_head.weight, gold, one.dtype, at_once)
+    return fused.cross_entropy(states, table, gold, one.dtype, at_once, tied)
 
 
 @torch.inference_mode()
@@ -204,10 +206,12 @@ class ForwardPass:
         dtype: of the matrix products.
         made: where weights are kept as the products want them, by the first module of each product; None where they
             have to be made anew, as gradients are wanted.
+        tied: where the gradient of a table that is the output layer as well meets that of the embeddings.
     """
 
     dtype: torch.dtype
     made: dict[nn.Module, tuple[torch.Tensor, torch.Tensor | None]] | None = None
+    tied: fused.Tied | None = None
 
     @classmethod
     def of(cls, *, low: bool, often: bool = False) -> ForwardPass:
@@ -227,8 +231,7 @@ class ForwardPass:
 
     def embed(self, decoder: Any, ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, Turn]:
         """Return the embeddings of tokens, and cosines and sines of their positions, each float32 [T, 1, size / 2]."""
-        words = decoder.embed_tokens
-        x = functional.embedding(ids, words.weight, words.padding_idx)  # whose row gets no gradient from here
+        x = fused.embedded(ids, decoder.embed_tokens, self.tied)
         cos, sin = decoder.rotary_emb(x, positions[None])
         half = cos.shape[-1] // 2  # the other half is the same
         return x, (cos[0, :, None, :half].float(), sin[0, :, None, :half].float())

@@ -6,14 +6,17 @@ products. Each takes and gives gradients like the composed form, up to rounding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 Tensor = torch.Tensor
 AT_ONCE = 1024  # tokens whose logits are in memory together
 FEW = 64  # the same where memory is scarce
+_IN_CACHE = 16  # tokens whose float32 logits stay in a processor's cache
 
 
 def joined(dtype: torch.dtype, *weights: Tensor) -> Tensor:
@@ -43,7 +46,27 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     return _apply(_Turned, x, cos, sin, heads)
 
 
-def cross_entropy(states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int = AT_ONCE) -> Tensor:
+@dataclass
+class Tied:
+    """The gradient of a table of embeddings that is the output layer as well, on its way from there to the embeddings.
+
+    Attributes:
+        grad: [vocabulary, hidden], what the output layer adds; the embeddings add theirs to it, row by row.
+    """
+
+    grad: Tensor | None = None
+
+
+def embedded(ids: Tensor, words: nn.Embedding, tied: Tied | None = None) -> Tensor:
+    """Return the embeddings [T, hidden] of ids [T]; the padding id gets no gradient from here."""
+    if tied is None:
+        return functional.embedding(ids, words.weight, words.padding_idx)
+    return _apply(_TiedEmbedding, ids, words.weight, words.padding_idx, tied)
+
+
+def cross_entropy(
+    states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int = AT_ONCE, tied: Tied | None = None
+) -> Tensor:
     """Return the mean cross-entropy of tokens, whose logits are never kept.
 
     Args:
@@ -52,8 +75,9 @@ def cross_entropy(states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype
         gold: int64 [A].
         dtype: of the matrix products.
         at_once: tokens whose logits are in memory together.
+        tied: takes the gradient of ``head`` to the embeddings that the states were made from.
     """
-    return _apply(_CrossEntropy, states, head, gold, dtype, at_once)
+    return _apply(_CrossEntropy, states, head, gold, dtype, at_once, tied)
 
 
 def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
@@ -134,22 +158,43 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     return result
 
 
+class _TiedEmbedding(torch.autograd.Function):
+    """Adds few rows to the gradient of the output layer, where torch would make a second whole table and add that."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor, padding: int | None, tied: Tied) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.padding, ctx.tied = padding, tied
+        return functional.embedding(ids, table)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        (ids,), total = ctx.saved_tensors, ctx.tied.grad
+        ctx.tied.grad = None  # nobody else holds it, so that torch takes it as it is
+        used, places = torch.unique(ids, return_inverse=True)
+        if ctx.padding is not None:
+            grad = grad.masked_fill((ids == ctx.padding)[:, None], 0)
+        rows = torch.ops.aten.embedding_dense_backward(grad, places, len(used), -1, False)
+        return None, total.index_add_(0, used, rows), None, None
+
+
 class _CrossEntropy(torch.autograd.Function):
     """The gradients are made with the loss, some tokens at a time, because logits take more memory than all else."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, head: Tensor, gold: Tensor, dtype: torch.dtype, at_once: int, tied: Tied | None
+    ) -> Tensor:
+        ctx.tied = tied
         low, table = states.to(dtype), head.to(dtype)
         of_states, of_head = torch.empty_like(states), None
         loss = head.new_zeros((), dtype=torch.float32)
         for start in range(0, len(gold), at_once):
             part, right = low[start : start + at_once], gold[start : start + at_once, None]
-            logits = functional.linear(part, table).float()
-            best, wanted = logits.amax(-1), logits.gather(-1, right).squeeze(-1)
-            shares = torch.softmax(logits, dim=-1)
-            loss += (best - wanted - shares.amax(-1).log()).sum()  # the share of the best one is never too small
-            shares.scatter_add_(-1, right, torch.full_like(right, -1, dtype=shares.dtype)).div_(len(gold))
-            grad = shares.to(dtype)
+            grad = functional.linear(part, table)
+            step = _IN_CACHE if grad.device.type == "cpu" else len(grad)
+            pieces = zip(torch.split(grad, step), torch.split(right, step), strict=True)
+            loss += torch.cat([_turn_to_gradient(piece, each, len(gold)) for piece, each in pieces]).sum()
             of_states[start : start + at_once] = torch.mm(grad, table)
             if of_head is None:
                 of_head = torch.mm(grad.t(), part).to(head.dtype)
@@ -162,5 +207,18 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        of_states, of_head = ctx.saved_tensors
-        return of_states.mul_(grad), of_head.mul_(grad), None, None, None  # a second backward pass is refused by torch
+        of_states, of_head = ctx.saved_tensors  # changed in place: a second backward pass is refused by torch
+        of_states, of_head = of_states.mul_(grad), of_head.mul_(grad)
+        if ctx.tied is not None:
+            ctx.tied.grad, of_head = of_head, None
+        return of_states, of_head, None, None, None, None
+
+
+def _turn_to_gradient(low: Tensor, right: Tensor, count: int) -> Tensor:
+    """Return the losses [A] of logits [A, vocabulary]; these become the gradients of the mean over ``count`` tokens."""
+    logits = low.float()
+    best, wanted = logits.amax(-1), logits.gather(-1, right).squeeze(-1)
+    shares = torch.softmax(logits, dim=-1)
+    losses = best - wanted - shares.amax(-1).log()  # the share of the best one is never too small
+    low.copy_(shares.scatter_add_(-1, right, torch.full_like(right, -1, dtype=shares.dtype)).div_(count))
+    return losses

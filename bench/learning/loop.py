@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bench.contracts.examples import IntArray
+from bench.learning import memory
 
 # Adds the gradient of the loss of some rows, given the number of the step; returns the loss to watch, detached.
 Gradients = Callable[[IntArray, int], torch.Tensor]
@@ -96,6 +97,17 @@ class Loop:
             gradients: see :data:`Gradients`.
             sizes: int64 [n]: what each row weighs in the mean loss of a pass; all the same by default.
         """
+        with memory.kept(weights[0].device.type):
+            return self._run(optimiser, weights, passes, gradients, sizes)
+
+    def _run(
+        self,
+        optimiser: Any,
+        weights: Sequence[nn.Parameter],
+        passes: Iterable[Sequence[IntArray]],
+        gradients: Gradients,
+        sizes: IntArray | None,
+    ) -> Progress:
         peaks = [group["lr"] for group in optimiser.param_groups]
         progress = Progress(converged=None if self.until_loss is None else False)
         for batches in passes:

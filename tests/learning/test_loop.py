@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from bench import learning, models
 from bench.contracts.examples import Examples
+from bench.learning import memory
 from bench.learning.loop import Loop, schedule
 from tests.learning.test_core import classifier, data, settings, weights
 from tests.tiny import tiny_bert_folder
@@ -188,3 +190,16 @@ def test_there_is_one_schedule() -> None:
     files = [path for folder in ("bench", "attacks", "defenses") for path in (root / folder).rglob("*.py")]
     wrong = [path.name for path in files if "LambdaLR" in (text := path.read_text()) or "torch.optim.AdamW(" in text]
     assert sorted(wrong) == ["language_model.py", "loop.py"]
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="another C library gives memory back in its own way")
+def test_a_training_touches_its_memory_once() -> None:
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(16 << 20)  # 64 MB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with memory.kept("cpu"):
+        faults()
+        again = faults()
+    assert 4 * again < faults()
