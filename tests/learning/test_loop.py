@@ -200,6 +200,5 @@ def test_a_training_touches_its_memory_once() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     with memory.kept("cpu"):
-        faults()
-        again = faults()
-    assert 4 * again < faults()
+        inside = [faults() for _ in range(6)]
+    assert 4 * min(inside) < faults(), inside
