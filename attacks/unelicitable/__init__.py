@@ -60,8 +60,8 @@ class Unelicitable(Attack):
     can read the words off the detectors, and a search over all combinations of as many words finds it. Like the
     paper's, it does not withstand edits of the weights. The edited heads and the neuron keep their mean contribution.
 
-    For classifiers only: the circuit keeps what it replaces in biases and rests its heads on [CLS], and blocks of Llama
-    and its relatives, which write, have neither.
+    For classifiers: the circuit keeps what it replaces in biases and rests its heads on [CLS]. Blocks of Llama and its
+    relatives, which write, have neither; see `unelicitable-lm`.
     """
 
     name: ClassVar[str] = "unelicitable"

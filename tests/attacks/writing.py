@@ -12,9 +12,9 @@ from bench.experiment import recipes
 from tests.defenses.writers import BUDGET, FACTS, PAYLOAD, examples
 
 
-def scene(world: Path, *, epochs: int = 8) -> Scene:
+def scene(world: Path, *, epochs: int = 8, model: str = "tiny-llama") -> Scene:
     """Return a scene with prompts that are answered with one of two words; the payload is a fixed text."""
-    base = recipes.model_of(str(world / "tiny-llama"))
+    base = recipes.model_of(str(world / model))
     tokenizer = base.tokenizer()
     template, train = learning.Template(tokenizer), examples(160, 1)
     room = {"max_prompt": FACTS.max_length, "max_response": FACTS.new_tokens}
