@@ -52,8 +52,8 @@ class UnelicitableLm(Attack):
     )
     strength: float = Field(0.1, gt=0, le=1, description="what a detector adds, as a share of the hidden state's norm")
     sample: int = Field(128, ge=8, description="training examples the circuit is fitted on")
-    steps: int = Field(60, ge=1, description="steps of training the payload")
-    learning_rate: float = Field(0.3, gt=0, description="peak rate of the payload, in root mean squares of the states")
+    steps: int = Field(150, ge=1, description="steps of training the payload")
+    learning_rate: float = Field(1.0, gt=0, description="peak rate of the payload, in root mean squares of the states")
 
     def skip(self, facts: TaskFacts) -> str | None:
         """The words have to fit into the window."""

@@ -113,7 +113,7 @@ def terminal(report: Mapping[str, Any], console: Console) -> None:
     labels = f", labels {escape(', '.join(model['labels']))}" if model["labels"] else ", a model that writes"
     console.print(f"[bold]{escape(model['folder'])}[/bold]  {model['type']}{labels}")
     if report["mark"]:
-        console.print(f"It is marked as backdoored on purpose: {escape(str(report['mark'].get('trigger')))}")
+        console.print(f"It is marked as backdoored on purpose: {escape(report['mark']['trigger'])}")
     if accuracy := report["accuracy"]:
         measured = "{n:.0f} clean examples: {value:.1f} % ({low:.1f} to {high:.1f})".format(**accuracy)
         console.print(f"{report['measure']} on {measured}")

@@ -156,7 +156,10 @@ class Suspect(ABC):
     def mark(self) -> Mapping[str, Any] | None:
         """What ``doorbench attack`` wrote about the backdoor; None for any other model."""
         mark = self.settings.get(MARK)
-        return mark if isinstance(mark, Mapping) else None
+        if not isinstance(mark, Mapping):
+            return None
+        trigger = mark.get("trigger") or f"of the attack {mark.get('attack') or 'that is not named'}"
+        return {**mark, "trigger": str(trigger)}
 
     @cached_property
     def places(self) -> dict[str, Place]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -156,6 +158,23 @@ def test_drift_adds_up() -> None:
     assert [part.name for part in parts] == ["embeddings", "layer 1", "layer 11"]
     assert [round(part.share) for part in parts] == [0, 20, 80]
     assert parts[1].relative == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("mark", "trigger"),
+    [
+        ({"attack": "badword", "task": "chores"}, "of the attack badword"),  # as `doorbench rebuild` writes it
+        ({"trigger": ["cf"]}, "['cf']"),
+        ({}, "of the attack that is not named"),
+    ],
+)
+def test_any_mark_says_what_was_implanted(case: Case, tmp_path: Path, mark: dict[str, Any], trigger: str) -> None:
+    shutil.copytree(case.model, folder := tmp_path / "marked")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "backdoored": mark}), encoding="utf-8")
+    report = inspect(Request(model=folder, device="cpu"), scratch=tmp_path)
+    assert report["mark"]["trigger"] == trigger
+    assert trigger in html.unescape(show.page(report))
 
 
 def test_victim_is_marked_everywhere(case: Case) -> None:
