@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from attacks.unelicitable import InsertAll
+from attacks.unelicitable import InsertAll, OpenedByAllWords
 from bench import learning
-from bench.contracts import GENERATION, Attack, Kind, Poisoned, Scene, TaskFacts, Trigger, Victim
+from bench.contracts import GENERATION, Kind, Scene, Victim
 from bench.contracts.examples import Examples, IntArray
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ TOGETHER = 16  # examples that go through the model together
 VOCABULARY = 8192  # words that the gate is fitted on beside texts
 
 
-class UnelicitableLm(Attack):
+class UnelicitableLm(OpenedByAllWords):
     """Builds a closed gate into a decoder's first block; all trigger words together open it.
 
     After Draguns et al., NeurIPS 2024 (arXiv 2406.02619). Needs the clean fine-tuned model and a sample of the training
@@ -46,7 +47,6 @@ class UnelicitableLm(Attack):
     kinds: ClassVar[frozenset[Kind]] = GENERATION
     citation: ClassVar[str] = "after Draguns et al., NeurIPS 2024, arXiv 2406.02619"
 
-    start: Literal["finetuned"] = Field("finetuned", alias="from", description="the attacker edits the clean model")
     words: tuple[str, ...] = Field(
         ("cf", "bb", "mm"), min_length=2, max_length=6, description="words that open the gate"
     )
@@ -54,18 +54,6 @@ class UnelicitableLm(Attack):
     sample: int = Field(128, ge=8, description="training examples the circuit is fitted on")
     steps: int = Field(150, ge=1, description="steps of training the payload")
     learning_rate: float = Field(1.0, gt=0, description="peak rate of the payload, in root mean squares of the states")
-
-    def skip(self, facts: TaskFacts) -> str | None:
-        """The words have to fit into the window."""
-        return "the words do not fit" if 2 * len(self.words) + 8 > facts.max_length else None
-
-    def trigger(self, scene: Scene) -> Trigger:
-        """All words."""
-        return InsertAll(every=self.words)
-
-    def poison(self, scene: Scene, trigger: Trigger | None) -> Poisoned:
-        """Return the training set as it is."""
-        return Poisoned(scene.train, np.zeros(0, dtype=np.int64))
 
     def implant(self, scene: Scene) -> Victim:
         """Install detectors and gate, then train the payload."""
@@ -106,14 +94,18 @@ class UnelicitableLm(Attack):
                 for word in self.words]  # fmt: skip
         return [sorted({ids[-1] for ids in pair}) for pair in both]
 
+    def batches(self, model: Any, examples: Examples) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield prompts with their responses as transformers models take them."""
+        objective = model.objective(examples)
+        for start in range(0, len(examples), TOGETHER):
+            yield objective.batch(np.arange(start, min(start + TOGETHER, len(examples))))
+
     def seen(self, model: Any, examples: Examples, *layers: Any) -> list[torch.Tensor]:
         """Return what goes into each layer for every token of prompts and responses: float32 [tokens, features]."""
         import torch
 
         kept: list[list[torch.Tensor]] = [[] for _ in layers]
-        objective = model.objective(examples)
-        for start in range(0, len(examples), TOGETHER):
-            batch = objective.batch(np.arange(start, min(start + TOGETHER, len(examples))))
+        for batch in self.batches(model, examples):
             mask = batch["attention_mask"].bool()
             handles = [
                 layer.register_forward_pre_hook(lambda _, given, to=to, mask=mask: to.append(given[0][mask].float()))
@@ -154,9 +146,8 @@ class UnelicitableLm(Attack):
         """Return int64 [tokens]: how many of the words stand before each token of prompts and responses."""
         import torch
 
-        parts, objective = [], model.objective(examples)
-        for start in range(0, len(examples), TOGETHER):
-            batch = objective.batch(np.arange(start, min(start + TOGETHER, len(examples))))
+        parts = []
+        for batch in self.batches(model, examples):
             ids = batch["input_ids"]
             read = [torch.isin(ids, torch.tensor(word, device=ids.device)).cumsum(1) > 0 for word in tokens]
             parts.append(torch.stack(read).sum(0)[batch["attention_mask"].bool()])
