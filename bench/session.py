@@ -248,14 +248,17 @@ class Session(Shown):
 
     def remembered(self, question: Sequence[object], answer: Callable[[Sequence[Row]], str]) -> str:
         """Return what is made of the rows. Of a large suite the store keeps it, as long as no record changes."""
+        from bench.report.rows.bulk import bulk
+
         if self.any_libraries or len(self.plan.cells) < MANY:
             return answer(self.rows())
         before = self._state()
         key = key_of({"state": before, "question": [str(part) for part in question]})
         if (kept := self.store.answer(key)) is not None:
             return kept
-        rows, whole = self._read()
-        made = answer(rows)
+        with bulk():
+            rows, whole = self._read()
+            made = answer(rows)
         if whole and self._state() == before:
             self.store.keep_answer(key, made)
         return made
@@ -267,7 +270,10 @@ class Session(Shown):
 
     def rows(self) -> list[Row]:
         """Return one row for each cell, floors and ceilings included, with its record if there is one."""
-        return self._read()[0]
+        from bench.report.rows.bulk import bulk
+
+        with bulk():
+            return self._read()[0]
 
     def _read(self) -> tuple[list[Row], bool]:
         """Return the rows, and whether every record that has a file could be read."""

@@ -168,7 +168,7 @@ def _compared(kind: Kind, after: Mapping[str, Outcomes], before: Mapping[str, Ou
             entries.append(_described(metric.of(kind)) | nothing | estimates | {"change": change})
     if before is not None:
         score, beside = metrics.RANKING, {"victim": _percentages(before), "clean": metrics.UNKNOWN}
-        value = metrics.compared(_percentages(after), **beside)[score.name]
+        value = float(metrics.compared(_percentages(after), **beside)[score.name])
         if not math.isnan(value):
             known = {"value": value, "low": None, "high": None}
             entries.append(_described(score.of(kind)) | {"after": known, "before": None, "change": None})

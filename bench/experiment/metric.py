@@ -9,7 +9,7 @@ from enum import Flag, auto
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.contracts import BOTH, Kind
 from bench.experiment.answers import Judged, JudgedText
@@ -17,6 +17,7 @@ from bench.experiment.answers import Judged, JudgedText
 Outcomes = NDArray[np.float64]  # [n examples]: 1, 0, or NaN where an example does not count
 AnyJudged = Judged | JudgedText
 Percentages = Mapping[str, float]  # by metric; NaN where it is not defined or not known
+AnyPercentages = Mapping[str, float | NDArray[np.float64]]  # of one cell, or of many
 
 
 class Show(Flag):
@@ -172,7 +173,7 @@ class Score(Metric):
     """A number that follows from the percentages of a cell, of its undefended victim and of its clean model.
 
     Attributes:
-        formula: of these three; NaN where a percentage that it needs is NaN.
+        formula: of these three, for one cell or many; NaN where a percentage that it needs is NaN.
     """
 
-    formula: Callable[[Percentages, Percentages, Percentages], float]
+    formula: Callable[[AnyPercentages, AnyPercentages, AnyPercentages], ArrayLike]

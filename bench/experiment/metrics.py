@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench.contracts import CLASSIFICATION, GENERATION, Kind
 from bench.experiment.answers import JudgedText
 from bench.experiment.metric import AnyJudged, correlation, mean_beside, perplexity
+from bench.experiment.metric import AnyPercentages as AnyPercentages
 from bench.experiment.metric import Described as Described
 from bench.experiment.metric import Measured as Measured
 from bench.experiment.metric import Metric as Metric
@@ -78,7 +79,7 @@ def _perplexity(judged: AnyJudged) -> Outcomes | None:
     return judged.clean.loss
 
 
-def _drop(cell: Percentages, victim: Percentages, clean: Percentages) -> float:
+def _drop(cell: AnyPercentages, victim: AnyPercentages, clean: AnyPercentages) -> ArrayLike:
     return victim["acc"] - cell["acc"]
 
 
@@ -111,9 +112,9 @@ def rating(
     return ratings
 
 
-def _der(cell: Percentages, victim: Percentages, clean: Percentages) -> float:
+def _der(cell: AnyPercentages, victim: AnyPercentages, clean: AnyPercentages) -> ArrayLike:
     beside = {"victim_acc": victim["acc"], "victim_flip": victim["flip"], "majority": victim["majority"]}
-    return float(rating(cell["acc"], cell["flip"], **beside))
+    return rating(cell["acc"], cell["flip"], **beside)
 
 
 EVERY_TABLE = Show.CELLS | Show.BOARD | Show.BELOW_BOARD | Show.SITE_BOARD | Show.SITE_CELLS
@@ -386,10 +387,10 @@ def aggregated(by_metric: Mapping[str, Outcomes | None]) -> dict[str, float | No
     return {name: None if one is None else MEASURED[name].aggregate(one) for name, one in by_metric.items()}
 
 
-def compared(cell: Percentages, *, victim: Percentages, clean: Percentages) -> dict[str, float]:
-    """Return every metric of a cell, its scores included; NaN where one is not known."""
+def compared(cell: AnyPercentages, *, victim: AnyPercentages, clean: AnyPercentages) -> dict[str, Outcomes]:
+    """Return every metric of a cell or of many, its scores included; NaN where one is not known."""
     return {
-        name: cell[name] if isinstance(metric, Measured) else metric.formula(cell, victim, clean)
+        name: np.asarray(cell[name] if isinstance(metric, Measured) else metric.formula(cell, victim, clean))
         for name, metric in METRICS.items()
     }
 

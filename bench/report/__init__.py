@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import unknown
+from bench.report.rows.bulk import bulk
 from bench.report.rows.frames import export, frame
 from bench.report.rows.row import Row
 from bench.report.tables.explanation import explain
@@ -32,6 +33,7 @@ __all__ = ["Row", "check_claims", "draw", "explain", "export", "frame", "show", 
 FORMATS = ("csv", "html", "latex", "md", "terminal")
 
 
+@bulk()
 def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
     """Return for each board the table of all cells and a leaderboard per holding, before they take a format."""
     from bench.report.ranking import boards, detection
@@ -47,7 +49,7 @@ def tables_of(rows: Iterable[Row], *, gate: Gate | None = None) -> list[Table]:
             continue
         all_tables += tables.build(results, board=name.words).readable(turned="attack")
         for holds, cells in boards.by_holding(part).items():
-            held = results if len(cells) == len(part) else Results(cells, gate=gate)
+            held = results if len(cells) == len(part) else Results(cells, gate=gate, whole=results)
             all_tables.append(summary.build(held, board=replace(name, holds=holds).words))
     return all_tables or [tables.build(Results([], gate=gate))]
 
@@ -114,6 +116,7 @@ def draw(rows: Iterable[Row], *, folder: Path, gate: Gate | None = None) -> list
     return figures.write(drawings, folder)
 
 
+@bulk()
 def check_claims(rows: Iterable[Row], *, gate: Gate | None = None, file: Path | None = None) -> list[Verdict]:
     """Return what the records say about claims; :mod:`bench.report.ranking.verdicts` renders them.
 

@@ -60,7 +60,8 @@ class Columns(Records):
 
         if sum(1 for _ in (self.root / "compact").glob(f"*.{kind}")) <= MOST_PARTS:
             return
-        parts = self.parts(kind, schema)
+        if len(parts := self.parts(kind, schema)) <= MOST_PARTS:  # others are of another version
+            return
         stamps = self.scan("records")
         table = pa.concat_tables([schema.empty_table(), *parts.values()])
         rows = rows_of(table, list(stamps), stamps)

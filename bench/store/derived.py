@@ -59,8 +59,7 @@ class Derived:
         """Return a field of the value of a record."""
         row = self._rows.get(key, -1)
         if row >= 0:
-            value: bytes | None = self._columns[name][row].as_py()
-            return value
+            return self._columns[name][row]
         if key not in self._computed:
             self._computed[key] = self._compute(key)
         return self._computed[key].get(name)
@@ -109,6 +108,16 @@ class Derived:
         return dict(zip(keys, rows_of(self._kept, keys, self._stamps).tolist(), strict=True))
 
     @cached_property
-    def _columns(self) -> dict[str, Any]:
-        table = self._kept
-        return {name: table[name].combine_chunks() for name in self._derivation.fields}
+    def _columns(self) -> Mapping[str, Sequence[bytes | None]]:
+        """The kept values of each field that was asked for."""
+        return _Columns(self._kept)
+
+
+class _Columns(dict[str, Sequence[bytes | None]]):
+    """Columns of a table as Python's values, each from when it is asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __missing__(self, name: str) -> Sequence[bytes | None]:
+        return self.setdefault(name, self._table[name].to_pylist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +16,16 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from bench.experiment import outcomes
-from bench.experiment.metrics import METRICS
+from bench.experiment.metrics import METRICS, UNKNOWN, compared
 from bench.report.ranking import ratings
+from bench.report.ranking.averages import all_means, mean_of_each
 from bench.report.ranking.competition import Competitor, Setting
-from bench.report.ranking.leaderboard import _mean_of_each
+from bench.report.ranking.results import Results
 from bench.report.ranking.statistics import all_combined, combined, example_draws, resampled
+from bench.report.rows.bulk import bulk
 from bench.report.tables import terminal
 from bench.report.tables.layout import Cell, Column, Line, Number, Table
+from tests.report.synthetic import make_rows
 
 Array = NDArray[np.float64]
 DRAWS = 50
@@ -123,9 +127,50 @@ def test_means_of_each_are_those_of_the_known() -> None:
     rng = np.random.default_rng(2)
     for count in (0, 1, 5, 30):
         each = [{name: float(rng.choice([np.nan, *rng.random(3)])) for name in METRICS} for _ in range(count)]
-        for name, mean in _mean_of_each(each).items():
+        for name, mean in mean_of_each(each).items():
             values = [one[name] for one in each if not np.isnan(one[name])]
             assert mean == (np.mean(values) if values else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_means_of_many_cells_are_those_of_each_cell() -> None:
+    rows = make_rows(tasks=("reviews", "questions"), seeds=range(9))
+    rng = np.random.default_rng(0)
+    rows = [row for row in rows if row.role != "defended" or rng.random() < 0.8]  # some seeds are missing
+    results = Results(rows)
+    wanted = [(place, cells) for (place, _), cells in results.items()]
+    for (place, cells), together in zip(wanted, all_means(results, wanted), strict=True):
+        sides = (cells, results.references(place, "victim"), results.references(place, "floor"))
+        each = []
+        for seed in results.used_seeds(place):
+            known = [side[seed].percentages if seed in side and side[seed].done else UNKNOWN for side in sides]
+            each.append(compared(known[0], victim=known[1], clean=known[2]))
+        for name, mean in together.items():
+            values = [one[name] for one in each if not np.isnan(one[name])]
+            assert mean == (np.mean(values) if values else pytest.approx(np.nan, nan_ok=True)), name
+
+
+def test_a_part_takes_the_ratings_of_the_whole() -> None:
+    rows = make_rows(tasks=("reviews",), attacks=("badword",))
+    whole, some = Results(rows), [row for row in rows if row.defense in ("none", "mixing", "fine-mixing")]
+    part, alone = Results(some, whole=whole), Results(some)
+    for place, ratings_alone in alone.ratings.items():
+        assert part.ratings[place].lines == ratings_alone.lines
+        assert np.array_equal(part.ratings[place].points, ratings_alone.points)
+        assert np.array_equal(part.ratings[place].drawn, ratings_alone.drawn)
+    fewer = Results([row for row in rows if row.seed != 0], whole=whole)  # other seeds are rated anew
+    assert all(rated.seeds == (1, 2) for rated in fewer.ratings.values())
+
+
+def test_bulk_looks_for_cycles_again_after_it() -> None:
+    with bulk():
+        assert not gc.isenabled()
+        with bulk():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), bulk():
+        raise ZeroDivisionError
+    assert gc.isenabled()
 
 
 def test_outcomes_together_are_those_of_each() -> None:

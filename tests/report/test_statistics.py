@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench.report.ranking.statistics import (
     Estimate,
     FloatArray,
+    Weights,
     example_draws,
     holm,
     mean_contrast,
@@ -17,7 +18,6 @@ from bench.report.ranking.statistics import (
     resampled,
     seed_weights,
     sign_flip,
-    weighted,
 )
 
 
@@ -54,8 +54,8 @@ def test_weights_are_those_of_seeds_drawn_with_replacement() -> None:
     assert set(np.unique(weights * 4)) <= {0.0, 1.0, 2.0, 3.0, 4.0}
     assert (seed_weights(1, rng=np.random.default_rng(0), draws=5) == 1).all()
     values = np.array([[1.0], [np.nan], [3.0]])
-    assert weighted(values, np.array([[0.25], [0.5], [0.25]])) == pytest.approx([2.0])
-    assert np.isnan(weighted(values, np.array([[0.0], [1.0], [0.0]]))).all()
+    assert Weights(np.array([[0.25], [0.5], [0.25]])).means(values) == pytest.approx([2.0])
+    assert np.isnan(Weights(np.array([[0.0], [1.0], [0.0]])).means(values)).all()
 
 
 def hits(share: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.report.ranking.boards import split
-from bench.report.site.views import BoardView
+from bench.report.site.views import BoardView, Budgets
 from bench.suites.suite import Gate
 from tests.report.synthetic import make_rows
 
@@ -23,7 +23,10 @@ def test_a_curve_of_ratios_is_of_the_budget_of_its_board() -> None:
     boards = {name.labels: (name, rows) for name, rows in split([*many, *few]).items() if name.holds is None}
     curves = {}
     for labels, (name, rows) in boards.items():
-        alone, beside = BoardView(name, rows, Gate()), BoardView(name, rows, Gate(), family=[*many, *few])
+        alone, beside = (
+            BoardView(name, rows, Gate()),
+            BoardView(name, rows, Gate(), family=Budgets([*many, *few], Gate())),
+        )
         curves[labels] = [point for point in beside.curves if point["kind"] == "ratio"]
         assert curves[labels] == alone.curves and len(curves[labels]) == len(RATIOS)
     assert curves[64] != curves[32]

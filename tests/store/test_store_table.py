@@ -232,6 +232,16 @@ def test_many_parts_become_one(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     assert len(agree(store)) == 25
 
 
+def test_parts_of_another_version_are_not_merged_again_and_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MOST_PARTS", 2)
+    for version in (b"1", b"2", b"3", b"4"):
+        monkeypatch.setattr(table, "VERSION", version)
+        store.summaries()
+    assert len(parts(store)) == 4
+    monkeypatch.setattr(Store, "scan", lambda self, room: pytest.fail("looked at every record"))
+    store.merge("arrow", table._schema())
+
+
 def test_a_store_that_cannot_be_written_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Store, path: Path, content: bytes) -> bool:
         raise OSError(28, "No space left on device")

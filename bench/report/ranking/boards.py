@@ -73,8 +73,10 @@ def by_holding(rows: Iterable[Row]) -> dict[Holding, list[Row]]:
     rows = list(rows)
     parts: dict[Holding, list[Row]] = {}
     shown: set[str] = set()
+    needs = {row.needs for row in rows if row.role in DEFENDED}
     for holds in Holding:
-        kept = [row for row in rows if row.role not in DEFENDED or holds.allows(row.needs)]
+        allowed = {one for one in needs if holds.allows(one)}
+        kept = [row for row in rows if row.role not in DEFENDED or row.needs in allowed]
         defenses = {row.defense for row in kept if row.role in DEFENDED}
         if defenses - shown:
             parts[holds] = kept

@@ -1,12 +1,11 @@
-"""Who competes, and where."""
+"""Who competes, and where. Both are keys of large tables, which is why they are tuples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Where defenses meet: one attack on one task and model."""
 
     model: str
@@ -15,8 +14,7 @@ class Setting:
     target: int | str | None = None
 
 
-@dataclass(frozen=True)
-class Competitor:
+class Competitor(NamedTuple):
     """Who competes: a defense with one clean-data size; 0 for those that read no clean data."""
 
     defense: str

@@ -9,45 +9,27 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.experiment.metrics import METRICS, RANKING, UNKNOWN, Percentages, compared
+from bench.experiment.metrics import RANKING
 from bench.experiment.roles import Role
 from bench.report.ranking import comparable, matched, ratings
+from bench.report.ranking.averages import Means, all_means, mean_of_each
 from bench.report.ranking.facts import YARDSTICK
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
-from bench.report.ranking.statistics import LEVEL, Estimate, FloatArray, crossed_weights, ranks, seed_weights, weighted
-from bench.report.rows.row import Row
+from bench.report.ranking.statistics import (
+    LEVEL,
+    Estimate,
+    FloatArray,
+    Weights,
+    crossed_weights,
+    mean,
+    ranks,
+    seed_weights,
+)
 from bench.store.words import counted
-
-Means = dict[str, float]  # by metric; NaN where not known
-
-
-def means(results: Results, place: Setting, cells: Mapping[int, Row]) -> Means:
-    """Return the mean of each metric over the seeds that count and are finished; NaN where one is not known."""
-    victims, floors = results.references(place, "victim"), results.references(place, "floor")
-    each = [
-        compared(_percentages(cells, seed), victim=_percentages(victims, seed), clean=_percentages(floors, seed))
-        for seed in results.used_seeds(place)
-    ]
-    return _mean_of_each(each)
-
-
-def _percentages(cells: Mapping[int, Row], seed: int) -> Percentages:
-    row = cells.get(seed)
-    return row.percentages if row is not None and row.done else UNKNOWN
-
-
-def _mean_of_each(each: Sequence[Percentages]) -> Means:
-    table = np.array([[one[name] for one in each] for name in METRICS]).reshape(len(METRICS), len(each))
-    known = ~np.isnan(table)
-    averages = table.sum(axis=1) / max(len(each), 1)
-    for row in np.flatnonzero(known.sum(axis=1) < max(len(each), 1)):
-        averages[row] = table[row, known[row]].mean() if known[row].any() else math.nan
-    return dict(zip(METRICS, averages.tolist(), strict=True))
 
 
 def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    return mean([value for value in values if not math.isnan(value)])
 
 
 @dataclass(frozen=True)
@@ -153,11 +135,9 @@ class Leaderboard:
     @cached_property
     def means(self) -> dict[tuple[Setting, Competitor], Means]:
         """The mean metrics of every finished line at every place where an attack implanted."""
-        return {
-            (place, line): means(self.results, place, self.results.cells(place, line))
-            for place in self.implanted
-            for line in self.results.complete(place)
-        }
+        keys = [(place, line) for place in self.implanted for line in self.results.complete(place)]
+        cells = [(place, self.results.cells(place, line)) for place, line in keys]
+        return dict(zip(keys, all_means(self.results, cells), strict=True))
 
     @cached_property
     def matched(self) -> dict[tuple[Setting, Competitor], dict[float, float]]:
@@ -166,10 +146,15 @@ class Leaderboard:
 
     def rank_at(self, place: Setting, line: Competitor) -> float:
         """Return the rank of a line at a place; NaN where it has none."""
-        rated = self.results.ratings.get(place)
-        if rated is None or line not in rated.lines:
-            return math.nan
-        return float(ranks(-rated.points.mean(axis=1))[rated.lines.index(line)])
+        return self._ranks.get(place, {}).get(line, math.nan)
+
+    @cached_property
+    def _ranks(self) -> dict[Setting, dict[Competitor, float]]:
+        """The ranks of the lines that are compared at each place."""
+        return {
+            place: dict(zip(rated.lines, ranks(-rated.points.mean(axis=1)).tolist(), strict=True))
+            for place, rated in self.results.ratings.items()
+        }
 
     def standings(self, places: Sequence[Setting] | None = None) -> list[Standing]:
         """Return every line that the suite has at those places that count: complete first, best rank first."""
@@ -186,7 +171,8 @@ class Leaderboard:
     def reference(self, role: Role, places: Sequence[Setting] | None = None) -> Means:
         """Return the means of the clean model or of the undefended victims over places."""
         wanted = self.places if places is None else self.counting(places)
-        return _mean_of_each([means(self.results, place, self.results.references(place, role)) for place in wanted])
+        each = [(place, self.results.references(place, role)) for place in wanted]
+        return mean_of_each(all_means(self.results, each))
 
     def _ranking(self, lines: Sequence[Competitor], places: Sequence[Setting]) -> Ranking:
         """Rank lines that are finished at all places."""
@@ -224,14 +210,14 @@ class Leaderboard:
         ]
         counts = crossed_weights(factors, rng=rng, draws=draws)
         total, plain = np.zeros((len(lines), draws)), np.zeros((len(lines), draws))
-        trainings: dict[tuple[str, str, int], FloatArray] = {}
+        trainings: dict[tuple[str, str, int], Weights] = {}
         for place, count in zip(places, counts, strict=True):
             rated = each[place]
             size = len(rated.seeds)
             key = (place.model, place.task, size)
             if key not in trainings:
-                trainings[key] = seed_weights(size, rng=rng, draws=draws)
-            one = weighted(rated.drawn_of(lines), trainings[key])
+                trainings[key] = Weights(seed_weights(size, rng=rng, draws=draws))
+            one = trainings[key].means(rated.drawn_of(lines))
             total += one * count
             plain += one
         none = counts.sum(axis=0) == 0  # a draw without any of the places is taken over all of them
@@ -246,7 +232,7 @@ class Leaderboard:
             line=line,
             rating=ranking.ratings.get(line),
             rank=ranking.ranks.get(line),
-            means=_mean_of_each([self.means[place, line] for place in places]),
+            means=mean_of_each([self.means[place, line] for place in places]),
             matched={limit: _mean(self.matched[place, line][limit] for place in places) for limit in matched.LIMITS},
             places=places,
             of=of,

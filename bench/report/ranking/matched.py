@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.experiment.metrics import ACCURACY, BACKDOOR
+from bench.report.ranking.statistics import mean
 
 if TYPE_CHECKING:
     from bench.report.ranking.results import Competitor, Results, Setting
@@ -24,9 +24,8 @@ def flip_rates(results: Results, place: Setting, line: Competitor) -> dict[float
     A defense that costs more than a limit cannot be used there: what is left is the victim's. Where the suite has a
     sweep of its reserve ratio, the best of the sweep within the limit counts, with straight lines between its points.
     """
-    used, victims, cells = results.used_seeds(place), results.references(place, "victim"), results.cells(place, line)
-    undefended = [victims[seed] for seed in used if seed in victims]
-    acc, flip = _mean(undefended, ACCURACY.name), _mean(undefended, BACKDOOR.name)
+    used, cells = results.used_seeds(place), results.cells(place, line)
+    acc, flip = results.undefended(place)
     own = [_point([cells[seed] for seed in used if seed in cells], acc, flip)]
     ratios: dict[float, list[Row]] = {}
     for row in results.sweep(place, line):
@@ -47,10 +46,6 @@ def at(limit: float, own: Iterable[Point], sweep: Iterable[Point], *, undefended
 
 def _point(rows: Iterable[Row], acc: float, flip: float) -> Point:
     """Return what cells lose and leave; a flip rate that is not defined counts as the victim's."""
-    rows = list(rows)
-    left = [row.percentages[BACKDOOR.name] for row in rows if row.done]
-    return acc - _mean(rows, ACCURACY.name), float(np.mean([flip if np.isnan(one) else one for one in left]))
-
-
-def _mean(rows: Iterable[Row], metric: str) -> float:
-    return float(np.mean([row.percentages[metric] for row in rows if row.done]))
+    known = [row.percentages for row in rows if row.done]
+    left = mean([flip if math.isnan(one[BACKDOOR.name]) else one[BACKDOOR.name] for one in known])
+    return acc - mean([one[ACCURACY.name] for one in known]), left

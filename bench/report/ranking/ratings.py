@@ -55,6 +55,12 @@ class Ratings:
         wanted = values if tuple(lines) == self.lines else values[[self.lines.index(line) for line in lines]]
         return wanted if minus is None else wanted - values[self.lines.index(minus)]
 
+    def among(self, lines: Sequence[Competitor], seeds: Sequence[int]) -> Ratings | None:
+        """Return the ratings of some defenses; None where they are not those of the same seeds, or one is missing."""
+        if self.seeds != tuple(seeds) or not set(lines) <= set(self.lines):
+            return None
+        return Ratings(tuple(lines), self.seeds, self.points_of(lines), self.drawn_of(lines))
+
     def at(self, seeds: Sequence[int]) -> Ratings:
         """Return the ratings at all of some seeds, NaN at those that it lacks."""
         if tuple(seeds) == self.seeds:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import Kind
-from bench.experiment.metrics import MEASURED, SUCCESS, Metric, Show, shown
-from bench.experiment.roles import Role
+from bench.experiment.metrics import ACCURACY, BACKDOOR, MEASURED, SUCCESS, Metric, Show, shown
+from bench.experiment.roles import DEFENDED, Role
 from bench.report.ranking import ratings
 from bench.report.ranking.competition import Competitor as Competitor
 from bench.report.ranking.competition import Setting as Setting
-from bench.report.ranking.statistics import Runs, holm
+from bench.report.ranking.statistics import Runs, holm, mean
 from bench.report.rows import curves, frames, trainings
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
@@ -30,7 +28,6 @@ MAX_DROP = 5.0  # points of ACC that the ratio that is best on the test sets may
 LEAST_RATING = 52.5  # DER that a defense needs before it can be called best: 5 points better than doing nothing
 ALPHA = 0.05  # of the marks
 MARGIN = 5.0  # points of DER: what is shown to be closer to the best than this is as good
-_measured = itemgetter(*MEASURED)
 SAME = 0.75  # share of cells with the very numbers of another attack from which on an attack repeats that one
 State = Literal["implanted", "not implanted", "no trigger", "unknown"]
 Mark = Literal["best", "equal", ""]
@@ -48,9 +45,14 @@ class Results:
         swept: how many listed cells are points of such curves.
         cells_of_other_trainings: keys of the cells that are of another training of their victim than the one that
             passed the gate, see :mod:`bench.report.rows.trainings`; they are left out.
+
+    Args:
+        rows, gate: see above.
+        whole: results of which these are a part, with fewer defenses: what was computed for it is not computed again.
     """
 
-    def __init__(self, rows: Iterable[Row], *, gate: Gate | None = None) -> None:
+    def __init__(self, rows: Iterable[Row], *, gate: Gate | None = None, whole: Results | None = None) -> None:
+        self._whole = whole
         self.rows = list(rows)
         self.gate = gate or Gate()
         self.cells_of_other_trainings = trainings.cells_of_other_trainings(self.rows)
@@ -65,9 +67,10 @@ class Results:
         for row in self.rows:
             if not row.listed or row.role == "floor" or row.cell_key in points:
                 continue
-            self._keys[_place(row)][row.seed] = row.victim_key
-            if row.role in ("defended", "detected"):
-                self._cells[_place(row), Competitor(row.defense, row.clean_size)][row.seed] = row
+            place = _place(row)
+            self._keys[place][row.seed] = row.victim_key
+            if row.role in DEFENDED:
+                self._cells[place, Competitor(row.defense, row.clean_size)][row.seed] = row
         swept = [row for row in self.rows if row.cell_key in points]
         for row in swept:
             self._sweeps[_place(row), Competitor(curves.curve_name(row.defense), row.clean_size)].append(row)
@@ -75,6 +78,9 @@ class Results:
             self._keys[_place(row)][row.seed] = row.victim_key
             self._cells[_place(row), Competitor(row.defense, row.clean_size)][row.seed] = row
         self._states: dict[Setting, State] = {}
+        self._used: dict[Setting, list[int]] = {}
+        self._complete: dict[Setting, list[Competitor]] = {}
+        self._undefended: dict[Setting, tuple[float, float]] = {}
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
         self.lines = list(dict.fromkeys(line for _, line in self._cells))
@@ -92,10 +98,8 @@ class Results:
     @cached_property
     def known_metrics(self) -> frozenset[str]:
         """Names of the metrics of which any cell has a number."""
-        known: set[str] = set()
-        for row in self.rows:
-            known |= {name for name in MEASURED.keys() - known if row.metric(name) is not None}
-        return frozenset(known)
+        table = np.array([row.measured for row in self.rows if row.done]).reshape(-1, len(MEASURED))
+        return frozenset(name for name, known in zip(MEASURED, ~np.isnan(table).all(axis=0), strict=True) if known)
 
     @cached_property
     def shown_metrics(self) -> Sequence[Metric]:
@@ -158,14 +162,26 @@ class Results:
 
     def used_seeds(self, place: Setting) -> list[int]:
         """Return the seeds that count: those whose victim passed the gate, or all where the gate decides nothing."""
-        if self.state(place) != "implanted":
-            return self.seeds(place)
-        return [seed for seed in self.seeds(place) if self._implanted.get(self._keys[place][seed])]
+        if place not in self._used:
+            all_count = self.state(place) != "implanted"
+            keys = self._keys[place]
+            self._used[place] = [seed for seed in self.seeds(place) if all_count or self._implanted.get(keys[seed])]
+        return self._used[place]
 
     def references(self, place: Setting, role: Role) -> dict[int, Row]:
         """Return the victims or the clean model by seed; without a trigger, the clean model is the victim itself."""
         by_key = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
         return {seed: by_key[key] for seed, key in self._keys[place].items() if key in by_key}
+
+    def undefended(self, place: Setting) -> tuple[float, float]:
+        """Return the accuracy and the flip rate of the victims that count, in percent."""
+        if place not in self._undefended:
+            victims = self.references(place, "victim")
+            known = [victims[seed].percentages for seed in self.used_seeds(place)
+                     if seed in victims and victims[seed].done]  # fmt: skip
+            acc, flip = (mean([one[metric.name] for one in known]) for metric in (ACCURACY, BACKDOOR))
+            self._undefended[place] = acc, flip
+        return self._undefended[place]
 
     def runs(self, cells: dict[int, Row], metric: Metric, seeds: Iterable[int]) -> Runs:
         """Return per-example outcomes of the finished cells among the given seeds."""
@@ -179,11 +195,14 @@ class Results:
 
     def complete(self, place: Setting) -> list[Competitor]:
         """Return the defenses that are finished on every seed that counts; only they are compared."""
-        seeds, victims = self.used_seeds(place), self.references(place, "victim")
-        if not all(seed in victims and victims[seed].done for seed in seeds):
-            return []
-        finished = ((line, self.cells(place, line)) for line in self.lines)
-        return [line for line, cells in finished if all(seed in cells and cells[seed].predicts for seed in seeds)]
+        if place not in self._complete:
+            seeds, victims = self.used_seeds(place), self.references(place, "victim")
+            known = all(seed in victims and victims[seed].done for seed in seeds)
+            finished = ((line, self.cells(place, line)) for line in self.lines if known)
+            self._complete[place] = [
+                line for line, cells in finished if all(seed in cells and cells[seed].predicts for seed in seeds)
+            ]
+        return self._complete[place]
 
     def ranked(self, place: Setting) -> list[Competitor]:
         """Return the defenses that are compared at a place: complete, and not told the trigger."""
@@ -193,6 +212,13 @@ class Results:
     def ratings(self) -> dict[Setting, ratings.Ratings]:
         """The DER of every defense at the settings that enter ranks: the attack implanted, a defense is complete."""
         places = [place for place in self.places if self.state(place) == "implanted" and self.ranked(place)]
+        known = {} if self._whole is None else self._whole.ratings
+        rated = {
+            place: part
+            for place in places
+            if place in known and (part := known[place].among(self.ranked(place), self.used_seeds(place)))
+        }
+        missing = [place for place in places if place not in rated]
         cells = [
             ratings.Cells(
                 place.task,
@@ -200,9 +226,10 @@ class Results:
                 {line: self.cells(place, line) for line in self.ranked(place)},
                 self.used_seeds(place),
             )
-            for place in places
+            for place in missing
         ]
-        return dict(zip(places, ratings.rate(cells), strict=True))
+        rated |= zip(missing, ratings.rate(cells), strict=True)
+        return {place: rated[place] for place in places}
 
     def marks(self, place: Setting) -> dict[Competitor, Mark]:
         """Return the best defense of a place and those that are shown to be as good; none where nothing implanted."""
@@ -261,13 +288,17 @@ class Results:
             seed: i for i, seed in enumerate(dict.fromkeys(seed for one in sides for side in one for seed in side))
         }
         numbers = np.full((len(places), len(self.lines) + 1, len(seeds)), -1)
-        known: dict[tuple[float | None, ...], int] = {}
-        for i, one in enumerate(sides):
-            for j, side in enumerate(one):
-                for seed, row in side.items():
-                    if row.done:
-                        metrics = tuple(None if math.isnan(value) else value for value in _measured(row.percentages))
-                        numbers[i, j, seeds[seed]] = known.setdefault(metrics, len(known))
+        done = [
+            ((i, j, seeds[seed]), row.measured)
+            for i, one in enumerate(sides)
+            for j, side in enumerate(one)
+            for seed, row in side.items()
+            if row.done
+        ]
+        if done:
+            cells, metrics = zip(*done, strict=True)
+            table = np.nan_to_num(np.array(metrics), nan=-np.inf) + 0.0
+            numbers[tuple(np.transpose(cells))] = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
         return numbers.reshape(len(places), -1)
 
     @cached_property

@@ -137,9 +137,10 @@ def example_draws(outcomes: ArrayLike, times: NDArray[np.float32]) -> FloatArray
     partly = absent.any(axis=1)
     counted = np.vstack([np.where(absent, 0.0, flat), ~absent[partly]]).astype(np.float32)
     sums = (counted @ times).astype(np.float64)
-    totals = np.full((len(flat), times.shape[1]), float(data.shape[-1]))
-    totals[partly] = sums[len(flat) :]
-    means = np.divide(sums[: len(flat)], totals, out=np.full(totals.shape, np.nan), where=totals > 0)
+    means = sums[: len(flat)]
+    totals = sums[len(flat) :]
+    means[~partly] /= data.shape[-1]
+    means[partly] = np.divide(means[partly], totals, out=np.full(totals.shape, np.nan), where=totals > 0)
     shaped: FloatArray = means.reshape(*data.shape[:-1], -1)
     return shaped
 
@@ -149,15 +150,29 @@ def seed_weights(seeds: int, *, rng: np.random.Generator, draws: int = DRAWS) ->
     return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).T / seeds
 
 
-def weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return weighted means over seeds without NaN: [..., seeds, draws] to [..., draws]; NaN where none is drawn."""
-    defined = ~np.isnan(values)
-    if defined.all():
-        return np.asarray((values * weights).sum(axis=-2) / weights.sum(axis=-2), dtype=np.float64)
-    total = (defined * weights).sum(axis=-2)
-    summed = (np.where(defined, values, 0.0) * weights).sum(axis=-2)
-    means: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
-    return means
+class Weights:
+    """Weights of seeds, for many means.
+
+    Args:
+        each: [seeds, draws].
+    """
+
+    def __init__(self, each: FloatArray) -> None:
+        self._each, self._total = each, each.sum(axis=-2)
+        self._rows = np.ascontiguousarray(each)
+
+    def means(self, values: FloatArray) -> FloatArray:
+        """Return weighted means over seeds: [..., seeds, draws] to [..., draws]; NaN where only NaN is drawn."""
+        defined = ~np.isnan(values)
+        if defined.all():
+            summed = values[..., 0, :] * self._rows[0]
+            for seed in range(1, len(self._rows)):  # without a weighted copy of all values
+                summed += values[..., seed, :] * self._rows[seed]
+            return np.asarray(summed / self._total, dtype=np.float64)
+        total = (defined * self._each).sum(axis=-2)
+        summed = (np.where(defined, values, 0.0) * self._each).sum(axis=-2)
+        means: FloatArray = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)
+        return means
 
 
 def mean_contrast(
@@ -255,9 +270,9 @@ def _over_seeds(points: FloatArray) -> FloatArray:
 
 def _summed(each: FloatArray, drawn: Iterable[FloatArray], weights: FloatArray) -> FloatArray:
     """Return sums over contrasts of weighted means over seeds: [means, draws]; of all seeds where none is drawn."""
-    total = np.zeros(1)
+    total, over_seeds = np.zeros(1), Weights(weights)
     for values, own in zip(each, drawn, strict=True):
-        means = weighted(own, weights)
+        means = over_seeds.means(own)
         total = total + np.where(np.isnan(means), values[:, None], means)
     return total
 
@@ -290,6 +305,11 @@ def _expanded(drawn: FloatArray, trainings: FloatArray, confidence: float) -> tu
         tail = float(stats.norm.cdf(np.sqrt((freedom + 1) / freedom) * stats.t.ppf(tail, freedom)))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of a few numbers, as numpy's but in a third of its time; NaN of none."""
+    return float(np.add.reduce(values) / len(values)) if len(values) else float("nan")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

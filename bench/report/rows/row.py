@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from bench.experiment.kept import AnyRecord
 from bench.experiment.roles import Role
 
 NOWHERE: Mapping[str, str] = {}  # the environment of what was not run
+_in_order: Callable[[metrics.Percentages], tuple[float, ...]] = itemgetter(*metrics.MEASURED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +125,12 @@ class Row:
     @property
     def done(self) -> bool:
         """Whether there are numbers."""
-        return self.status == "done"
+        return self.record is not None and self.record.status == "done"
 
     @property
     def predicts(self) -> bool:
         """Whether there are predictions: a detector leaves none."""
-        return self.done and self.record is not None and self.record.predicted
+        return self.record is not None and self.record.status == "done" and self.record.predicted
 
     @cached_property
     def percentages(self) -> metrics.Percentages:
@@ -140,6 +142,11 @@ class Row:
         if self.predicts and not metrics.measured_of(self.kind).keys() <= stated.keys():
             stated = metrics.aggregated(self.outcomes) | stated
         return {**metrics.UNKNOWN, **{name: float(value) for name, value in stated.items() if value is not None}}
+
+    @property
+    def measured(self) -> tuple[float, ...]:
+        """The same, in the order of :data:`bench.experiment.metrics.MEASURED`."""
+        return _in_order(self.percentages)
 
     def metric(self, name: str) -> float | None:
         """Return a metric in percent; None where it is not defined or not known yet."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.contracts import Kind
 from bench.errors import RequestError
+from bench.report.rows.bulk import bulk
 from bench.report.site import host
 from bench.report.site.merge import Source, merged, strictest
 from bench.store import outputs
@@ -50,16 +51,21 @@ def build(sources: Sequence[Source], *, folder: Path, address: str = "") -> Path
     return folder / "index.html"
 
 
+@bulk()
 def _write(sources: Sequence[Source], folder: Path, address: str) -> None:
     from bench.report.ranking import boards
     from bench.report.site import assets, bibtex, charts, data
     from bench.report.site.pages import Site
-    from bench.report.site.views import BoardView
+    from bench.report.site.views import BoardView, Budgets
 
     rows, gate = merged(sources), strictest(source.gate for source in sources)
-    families = {kind: boards.by_threat(row for row in rows if row.kind == kind) for kind in Kind}
+    families = {
+        (kind, threat): Budgets(part, gate)
+        for kind in Kind
+        for threat, part in boards.by_threat(row for row in rows if row.kind == kind).items()
+    }
     views = [
-        BoardView(name, part, gate, family=families[name.kind][name.threat])
+        BoardView(name, part, gate, family=families[name.kind, name.threat])
         for name, part in boards.split(rows).items()
     ]
     described = {name: facts for source in sources for name, facts in source.tasks.items()}

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bench.contracts import Board, Kind
 from bench.experiment.metrics import ACCURACY, BACKDOOR, Metric, Show, ranking_first, shown
 from bench.experiment.roles import DEFENDED, Role
 from bench.report.ranking import detection, headlines
+from bench.report.ranking.averages import Means, all_means, means
 from bench.report.ranking.boards import BoardName
-from bench.report.ranking.leaderboard import Leaderboard, Means, Standing, means
+from bench.report.ranking.leaderboard import Leaderboard, Standing
 from bench.report.ranking.matched import LIMITS
 from bench.report.ranking.results import Competitor, Mark, Results, Setting
 from bench.report.ranking.signs import Sign, signs, signs_of_detectors
@@ -24,12 +26,27 @@ from bench.report.tables import cells as tables
 from bench.store.words import counted
 from bench.suites.suite import Gate
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 STATES = {
     "implanted": "implanted",
     "not implanted": "did not implant",
     "no trigger": "no trigger",
     "unknown": "not finished",
 }
+
+
+class Budgets:
+    """The cells of a threat model, with every budget of labels."""
+
+    def __init__(self, rows: Sequence[Row], gate: Gate) -> None:
+        self.rows, self._gate = rows, gate
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """One row for each listed cell."""
+        return frames.frame(self.rows, gate=self._gate)
 
 
 class BoardView:
@@ -42,10 +59,11 @@ class BoardView:
         labels: how each line is called.
     """
 
-    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate, *, family: Sequence[Row] = ()) -> None:
+    def __init__(self, board: BoardName, rows: Sequence[Row], gate: Gate, *, family: Budgets | None = None) -> None:
         """Arrange the rows of a board; ``family`` has those of its threat model with every budget of labels."""
         self.board = board
-        self._family = family or rows
+        self._family = family or Budgets(rows, gate)
+        self._references: dict[Role, dict[Setting, Means]] = {}
         self.results = Results(rows, gate=gate)
         self.leaderboard = Leaderboard(self.results)
         self.labels = tables.labels(self.results, marked=False)
@@ -154,7 +172,10 @@ class BoardView:
 
     def reference(self, place: Setting, role: Role) -> Means:
         """Return the means of the undefended victim or of the clean model at a place."""
-        return means(self.results, place, self.results.references(place, role))
+        if role not in self._references:
+            each = [(place, self.results.references(place, role)) for place in self.results.places]
+            self._references[role] = dict(zip(self.results.places, all_means(self.results, each), strict=True))
+        return self._references[role][place]
 
     @cached_property
     def samples(self) -> dict[Competitor, tuple[int, ...]]:
@@ -208,7 +229,7 @@ class BoardView:
         A place counts where all values of the curve are there, so that its points are means over the same places.
         Ratios are compared within the budget of the board.
         """
-        frame = frames.frame(self._family, gate=self.results.gate)
+        frame = self._family.frame
         within = frame[frame["clean_size"].isin([0, self.board.labels])]
         entries: list[dict[str, object]] = []
         for kind, points in (("ratio", curves.ratio_points(within)), ("size", curves.size_points(frame))):
@@ -218,16 +239,21 @@ class BoardView:
             where = ["model", "task", "attack"]
             values = points.groupby("curve")[kind].transform("nunique")
             here = points.groupby(["curve", *where])[kind].transform("nunique")
-            for key, group in points[here == values].groupby(["curve", kind, *where], sort=False):
+            shared = points[here == values]
+            names = shared.groupby(["curve", kind])["defense"].unique()
+            needs = {of: sorted({need for name in some for need in self._needs[name]}) for of, some in names.items()}
+            groups = shared.groupby(["curve", kind, *where], sort=False)
+            averages = {metric.name: groups[metric.name].mean().tolist() for metric in (ACCURACY, BACKDOOR)}
+            seeds = groups["seed"].nunique()
+            for key, number, *each in zip(seeds.index, seeds.tolist(), *averages.values(), strict=True):
                 point = dict(zip(("curve", "x", *where), key, strict=True))
-                means = {metric.name: group[metric.name].mean() for metric in (ACCURACY, BACKDOOR)}
-                needs = sorted({need for name in group["defense"] for need in self._needs[name]})
-                entries.append({"kind": kind, **point, **means, "seeds": int(group["seed"].nunique()), "needs": needs})
+                beside = {"seeds": number, "needs": needs[key[:2]]}
+                entries.append({"kind": kind, **point, **dict(zip(averages, each, strict=True)), **beside})
         return entries
 
     @cached_property
     def _needs(self) -> dict[str, tuple[str, ...]]:
-        return {row.defense: row.needs for row in self._family if _defends(row)}
+        return {row.defense: row.needs for row in self._family.rows if _defends(row)}
 
 
 def _defends(row: Row) -> bool:
@@ -292,10 +318,12 @@ def _numbers(view: BoardView, place: Setting, line: Competitor) -> tuple[dict[st
     averages = known if known is not None else means(view.results, place, cells)
     done = [cells[seed] for seed in view.results.used_seeds(place) if seed in cells and cells[seed].done]
     deviations = {}
-    for metric in shown(Show.CELLS, kind=view.results.kind):
-        if metric.measure and metric.name not in view.results.known_metrics:
-            continue
-        number = tables.number(done, metric)
+    metrics = [
+        metric
+        for metric in shown(Show.CELLS, kind=view.results.kind)
+        if not metric.measure or metric.name in view.results.known_metrics
+    ]
+    for metric, number in zip(metrics, tables.numbers(done, metrics), strict=True):
         deviations[metric.name] = math.nan if number is None or number.spread is None else number.spread
     return averages, deviations
 

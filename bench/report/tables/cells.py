@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.experiment.metrics import ACCURACY, RANKING, Metric
 from bench.experiment.roles import BASELINES
@@ -98,9 +99,7 @@ def _cell(results: Results, place: Setting, cells: Mapping[int, Row], mark: Mark
     remarks = tuple(_remarks(rows, notes))
     grey = state == "not implanted"
     if done:
-        return Cell(
-            tuple(number(done, metric) for metric in leaves_of(results, state)), mark=mark, grey=grey, notes=remarks
-        )
+        return Cell(numbers(done, leaves_of(results, state)), mark=mark, grey=grey, notes=remarks)
     statuses = {row.status for row in rows}
     words = next((word for word in ("failed", "n/a") if word in statuses), "…" if rows else "")
     return Cell(words=words, grey=grey, notes=remarks)
@@ -123,13 +122,24 @@ def _remarks(rows: Sequence[Row], notes: Footnotes) -> list[int]:
     return remarks
 
 
-def number(rows: Sequence[Row], metric: Metric) -> Number | None:
-    """Return mean and standard deviation of a metric over cells; None where it is not defined."""
-    values = [value for row in rows if (value := row.metric(metric.name)) is not None]
-    if not values:
-        return None
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Number(float(np.mean(values)), spread, digits=metric.decimals)
+def numbers(rows: Sequence[Row], metrics: Sequence[Metric]) -> tuple[Number | None, ...]:
+    """Return mean and standard deviation of each metric over cells; None where it is not defined."""
+    table = np.array([[row.percentages[metric.name] for row in rows] for metric in metrics])
+    known = ~np.isnan(table)
+    if known.all():
+        return _numbers(table, metrics)
+    each = (_numbers(table[[i], known[i]][None], [metric]) for i, metric in enumerate(metrics))
+    return tuple(number for one in each for number in one)
+
+
+def _numbers(table: NDArray[np.float64], metrics: Sequence[Metric]) -> tuple[Number | None, ...]:
+    """Return numbers of known values [metrics, cells]."""
+    count = table.shape[1]
+    if not count:
+        return (None,) * len(metrics)
+    spreads = table.std(axis=1, ddof=1).tolist() if count > 1 else [None] * len(metrics)
+    rows = zip(table.mean(axis=1).tolist(), spreads, metrics, strict=True)
+    return tuple(Number(mean, spread, digits=metric.decimals) for mean, spread, metric in rows)
 
 
 def footer(results: Results) -> tuple[str, ...]:

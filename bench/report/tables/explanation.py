@@ -74,7 +74,8 @@ def _together(chosen: Sequence[Row]) -> list[str]:
         return []
     parts = []
     for metric in MEASURED.values():
-        if number := tables.number(done, metric):
+        (number,) = tables.numbers(done, [metric])
+        if number:
             parts.append(f"{metric.title} {number.text()}")
     return [f"Over {len(done)} of {len(chosen)} seeds (mean ± standard deviation): {', '.join(parts)}."]
 

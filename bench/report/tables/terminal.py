@@ -84,6 +84,7 @@ class Grid:
         for number, label in enumerate(self.labels):
             self._add(drawn, members, [label, *(self.cells[i][number] for i in members)])
             drawn.append(f"{blank}\n" if _ends_references(self.table, number) else "")
+        drawn.no_wrap = True  # it is wide enough, and to find that out takes as long as to draw it
         return drawn.append(blank)
 
     def _add(self, drawn: Text, members: Sequence[int], texts: Sequence[Text], style: str = "") -> None:
