@@ -133,7 +133,9 @@ class Published(Shown):
     @property
     def name(self) -> str:
         """That of the folder."""
-        return self.folder.resolve().name
+        from bench.report.rows import records
+
+        return records.name_of(self.folder)
 
     @property
     def gate(self) -> Gate:
@@ -145,8 +147,9 @@ class Published(Shown):
     def rows(self) -> list[Row]:
         """Return one row for each record."""
         from bench.report.rows import records
+        from bench.report.rows.settings import disambiguate_tasks
 
-        return records.load(self.folder)
+        return disambiguate_tasks(records.load(self.folder))
 
     def examples(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
         """Return those of ``examples.json`` in the folder."""
@@ -379,7 +382,8 @@ def shown_alone(name: str, settings: Sequence[str], store: Path | None, **option
     """
     opened = shown(name, settings, store, **options)
     if len(opened) > 1:
-        raise RequestError(f"{name} stands for several suites; name one: {', '.join(one.name for one in opened)}.")
+        choices = (str(one.folder) if isinstance(one, Published) else one.name for one in opened)
+        raise RequestError(f"{name} stands for several suites; name one: {', '.join(choices)}.")
     return opened[0]
 
 

@@ -97,7 +97,8 @@ def responses(suite: SuiteName, settings: Settings = None, profile: Profile = No
 
     opened = Session.open(suite, joined(settings, profile), store)
     if not printing.responses(opened):
-        say(f"{opened.name}: no model that writes is judged yet", err=True)
+        lacks = "the store has no victim that writes and was judged; records alone have no prompts"
+        say(f"{opened.name}: {lacks}", err=True)
 
 
 def figure(

@@ -62,7 +62,13 @@ class Plan:
         return cells
 
     def check_models(self) -> None:
-        """Refuse a pre-trained model that is not sound, or takes fewer tokens than a task wants."""
+        """Refuse a model that is not sound, takes fewer tokens than a task wants, or has the name of another one."""
+        called: dict[str, str] = {}
+        for name in self.suite.model:
+            before = called.setdefault(recipes.model_of(name).name, name)
+            if before != name and recipes.model_of(before).path != recipes.model_of(name).path:
+                what = f"tables would call both {recipes.model_of(name).name}"
+                raise RequestError(f"models {before} and {name}: {what}; rename one of the folders.")
         for task in Grid(self.suite).tasks:
             for name in self.suite.model:
                 recipes.model_of(name).check(tokens=recipes.task_of(task).facts.max_length)

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from bench.errors import RequestError
+from bench.experiment import record_files
 from bench.report.rows import beside
 from bench.report.rows.mixtures import mixtures
-from bench.report.rows.records import rows_of
+from bench.report.rows.records import LINES, name_of, rows_of
+from bench.report.rows.settings import disambiguate_tasks
 from bench.store import outputs
+from bench.suites import strict
 
 if TYPE_CHECKING:
     from bench.report.rows.row import Row
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LEADERBOARD, CLAIMS, RESULTS = "leaderboard.json", "claims.json", "RESULTS.md"
 EXAMPLES = beside.EXAMPLES
+MADE = (".png", ".pdf", ".csv", ".json")  # what an earlier version may have left that this one does not write
 TABLES = {"table.md": "md", "table.csv": "csv", "table.tex": "latex"}
 
 
@@ -52,26 +54,47 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
     if not mixed and (mixes := mixtures(rows)):
         more = f" (and {len(mixes) - 1} more)" if len(mixes) > 1 else ""
         raise RequestError(f"{mixes[0]}{more}. `--mixed` publishes it all the same, and every table says so.")
+    if all(row.record is None for row in rows):
+        raise RequestError(
+            f"the store {opened.store.root} has no record of suite {opened.name}; run it, or name another --store."
+        )
     outputs.make_folder(folder)
+    earlier = _earlier(folder)
     written = [folder / "suite.yaml", folder / "records.jsonl.gz"]
     fields = opened.plan.suite.model_dump(mode="json", exclude_defaults=True, exclude={"profiles"})
-    outputs.write(written[0], yaml.safe_dump(fields, sort_keys=False, width=110))
+    outputs.write(written[0], strict.dump(fields, width=110))
     outputs.write(written[1], packed(rows))
     for name, form in TABLES.items():
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    alone = rows_of([(row.record.whole, None) for row in rows if row.record is not None], suite=folder.name)
+    found = [row.record.whole for row in rows if row.record is not None]
+    alone = disambiguate_tasks(rows_of([(record, None) for record in found], suite=name_of(folder)))
     outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
         outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    if examples := opened.examples(generated_only=True):
+    still = {record.key: earlier[record.key][1] for record in found
+             if record.key in earlier and earlier[record.key][0] == record.document()}  # fmt: skip
+    if examples := {**still, **opened.examples(generated_only=True)}:
         written.append(folder / EXAMPLES)
         outputs.write(written[-1], json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
     figures = folder / "figures"
     outputs.make_folder(figures)
-    return [*written, *report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+    written += [*report.draw(rows, folder=figures, gate=gate), *opened.study(figures)]
+    for path in (folder / EXAMPLES, *figures.iterdir()):
+        if path not in written and path.suffix in MADE:
+            outputs.remove(path)
+    return written
+
+
+def _earlier(folder: Path) -> dict[str, tuple[dict[str, Any], Any]]:
+    """Return the records of an earlier version for which it has responses, with these, by key."""
+    if not (examples := beside.examples(folder)):
+        return {}
+    entries = record_files.read(path for name in LINES if (path := folder / name).is_file())
+    known = [one.record for one in entries if isinstance(one, record_files.RecordFile)]
+    return {record.key: (record.document(), examples[record.key]) for record in known if record.key in examples}
 
 
 def packed(rows: Iterable[Row]) -> bytes:

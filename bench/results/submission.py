@@ -21,6 +21,7 @@ from bench.experiment import code_versions, metrics, predictions, recipes, writt
 from bench.experiment.record import PluginRecipe, Record
 from bench.experiment.record_files import Problem, RecordFile, files_below, read
 from bench.plugins import registry
+from bench.report.rows.records import LINES
 from bench.results import publish
 from bench.results.against_suite import Against
 from bench.suites import suite as suites
@@ -73,8 +74,9 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
         raise RequestError(f"there is no folder {folder}.")
     place, checked, others = _place(folder), Checked(), set[str]()
     against = Against(suite or suite_of(folder))
-    checked.problems += _no_plain_files(place)
-    for entry in read(_files(place), below=place):
+    checked.problems += _no_plain_files(folder, place)
+    files = _files(folder, place)
+    for entry in read(files, below=place if all(path.is_relative_to(place) for path in files) else folder):
         if isinstance(entry, Problem):
             checked.problems.append(entry)
             checked.records += bool(entry.key)
@@ -95,7 +97,7 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
 
 def records(folder: Path, *, without: Collection[str] = ()) -> Iterator[Record]:
     """Yield the records of a folder that was checked, without those of the given keys."""
-    entries = read(_files(_place(folder)))
+    entries = read(_files(folder, _place(folder)))
     yield from (one.record for one in entries if isinstance(one, RecordFile) and one.record.key not in without)
 
 
@@ -109,15 +111,24 @@ def suite_of(folder: Path) -> Suite | None:
     return suites.check(suites.read_yaml(path), str(path)) if path.is_file() and not path.is_symlink() else None
 
 
-def _files(place: Path) -> list[Path]:
-    return [path for path in files_below(place, FORMS) if path.name not in NO_RECORDS and _kind(path) == "file"]
+def _files(folder: Path, place: Path) -> list[Path]:
+    """Return the files with records; beside ``records`` those that tables read as well."""
+    files = [*_beside(folder, place), *files_below(place, FORMS)]
+    return [path for path in files if path.name not in NO_RECORDS and _kind(path) == "file"]
 
 
-def _no_plain_files(place: Path) -> Iterator[Problem]:
+def _beside(folder: Path, place: Path) -> list[Path]:
+    return [path for name in LINES if place != folder and os.path.lexists(path := folder / name)]
+
+
+def _no_plain_files(folder: Path, place: Path) -> Iterator[Problem]:
     """Yield what has no place among records: links, pipes, devices, folders that cannot be read."""
     unread: list[OSError] = []
-    for folder, folders, names in os.walk(place, onerror=unread.append):
-        for path in (Path(folder, name) for name in sorted([*folders, *names])):
+    for path in _beside(folder, place):
+        if (kind := _kind(path)) != "file":
+            yield _no_record(folder, path, f"is {kind}; records lie in plain files")
+    for inside, folders, names in os.walk(place, onerror=unread.append):
+        for path in (Path(inside, name) for name in sorted([*folders, *names])):
             if (kind := _kind(path)) not in ("file", "folder"):
                 yield _no_record(place, path, f"is {kind}; records lie in plain files")
             elif kind == "folder" and not os.access(path, os.X_OK):

@@ -29,6 +29,7 @@ class _Pending:
     """Files that are whole and wait for the others of their kind to be so, in the order in which they were written."""
 
     moves: list[tuple[Path, Path]] = field(default_factory=list)
+    removed: list[Path] = field(default_factory=list)
 
 
 _pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
@@ -78,6 +79,19 @@ def beside(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there; with the files of :func:`all_or_none` only once all of them are whole.
+
+    Raises:
+        NotWritten: it cannot be removed.
+    """
+    if (pending := _pending.get()) is not None:
+        pending.removed.append(path)
+        return
+    with _in_words(path):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
     """Let the files that are written inside appear together at the end, or none of them where one fails."""
@@ -91,6 +105,9 @@ def all_or_none() -> Iterator[None]:
         for temp, target in pending.moves:
             with _in_words(target):
                 os.replace(temp, target)
+        for path in pending.removed:
+            with _in_words(path):
+                path.unlink(missing_ok=True)
     finally:
         _pending.reset(token)
         for temp, _ in pending.moves:
@@ -109,7 +126,7 @@ def refuse_file(path: Path) -> None:
             _refuse_inside(path, target.parent)
         elif stat.S_ISDIR(mode):
             raise NotWritten(f"{path} is a folder; name a file.")
-        elif not os.access(target, os.W_OK) or (stat.S_ISREG(mode) and not os.access(target.parent, os.W_OK)):
+        elif not os.access(path, os.W_OK) or (stat.S_ISREG(mode) and not os.access(target.parent, os.W_OK)):
             raise NotWritten(f"{path} cannot be written: permission denied.")
 
 

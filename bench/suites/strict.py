@@ -69,6 +69,24 @@ for _word, (_pattern, _first) in _WORDS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_word}", _whole, [*_first, ""])
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts into quotes what either reader, this one or another, would take for something else than a text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # the loader takes none
+
+
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _whole in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _whole, [_first])
+
+
+def dump(content: Any, **options: Any) -> str:
+    """Return plain YAML that :func:`load` reads back as the same content."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, **options)
+    return text
+
+
 def load(text: str, where: str) -> Any:
     """Return the content of a text; every mistake is one line that begins with ``where`` and names the position."""
     try:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.contracts import Budget, Kind
@@ -176,9 +175,7 @@ def load(name: str, settings: Sequence[str] = ()) -> Suite:
 
 def in_yaml(suite: Suite) -> str:
     """Return a suite as a file that reads back as the same suite; fields with their defaults are left out."""
-    return yaml.safe_dump(
-        suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=False, allow_unicode=True
-    )
+    return strict.dump(suite.model_dump(mode="json", exclude_defaults=True, by_alias=True), allow_unicode=True)
 
 
 def renamed(suite: Suite, path: Path, settings: Sequence[str]) -> Suite:

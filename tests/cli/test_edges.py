@@ -226,6 +226,15 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_output_that_the_shell_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    terminal.prepare()
+    terminal.say("to nobody")
+    terminal.write("to nobody")
+    terminal.say("to nobody", err=True)
+
+
 def test_a_worker_that_has_nothing_to_do_ends_without_a_word() -> None:
     program = (
         "import os, signal; from bench.runner import worker; "

@@ -273,6 +273,12 @@ def test_a_run_is_refused_before_it_begins(encoder: Path, tmp_path: Path) -> Non
         plan(short, 65).check_models()
     with pytest.raises(RequestError, match="not finite"):
         plan(changed(encoder, tmp_path, BOTH["NaN"][0]), 64).check_models()
+    same = tmp_path / "elsewhere" / encoder.name
+    shutil.copytree(encoder, same)
+    both = plan(encoder, 64).suite.model_copy(update={"model": [str(encoder), f"local/{encoder}"]})
+    Plan(both).check_models()  # one folder, spelt in two ways
+    with pytest.raises(RequestError, match=f"tables would call both local/{encoder.name}; rename one"):
+        Plan(both.model_copy(update={"model": [str(encoder), str(same)]})).check_models()
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,12 @@ def test_what_a_path_may_be(tmp_path: Path) -> None:
     outputs.write(pipe, "through the pipe")
     reader.join(10)
     assert read == ["through the pipe"]
+    reading, writing = os.pipe()  # as /dev/stdout is before a pipe
+    outputs.refuse_file(Path(f"/dev/fd/{writing}"))
+    outputs.write(Path(f"/dev/fd/{writing}"), "through a number")
+    assert os.read(reading, 99) == b"through a number"
+    for handle in (reading, writing):
+        os.close(handle)
     long = tmp_path / ("x" * 250 + ".txt")
     outputs.write(long, "new")
     assert long.read_text() == "new"

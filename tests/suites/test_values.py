@@ -183,6 +183,27 @@ def test_a_number_may_be_written_in_the_usual_ways() -> None:
     assert (read.seed, read.tolerance, read.budget.learning_rate, read.labels) == ([3, 1000], 2.0, 2e-5, [16])
 
 
+NUMERALS = st.text("0123456789.eExXob_+-:", min_size=1, max_size=8)
+CONTENTS = st.recursive(
+    TEXTS | NUMERALS | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | NUMERALS, inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(CONTENTS)
+def test_what_is_saved_reads_back(content: Any) -> None:
+    text = strict.dump({"x": content}, allow_unicode=True)
+    assert repr(strict.load(text, "x")) == repr({"x": content})
+
+
+def test_a_suite_that_was_saved_is_the_same_suite() -> None:
+    data = {"name": "x", "description": "1e5", "task": "reviews", "model": "embedded", "defense": "none"}
+    saved = suite.check({**data, "attack": {"name": "badword", "words": ["1e5", "08", "0o17", ".5"]}}, "x")
+    assert suite.check(strict.load(suite.in_yaml(saved), "x"), "x") == saved
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     readers: tuple[Any, ...] = (

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.errors import RequestError
+from bench.errors import RequestError, plain
 from bench.experiment import record_files
 from bench.experiment.other_library_versions import apart_from_libraries
 from bench.experiment.record import Record
 from bench.report.rows import build
 from bench.report.rows.row import Row
 from bench.report.rows.trainings import merge_victim_keys
+from bench.store.layout import walk
 from bench.suites.suite import Gate, gate, read_yaml
 
 LINES = ("records.jsonl", "records.jsonl.gz")
@@ -45,7 +46,10 @@ def _within(folder: Path) -> Iterator[Path]:
 
 
 def _holds_records(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in LINES) or (folder / FOLDER).is_dir()
+    if any((folder / name).is_file() for name in LINES):
+        return True
+    inside = folder / FOLDER
+    return inside.is_dir() and any(name.endswith(".json") for _, _, names in walk(inside) for name in names)
 
 
 def gate_of(folder: Path) -> Gate:
@@ -61,7 +65,7 @@ def load(folder: Path) -> list[Row]:
     """Return a row for each record in a folder.
 
     Raises:
-        RequestError: a file is no record, or not what was written; says which, and in what field.
+        RequestError: a file is no record, or not what was written; says which, and in what field. Or there is none.
     """
     lines = [path for name in LINES if (path := folder / name).is_file()]
     by_key: dict[str, tuple[Record, Path]] = {}
@@ -69,7 +73,14 @@ def load(folder: Path) -> list[Row]:
         if isinstance(one, record_files.Problem):
             raise RequestError(f"{one}.")
         by_key[one.record.key] = one.record, one.path
-    return rows_of(by_key.values(), suite=folder.name)
+    if not by_key:
+        raise RequestError(f"{folder} holds no records: its files are empty.")
+    return rows_of(by_key.values(), suite=name_of(folder))
+
+
+def name_of(folder: Path) -> str:
+    """Return what a folder calls its suite: its last name, in characters that every file can hold."""
+    return plain(folder.resolve().name)
 
 
 def rows_of(records: Iterable[tuple[Record, Path | None]], *, suite: str) -> list[Row]:
