@@ -74,7 +74,7 @@ def make_triggered(path: Path, source: Examples, *, window: Window, seed: int) -
     others = source.take(rows)
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     marked = Examples(inputs, others.labels, others.responses)
-    return triggered.Triggered(marked, payload, others.inputs, trigger.describe())
+    return triggered.Triggered(marked, payload, others.inputs, trigger.describe(), inserted=bool(trigger.words))
 
 
 def payload_of(spec: Any, *, where: str) -> Payload:
