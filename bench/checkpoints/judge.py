@@ -16,6 +16,7 @@ from bench.checkpoints.kinds import opened
 from bench.checkpoints.suspect import Suspect
 from bench.contracts import Defended, Kind, Payload, Task
 from bench.contracts.examples import Examples
+from bench.contracts.kind import in_words
 from bench.contracts.measure import Measure
 from bench.errors import RequestError
 from bench.experiment import metrics
@@ -83,6 +84,11 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         if suspects["before"].labels != suspects["after"].labels:
             named = [", ".join(suspect.labels) for suspect in suspects.values()]
             raise RequestError(f"{request.model} has the labels {named[0]}; {request.against} has {named[1]}.")
+    kind = suspects["after"].kind
+    if other := next((measure for measure in measures if kind not in measure.kinds), None):
+        raise RequestError(
+            f"--measure: the measure {other.name} is for {in_words(other.kinds)}; {request.model} is for {kind}."
+        )
     examples = suspects["after"].examples(request.clean)
     marked = _triggered(request, suspects["after"], examples)
     facts = {name: _facts(request, suspect, examples, marked) for name, suspect in suspects.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench import seeds
 from bench.checkpoints import clean
@@ -54,6 +54,13 @@ class Description(BaseModel):
     trigger_fields: dict[str, Any] = Field({}, description="its fields")
     target: int | str | dict[str, Any] = Field(description="label, by number or name; or a payload with parameters")
     mapping: Mapped = Field("all-to-one", description="all-to-all: the target is the label after the gold one")
+
+    @field_validator("target")
+    @classmethod
+    def _with_fields(cls, target: Any) -> Any:
+        if isinstance(target, dict) and not isinstance(target.get("parameters", {}), dict):
+            raise ValueError("its parameters are no mapping of names to values")
+        return target
 
     def label(self) -> int | str:
         """Return the number or the name of the target."""
