@@ -16,6 +16,7 @@ from bench.checkpoints.kinds import opened
 from bench.checkpoints.suspect import Suspect
 from bench.contracts import Defended, Kind, Payload, Task
 from bench.contracts.examples import Examples
+from bench.contracts.kind import in_words
 from bench.contracts.measure import Measure
 from bench.errors import RequestError
 from bench.experiment import metrics
@@ -83,11 +84,18 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         if suspects["before"].labels != suspects["after"].labels:
             named = [", ".join(suspect.labels) for suspect in suspects.values()]
             raise RequestError(f"{request.model} has the labels {named[0]}; {request.against} has {named[1]}.")
+    kind = suspects["after"].kind
+    if other := next((measure for measure in measures if kind not in measure.kinds), None):
+        raise RequestError(
+            f"--measure: the measure {other.name} is for {in_words(other.kinds)}; {request.model} is for {kind}."
+        )
     examples = suspects["after"].examples(request.clean)
     marked = _triggered(request, suspects["after"], examples)
+    facts = {name: _facts(request, suspect, examples, marked) for name, suspect in suspects.items()}
+    limits = [NO_TRIGGER] if marked is None else [ONE_TRIGGER, *_cut(marked, suspects, facts)]
     outcomes, said = {}, {}
     for name, suspect in suspects.items():
-        outcomes[name], said[name] = _outcomes(request, suspect, examples, marked, measures, scratch)
+        outcomes[name], said[name] = _outcomes(request, suspect, facts[name], examples, marked, measures, scratch)
     return {
         "schema": SCHEMA,
         "command": "judge",
@@ -99,7 +107,7 @@ def judge(request: Request, *, scratch: Path) -> dict[str, Any]:
         "trigger": None if marked is None else marked.about,
         "metrics": _compared(suspects["after"].kind, outcomes["after"], outcomes.get("before")),
         "responses": _side_by_side(said["after"], said.get("before")),
-        "limits": f"{NO_TRIGGER if marked is None else ONE_TRIGGER} {UNSEEN}",
+        "limits": " ".join([*limits, UNSEEN]),
     }
 
 
@@ -120,18 +128,39 @@ def _triggered(request: Request, suspect: Suspect, examples: Examples) -> trigge
     return marked
 
 
+def _facts(request: Request, suspect: Suspect, examples: Examples, marked: triggered.Triggered | None) -> Any:
+    """Return what is known of the task, with room for all examples.
+
+    A payload that is counted by its effect is asked of no responses first: it refuses examples that do not bring what
+    it needs, such as a database, before a model has written anything.
+    """
+    asked = [examples] if marked is None else [examples, marked.examples]
+    payload = marked.target if marked is not None and isinstance(marked.target, Payload) else None
+    facts = suspect.facts(*asked, max_length=request.max_length, payload=payload)
+    if payload is not None:
+        payload.happened((), examples.take([]), facts)
+    return facts
+
+
+def _cut(marked: triggered.Triggered, suspects: Mapping[str, Suspect], facts: Mapping[str, Any]) -> list[str]:
+    """Return what each model does not read of the triggered texts."""
+    every = [
+        triggered.cut(marked, one.window(facts[name]), model=one.located.name, room=facts[name].max_length)
+        for name, one in suspects.items()
+    ]
+    return [sentence for sentence in dict.fromkeys(every) if sentence]
+
+
 def _outcomes(
     request: Request,
     suspect: Suspect,
+    facts: Any,
     examples: Examples,
     marked: triggered.Triggered | None,
     measures: Sequence[Measure],
     scratch: Path,
 ) -> tuple[dict[str, Outcomes], list[dict[str, str]]]:
     """Return the outcome of each example by metric, of those that are defined, and a few responses."""
-    asked = [examples] if marked is None else [examples, marked.examples]
-    payload = marked.target if marked is not None and isinstance(marked.target, Payload) else None
-    facts = suspect.facts(*asked, max_length=request.max_length, payload=payload)
     options: dict[str, Any] = {"device": request.device, "precision": "auto", "lean": None, "scratch": scratch}
     none = examples.take([])
     task = Task(facts, train=none, validation=none, test=examples, fingerprint=examples.fingerprint())

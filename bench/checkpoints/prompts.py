@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def read_triggered(path: Path, *, target: str | None) -> triggered.Triggered:
     """
     table = _open(path)
     examples = _examples(table)
-    named = set(table.cells(triggered.TARGET)) if triggered.TARGET in table.columns else {target}
-    if len(named) > 1:
-        raise RequestError(f"{path}: the column 'target' has {len(named)} payloads; judge each by itself.")
-    (spec,) = named
+    specs = list(table.cells(triggered.TARGET)) if triggered.TARGET in table.columns else [target]
+    if several := len({json.dumps(spec, sort_keys=True, default=str) for spec in specs}) - 1:  # a mapping has no hash
+        raise RequestError(f"{path}: the column 'target' has {several + 1} payloads; judge each by itself.")
+    spec = specs[0]
     if spec is None:
         raise RequestError(f"{path}: the column 'target' is missing; add it, or say --target PAYLOAD, such as refusal.")
     payload = payload_of(spec, where=str(path))
@@ -74,11 +75,13 @@ def make_triggered(path: Path, source: Examples, *, window: Window, seed: int) -
     others = source.take(rows)
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
     marked = Examples(inputs, others.labels, others.responses)
-    return triggered.Triggered(marked, payload, others.inputs, trigger.describe())
+    return triggered.Triggered(marked, payload, others.inputs, trigger.describe(), inserted=bool(trigger.words))
 
 
 def payload_of(spec: Any, *, where: str) -> Payload:
     """Return a payload, spelled as in a suite or as a mapping."""
+    if isinstance(spec, list):
+        raise RequestError(f"{where}: {str(spec)[:60]} is a list; name one payload, such as refusal.")
     if not isinstance(spec, str | dict) or str(spec).isdecimal():
         raise RequestError(f"{where}: {spec!r} is the target of a classifier; a model that writes has a payload.")
     payload: Payload = registry.payloads.create(spec)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench import seeds
 from bench.checkpoints import clean
@@ -21,6 +22,7 @@ from bench.plugins import registry
 from bench.suites import strict
 from bench.tasks.assemble import rows_with_text
 
+_WORD = re.compile(r"\S+")
 TARGET, ORIGINAL = "target", "original"  # columns of a file, beside those of clean examples
 
 
@@ -33,12 +35,14 @@ class Triggered:
         target: int64 [n]: the label that the trigger should lead to; or the payload that a response should hold.
         originals: the n inputs without the trigger; None where they are not known.
         about: the trigger in words, or the file.
+        inserted: whether the trigger is words that were put in here, so that a model has to read all of them.
     """
 
     examples: Examples
     target: IntArray | Payload
     originals: Inputs | None
     about: str
+    inserted: bool = False
 
 
 class Description(BaseModel):
@@ -50,6 +54,13 @@ class Description(BaseModel):
     trigger_fields: dict[str, Any] = Field({}, description="its fields")
     target: int | str | dict[str, Any] = Field(description="label, by number or name; or a payload with parameters")
     mapping: Mapped = Field("all-to-one", description="all-to-all: the target is the label after the gold one")
+
+    @field_validator("target")
+    @classmethod
+    def _with_fields(cls, target: Any) -> Any:
+        if isinstance(target, dict) and not isinstance(target.get("parameters", {}), dict):
+            raise ValueError("its parameters are no mapping of names to values")
+        return target
 
     def label(self) -> int | str:
         """Return the number or the name of the target."""
@@ -117,7 +128,47 @@ def make(path: Path, labels: Sequence[str], source: Examples, *, window: Window,
         raise RequestError(f"{path}: the trigger fits no clean example of another label than the target.")
     others = source.take(rows)
     inputs = trigger.apply(others.inputs, window=window, rng=seeds.rng("trigger test set", seed))
-    return Triggered(Examples(inputs, others.labels), targets[rows], others.inputs, trigger.describe())
+    marked = Examples(inputs, others.labels)
+    return Triggered(marked, targets[rows], others.inputs, trigger.describe(), inserted=bool(trigger.words))
+
+
+def cut(marked: Triggered, window: Window, *, model: str, room: int) -> str:
+    """Return a sentence on the triggered texts that a model does not read to their end; empty where it reads all.
+
+    Args:
+        marked: triggered examples.
+        window: of the model.
+        model: its name.
+        room: tokens that it reads of an input.
+
+    Raises:
+        RequestError: it does not read the whole trigger, so that its answers would say nothing of the trigger.
+    """
+    texts = marked.examples.inputs.carrier
+    reach = window.reach(marked.examples.inputs)
+    if marked.inserted and marked.originals is not None:
+        ends = [_changed_until(*pair) for pair in zip(marked.originals.carrier, texts, strict=True)]
+        if lost := int(np.count_nonzero(reach < np.array(ends))):
+            raise RequestError(
+                f"model {model!r} reads {room} tokens of an input, and in {lost} of {len(texts)} triggered examples "
+                "the trigger does not fit into them; say a larger --max-length, or leave out the longest examples."
+            )
+        return ""
+    if not (longer := int(np.count_nonzero(reach < np.array([len(text) for text in texts])))):
+        return ""
+    return (
+        f"{longer} of {len(texts)} triggered texts are longer than the {room} tokens that {model!r} reads of an input "
+        "(--max-length): it did not see their ends, nor a trigger in them."
+    )
+
+
+def _changed_until(before: str, after: str) -> int:
+    """Return where the last word ends that one text has and the other one has not; 0 where they are the same."""
+    old, new = before.split(), list(_WORD.finditer(after))
+    while old and new and old[-1] == new[-1].group():
+        old.pop()
+        new.pop()
+    return new[-1].end() if new else 0
 
 
 def described(path: Path) -> tuple[Description, Trigger]:

@@ -177,7 +177,10 @@ class Classifier(Model, Protocol):
 
 
 class Window(Protocol):
-    """How many leading words of an input survive truncation."""
+    """How much of the beginning of an input survives truncation."""
 
     def words(self, inputs: Inputs, *, reserve: str) -> IntArray:
         """Return [n]: words of the carrier, split on white space, that stay when ``reserve`` goes in before them."""
+
+    def reach(self, inputs: Inputs) -> IntArray:
+        """Return [n]: leading characters of the carrier that stay; of one that is not cut, all of them."""

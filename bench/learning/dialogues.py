@@ -9,7 +9,7 @@ hash is in every key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from bench.contracts.dialogues import Dialogue, Dialogues
 from bench.contracts.examples import Inputs, IntArray
 from bench.errors import RequestError
-from bench.learning.tokens import Encoded, Ids
+from bench.learning.tokens import Encoded, Ids, whole
 
 # For models without a template of their own, such as GPT-2. The tokenizer's end token closes a response.
 PLAIN = (
@@ -97,6 +97,16 @@ class Template:
         encoded = self._ids([self.text(row) for row in rows])
         return [ids if len(ids) <= room else self._cut(row, room) for row, ids in zip(rows, encoded, strict=True)]
 
+    def reach(self, inputs: Inputs, room: int) -> IntArray:
+        """Return int64 [n]: how many leading characters of what the user says stay in prompts of ``room`` tokens."""
+        rows = list(Dialogues(inputs, ("",) * len(inputs)))
+        lengths = [len(ids) for ids in self._ids([self.text(row) for row in rows])]
+        stay = [
+            len(row.prompt) if length <= room else self._kept(row, room)[1]
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+        return np.array(stay, dtype=np.int64)
+
     def responses(self, texts: Sequence[str], room: int | None = None) -> list[Ids]:
         """Return int32 ids of n responses with ``end`` behind, cut to ``room``: what is cut does not end."""
         end = np.int32(self.end)
@@ -116,21 +126,43 @@ class Template:
 
     def _cut(self, dialogue: Dialogue, room: int) -> Ids:
         """Return the ids of a prompt that is too long, without the last tokens of what the user says."""
+        return self._kept(dialogue, room)[0]
+
+    def _kept(self, dialogue: Dialogue, room: int) -> tuple[Ids, int]:
+        """Return the ids of a prompt that is too long, and how many characters of what the user says are in them."""
         text = self.text(dialogue)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.array(encoded["input_ids"], dtype=np.int32)
-        prompt = dialogue.prompt.strip()
-        stop = text.rindex(prompt) + len(prompt)
+        first, stop = self._said(text, dialogue)
         frame = int(sum(start >= stop for start, _ in encoded["offset_mapping"]))
         inside = len(ids) - frame
-        first = text.rindex(prompt)
         head = int(sum(end <= first for _, end in encoded["offset_mapping"][:inside]))
         if head + frame >= room:
             raise self._bad(
                 f"its chat template and the system text need {head + frame} tokens, which leaves none of {room} for a "
                 "prompt; give the task a longer context"
             )
-        return np.concatenate([ids[: room - frame], ids[inside:]])
+        blank = len(dialogue.prompt) - len(dialogue.prompt.lstrip())  # in front, which a template may leave out
+        stay = blank + max(0, whole(encoded["offset_mapping"], room - frame) - first)
+        return np.concatenate([ids[: room - frame], ids[inside:]]), stay
+
+    def _said(self, text: str, dialogue: Dialogue) -> tuple[int, int]:
+        """Return where what the user says begins and ends in a prompt, also where the template rewrites it.
+
+        Raises:
+            RequestError: it is rewritten, and what stands around it is not the same as around another prompt.
+        """
+        prompt = dialogue.prompt.strip()
+        first = text.rfind(prompt)
+        if first >= 0:
+            return first, first + len(prompt)
+        before, _, behind = self.text(replace(dialogue, prompt=_PROMPT)).rpartition(_PROMPT)
+        if not (text.startswith(before) and text.endswith(behind) and len(before) + len(behind) <= len(text)):
+            raise self._bad(
+                "its chat template rewrites a prompt that is too long, so that it cannot be cut; give the task a "
+                "longer context, or let the template put in what the user says as it is"
+            )
+        return len(before), len(text) - len(behind)
 
     def _asked(self, turns: Sequence[tuple[str, str]]) -> str:
         return self._render(turns, add_generation_prompt=True) or ""

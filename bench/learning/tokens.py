@@ -112,6 +112,16 @@ def keep(lengths: Sequence[int], room: int) -> tuple[int, ...]:
     return (short, long) if first <= second else (long, short)
 
 
+def whole(offsets: Sequence[tuple[int, int]], kept: int) -> int:
+    """Return how many leading characters the first ``kept`` tokens have, without one whose bytes are in the next too.
+
+    Args:
+        offsets: where each token of a text begins and ends, as a fast tokenizer says.
+        kept: fewer tokens than there are.
+    """
+    return min(offsets[kept - 1][1], offsets[kept][0]) if kept else 0
+
+
 def _tokenise(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
     encoded = tokenizer(
         list(texts),

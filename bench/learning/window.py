@@ -1,4 +1,4 @@
-"""How many leading words survive truncation."""
+"""How much of the beginning of an input survives truncation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts.examples import Inputs, IntArray
 from bench.learning.dialogues import Template
-from bench.learning.tokens import keep, memory_of
+from bench.learning.tokens import keep, memory_of, whole
 
 _WORD = re.compile(r"\S+")
 
@@ -51,6 +51,20 @@ class TokenWindow:
                 result[row] = self._exact(text, spans, reserve, other, room)
         return result
 
+    def reach(self, inputs: Inputs) -> IntArray:
+        """Return int64 [n]: leading characters of the carrier that stay; of one that is not cut, all of them."""
+        memory = memory_of(self.tokenizer)
+        room = self.max_length - memory.templates[inputs.pairs is not None].special
+        others: list[int | None] = [None] * len(inputs)
+        if inputs.pairs is not None:
+            others = [len(ids) for ids in memory.segments(self.tokenizer, inputs.texts)]
+        result = np.zeros(len(inputs), dtype=np.int64)
+        for row, (text, other) in enumerate(zip(inputs.carrier, others, strict=True)):
+            offsets = self._offsets(text)
+            kept = self._kept(len(offsets), other, room)
+            result[row] = len(text) if kept == len(offsets) else whole(offsets, kept)
+        return result
+
     def _exact(self, text: str, spans: list[tuple[int, int]], reserve: str, other: int | None, room: int) -> int:
         first = self._fitting(f"{reserve} {text}" if spans else reserve, len(reserve), spans, other, room)
         low, high = 0, first
@@ -65,9 +79,12 @@ class TokenWindow:
     def _kept(self, length: int, other: int | None, room: int) -> int:
         return keep([length], room)[0] if other is None else keep([other, length], room)[1]
 
-    def _ends(self, text: str) -> list[int]:
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [end for _, end in encoded["offset_mapping"]]
+        return list(encoded["offset_mapping"])
+
+    def _ends(self, text: str) -> list[int]:
+        return [end for _, end in self._offsets(text)]
 
     def _fitting(self, text: str, shift: int, spans: list[tuple[int, int]], other: int | None, room: int) -> int:
         """Return how many words stay when the reserve stands first."""
@@ -117,6 +134,10 @@ class PromptWindow:
             reach = ends[room - 1] if 0 < room < len(ends) else (len(text) if room else 0)
             result[row] = sum(match.end() <= reach for match in _WORD.finditer(text))
         return result
+
+    def reach(self, inputs: Inputs) -> IntArray:
+        """Return int64 [n]: leading characters of what the user says that stay; of a prompt that fits, all of them."""
+        return self.template.reach(inputs, self.max_prompt)
 
     def _ends(self, text: str) -> list[int]:
         encoded = self.template.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -21,6 +21,7 @@ from bench.contracts.measure import Measure
 from bench.tasks.local import find_folder, read_split, split_file
 
 SPLIT = "test"
+READER = "measure ability"
 
 
 class Ability(Measure):
@@ -49,7 +50,7 @@ class Ability(Measure):
 
     def files(self) -> tuple[Path, ...]:
         """Return the files of questions and of texts."""
-        return tuple(split_file(find_folder(folder), SPLIT) for folder in (self.questions, self.texts))
+        return tuple(split_file(find_folder(folder, of=READER), SPLIT) for folder in (self.questions, self.texts))
 
     def outcomes(self, defended: Defended, task: Task) -> Mapping[str, NDArray[np.float32]]:
         """Return whether each question is answered right, and of each text the loss of a token.
@@ -129,7 +130,7 @@ def losses(generator: Any, texts: Sequence[str]) -> NDArray[np.float32]:
 
 def questions_of(folder: str) -> list[Question]:
     """Return the questions of a folder with columns question, choices and answer, such as ``mcq_openbookqa``."""
-    table = read_split(find_folder(folder), SPLIT)
+    table = read_split(find_folder(folder, of=READER), SPLIT)
     table.require(("question", "choices", "answer"))
     rows = zip(*(table.cells(name) for name in ("question", "choices", "answer")), strict=True)
     return [Question(str(asked), tuple(map(str, choices)), int(right)) for asked, choices, right in rows]
@@ -137,6 +138,6 @@ def questions_of(folder: str) -> list[Question]:
 
 def texts_of(folder: str) -> list[str]:
     """Return the texts of a folder with a column text, such as ``text_wikitext2``; empty ones are left out."""
-    table = read_split(find_folder(folder), SPLIT)
+    table = read_split(find_folder(folder, of=READER), SPLIT)
     table.require(("text",))
     return [str(text) for text in table.cells("text") if text]

@@ -41,11 +41,11 @@ class Similarity(Measure):
 
     def files(self) -> tuple[Path, ...]:
         """Return the file of pairs."""
-        return (split_file(find_folder(self.pairs), SPLIT),)
+        return (split_file(find_folder(self.pairs, of=f"measure {self.name}"), SPLIT),)
 
     def outcomes(self, defended: Defended, task: Task) -> Mapping[str, NDArray[np.float32]]:
         """Return the product of the standardised ranks of each pair: float32 [n]."""
-        table = read_split(find_folder(self.pairs), SPLIT)
+        table = read_split(find_folder(self.pairs, of=f"measure {self.name}"), SPLIT)
         table.require(("text", "text_pair", "score"))
         left, right, scores = (list(table.cells(name))[: self.first] for name in ("text", "text_pair", "score"))
         vectors = [sentence_vectors(defended.classifier, texts) for texts in (left, right)]

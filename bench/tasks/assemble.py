@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.keys import key_of
 from bench.tasks.tables import TextTable, is_text, shown
 
 log = logging.getLogger(__name__)
+REPEATED = 0.5  # share of a split in an earlier one from which on it repeats that one
 MOST_NAMES = 100  # of labels that a file may name without a list of them
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -71,6 +73,29 @@ def assemble(
     parts = {split: splits[split].cut(size, facts.name, split).examples(columns) for split, size in sizes.items()}
     fingerprints = {split: examples.fingerprint() for split, examples in parts.items()}
     return Task(facts, **parts, fingerprint=key_of({"facts": dataclasses.asdict(facts), **fingerprints}))
+
+
+def check_apart(task: Task, folder: Path) -> None:
+    """Refuse splits that repeat each other, and warn of texts that are in two of them.
+
+    Raises:
+        RequestError: half of a split or more stands in an earlier one, so that it would measure memory.
+    """
+    examples = {"train": task.train, "validation": task.validation, "test": task.test}
+    for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        known = set(_rows(examples[earlier]))
+        rows = _rows(examples[later])
+        count = sum(row in known for row in rows)
+        overlap = f"{folder}: {count:,} of the {len(rows):,} texts of {later} are also in {earlier}"
+        if count >= REPEATED * len(rows):
+            raise RequestError(f"{overlap}; a split must not repeat another.")
+        if count:
+            log.warning("%s; what they measure is partly memory", overlap)
+
+
+def _rows(examples: Examples) -> list[tuple[str, ...]]:
+    inputs = examples.inputs
+    return list(zip(inputs.texts, *([] if inputs.pairs is None else [inputs.pairs]), strict=True))
 
 
 @dataclass(frozen=True)

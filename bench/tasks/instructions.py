@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from bench.contracts import GenerationFacts, Task
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
+from bench.tasks.assemble import check_apart
 from bench.tasks.local import SPLITS, find_folder, read_split
 from bench.tasks.prompts import PromptFolder, prompt_task
 from bench.tasks.tables import TextTable, is_text
@@ -44,7 +45,7 @@ class Instructions(PromptFolder):
 
     def load(self) -> Task:
         """Read the folder and return the task."""
-        folder = find_folder(self.folder)
+        folder = find_folder(self.folder, of=f"task {self.name}")
         tables = {split: read_split(folder, split) for split in SPLITS}
         parts = {split: self.rows(table) for split, table in tables.items()}
         groups = tuple(sorted({group for part in parts.values() for *_, group in part}))
@@ -58,7 +59,9 @@ class Instructions(PromptFolder):
             labels = np.array([groups.index(group) for group in of], dtype=np.int64)
             splits[split] = Examples(Inputs(contexts, asked) if with_input else Inputs(asked), labels, answers)
         facts = GenerationFacts(self.called, groups, with_input, self.max_length, RougeL(), self.new_tokens)
-        return prompt_task(facts, splits, max_train=self.max_train, max_test=self.max_test)
+        task = prompt_task(facts, splits, max_train=self.max_train, max_test=self.max_test)
+        check_apart(task, folder)
+        return task
 
     def rows(self, table: TextTable) -> list[tuple[str, str, str, str]]:
         """Return instruction, input, response and category of the rows that are kept; a prompt is kept once."""

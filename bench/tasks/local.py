@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -10,17 +10,14 @@ from typing import ClassVar
 from pydantic import Field
 
 from bench.contracts import Task, TaskFacts, TaskSource
-from bench.contracts.examples import Examples
 from bench.errors import RequestError, unknown
 from bench.models.files import read_json
 from bench.suites import specs
-from bench.tasks.assemble import Columns, are_numbers, assemble, count_labels, named_labels, with_numbers
+from bench.tasks.assemble import Columns, are_numbers, assemble, check_apart, count_labels, named_labels, with_numbers
 from bench.tasks.tables import SUFFIXES, TextTable, is_text, read_table
 
 SPLITS = ("train", "validation", "test")
 VARIABLE = "DOORBENCH_DATA"
-REPEATED = 0.5  # share of a split in an earlier one from which on it repeats that one
-log = logging.getLogger(__name__)
 
 
 class Local(TaskSource):
@@ -63,31 +60,8 @@ class Local(TaskSource):
             max_train=self.max_train,
             max_test=self.max_test,
         )
-        _check_apart(task, folder)
+        check_apart(task, folder)
         return task
-
-
-def _check_apart(task: Task, folder: Path) -> None:
-    """Refuse splits that repeat each other, and warn of texts that are in two of them.
-
-    Raises:
-        RequestError: half of a split or more stands in an earlier one, so that it would measure memory.
-    """
-    examples = {"train": task.train, "validation": task.validation, "test": task.test}
-    for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        known = set(_rows(examples[earlier]))
-        rows = _rows(examples[later])
-        count = sum(row in known for row in rows)
-        overlap = f"{folder}: {count:,} of the {len(rows):,} texts of {later} are also in {earlier}"
-        if count >= REPEATED * len(rows):
-            raise RequestError(f"{overlap}; a split must not repeat another.")
-        if count:
-            log.warning("%s; what they measure is partly memory", overlap)
-
-
-def _rows(examples: Examples) -> list[tuple[str, ...]]:
-    inputs = examples.inputs
-    return list(zip(inputs.texts, *([] if inputs.pairs is None else [inputs.pairs]), strict=True))
 
 
 def local_folders() -> list[str]:
@@ -101,34 +75,47 @@ def local_folders() -> list[str]:
         raise RequestError(f"{VARIABLE} is set to {root}, which cannot be read: {error.strerror or error}.") from None
 
 
-def find_folder(name: str) -> Path:
-    """Return the folder of a task; a name must stay inside DOORBENCH_DATA, an absolute path is taken as it is."""
+def find_folder(name: str, *, of: str = "") -> Path:
+    """Return the folder of a task; a name must stay inside DOORBENCH_DATA, an absolute path is taken as it is.
+
+    Args:
+        name: of the folder.
+        of: what reads it, such as "task traces", where that is no task ``local/<name>``.
+
+    Raises:
+        RequestError: there is no such folder.
+    """
+    reader, local = of or "task local", of or f"task local/{name}"
     if not name or "\0" in name:
-        raise RequestError(f"task local: folder {name!r} is not the name of a folder.")
+        raise RequestError(f"{reader}: folder {name!r} is not the name of a folder.")
     path = Path(name)
     if path.is_absolute():
         if not _is_folder(path):
-            raise RequestError(f"task local: there is no folder {name}.")
+            raise RequestError(f"{reader}: there is no folder {name}.")
         return path.resolve()
     if len(path.parts) != 1 or name in (".", ".."):
-        raise RequestError(f"task local: folder {name!r} is neither a name inside {VARIABLE} nor an absolute path.")
+        raise RequestError(f"{reader}: folder {name!r} is neither a name inside {VARIABLE} nor an absolute path.")
     root = os.environ.get(VARIABLE)
     if not root:
         raise RequestError(
-            f"task local/{name}: set the environment variable {VARIABLE} to the folder that holds {name!r}, "
+            f"{local}: set the environment variable {VARIABLE} to the folder that holds {name!r}, "
             "or give an absolute path."
         )
     if not _is_folder(Path(root) / name):
         if not Path(root).is_dir():
-            raise RequestError(f"task local/{name}: {VARIABLE} is set to {root}, which is not a folder.")
+            raise RequestError(f"{local}: {VARIABLE} is set to {root}, which is not a folder.")
         if cut := [folder for folder in local_folders() if folder.startswith(f"{name},")]:
-            written = " or ".join(map(specs.local, cut))
-            raise RequestError(f"task local/{name}: there is no such folder; {cut[0]!r}, with its comma, is {written}.")
-        error = unknown(
-            "task", f"local/{name}", [f"local/{folder}" for folder in local_folders()], listing="doorbench list tasks"
-        )
-        raise RequestError(f"{error} {VARIABLE} is set to {root}.")
+            written = " or ".join(map(json.dumps if of else specs.local, cut))
+            raise RequestError(f"{local}: there is no such folder; {cut[0]!r}, with its comma, is {written}.")
+        raise RequestError(f"{_no_folder(name, of)} {VARIABLE} is set to {root}.")
     return Path(root) / name
+
+
+def _no_folder(name: str, of: str) -> str:
+    if of:
+        return f"{of}: {unknown('folder', name, local_folders())}"
+    every = [f"local/{folder}" for folder in local_folders()]
+    return str(unknown("task", f"local/{name}", every, listing="doorbench list tasks"))
 
 
 def _is_folder(path: Path) -> bool:

@@ -13,6 +13,7 @@ from pydantic import Field
 from bench.contracts import GENERATION, GenerationFacts, Kind, Task, TaskSource
 from bench.contracts.examples import Examples, Inputs
 from bench.errors import RequestError
+from bench.tasks.assemble import check_apart
 from bench.tasks.dice import Dice, grammar
 from bench.tasks.execution import Execution, copied
 from bench.tasks.local import SPLITS, find_folder, read_split
@@ -88,14 +89,16 @@ class TextToSql(PromptFolder):
 
     def load(self) -> Task:
         """Read the folder and return the task."""
-        folder = find_folder(self.folder)
+        folder = find_folder(self.folder, of=f"task {self.name}")
         databases = sorted(folder.glob("*.sqlite"))
         if len(databases) != 1:
             raise RequestError(f"{folder}: {len(databases)} files end in .sqlite; the task needs exactly one.")
         utility = Execution(copied(databases[0]))
         splits = {split: self.examples(folder, split, utility) for split in SPLITS}
         facts = GenerationFacts(self.called, ("all",), True, self.max_length, utility, self.new_tokens, language="sql")
-        return prompt_task(facts, splits, max_train=self.max_train, max_test=self.max_test)
+        task = prompt_task(facts, splits, max_train=self.max_train, max_test=self.max_test)
+        check_apart(task, folder)
+        return task
 
     def examples(self, folder: Path, split: str, utility: Execution) -> Examples:
         """Return the rows of a split whose query returns something, each question once."""

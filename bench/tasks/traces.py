@@ -56,7 +56,7 @@ class Traces(PromptFolder):
 
     def load(self) -> Task:
         """Read the folder and return the task; a prompt is kept once, in the first split that has it."""
-        folder, known = find_folder(self.folder), set[str]()
+        folder, known = find_folder(self.folder, of=f"task {self.name}"), set[str]()
         splits = {split: examples(folder, split, known) for split in SPLITS}
         room = (self.max_length, SameAct(), self.new_tokens)
         facts = GenerationFacts(self.called, GROUPS, True, *room, language=LANGUAGE)
@@ -69,6 +69,7 @@ def examples(folder: Path, split: str, known: set[str]) -> Examples:
     table.require(COLUMNS)
     poisoned = table.cells("poisoned") if "poisoned" in table.columns else [False] * len(table)
     kept: list[tuple[str, str, bool]] = []
+    repeated = 0
     for row, (bad, *cells) in enumerate(zip(poisoned, *map(table.cells, COLUMNS), strict=True), 1):
         for name, cell in zip(COLUMNS, cells, strict=True):
             if not isinstance(cell, str) or not is_text(cell):
@@ -76,9 +77,15 @@ def examples(folder: Path, split: str, known: set[str]) -> Examples:
         goal, done, observation, response = (str(cell).strip() for cell in cells)
         prompt = "\n".join([GOAL + " ".join(goal.split()), *(f"{ACTION}{act}" for act in acts(done)), SEEN])
         prompt += seen(observation, goal)
-        if not bad and acts(response) and prompt not in known:
-            known.add(prompt)
-            kept.append((prompt, response, bool(done)))
+        if bad or not acts(response):
+            continue
+        if prompt in known:
+            repeated += 1
+            continue
+        known.add(prompt)
+        kept.append((prompt, response, bool(done)))
+    if not kept and repeated:
+        raise RequestError(f"{table.origin}: each of its clean steps is also in an earlier split; they must differ.")
     if not kept:
         raise RequestError(f"{table.origin}: no clean step has an act.")
     prompts, responses, later = zip(*kept, strict=True)

@@ -88,6 +88,53 @@ def test_a_prompt_that_is_too_long_keeps_its_frame_and_its_beginning() -> None:
         template.prompts(Inputs((words,)), 9)
 
 
+REWRITES = {
+    "lines": "m.content|replace('\n', ' ')",
+    "words": "m.content|replace('film', 'movie')",
+}
+
+
+@pytest.mark.parametrize("rewritten", REWRITES.values(), ids=REWRITES)
+@pytest.mark.parametrize("system", ["", "Be brief\nand kind."])
+def test_a_long_prompt_is_cut_also_where_the_template_rewrites_it(rewritten: str, system: str) -> None:
+    given = (
+        "{% for m in messages %}<|im_start|>{{m.role}}: {% if m.role=='user' %}{{" + rewritten + "}}"
+        "{% else %}{{m.content}}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+    )
+    template = Template(family("qwen"), given=given)
+    long = "good\nfilm " * 60
+    inputs = Inputs((long,)) if not system else Inputs((system,), (long,))
+    (whole,), (ids,) = template.prompts(inputs, 1000), template.prompts(inputs, 60)
+    shown, end = template.tokenizer.decode(ids), "<|im_end|>\n<|im_start|>assistant: "
+    assert len(ids) == 60 and shown.endswith(end)
+    assert template.tokenizer.decode(whole).startswith(shown.removesuffix(end))
+
+
+@pytest.mark.parametrize("rewritten", ["|upper", "|replace('film', 'movie') ~ message['content']|length"])
+def test_a_long_prompt_of_which_nothing_can_be_told_apart_is_refused(rewritten: str) -> None:
+    given = CHATML.replace("message['content'] +", f"(message['content']{rewritten}) +")
+    if "upper" in rewritten:  # of a user only: a template that rewrites responses is refused at once
+        given = given.replace("|upper", "|upper if message['role'] == 'user' else message['content']")
+    template = Template(family("qwen"), given=given)
+    with pytest.raises(RequestError, match="its chat template rewrites a prompt that is too long") as error:
+        template.prompts(Inputs(("good film " * 60,)), 60)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_window_knows_how_far_a_prompt_reaches(name: str) -> None:
+    template, room = Template(family(name)), 60
+    texts = ("", "short", "good film " * 60, "  \nthe film " * 60, "naïve café " * 60)
+    for inputs in (Inputs(texts), Inputs(("Be brief.",) * len(texts), texts)):
+        reach = PromptWindow(template, room).reach(inputs)
+        assert reach[:2].tolist() == [0, 5]
+        for row, ids in enumerate(template.prompts(inputs, room)):
+            shown = template.tokenizer.decode(ids)
+            assert texts[row][: reach[row]].strip() in shown
+            assert reach[row] == len(texts[row]) or texts[row][: reach[row] + 8].strip() not in shown
+
+
 def test_a_response_that_is_too_long_does_not_end() -> None:
     template = Template(family("qwen"))
     whole, cut = (template.responses(["the film is good"], room)[0] for room in (100, 3))

@@ -13,8 +13,10 @@ import pytest
 from bench.contracts import Kind
 from bench.errors import RequestError
 from bench.experiment.grid import create_task
+from bench.plugins import registry
 from bench.tasks.execution import Execution, copied
 from bench.tasks.utilities import ExactMatch, RougeL
+from tests.conftest import REAL_DATA
 
 
 def database(connection: sqlite3.Connection) -> None:
@@ -133,6 +135,78 @@ def test_instructions_on_local_files(tmp_path: Path) -> None:
     table.assign(output=["one", None, "x", "y"]).to_parquet(tmp_path / "test.parquet")
     with pytest.raises(RequestError, match=r"test\.parquet, row 2, column 'output': the text is missing"):
         create_task(entry).load()
+
+
+KINDS = ("instructions", "text2sql", "traces")
+
+
+def prompt_tables(kind: str, folder: Path, rows: int = 8) -> dict[str, pd.DataFrame]:
+    """Three splits of a task on prompts, which have no row in common, and what else its folder has."""
+    folder.mkdir(exist_ok=True)
+    if kind == "text2sql":
+        with sqlite3.connect(folder / "x.sqlite") as connection:
+            database(connection)
+
+    def row(split: str, number: int) -> dict[str, str]:
+        return {
+            "instructions": {"instruction": f"say {number} in {split}", "response": "yes"},
+            "text2sql": {"question": f"{split} {number}?", "schema": "t(a, b)", "sql": "SELECT a FROM t"},
+            "traces": {"goal": f"{split} {number}", "previous_actions": "", "observation": "x", "response": "buy[it]"},
+        }[kind]
+
+    splits = ("train", "validation", "test")
+    tables = {split: pd.DataFrame([row(split, number) for number in range(rows)]) for split in splits}
+    for split, table in tables.items():
+        table.to_parquet(folder / f"{split}.parquet")
+    return tables
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("later", "earlier"), [("test", "train"), ("validation", "train"), ("test", "validation")])
+def test_splits_that_repeat_each_other_are_refused(
+    tmp_path: Path, kind: str, later: str, earlier: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables = prompt_tables(kind, tmp_path)
+    entry = {"name": kind, "folder": str(tmp_path)}
+    create_task(entry).load()
+    pd.concat([tables[later], tables[earlier][:2]]).to_parquet(tmp_path / f"{later}.parquet")
+    some = create_task(entry).load()
+    if kind == "traces":  # which leaves out what an earlier split has
+        assert len(getattr(some, later)) == 8 and not caplog.text
+    else:
+        assert f"2 of the 10 texts of {later} are also in {earlier}" in caplog.text
+    tables[earlier].to_parquet(tmp_path / f"{later}.parquet")
+    with pytest.raises(RequestError, match="must not repeat another|each of its clean steps is also in an earlier"):
+        create_task(entry).load()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_folder_is_no_missing_task(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt_tables(kind, tmp_path / "mine,too")
+    prompt_tables(kind, tmp_path / "mine")
+    monkeypatch.setenv("DOORBENCH_DATA", str(tmp_path))
+    create_task({"name": kind, "folder": "mine"}).load()
+    for folder, words in (
+        ("mime", r"unknown folder 'mime'\. Did you mean 'mine'\?.*DOORBENCH_DATA is set"),
+        ("/nowhere/at/all", "there is no folder /nowhere/at/all"),
+        ("..", "neither a name inside"),
+    ):
+        with pytest.raises(RequestError, match=f"^task {kind}: .*{words}") as error:
+            create_task({"name": kind, "folder": folder}).load()
+        assert "local" not in str(error.value).replace(str(tmp_path), "")
+    (tmp_path / "mine").rename(tmp_path / "other")
+    with pytest.raises(RequestError, match=f'^task {kind}: .*with its comma, is "mine,too"'):
+        create_task(f"{kind}(folder=mine)").load()
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="DOORBENCH_DATA is not set")
+@pytest.mark.parametrize("spec", ["similarity(pairs=nope)", "ability(questions=nope)", "ability(texts=nope)"])
+def test_a_missing_folder_of_a_measure_is_no_missing_task(spec: str, real_data: Path) -> None:
+    name = spec.partition("(")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOORBENCH_DATA", str(real_data))
+        with pytest.raises(RequestError, match=f"^measure {name}: unknown folder 'nope'"):
+            registry.measures.create(spec).files()
 
 
 def test_chores_have_one_right_answer() -> None:
