@@ -107,7 +107,7 @@ def _check_same(cell: Cell, recipe: VictimRecipe) -> None:
     if (weights := pretrained.weight_hash) != recipe.model.weights:
         raise RequestError(
             f"model {pretrained.name!r} is not the one of the record: its weights hash to {weights[:12]}, those of "
-            f"{recipe.model.name} in the record to {recipe.model.weights[:12]}; say --model with the folder of that one."
+            f"{recipe.model.name} in the record to {recipe.model.weights[:12]}; say --model with its folder."
         )
     task = recipes.task_of(cell.victim.task)
     if task.fingerprint != recipe.task.fingerprint:
