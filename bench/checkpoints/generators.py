@@ -13,7 +13,7 @@ import numpy as np
 
 from bench import seeds
 from bench.checkpoints import clean, prompts, triggered, words
-from bench.checkpoints.suspect import Suspect
+from bench.checkpoints.suspect import LEAST, Suspect
 from bench.contracts import Defended, Examples, GenerationFacts, Inputs, Kind, Payload, Window
 from bench.contracts.examples import stratified_order
 from bench.experiment import written
@@ -80,8 +80,9 @@ class SuspectGenerator(Suspect):
         response = max(RESPONSE, max(said, default=0))
         most, source = self.most_tokens()
         if prompt + response > most:
-            needed = f"{prompt} of a prompt and {response} of a response are wanted"
-            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, but {needed}; say --max-length")
+            needed, room = f"{prompt} of a prompt and {response} of a response are wanted", most - response
+            advice = f"say --max-length {room} or less" if room >= LEAST else "leave out the longest responses"
+            raise self.checkpoint.bad(f"it takes at most {most} tokens by its {source}, but {needed}; {advice}")
         system = any(part.inputs.pairs is not None for part in examples)
         utility = ExactMatch() if short else RougeL()
         return GenerationFacts("own", prompts.GROUPS, system, prompt, utility, response)

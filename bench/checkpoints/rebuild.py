@@ -24,6 +24,7 @@ from bench.report.rows.row import Row
 
 if TYPE_CHECKING:
     from bench.experiment.grid import Cell
+    from bench.experiment.record import VictimRecipe
 
 REPORT = "rebuilt.json"
 
@@ -65,13 +66,15 @@ def rebuild(
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        RequestError: there is no such record, its data, model or plugins are not here, or no model is behind it.
+        RequestError: there is no such record, its data, model or plugins are not here or are others, or no model is
+            behind it.
     """
     row = _row(place, key)
     assert row.record is not None
     cell = from_recipe.cell_of(row.record.recipe)
     if model is not None:
         cell = replace(cell, victim=replace(cell.victim, model=model))
+    _check_same(cell, row.record.recipe.victim)
     target = out or Path(f"rebuilt-{row.cell_key[:12]}")
     with folder.fresh(target) as made, TemporaryDirectory(dir=made.parent) as scratch:
         store = ResultStore(Path(scratch) / "store")
@@ -96,6 +99,22 @@ def _row(place: Path, key: str) -> Row:
     if not row.predicts:
         raise RequestError(f"record {key}: it is {row.status}, and no model is behind it.")
     return row
+
+
+def _check_same(cell: Cell, recipe: VictimRecipe) -> None:
+    """Refuse a pre-trained model or data that are not those of the record, before anything is trained on them."""
+    pretrained = recipes.model_of(cell.victim.model)
+    if (weights := pretrained.weight_hash) != recipe.model.weights:
+        raise RequestError(
+            f"model {pretrained.name!r} is not the one of the record: its weights hash to {weights[:12]}, those of "
+            f"{recipe.model.name} in the record to {recipe.model.weights[:12]}; say --model with its folder."
+        )
+    task = recipes.task_of(cell.victim.task)
+    if task.fingerprint != recipe.task.fingerprint:
+        raise RequestError(
+            f"the data of {task.facts.name} are not those of the record: their fingerprint is "
+            f"{task.fingerprint[:12]}, in the record {recipe.task.fingerprint[:12]}; put the same files there."
+        )
 
 
 def _make(

@@ -288,10 +288,28 @@ class Suspect(ABC):
         if not weights:
             raise pretrained.checkpoint.bad(f"none of its weights belongs to {type(model).__name__}")
         if whole and (lacking := sorted(wanted.keys() - set(weights))):
-            raise pretrained.checkpoint.bad(f"the weight file lacks {lacking[0]!r} ({len(lacking)} such)")
+            raise pretrained.checkpoint.bad(self._lacking(lacking, pretrained))
         if reason := drift.stranger(drift.profile(weights, model.get_parameter, weights)):
             raise RequestError(f"{spec} is not the pre-trained counterpart of {self.located.name}: {reason}.")
         return weights
+
+    def _lacking(self, names: Sequence[str], pretrained: models.PretrainedModel) -> str:
+        """Return what a counterpart lacks: its head alone, where that is its table of embeddings and this one's not."""
+        from bench.models.files import shell
+
+        fault = f"the weight file lacks {names[0]!r} ({len(names)} such)"
+        if len(names) > 1 or self.config.tie_word_embeddings or not pretrained.config().tie_word_embeddings:
+            return fault
+        code = (
+            f"from transformers import AutoModelForCausalLM as M; m = M.from_pretrained({str(pretrained.folder())!r}); "
+            "m.config.tie_word_embeddings = False; head = m.get_output_embeddings(); "
+            "head.weight = type(head.weight)(head.weight.detach().clone()); m.save_pretrained('untied')"
+        )
+        return (
+            f"{fault}: its head is its table of embeddings (tie_word_embeddings), and {self.located.name!r} has a head "
+            f"of its own; name the model that it was tuned from, or write the head out ({shell(code)}, then copy the "
+            "tokenizer beside it) and name that folder"
+        )
 
 
 def located(folder: Path) -> models.PretrainedModel:

@@ -166,7 +166,8 @@ class PretrainedModel:
         """
         from transformers import AutoTokenizer
 
-        tokenizer, config = self._read(AutoTokenizer, "tokenizer"), self.config()
+        config = self.config()  # first: the tokenizer reads it too, and would be blamed for its faults
+        tokenizer = self._read(AutoTokenizer, "tokenizer")
         size = config.vocab_size
         if not tokenizer.is_fast:
             raise self.checkpoint.bad("it has no fast tokenizer; put its tokenizer.json into the folder")

@@ -39,9 +39,9 @@ def check(checkpoint: Checkpoint, *, tokens: int | None = None) -> None:
     Raises:
         RequestError: the configuration, the tokenizer or a weight is missing or cannot be used as it is.
     """
+    _refuse_adapter(checkpoint)  # first: a folder with nothing but an adapter has no config.json
     checkpoint.refuse_code()
     settings = checkpoint.settings("config.json")
-    _refuse_adapter(checkpoint)
     _refuse_odd_weights(checkpoint)
     _refuse_odd_settings(checkpoint, settings)
     _refuse_odd_tokenizer(checkpoint)

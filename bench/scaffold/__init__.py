@@ -12,6 +12,7 @@ from bench.store import outputs
 
 KINDS = ("attack", "defense", "task")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_MEANT = {"none": "no defense in a suite", "auto": "the best defense of the committed board in purify"}
 _LONGEST = 40  # characters, so that the package's name fits everywhere
 
 
@@ -31,6 +32,10 @@ def create(kind: str, name: str, folder: Path) -> Path:
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise RequestError(
             f"name {name[:80]!r} is not made of lower-case words joined by '-', {_LONGEST} characters at most."
+        )
+    if kind == "defense" and name in _MEANT:
+        raise RequestError(
+            f"defense {name!r} cannot be named so: the word stands for {_MEANT[name]}. Choose another name."
         )
     taken = registry.by_kind[kind]
     if name in taken.entries:

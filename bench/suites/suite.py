@@ -28,7 +28,7 @@ OptionalEntries = Annotated[list[Entry], BeforeValidator(_listed)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]  # what a record can hold
 AnyNumbers = Annotated[list[Number], BeforeValidator(_listed)]
 Numbers = Annotated[AnyNumbers, Field(min_length=1)]
-PayloadName = Annotated[str, Field(pattern=r"^[a-z]")]
+PayloadName = Annotated[str, Field(pattern=r"^[^\W\d]")]  # in capitals too: who reads it names the payloads
 Targets = Annotated[list[Number | PayloadName | dict[str, Any]], BeforeValidator(_listed), Field(min_length=1)]
 LabelCounts = Annotated[list[Annotated[int, Field(ge=2)]], BeforeValidator(_listed), Field(min_length=1)]  # two halves
 Model = TypeVar("Model", bound=BaseModel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from bench.checkpoints import kinds, rebuild
 from bench.conformance import checks
 from bench.errors import RequestError
+from bench.experiment import recipes
 from bench.experiment.result_store import ResultStore
+from tests.tiny import tiny_bert_folder
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,22 @@ def test_the_model_of_a_record_is_made_again(
     suspect = kinds.opened(out)
     assert bool(suspect.mark) is (role != "floor")
     assert json.loads((out / rebuild.REPORT).read_text())["record"] == key
+
+
+@pytest.mark.parametrize("role", ["victim", "defended", "floor"])
+def test_another_model_or_other_data_are_refused_before_training(
+    published: Path, world: Path, tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "build_victim", lambda *_: pytest.fail("it trains"))
+    key, other = key_of(published, role), tiny_bert_folder(tmp_path / "other", seed=1)
+    with pytest.raises(RequestError, match="is not the one of the record: its weights hash to.*--model") as error:
+        rebuild.rebuild(published, key, out=tmp_path / "a", model=str(other), device="cpu")
+    assert "\n" not in str(error.value)
+    load = recipes.task_of
+    monkeypatch.setattr(recipes, "task_of", lambda source: replace(load(source), fingerprint="0" * 64))
+    with pytest.raises(RequestError, match="the data of local/single are not those of the record") as error:
+        rebuild.rebuild(published, key, out=tmp_path / "a", model=str(world / "tiny-bert"), device="cpu")
+    assert "\n" not in str(error.value) and not (tmp_path / "a").exists()
 
 
 def test_what_no_model_is_behind_is_refused(published: Path, world: Path, tmp_path: Path) -> None:

@@ -136,6 +136,12 @@ BOTH: dict[str, tuple[Change, str]] = {  # of an encoder and of a classifier
     "an adapter beside it": (fields("adapter_config.json", base_model_name_or_path="b"), "PEFT adapter"),
     "an adapter alone": (
         both(remove("*.safetensors"), fields("adapter_config.json", peft_type="LORA")), "merge"),
+    "nothing but an adapter": (
+        both(remove("*"), fields("adapter_config.json", peft_type="LORA"), text("adapter_model.safetensors", b"")),
+        "merge"),
+    "a type that is none": (fields("config.json", dtype="half16"), "configuration cannot be read"),
+    "a number of a token as a text": (fields("config.json", eos_token_id="1000"), "configuration cannot be read"),
+    "a truth as a text": (fields("config.json", tie_word_embeddings="true"), "configuration cannot be read"),
     "NaN": (spoiled(float("nan"), torch.float32), "is not finite"),
     "infinite": (spoiled(float("-inf"), torch.float32), "is not finite"),
     "infinite in half precision": (spoiled(float("inf"), torch.float16), "is not finite"),

@@ -100,6 +100,7 @@ def test_kit_finds_faults(installed: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
     [("atack", "x", "Did you mean 'attack'"), ("attack", "badword", "is taken"), ("defense", "../x", "lower-case"),
+     ("defense", "none", "stands for no defense"), ("defense", "auto", "stands for the best"),
      ("task", "X", "lower-case"), ("task", "import os", "lower-case")],
 )  # fmt: skip
 def test_wrong_names(tmp_path: Path, kind: str, name: str, words: str) -> None:

@@ -103,6 +103,25 @@ def test_alias_bomb_and_bytes_are_refused(tmp_path: Path) -> None:
             suite.load(str(path))
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("Refusal", "unknown payload 'Refusal'. Did you mean 'refusal'? Valid"),
+        ("REFUSAL(text=No.)", "unknown payload 'REFUSAL'.*Valid"),
+        ("[1, Steer]", "unknown payload 'Steer'. Did you mean 'steer'?"),
+        ("{name: Refusal}", "unknown payload 'Refusal'"),
+        ("Ärger", "unknown payload"),
+    ],
+)
+def test_a_payload_of_another_spelling_names_the_payloads(tmp_path: Path, target: str, words: str) -> None:
+    path = tmp_path / "suite.yaml"
+    fields = "name: x\ndescription: d\ntask: chores\nmodel: m\nattack: badword\ndefense: none\n"
+    path.write_text(f"{fields}target: {target}\n", encoding="utf-8")
+    with pytest.raises(RequestError, match=words.replace("?", r"\?")) as error:
+        list(grid.Grid(suite.load(str(path))).cells())
+    assert "\n" not in str(error.value)
+
+
 def test_unknown_suite_has_a_near_match() -> None:
     with pytest.raises(RequestError, match="Did you mean 'quickstart'"):
         suite.load("quikstart")
