@@ -68,13 +68,13 @@ def _write(opened: Session, folder: Path, *, mixed: bool) -> list[Path]:
         written.append(folder / name)
         outputs.write(written[-1], report.table(rows, format=form, gate=gate, standalone=True))
     written.append(folder / RESULTS)
-    found = [row.record.whole for row in rows if row.record is not None]
-    alone = disambiguate_tasks(rows_of([(record, None) for record in found], suite=name_of(folder)))
+    published = [row.record.whole for row in rows if row.record is not None]
+    alone = disambiguate_tasks(rows_of([(record, None) for record in published], suite=name_of(folder)))
     outputs.write(written[-1], results(alone, title=opened.plan.suite.name, gate=gate))
     for name, value in _judged(rows, gate):
         written.append(folder / name)
         outputs.write(written[-1], json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    still = {record.key: earlier[record.key][1] for record in found
+    still = {record.key: earlier[record.key][1] for record in published
              if record.key in earlier and earlier[record.key][0] == record.document()}  # fmt: skip
     if examples := {**still, **opened.examples(generated_only=True)}:
         written.append(folder / EXAMPLES)
