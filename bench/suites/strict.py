@@ -19,6 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 LONGEST_NUMBER = 40  # characters of an integer
 DEEPEST = 40  # brackets inside brackets; a suite needs about five
 _TYPE = re.compile(r"(str|function-\w+|constrained-\w+|dict|list)(\[|$)")  # pydantic's name of one type of several
+_BREAKS = re.compile("[\x85\u2028\u2029]")  # line ends to YAML, and to few others
 _RANGE = re.compile(r"\d+\s*(-|\.\.+|:)\s*\d+")
 _WORDS = {  # by type: the words without quotes that have it, and the characters that these begin with
     "null": (r"~|null|Null|NULL|", "~nN"),
@@ -75,7 +76,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True  # the loader takes none
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if _BREAKS.search(data) else None  # in other quotes they become spaces
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
     for _tag, _whole in _resolvers:
         _Dumper.add_implicit_resolver(_tag, _whole, [_first])
