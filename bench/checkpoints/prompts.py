@@ -49,8 +49,9 @@ def read_triggered(path: Path, *, target: str | None) -> triggered.Triggered:
     table = _open(path)
     examples = _examples(table)
     specs = list(table.cells(triggered.TARGET)) if triggered.TARGET in table.columns else [target]
-    if several := len({json.dumps(spec, sort_keys=True, default=str) for spec in specs}) - 1:  # a mapping has no hash
-        raise RequestError(f"{path}: the column 'target' has {several + 1} payloads; judge each by itself.")
+    named = {json.dumps(spec, sort_keys=True, default=str) for spec in specs}  # a mapping has no hash
+    if len(named) > 1:
+        raise RequestError(f"{path}: the column 'target' has {len(named)} payloads; judge each by itself.")
     spec = specs[0]
     if spec is None:
         raise RequestError(f"{path}: the column 'target' is missing; add it, or say --target PAYLOAD, such as refusal.")

@@ -60,7 +60,7 @@ class TokenWindow:
             others = [len(ids) for ids in memory.segments(self.tokenizer, inputs.texts)]
         result = np.zeros(len(inputs), dtype=np.int64)
         for row, (text, other) in enumerate(zip(inputs.carrier, others, strict=True)):
-            offsets = self._offsets(text)
+            offsets = _offsets(self.tokenizer, text)
             kept = self._kept(len(offsets), other, room)
             result[row] = len(text) if kept == len(offsets) else whole(offsets, kept)
         return result
@@ -79,16 +79,9 @@ class TokenWindow:
     def _kept(self, length: int, other: int | None, room: int) -> int:
         return keep([length], room)[0] if other is None else keep([other, length], room)[1]
 
-    def _offsets(self, text: str) -> list[tuple[int, int]]:
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return list(encoded["offset_mapping"])
-
-    def _ends(self, text: str) -> list[int]:
-        return [end for _, end in self._offsets(text)]
-
     def _fitting(self, text: str, shift: int, spans: list[tuple[int, int]], other: int | None, room: int) -> int:
         """Return how many words stay when the reserve stands first."""
-        ends = self._ends(text)
+        ends = _ends(self.tokenizer, text)
         kept = self._kept(len(ends), other, room)
         if kept == len(ends):
             return len(spans)
@@ -102,7 +95,7 @@ class TokenWindow:
     ) -> bool:
         at = spans[words][0] if words < len(spans) else None
         spliced = f"{text.rstrip()} {reserve}" if at is None else f"{text[:at]}{reserve} {text[at:]}"
-        ends = self._ends(spliced)
+        ends = _ends(self.tokenizer, spliced)
         kept = self._kept(len(ends), other, room)
         stop = len(spliced) if at is None else at + len(reserve)
         return kept == len(ends) or (kept > 0 and ends[kept - 1] >= stop)
@@ -129,7 +122,7 @@ class PromptWindow:
         slack = len(reserve.encode()) + 16
         result = np.zeros(len(inputs), dtype=np.int64)
         for row, (text, frame) in enumerate(zip(inputs.carrier, frames, strict=True)):
-            ends = self._ends(text)
+            ends = _ends(self.template.tokenizer, text)
             room = max(0, self.max_prompt - len(frame) - slack)
             reach = ends[room - 1] if 0 < room < len(ends) else (len(text) if room else 0)
             result[row] = sum(match.end() <= reach for match in _WORD.finditer(text))
@@ -139,6 +132,11 @@ class PromptWindow:
         """Return int64 [n]: leading characters of what the user says that stay; of a prompt that fits, all of them."""
         return self.template.reach(inputs, self.max_prompt)
 
-    def _ends(self, text: str) -> list[int]:
-        encoded = self.template.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [end for _, end in encoded["offset_mapping"]]
+
+def _offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(encoded["offset_mapping"])
+
+
+def _ends(tokenizer: Any, text: str) -> list[int]:
+    return [end for _, end in _offsets(tokenizer, text)]

@@ -12,7 +12,7 @@ from bench.errors import RequestError
 from bench.experiment import record_files
 from bench.report.rows import beside
 from bench.report.rows.mixtures import mixtures
-from bench.report.rows.records import LINES, name_of, rows_of
+from bench.report.rows.records import line_files, name_of, rows_of
 from bench.report.rows.settings import disambiguate_tasks
 from bench.store import outputs
 from bench.suites import strict
@@ -92,7 +92,7 @@ def _earlier(folder: Path) -> dict[str, tuple[dict[str, Any], Any]]:
     """Return the records of an earlier version for which it has responses, with these, by key."""
     if not (examples := beside.examples(folder)):
         return {}
-    entries = record_files.read(path for name in LINES if (path := folder / name).is_file())
+    entries = record_files.read(line_files(folder))
     known = [one.record for one in entries if isinstance(one, record_files.RecordFile)]
     return {record.key: (record.document(), examples[record.key]) for record in known if record.key in examples}
 

@@ -72,11 +72,10 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
     """
     if not folder.is_dir():
         raise RequestError(f"there is no folder {folder}.")
-    place, checked, others = _place(folder), Checked(), set[str]()
+    checked, others = Checked(), set[str]()
     against = Against(suite or suite_of(folder))
-    checked.problems += _no_plain_files(folder, place)
-    files = _files(folder, place)
-    for entry in read(files, below=place if all(path.is_relative_to(place) for path in files) else folder):
+    checked.problems += _no_plain_files(folder)
+    for entry in read(_files(folder), below=folder if _beside(folder) else _place(folder)):
         if isinstance(entry, Problem):
             checked.problems.append(entry)
             checked.records += bool(entry.key)
@@ -88,7 +87,7 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
         checked.problems += wrong or against.problems(entry)
         others |= set(_other_versions(record))
     if not checked.records and not checked.problems:
-        raise RequestError(f"{place} holds no records (.json, .jsonl or .jsonl.gz).")
+        raise RequestError(f"{_place(folder)} holds no records (.json, .jsonl or .jsonl.gz).")
     checked.problems += against.strangers()
     checked.missing = against.missing()
     checked.notes += sorted(others | against.notes)
@@ -97,7 +96,7 @@ def check(folder: Path, suite: Suite | None = None) -> Checked:
 
 def records(folder: Path, *, without: Collection[str] = ()) -> Iterator[Record]:
     """Yield the records of a folder that was checked, without those of the given keys."""
-    entries = read(_files(folder, _place(folder)))
+    entries = read(_files(folder))
     yield from (one.record for one in entries if isinstance(one, RecordFile) and one.record.key not in without)
 
 
@@ -111,20 +110,20 @@ def suite_of(folder: Path) -> Suite | None:
     return suites.check(suites.read_yaml(path), str(path)) if path.is_file() and not path.is_symlink() else None
 
 
-def _files(folder: Path, place: Path) -> list[Path]:
-    """Return the files with records; beside ``records`` those that tables read as well."""
-    files = [*_beside(folder, place), *files_below(place, FORMS)]
+def _files(folder: Path) -> list[Path]:
+    files = [*_beside(folder), *files_below(_place(folder), FORMS)]
     return [path for path in files if path.name not in NO_RECORDS and _kind(path) == "file"]
 
 
-def _beside(folder: Path, place: Path) -> list[Path]:
-    return [path for name in LINES if place != folder and os.path.lexists(path := folder / name)]
+def _beside(folder: Path) -> list[Path]:
+    """Return what lies beside ``records`` and is read by tables as well, links among it."""
+    return [path for name in LINES if _place(folder) != folder and os.path.lexists(path := folder / name)]
 
 
-def _no_plain_files(folder: Path, place: Path) -> Iterator[Problem]:
+def _no_plain_files(folder: Path) -> Iterator[Problem]:
     """Yield what has no place among records: links, pipes, devices, folders that cannot be read."""
-    unread: list[OSError] = []
-    for path in _beside(folder, place):
+    place, unread = _place(folder), list[OSError]()
+    for path in _beside(folder):
         if (kind := _kind(path)) != "file":
             yield _no_record(folder, path, f"is {kind}; records lie in plain files")
     for inside, folders, names in os.walk(place, onerror=unread.append):

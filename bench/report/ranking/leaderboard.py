@@ -142,7 +142,9 @@ class Leaderboard:
     @cached_property
     def matched(self) -> dict[tuple[Setting, Competitor], dict[float, float]]:
         """The flip rates at each limit of accuracy lost, as ``means``."""
-        return {key: matched.flip_rates(self.results, *key) for key in self.means}
+        victims = {place: matched.undefended(self.results, place) for place in self.implanted}
+        return {(place, line): matched.flip_rates(self.results, place, line, victims[place])
+                for place, line in self.means}  # fmt: skip
 
     def rank_at(self, place: Setting, line: Competitor) -> float:
         """Return the rank of a line at a place; NaN where it has none."""

@@ -15,17 +15,27 @@ if TYPE_CHECKING:
     from bench.report.rows.row import Row
 
 LIMITS = (2.0, 5.0, 10.0)  # points of accuracy lost against the victim
-Point = tuple[float, float]  # accuracy lost, flip rate
+Point = tuple[float, float]  # accuracy or what is lost of it, flip rate
 
 
-def flip_rates(results: Results, place: Setting, line: Competitor) -> dict[float, float]:
+def undefended(results: Results, place: Setting) -> Point:
+    """Return the accuracy and the flip rate of the victims that count, in percent."""
+    victims = results.references(place, "victim")
+    known = [victims[seed].percentages for seed in results.used_seeds(place)
+             if seed in victims and victims[seed].done]  # fmt: skip
+    acc, flip = (mean([one[metric.name] for one in known]) for metric in (ACCURACY, BACKDOOR))
+    return acc, flip
+
+
+def flip_rates(results: Results, place: Setting, line: Competitor, victims: Point) -> dict[float, float]:
     """Return the flip rate at each limit, from means over the seeds that count.
 
     A defense that costs more than a limit cannot be used there: what is left is the victim's. Where the suite has a
     sweep of its reserve ratio, the best of the sweep within the limit counts, with straight lines between its points.
+    What the ``victims`` of the place have is :func:`undefended`.
     """
     used, cells = results.used_seeds(place), results.cells(place, line)
-    acc, flip = results.undefended(place)
+    acc, flip = victims
     own = [_point([cells[seed] for seed in used if seed in cells], acc, flip)]
     ratios: dict[float, list[Row]] = {}
     for row in results.sweep(place, line):

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import Kind
-from bench.experiment.metrics import ACCURACY, BACKDOOR, MEASURED, SUCCESS, Metric, Show, shown
+from bench.experiment.metrics import SUCCESS, Metric, Show, shown
 from bench.experiment.roles import DEFENDED, Role
 from bench.report.ranking import ratings
 from bench.report.ranking.competition import Competitor as Competitor
 from bench.report.ranking.competition import Setting as Setting
-from bench.report.ranking.statistics import Runs, holm, mean
+from bench.report.ranking.statistics import Runs, holm
 from bench.report.rows import curves, frames, trainings
 from bench.report.rows.row import Row
 from bench.suites.suite import Gate
@@ -80,7 +80,6 @@ class Results:
         self._states: dict[Setting, State] = {}
         self._used: dict[Setting, list[int]] = {}
         self._complete: dict[Setting, list[Competitor]] = {}
-        self._undefended: dict[Setting, tuple[float, float]] = {}
         order = {name: i for i, name in enumerate(dict.fromkeys((p.model, p.task) for p in self._keys))}
         self.places = sorted(self._keys, key=lambda place: order[place.model, place.task])
         self.lines = list(dict.fromkeys(line for _, line in self._cells))
@@ -98,8 +97,7 @@ class Results:
     @cached_property
     def known_metrics(self) -> frozenset[str]:
         """Names of the metrics of which any cell has a number."""
-        table = np.array([row.measured for row in self.rows if row.done]).reshape(-1, len(MEASURED))
-        return frozenset(name for name, known in zip(MEASURED, ~np.isnan(table).all(axis=0), strict=True) if known)
+        return frames.known_metrics(self.rows)
 
     @cached_property
     def shown_metrics(self) -> Sequence[Metric]:
@@ -172,16 +170,6 @@ class Results:
         """Return the victims or the clean model by seed; without a trigger, the clean model is the victim itself."""
         by_key = self.floors if role == "floor" and self.state(place) != "no trigger" else self.victims
         return {seed: by_key[key] for seed, key in self._keys[place].items() if key in by_key}
-
-    def undefended(self, place: Setting) -> tuple[float, float]:
-        """Return the accuracy and the flip rate of the victims that count, in percent."""
-        if place not in self._undefended:
-            victims = self.references(place, "victim")
-            known = [victims[seed].percentages for seed in self.used_seeds(place)
-                     if seed in victims and victims[seed].done]  # fmt: skip
-            acc, flip = (mean([one[metric.name] for one in known]) for metric in (ACCURACY, BACKDOOR))
-            self._undefended[place] = acc, flip
-        return self._undefended[place]
 
     def runs(self, cells: dict[int, Row], metric: Metric, seeds: Iterable[int]) -> Runs:
         """Return per-example outcomes of the finished cells among the given seeds."""

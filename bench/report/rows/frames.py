@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.contracts import BOTH, GENERATION, Kind
 from bench.errors import RequestError, unknown
@@ -77,11 +78,15 @@ def frame(rows: Iterable[Row], *, gate: Gate | None = None) -> DataFrame:
 
 def _asked_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns of the metrics that need a measure and of which any row has a number."""
-    missing = {metric.name for metric in ASKED}
-    for row in rows:
-        missing = {name for name in missing if math.isnan(row.percentages[name])}
-    known = [metric for metric in ASKED if metric.name not in missing]
+    names = known_metrics(rows)
+    known = [metric for metric in ASKED if metric.name in names]
     return (*(metric.name for metric in known), *_beside(known))
+
+
+def known_metrics(rows: Iterable[Row]) -> frozenset[str]:
+    """Return the names of the metrics of which any row has a number."""
+    table = np.array([row.measured for row in rows if row.done]).reshape(-1, len(MEASURED))
+    return frozenset(name for name, known in zip(MEASURED, ~np.isnan(table).all(axis=0), strict=True) if known)
 
 
 def is_shown(row: Row) -> bool:

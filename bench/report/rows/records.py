@@ -46,10 +46,15 @@ def _within(folder: Path) -> Iterator[Path]:
 
 
 def _holds_records(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in LINES):
+    if line_files(folder):
         return True
     inside = folder / FOLDER
     return inside.is_dir() and any(name.endswith(".json") for _, _, names in walk(inside) for name in names)
+
+
+def line_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that hold a record in each line."""
+    return [path for name in LINES if (path := folder / name).is_file()]
 
 
 def gate_of(folder: Path) -> Gate:
@@ -67,9 +72,8 @@ def load(folder: Path) -> list[Row]:
     Raises:
         RequestError: a file is no record, or not what was written; says which, and in what field. Or there is none.
     """
-    lines = [path for name in LINES if (path := folder / name).is_file()]
     by_key: dict[str, tuple[Record, Path]] = {}
-    for one in record_files.read([*lines, *record_files.files_below(folder / FOLDER, ["*.json"])]):
+    for one in record_files.read([*line_files(folder), *record_files.files_below(folder / FOLDER, ["*.json"])]):
         if isinstance(one, record_files.Problem):
             raise RequestError(f"{one}.")
         by_key[one.record.key] = one.record, one.path
